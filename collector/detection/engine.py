@@ -5,7 +5,7 @@ follow add up. The engine gives the rows their subjects, closes windows, and ask
 (collector/detection/framework/detector.py). It has no clock. The theory is in docs/internals/detection.md.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ from collector.detection.volume.service_volume import ServiceVolume
 from collector.detection.volume.silence import SilenceDetector
 from collector.detection.volume.volume import ConsumerVolume, EndpointVolume, PairVolume
 from collector.storage.columns import RowBatch
+from collector.storage.row_group import RowGroup, make_group
 from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 ROLE_SERVER = 1
@@ -156,19 +157,19 @@ class Engine(DetectorState):
         """Values past a threshold that the normal level of sensitivity does not report."""
         return sum(detector.held_back_count for detector in self.detectors.values())
 
-    def feed(self, batch: RowBatch, received_at: int | Slots, parts: Sequence[RowBatch] = ()) -> list[Signal]:
-        """Take one batch; `received_at` in unix seconds, of all rows or of each, bounds how far a sensor's clock may
-        run ahead. `parts`: the batches that were merged into it, in the order of its rows; none: it is one."""
+    def feed(self, rows: RowBatch | RowGroup, received_at: int | Slots) -> list[Signal]:
+        """Take a batch, or several as one; `received_at` in unix seconds, of all rows or of each, bounds how far a
+        sensor's clock may run ahead."""
+        group = rows if isinstance(rows, RowGroup) else make_group(rows)
+        batch = group.rows
         chosen = self._choose(batch, received_at)
         if not len(chosen):
             return []
-        events = Events(
-            batch, chosen, received_at, [loss for part in parts or (batch,) for loss in part.service_losses]
-        )
+        events = Events(batch, chosen, received_at, [loss for head in group.heads for loss in head.service_losses])
         signals = self._close_windows(events.time)  # First, so that rows of one batch do not fall out of the ring.
         self.subjects.place(events)
-        self.losses.take(events, parts or (batch,))
-        self.witnesses.take(events, parts or (batch,))
+        self.losses.take(events, group)
+        self.witnesses.take(events, group)
         if len(events.by_pair.rows):
             self.subjects.count_consumers(self.watermark)  # First, so that all use the same count.
         for detector in self.detectors.values():

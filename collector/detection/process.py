@@ -27,9 +27,9 @@ from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import msgspec
+import numpy as np
 
 from collector.alerting.alert import Alert, Signal
 from collector.core.rates import UTC_NAME, compute_rate
@@ -60,12 +60,11 @@ from collector.detection.messages import (
     ToParent,
     UnsentRoutes,
 )
-from collector.detection.read_boundaries import JUMP_SECONDS, CutJournal, Group, Jump, Jumps, group_batches
-from collector.receiver.convert import convert_bytes
+from collector.detection.read_boundaries import JUMP_SECONDS, CutJournal, Group, Jump, Jumps, split_group
+from collector.receiver.convert import CheckedRoutes, convert_payloads
 from collector.receiver.reader import WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
-from collector.storage.columns import RowBatch
 from common.durable import write_durably
 from common.figures import Figure, list_figures, make_labelled, make_totals
 from common.settings import CONSUMER_ORDER, ConsumerColumn
@@ -79,6 +78,7 @@ CHECKPOINT_SECONDS = (30.0, 300.0)
 CHECKPOINT_BYTES_PER_SECOND = 1_000
 UNSAVED_BYTES_MAX = 128 * 1024 * 1024  # Of the log, which holds them until then: past it one is due at once.
 COUNT_SECONDS = 2.0  # From one account for the metrics to the next.
+ROUTES_CACHED = 30_000  # Routes of earlier batches, which need not be converted again: 30 MB at most.
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
 _STOP_SECONDS = 10.0
@@ -111,6 +111,7 @@ class Follower:
     _has_failed: bool = field(init=False, default=False)  # The disk, since the newest checkpoint.
     _cuts: CutJournal = field(init=False)
     _failed_path: Path = field(init=False)
+    _routes: CheckedRoutes = field(default_factory=lambda: CheckedRoutes(ROUTES_CACHED))
     _failed: frozenset[Position] = frozenset()  # Ends of batches on which a detector failed.
 
     def __post_init__(self) -> None:
@@ -181,9 +182,9 @@ class Follower:
         return True
 
     def _feed(self, entries: Iterable[Entry]) -> None:
-        for group in group_batches(self._convert(entry for entry in entries if entry.end > self.position)):
+        for group in self._convert([entry for entry in entries if entry.end > self.position]):
             self._mind_time(group)
-            signals = self.engine.feed(*group.merge(), group.batches)
+            signals = self.engine.feed(group.rows, group.received_of_rows)
             if signals:
                 self.tell(Told(self.next_signal, tuple(signals)))
                 self.next_signal += len(signals)
@@ -231,13 +232,14 @@ class Follower:
 
     def _mind_time(self, group: Group) -> None:
         """Undo a jump of time that the next batches show to be none; keep what is known before one."""
-        undone = self.jumps.look(max(group.received_at), self.engine.watermark)
+        received_at = int(np.max(group.received_at))
+        undone = self.jumps.look(received_at, self.engine.watermark)
         if undone is not None:
-            self._turn_back(undone if isinstance(undone, Jump) else None, max(group.received_at))
+            self._turn_back(undone if isinstance(undone, Jump) else None, received_at)
         watermark = self.engine.watermark
         if group.newest - watermark < JUMP_SECONDS:
             return
-        newest = self.engine.find_newest(*group.merge())
+        newest = self.engine.find_newest(group.rows.rows, group.received_of_rows)
         if newest - watermark < JUMP_SECONDS:
             return
         jump = Jump(left=watermark, landed=newest)
@@ -280,18 +282,16 @@ class Follower:
     def _stand(self) -> Checkpoint:
         return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps)
 
-    def _convert(self, entries: Iterable[Entry]) -> Iterator[tuple[RowBatch, int]]:
-        """Batches and when they were received. One that is refused (it was not when it came: another version wrote it),
+    def _convert(self, entries: Sequence[Entry]) -> Iterator[Group]:
+        """Batches as groups. One that is refused (it was not when it came: another version wrote it),
         or on which a detector failed, is counted."""
-        for entry in entries:
-            if entry.end in self._failed:
-                self.refused_batches += 1
-                continue
-            converted: Any = convert_bytes(entry.payload, entry.received_unix_ns / _NANOSECONDS)
-            if isinstance(converted, RowBatch):
-                yield converted, entry.received_unix_ns // _NANOSECONDS
-            else:
-                self.refused_batches += 1
+        left = [entry for entry in entries if entry.end not in self._failed]
+        payloads = [entry.payload for entry in left]
+        converted = convert_payloads(payloads, [one.received_unix_ns / _NANOSECONDS for one in left], self._routes)
+        self.refused_batches += len(entries) - len(left) + len(converted.refusals)
+        if converted.group is not None:
+            kept = [entry for place, entry in enumerate(left) if place not in converted.refusals]
+            yield from split_group(converted.group, [entry.received_unix_ns // _NANOSECONDS for entry in kept])
 
     def count(self) -> Counts:
         """Totals for metrics."""

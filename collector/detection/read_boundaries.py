@@ -13,28 +13,26 @@ cases: that time lies within the jump, or the clock went back by as much. All st
 is turned back. The state before is restored, as after a pause without calls, and what was learned since is lost. Pure:
 the caller keeps the states, by the names of their jumps (collector/detection/process.py).
 
-`Group`: a batch costs about a millisecond however few rows it has, and many small sensors send many. What is merged
-depends on the batches alone, and no row becomes late by it. A group ends before the first batch whose newest row begins
-later than the group's own.
+`Group`: the detectors take about a millisecond however few rows there are, and many small sensors send many batches.
+What is one group depends on the batches alone, and no row becomes late by it. A group ends before the first batch whose
+newest row begins later than the group's own.
 """
 
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.core.rows import Ragged, Route
 from collector.detection.framework.state import DetectorState, number, record
 from collector.receiver.segment import Position
-from collector.storage.columns import RowBatch
+from collector.storage.row_group import RowGroup
 
 _END = struct.Struct("<QQ")  # Segment and offset.
 
@@ -168,97 +166,31 @@ class Jumps(DetectorState):
 
 ROWS_MAX = 10_000  # Of a group of several batches: as many as one batch of the wire may have.
 
-_STRING_INDEXES = frozenset(
-    (
-        "client_address",
-        "client_workload",
-        "protocol_version",
-        "request_content_type",
-        "response_content_type",
-        "client_software",
-    )
-)
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Group:
-    """Batches that are fed as one. Not empty."""
+    """Batches that are fed as one."""
 
-    batches: list[RowBatch]
-    received_at: list[int]  # Of each batch, unix seconds.
-    newest: int = field(init=False)  # Start of the newest row.
-    rows: int = field(init=False)
+    rows: RowGroup
+    received_at: NDArray[np.int64]  # Of each batch, unix seconds.
+    newest: int  # Start of the newest row.
 
-    def __post_init__(self) -> None:
-        self.newest, self.rows = _find_newest(self.batches[0]), len(self.batches[0])
-
-    def take(self, batch: RowBatch, received_at: int) -> bool:
-        """Add a batch; False where it begins another group."""
-        if self.rows + len(batch) > ROWS_MAX or _find_newest(batch) > self.newest:
-            return False
-        self.batches.append(batch)
-        self.received_at.append(received_at)
-        self.rows += len(batch)
-        return True
-
-    def merge(self) -> tuple[RowBatch, NDArray[np.int64]]:
-        """The rows of all, in the order of `batches`, and when each was received."""
-        lengths = [len(batch) for batch in self.batches]
-        return merge_batches(self.batches), np.repeat(np.array(self.received_at, np.int64), lengths)
+    @property
+    def received_of_rows(self) -> NDArray[np.int64]:
+        """When the batch of each row was received."""
+        return self.rows.spread(self.received_at)
 
 
-def group_batches(batches: Iterable[tuple[RowBatch, int]]) -> Iterator[Group]:
-    """Batches with the time they were received, in the order of the log."""
-    group: Group | None = None
-    for batch, received_at in batches:
-        if group is None or not group.take(batch, received_at):
-            if group is not None:
-                yield group
-            group = Group([batch], [received_at])
-    if group is not None:
-        yield group
-
-
-def merge_batches(batches: Sequence[RowBatch]) -> RowBatch:
-    """One batch of all rows, in order; node, sequence, loss and what else belongs to one batch are the first's."""
-    if len(batches) == 1:
-        return batches[0]
-    texts: dict[str, int] = {"": 0}
-    routes: dict[int, int] = {}
-    known: list[Route] = []
-    string_places, route_places = [], []
-    for batch in batches:
-        string_places.append(np.array([texts.setdefault(text, len(texts)) for text in batch.strings], np.uint32))
-        for route in batch.routes:
-            if routes.setdefault(route.route_id, len(known)) == len(known):
-                known.append(route)
-        route_places.append(np.array([routes[route.route_id] for route in batch.routes], np.uint32))
-    merged: dict[str, Any] = {}
-    for column in fields(RowBatch):
-        parts = [getattr(batch, column.name) for batch in batches]
-        if column.name in _STRING_INDEXES:
-            parts = [places[part] for places, part in zip(string_places, parts, strict=True)]
-        elif column.name == "route":
-            parts = [places[part] for places, part in zip(route_places, parts, strict=True)]
-        if isinstance(parts[0], np.ndarray):
-            merged[column.name] = np.concatenate(parts)
-        elif isinstance(parts[0], Ragged):
-            merged[column.name] = _join(parts)
-        else:
-            merged[column.name] = parts[0]
-    return RowBatch(**(merged | {"strings": tuple(texts), "routes": tuple(known)}))
-
-
-def _join(parts: Sequence[Ragged]) -> Ragged:
-    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return Ragged(
-        offsets=offsets,
-        values=np.concatenate([part.values for part in parts]),
-        counts=np.concatenate([part.counts for part in parts]),
-    )
-
-
-def _find_newest(batch: RowBatch) -> int:
-    return int(np.max(batch.window_start)) if len(batch) else 0
+def split_group(rows: RowGroup, received_at: Sequence[int]) -> Iterator[Group]:
+    """Batches in the order of the log with the times they were received, as groups."""
+    times = np.array(received_at, np.int64)
+    newest = np.zeros(len(rows.heads), np.int64)
+    np.maximum.at(newest, rows.spread(np.arange(len(rows.heads))), rows.rows.window_start)
+    ends, first = rows.ends, 0
+    while first < len(newest):
+        begin = int(ends[first - 1]) if first else 0
+        # The first batch that is newer or for which there is no room begins the next group.
+        is_other = (newest[first + 1 :] > newest[first]) | (ends[first + 1 :] - begin > ROWS_MAX)
+        last = first + 1 + (int(is_other.argmax(axis=0)) if is_other.any() else len(is_other))
+        yield Group(rows.select(first, last), times[first:last], int(newest[first]))
+        first = last

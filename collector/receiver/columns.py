@@ -3,8 +3,9 @@ messages.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -43,51 +44,110 @@ _NAMES_BY_BOUND: Final = {
     bound: tuple(name for name, column in COLUMNS.items() if column.below == bound)
     for bound in {column.below for column in COLUMNS.values() if column.below is not None}
 }
+# Histograms and sets by name: fields of lengths, values and, if any, counts.
+_LISTS: Final = {name: column for name, column in COLUMNS.items() if column.lists}
+# All fields, in the order in which their lengths are read.
+_MEASURED: Final = (
+    *(*_ALWAYS, *_RARE),
+    *(field for column in (*_LISTS.values(), _OLD_DATA) for field in column.lists[1:]),
+)
+_PLACE_OF: Final = {name: place for place, name in enumerate(_MEASURED)}
+_read_all: Final = attrgetter(*_MEASURED)
+
+
+Bound = int | NDArray[np.int64]  # Of all rows, or of each.
 
 
 class RefusalError(Exception):
     """Carries a reason from a check to `convert_batch`; never leaves this folder."""
 
 
-def convert_columns(
-    rows: data_pb2.Rows, *, base_unix_seconds: int, routes: int, strings: int, now: int
-) -> dict[str, Any]:
-    """The fields of a RowBatch that have an entry a row, and `route`; raises RefusalError. `routes` and `strings`: how
-    many entries the dictionaries have.
-    """
-    n = len(rows.route)
-    _check_lengths(rows, n)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireRows:
+    """Rows of several batches, with what each batch says for its own. Arrays have an entry a batch."""
+
+    rows: data_pb2.Rows  # Of all, one behind the other.
+    lengths: NDArray[np.int64]  # Fields by batch; columns are those of `_MEASURED`.
+    bases: NDArray[np.int64]
+    nows: NDArray[np.int64]
+    strings: NDArray[np.int64]  # Entries of its dictionary of texts,
+    string_places: U32  # and which of the whole's each is, of one batch behind the other.
+    routes: NDArray[np.int64]
+    route_places: U32
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Rows of each batch."""
+        counts: NDArray[np.int64] = self.lengths[:, _PLACE_OF["route"]]
+        return counts
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """For each row what its batch has."""
+        return values if len(values) == 1 else np.repeat(values, self.counts)
+
+
+def measure_rows(rows: data_pb2.Rows) -> list[int]:
+    """Lengths of the fields of one batch."""
+    return list(map(len, _read_all(rows)))
+
+
+def convert_columns(wire: WireRows) -> dict[str, Any]:
+    """The fields of a RowBatch that have an entry a row; raises RefusalError where one of the batches is wrong. Texts
+    and routes are indexes into the dictionaries of the whole."""
+    rows, n = wire.rows, int(wire.counts.sum())
+    _check_lengths(wire)
     sent = {name: copy_column(rows, name) for name in _ALWAYS}
-    rare = {name: copy_column(rows, name) for name in _RARE if getattr(rows, name)}
-    _check_below("route", sent["route"], routes)
-    for bound, names in ((strings, _TEXTS), *_NAMES_BY_BOUND.items()):
+    rare = {name: _spread_rare(wire, name) for name in _RARE if getattr(rows, name)}
+    string_bound, route_bound = wire.spread(wire.strings), wire.spread(wire.routes)
+    _check_below("route", sent["route"], route_bound)
+    bounded: list[tuple[Bound, Sequence[str]]] = [(string_bound, _TEXTS), *_NAMES_BY_BOUND.items()]
+    for bound, names in bounded:
         # Those that were omitted hold nothing.
         _check_all_below(names, sent, bound)
         _check_all_below(names, rare, bound)
     sent |= {name: np.zeros(n, WIRE_TYPES.get(name, np.uint32)) for name in _RARE if name not in rare} | rare
-    lists = {name: _convert_ragged(rows, column, sent) for name, column in COLUMNS.items() if column.lists}
-    if not len(lists["data"].values):
-        lists["data"] = _move_codes(_convert_ragged(rows, _OLD_DATA, sent))
+    lists = {name: _convert_ragged(wire, column, sent) for name, column in _LISTS.items()}
+    if old := _convert_old_data(wire, sent, lists["data"]):
+        lists["data"] = old
+    string_starts = wire.spread(np.cumsum(wire.strings) - wire.strings)
+    route_starts = wire.spread(np.cumsum(wire.routes) - wire.routes)
     return {
         **{name: sent[name] for name in _NUMBERS},
+        **{name: wire.string_places[sent[name] + string_starts] for name in _TEXTS if n},
         **lists,
-        "route": sent["route"],
-        "window_start": _convert_windows(base_unix_seconds, sent, now),
+        "route": wire.route_places[sent["route"] + route_starts] if n else sent["route"],
+        "window_start": _convert_windows(wire, sent),
         "window_length": sent["window_length_seconds"],
     }
 
 
-def _check_lengths(rows: data_pb2.Rows, n: int) -> None:
-    if n > ROW_LIMIT:
-        raise RefusalError(f"The batch has {n} rows; the limit is {ROW_LIMIT}.")
-    for name in _ALWAYS:
-        length = len(getattr(rows, name))
-        if length != n:
-            raise RefusalError(f"rows.{name} has {length} elements; rows.route has {n}.")
-    for name in _RARE:
-        length = len(getattr(rows, name))
-        if length not in (0, n):
-            raise RefusalError(f"rows.{name} has {length} elements; it needs {n} or none.")
+def _check_lengths(wire: WireRows) -> None:
+    """Of each batch."""
+    counts, lengths = wire.counts, wire.lengths
+    if int(np.max(counts)) > ROW_LIMIT:
+        raise RefusalError(f"The batch has {int(np.max(counts))} rows; the limit is {ROW_LIMIT}.")
+    is_always = lengths[:, : len(_ALWAYS)] == counts[:, None]
+    if not is_always.all():
+        batch, place = np.argwhere(~is_always)[0]
+        length, n = int(lengths[batch, place]), int(counts[batch])
+        raise RefusalError(f"rows.{_ALWAYS[place]} has {length} elements; rows.route has {n}.")
+    rare = lengths[:, len(_ALWAYS) : len(_ALWAYS) + len(_RARE)]
+    is_rare = (rare == counts[:, None]) | (rare == 0)
+    if not is_rare.all():
+        batch, place = np.argwhere(~is_rare)[0]
+        length, n = int(rare[batch, place]), int(counts[batch])
+        raise RefusalError(f"rows.{_RARE[place]} has {length} elements; it needs {n} or none.")
+
+
+def _spread_rare(wire: WireRows, name: str) -> NDArray[Any]:
+    """A column of which some batches may have nothing."""
+    column, lengths = copy_column(wire.rows, name), wire.lengths[:, _PLACE_OF[name]]
+    n = int(wire.counts.sum())
+    if len(column) == n:
+        return column
+    whole = np.zeros(n, column.dtype)
+    whole[np.repeat(lengths > 0, wire.counts)] = column
+    return whole
 
 
 def copy_column(rows: data_pb2.Rows, name: str) -> NDArray[Any]:
@@ -95,41 +155,55 @@ def copy_column(rows: data_pb2.Rows, name: str) -> NDArray[Any]:
     return np.array(getattr(rows, name), dtype=WIRE_TYPES.get(name, np.uint32))
 
 
-def _check_all_below(names: Sequence[str], columns: Mapping[str, NDArray[Any]], bound: int) -> None:
+def _check_all_below(names: Sequence[str], columns: Mapping[str, NDArray[Any]], bound: Bound) -> None:
     """Those of `names` that there are; looks at each only where their union, which is no less than any, is too high."""
     present = [columns[name] for name in names if name in columns]
-    if not present or not len(present[0]) or int(reduce(np.bitwise_or, present).max()) < bound:
+    if not present or not len(present[0]) or not (reduce(np.bitwise_or, present) >= bound).any():
         return
     for name in names:
         if name in columns:
             _check_below(name, columns[name], bound)
 
 
-def _check_below(name: str, column: NDArray[Any], bound: int) -> None:
-    if len(column) and int(column.max()) >= bound:
-        row = int(column.argmax(axis=0))
-        raise RefusalError(f"rows.{name}[{row}] is {int(column[row])}; it must stay below {bound}.")
+def _check_below(name: str, column: NDArray[Any], bound: Bound) -> None:
+    is_over = column >= bound
+    if is_over.any():
+        row = int(is_over.argmax(axis=0))
+        own = bound if isinstance(bound, int) else int(bound[row if len(bound) > 1 else 0])
+        raise RefusalError(f"rows.{name}[{row}] is {int(column[row])}; it must stay below {own}.")
 
 
-def _convert_windows(base: int, columns: Mapping[str, NDArray[Any]], now: int) -> U32:
+def _convert_windows(wire: WireRows, columns: Mapping[str, NDArray[Any]]) -> U32:
     """Starts in unix seconds. A sensor's clock may be wrong, so what lies too far from ours is refused rather than
     stored.
     """
     offset, length = columns["window_offset_seconds"], columns["window_length_seconds"]
     if not len(offset):
         return np.zeros(0, dtype=np.uint32)
-    if not 0 < int(length.min()) <= int(length.max()) <= WINDOW_LIMIT_SECONDS:
+    if not 0 < int(np.min(length)) <= int(np.max(length)) <= WINDOW_LIMIT_SECONDS:
         raise RefusalError(
-            f"rows.window_length_seconds has {int(length.min())} to {int(length.max())}; "
+            f"rows.window_length_seconds has {int(np.min(length))} to {int(np.max(length))}; "
             f"it needs 1 to {WINDOW_LIMIT_SECONDS}."
         )
-    first = base + int(offset.min())
-    last = base + int((offset.astype(np.int64) + length).max())
-    if first < now - AGE_LIMIT_SECONDS:
-        raise RefusalError(f"The oldest window begins {now - first} s ago; the limit is {AGE_LIMIT_SECONDS}.")
-    if last > now + FUTURE_LIMIT_SECONDS:
-        raise RefusalError(f"The newest window ends {last - now} s in the future; the limit is {FUTURE_LIMIT_SECONDS}.")
-    return (offset.astype(np.int64) + base).astype(np.uint32)
+    start, now = wire.spread(wire.bases) + offset.astype(np.int64), wire.spread(wire.nows)
+    age, ahead = int(np.max(now - start)), int(np.max(start + length - now))
+    if age > AGE_LIMIT_SECONDS:
+        raise RefusalError(f"The oldest window begins {age} s ago; the limit is {AGE_LIMIT_SECONDS}.")
+    if ahead > FUTURE_LIMIT_SECONDS:
+        raise RefusalError(f"The newest window ends {ahead} s in the future; the limit is {FUTURE_LIMIT_SECONDS}.")
+    return start.astype(np.uint32)
+
+
+def _convert_old_data(wire: WireRows, sent: Mapping[str, NDArray[Any]], data: Ragged) -> Ragged | None:
+    """What sensors of 0.1 found in bodies; None where there is nothing. Raises RefusalError where only some of several
+    batches are of these."""
+    if not len(getattr(wire.rows, _OLD_DATA.lists[1])) and not sent[_OLD_DATA.lists[0]].any():
+        return None
+    if len(data.values):
+        if len(wire.lengths) > 1:
+            raise RefusalError("The batches are of sensors of two versions.")
+        return None
+    return _move_codes(_convert_ragged(wire, _OLD_DATA, sent))
 
 
 def _move_codes(data: Ragged) -> Ragged:
@@ -140,8 +214,9 @@ def _move_codes(data: Ragged) -> Ragged:
     return Ragged(offsets=data.offsets, values=data.values + places, counts=data.counts)
 
 
-def _convert_ragged(rows: data_pb2.Rows, column: RowColumn, sent: Mapping[str, NDArray[Any]]) -> Ragged:
+def _convert_ragged(wire: WireRows, column: RowColumn, sent: Mapping[str, NDArray[Any]]) -> Ragged:
     """One CSR triple. Values ascend strictly within a row; a histogram's buckets exist and its counts are bounded."""
+    rows = wire.rows
     length_field, value_field, count_field = (*column.lists, "")[:3]
     lengths = sent[length_field]
     if column.adding is Adding.SET and int(lengths.max(initial=0)) > OBJECT_LIMIT:
@@ -152,12 +227,15 @@ def _convert_ragged(rows: data_pb2.Rows, column: RowColumn, sent: Mapping[str, N
     values: U64 = np.array(getattr(rows, value_field), dtype=np.uint64)
     counts: U64 = np.array(getattr(rows, count_field) if count_field else (), dtype=np.uint64)
     np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
-    if int(offsets[-1]) != len(values):
-        raise RefusalError(
-            f"rows.{length_field} adds up to {int(offsets[-1])}; rows.{value_field} has {len(values)} elements."
-        )
-    if count_field and len(counts) != len(values):
-        raise RefusalError(f"rows.{count_field} has {len(counts)} elements; rows.{value_field} has {len(values)}.")
+    held = np.diff(offsets[np.cumsum(wire.counts)], prepend=0)  # Of each batch.
+    for field, name in ((value_field, length_field), (count_field, "")):
+        own = wire.lengths[:, _PLACE_OF[field]] if field else held
+        if not np.array_equal(own, held):
+            batch = int((own != held).argmax(axis=0))
+            has, needs = int(own[batch]), int(held[batch])
+            if name:
+                raise RefusalError(f"rows.{name} adds up to {needs}; rows.{field} has {has} elements.")
+            raise RefusalError(f"rows.{field} has {has} elements; rows.{value_field} has {needs}.")
     if len(values) > 1:
         is_ascending = values[1:] > values[:-1]
         starts = offsets[1:-1]

@@ -20,12 +20,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from collector.core.rows import Route
-from collector.receiver.convert import Refusal, convert_bytes
+from collector.receiver.convert import CheckedRoutes, convert_payloads
 from collector.receiver.reader import LogCounts, WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.arrow import build_routes, build_rows
 from collector.storage.base import Store
 from collector.storage.columns import RowBatch
+from collector.storage.row_group import RowGroup, join_groups
 from common.figures import total
 
 BATCH_SECONDS = 1.0
@@ -35,6 +36,7 @@ LAST_SECONDS = 3.0  # After the stop: an hour's backlog must not keep the proces
 CLAIM_BYTES = 8 * 1024 * 1024
 # Route ids known to be stored: 100 MB of Python at worst; past it the set starts anew and routes are stored again.
 KNOWN_ROUTE_LIMIT = 1_000_000
+ROUTES_CACHED = 30_000  # Routes of earlier claims, which need not be converted again: 30 MB at most.
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class StoreWriter:
         self._oldest_unix_ns = 0  # When the oldest batch came that was read and is not stored; 0: all are.
         self._empty_at: Position | None = None  # A durable end before which nothing is left to store.
         self._known: set[int] = set()
+        self._routes = CheckedRoutes(ROUTES_CACHED)
         self._lock = threading.Lock()  # Held while batches are between the log and the tables.
         self.counts = WriterCounts()
 
@@ -141,46 +144,60 @@ class StoreWriter:
         start, end = self._reader.cursor.position, entries[-1].end
         if not is_claimed:
             self._reader.claim(end)
-        batches, rows = _keep_written(self._convert(entries), build_rows)
-        self._store_routes(batches)
+        converted = convert_payloads(
+            # Times are judged as of the arrival, so that a replay judges alike.
+            [entry.payload for entry in entries],
+            [entry.received_unix_ns // 1_000_000_000 for entry in entries],
+            self._routes,
+        )
+        group, rows = _keep_rows(converted.group)
+        if group is not None:
+            self._store_routes(group.rows)
         token = f"{self._log_id}:{start}-{end}"
         if rows is not None and rows.num_rows:
             self._store.insert_arrow("rows_minute", rows, token)
         self._reader.commit(end)
         self._oldest_unix_ns = 0
         self.counts.batches_seen += len(entries)
-        self.counts.batches_stored += len(batches)
-        self.counts.batches_refused += len(entries) - len(batches)
-        self.counts.rows_stored += sum(len(batch) for batch in batches)
+        stored = len(group.heads) if group is not None else 0
+        self.counts.batches_stored += stored
+        self.counts.batches_refused += len(entries) - stored
+        self.counts.rows_stored += len(group.rows) if group is not None else 0
         return len(entries)
 
-    @staticmethod
-    def _convert(entries: list[Entry]) -> list[RowBatch]:
-        """Times are judged as of the arrival, so that a replay judges alike."""
-        batches = (convert_bytes(entry.payload, entry.received_unix_ns // 1_000_000_000) for entry in entries)
-        return [batch for batch in batches if not isinstance(batch, Refusal)]
-
-    def _store_routes(self, batches: Sequence[RowBatch]) -> None:
-        new: dict[int, tuple[Route, int]] = {}
-        for batch in batches:
-            if not batch.routes:
-                continue
-            first_seen = int(np.min(batch.window_start)) if len(batch) else 0
-            for route in batch.routes:
-                if route.route_id in self._known or not first_seen:
-                    continue
-                earlier = new.get(route.route_id)
-                new[route.route_id] = (route, min(first_seen, earlier[1]) if earlier else first_seen)
+    def _store_routes(self, rows: RowBatch) -> None:
+        if not len(rows):
+            return
+        new = [place for place, route in enumerate(rows.routes) if route.route_id not in self._known]
         if not new:
             return
-        written, table = _keep_written(list(new.values()), build_routes)
+        first_seen = np.full(len(rows.routes), np.min(rows.window_start), np.int64)
+        first_seen[rows.route] = np.iinfo(np.int64).max
+        np.minimum.at(first_seen, rows.route, rows.window_start)
+        self._write_routes([(rows.routes[place], int(first_seen[place])) for place in new])
+
+    def _write_routes(self, new: list[tuple[Route, int]]) -> None:
+        """With the time of the first sight of each."""
+        written, table = _keep_written(new, build_routes)
         if table is not None:
             self._store.insert_arrow("routes", table)
         self._map_endpoints([route for route, _ in written])
         if len(self._known) + len(new) > KNOWN_ROUTE_LIMIT:
             self._known.clear()
-        self._known.update(new)
+        self._known.update(route.route_id for route, _ in new)
         self.counts.routes_stored += len(new)
+
+
+def _keep_rows(group: RowGroup | None) -> tuple[RowGroup | None, Any]:
+    """The batches of which a table can be made, and the table; None of nothing."""
+    if group is None:
+        return None, None
+    try:
+        return group, build_rows(group)
+    except Exception:
+        alone = [group.select(place, place + 1) for place in range(len(group.heads))]
+    kept, table = _keep_written(alone, lambda groups: build_rows(join_groups(groups)))
+    return join_groups(kept) if kept else None, table
 
 
 def _keep_written(items: list[T], build: Callable[[Sequence[T]], Any]) -> tuple[list[T], Any]:

@@ -76,17 +76,12 @@ _set = partial(RowColumn, Adding.SET, "Array(UInt64)", is_kept_by_hour=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowBatch:
-    """Rows of one batch, n long each, with the names of proto/apidae/v1/data.proto.
-
-    Only `collector.receiver.convert` makes it, after a check of lengths, dictionary indexes and bounds. So everything
-    behind it may index without a check.
-    """
+class BatchHead:
+    """What a batch says once, with the names of proto/apidae/v1/data.proto."""
 
     node: str
     boot_id: str
     sequence: int
-    partition: int
     key_id: int
     policy_epoch: int
     clock_segment: int
@@ -95,6 +90,16 @@ class RowBatch:
     tls_lost_calls: int = 0  # Of both, what TLS carried.
     tls_seen_calls: int = 0
     service_losses: tuple[ServiceLoss, ...] = ()  # In none of these.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowBatch(BatchHead):
+    """Rows of one batch, n long each, with the names of proto/apidae/v1/data.proto.
+
+    Only `collector.receiver.convert` makes it, after a check of lengths, dictionary indexes and bounds. So everything
+    behind it may index without a check.
+    """
+
     strings: tuple[str, ...]
     routes: tuple[Route, ...]
     route: U32  # Index into routes.

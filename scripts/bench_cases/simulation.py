@@ -171,7 +171,7 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
         objects=Ragged(offsets=offsets, values=hashes, counts=np.zeros(0, np.uint64)),
     )  # fmt: skip
     return RowBatch(
-        node="n", boot_id="b", sequence=1, partition=0, key_id=1, policy_epoch=0, clock_segment=0, lost_calls=0,
+        node="n", boot_id="b", sequence=1, key_id=1, policy_epoch=0, clock_segment=0, lost_calls=0,
         seen_calls=int(calls.sum()), strings=("",), routes=routes, route=route.astype(np.uint32),
         route_id=(traffic.endpoint[pairs] + 1).astype(np.uint64), window_start=ones * np.uint32(at),
         window_length=ones * np.uint32(traffic.step), **columns,

@@ -21,6 +21,7 @@ from collector.server.app import build_app
 from collector.storage.arrow import build_routes, build_rows
 from collector.storage.columns import RowBatch
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.row_group import make_group
 from sensor.aggregate.aggregator import Aggregator
 from sensor.core.calls import CallRecord, Role
 from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY
@@ -71,7 +72,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         batch = convert_bytes(payload, NOW)
         assert isinstance(batch, RowBatch)
         store.insert_arrow("routes", build_routes([(route, NOW - 60) for route in batch.routes]))
-        store.insert_arrow("rows_minute", build_rows([batch]))
+        store.insert_arrow("rows_minute", build_rows(make_group(batch)))
     Catalogue(store, EndpointMapping(writer=store, take_version=time.time_ns), RevealBook())
     app = build_app(
         Services(

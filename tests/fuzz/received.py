@@ -22,6 +22,7 @@ from collector.core.keys import KeyFileError
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import ExposureBook
 from collector.kubernetes.placements import Placements
+from collector.receiver.clocks import SensorClocks
 from collector.receiver.convert import convert_bytes
 from collector.receiver.policy import load_policy
 from collector.receiver.reader import WalReader, load_cursor
@@ -39,6 +40,7 @@ from collector.schemas.merging import StoredSchema, merge_operations, merge_part
 from collector.storage.arrow import build_routes, build_rows
 from collector.storage.clickhouse import TABLES, _plain
 from collector.storage.columns import RowBatch
+from collector.storage.row_group import make_group
 from collector.trust.authority import Authority, AuthorityError, issue_sensor_certificate, make_authority
 from collector.trust.enrollment import EnrollmentRefusedError, make_enrollment, take_enrollment
 from collector.trust.revocation import list_issued, load_revocations
@@ -96,7 +98,8 @@ def fuzz_sensor_message(data: bytes) -> None:
     rows, sensors = Rows(), SensorRegistry(lambda: NOW)
     schemas: list[Any] = []
     context = SimpleNamespace(
-        sensors=sensors, keys=(), clock=lambda: NOW, reveals=RevealBook(), failures=_Failing(),
+        sensors=sensors, keys=(), clock=lambda: NOW, clocks=SensorClocks(lambda: NOW),
+        reveals=RevealBook(), failures=_Failing(),
         witnesses=WitnessBook(lambda *_: None, lambda: NOW),
         on_coverage=lambda _, records: rows.insert_records("coverage_rows", records),
         on_workloads=lambda _, records: rows.insert_records("workloads", records),
@@ -111,7 +114,7 @@ def fuzz_sensor_message(data: bytes) -> None:
     if isinstance(result, _PreparedBatch):
         batch = convert_bytes(result.append.payload, NOW)
         assert isinstance(batch, RowBatch)
-        build_rows([batch])
+        build_rows(make_group(batch))
         build_routes([(route, NOW) for route in batch.routes])
         rows.insert_records("schemas", result.schemas)
     elif callable(result):

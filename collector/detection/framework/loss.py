@@ -11,7 +11,8 @@ nodes gets the mean of their losses, weighted by its calls from each. So a node'
 Subjects are counted from the first row of a node with loss until ten minutes after the last such row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,9 +22,10 @@ from collector.core.rows import Service
 from collector.detection.framework.distinct import list_distinct
 from collector.detection.framework.rows import FLAG_ENCRYPTED, FLAG_ESTIMATED, Events, hash_text
 from collector.detection.framework.slots import SubjectName, Subjects
-from collector.detection.framework.state import F64, U64, Arrays, DetectorState, Slots, column, number, record
+from collector.detection.framework.state import F64, U64, Arrays, Bools, DetectorState, Slots, column, number, record
 from collector.inventory.naming import name_service
-from collector.storage.columns import RowBatch
+from collector.storage.columns import BatchHead, RowBatch
+from collector.storage.row_group import RowGroup
 from common.bounded import BoundedDict
 
 NODES_MAX = 20_000  # The one heard of longest ago goes; some 200 bytes each.
@@ -35,6 +37,39 @@ _SEEN_MAX = 10  # A node may have seen so many calls for each that it delivers w
 _SERVICES_MAX = 1_024  # Of one node that lost calls lately.
 
 _PLAIN, _TLS = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchRows:
+    """The rows of one batch of a group, and what it says besides."""
+
+    head: BatchHead
+    rows: RowBatch
+    own: slice
+
+    @property
+    def calls(self) -> U64:
+        return self.rows.calls[self.own]
+
+    @property
+    def is_encrypted(self) -> Bools:
+        """What TLS carried."""
+        return self.rows.flags[self.own] & FLAG_ENCRYPTED > 0
+
+    @property
+    def is_estimated(self) -> Bools:
+        return self.rows.flags[self.own] & FLAG_ESTIMATED > 0
+
+    @property
+    def keys(self) -> U64:
+        """Of the service and way of each row."""
+        places, inverse = np.unique(self.rows.route[self.own], return_inverse=True)
+        services = [self.rows.routes[place].service for place in places.tolist()]
+        plain, tls = (
+            np.array([_key_service(service, is_encrypted=way) for service in services], np.uint64)[inverse]
+            for way in (False, True)
+        )
+        return np.where(self.is_encrypted, tls, plain)
 
 
 class _Account:
@@ -49,31 +84,28 @@ class _Account:
         self.services: BoundedDict[int, tuple[float, float]] = BoundedDict(_SERVICES_MAX)  # Seen and lost, by key.
         self.time = 0
 
-    def add(self, time: int, batch: RowBatch) -> None:
+    def add(self, time: int, batch: _BatchRows, *, has_estimates: bool) -> None:
         fade = 0.5 ** (max(0, time - self.time) / _HALF_LIFE_SECONDS)
         self.time = max(self.time, time)
-        for way, seen, lost in _split_calls(batch):
+        for way, seen, lost in _split_calls(batch.head):
             weight = min(1.0, _SEEN_MAX * _count_delivered(batch, way) / seen) if lost else 1.0
             self.seen[way] = self.seen[way] * fade + weight * seen
             self.lost[way] = self.lost[way] * fade + weight * lost
-        self._add_services(fade, batch)
+        if batch.head.service_losses or self.services or has_estimates:
+            self._add_services(fade, batch)
 
-    def _add_services(self, fade: float, batch: RowBatch) -> None:
+    def _add_services(self, fade: float, batch: _BatchRows) -> None:
         new: dict[int, float] = {}
-        for loss in batch.service_losses:
+        for loss in batch.head.service_losses:
             if loss.client_address:  # What a client hides is an alert of its own and widens nothing.
                 continue
             key = _key_service(loss.service, is_encrypted=loss.is_encrypted)
             new[key] = new.get(key, 0.0) + loss.lost_calls
-        is_estimated = batch.flags & FLAG_ESTIMATED > 0
-        has_estimates = bool(is_estimated.any())
-        if not (new or self.services or has_estimates):
-            return
-        keys = _key_rows(batch)
-        for key in list_distinct(keys[is_estimated]).tolist() if has_estimates else ():
-            new[key] = new.get(key, 0.0) + float(batch.calls[is_estimated & (keys == key)].sum())
+        keys, calls, is_estimated = batch.keys, batch.calls, batch.is_estimated
+        for key in list_distinct(keys[is_estimated]).tolist():
+            new[key] = new.get(key, 0.0) + float(calls[is_estimated & (keys == key)].sum())
         for key in {*new, *self.services}:
-            delivered, lost = float(batch.calls[~is_estimated & (keys == key)].sum()), new.get(key, 0.0)
+            delivered, lost = float(calls[~is_estimated & (keys == key)].sum()), new.get(key, 0.0)
             weight = min(1.0, _SEEN_MAX * delivered / (delivered + lost)) if lost else 1.0
             seen, before = (fade * one for one in self.services.get(key, (0.0, 0.0)))
             seen, before = seen + weight * (delivered + lost), before + weight * lost
@@ -104,33 +136,39 @@ class NodeLoss(DetectorState):
         super().__init__()
         self._accounts: BoundedDict[str, _Account] = BoundedDict(NODES_MAX)  # Heard of longest ago first.
 
-    def add(self, time: int, batch: RowBatch) -> None:
-        """What the sensor of one batch says; `time` in unix seconds."""
-        account = self._accounts.setdefault(batch.node, _Account())
-        self._accounts.move_to_end(batch.node)
-        account.add(time, batch)
+    def add(self, time: int, group: RowGroup) -> None:
+        """What the sensors of batches say; `time` in unix seconds."""
+        estimated = (group.rows.flags & FLAG_ESTIMATED > 0).nonzero()[0]
+        with_estimates = set(np.searchsorted(group.ends, estimated, side="right").tolist())
+        for place, head in enumerate(group.heads):
+            account = self._accounts.setdefault(head.node, _Account())
+            self._accounts.move_to_end(head.node)
+            rows = _BatchRows(head, group.rows, group.find_rows(place))
+            account.add(time, rows, has_estimates=place in with_estimates)
 
     def ratios(self, node: str, time: int) -> tuple[float, float]:
         """Of calls in the clear, and of those that TLS carried, 0..1."""
         account = self._accounts.get(node)
         return (account.ratio(_PLAIN, time), account.ratio(_TLS, time)) if account is not None else (0.0, 0.0)
 
-    def measure_rows(self, batches: Sequence[RowBatch], time: int) -> F64 | None:
-        """The loss of each row of batches, one behind the other; None where nothing was lost."""
-        parts = [self._measure(batch, time) for batch in batches]
-        return np.concatenate(parts) if any(part.any() for part in parts) else None
-
-    def _measure(self, batch: RowBatch, time: int) -> F64:
-        plain, tls = self.ratios(batch.node, time)
-        ratios = np.where(batch.flags & FLAG_ENCRYPTED > 0, tls, plain)
-        account = self._accounts.get(batch.node)
-        services = account.service_ratios(time) if account is not None else {}
-        if services:
-            keys = _key_rows(batch)
-            for key, ratio in services.items():
-                own = keys == key
-                ratios[own] = 1 - (1 - ratios[own]) * (1 - ratio)
-        return ratios
+    def measure_rows(self, group: RowGroup, time: int) -> F64 | None:
+        """The loss of each row of a group; None where nothing was lost."""
+        of_nodes = {node: self.ratios(node, time) for node in {head.node for head in group.heads}}
+        services = {
+            node: account.service_ratios(time) for node in of_nodes if (account := self._accounts.get(node)) is not None
+        }
+        if not any(any(ways) for ways in of_nodes.values()) and not any(services.values()):
+            return None
+        ways = np.array([of_nodes[head.node] for head in group.heads])
+        plain, tls = group.spread(ways[:, _PLAIN]), group.spread(ways[:, _TLS])
+        ratios: F64 = np.where(group.rows.flags & FLAG_ENCRYPTED > 0, tls, plain)
+        for place, head in enumerate(group.heads):
+            if known := services.get(head.node):
+                own = group.find_rows(place)
+                keys = _BatchRows(head, group.rows, own).keys
+                for key, ratio in known.items():
+                    ratios[own] = np.where(keys == key, 1 - (1 - ratios[own]) * (1 - ratio), ratios[own])
+        return ratios if ratios.any() else None
 
     def dump(self, path: str = "") -> Arrays:
         self._saved = {node: (one.seen, one.lost, one.time, dict(one.services)) for node, one in self._accounts.items()}
@@ -233,12 +271,11 @@ class Losses(DetectorState):
         """Whether anything was lost lately."""
         return self.endpoints.is_known
 
-    def take(self, events: Events, batches: Sequence[RowBatch]) -> None:
-        """Rows of `batches`, of which `events` are those that count."""
+    def take(self, events: Events, group: RowGroup) -> None:
+        """Rows of a group, of which `events` are those that count."""
         time = events.time
-        for batch in batches:
-            self.nodes.add(time, batch)
-        loss = self.nodes.measure_rows(batches, time)
+        self.nodes.add(time, group)
+        loss = self.nodes.measure_rows(group, time)
         own = None if loss is None else events.read(loss)
         if own is not None and not own.any():
             own = None
@@ -262,7 +299,7 @@ class Losses(DetectorState):
         return 0.0
 
 
-def _split_calls(batch: RowBatch) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+def _split_calls(batch: BatchHead) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """The way, and the calls that a sensor says it saw and lost there; it cannot have lost more than it saw."""
     tls_lost, tls_seen = min(batch.tls_lost_calls, batch.lost_calls), min(batch.tls_seen_calls, batch.seen_calls)
     plain_lost, plain_seen = batch.lost_calls - tls_lost, batch.seen_calls - tls_seen
@@ -272,20 +309,10 @@ def _split_calls(batch: RowBatch) -> tuple[tuple[int, int, int], tuple[int, int,
     )
 
 
-def _count_delivered(batch: RowBatch, way: int) -> int:
-    is_encrypted = batch.flags & FLAG_ENCRYPTED > 0
-    return int(batch.calls[is_encrypted if way is _TLS else ~is_encrypted].sum())
+def _count_delivered(batch: _BatchRows, way: int) -> int:
+    return int(batch.calls[batch.is_encrypted if way is _TLS else ~batch.is_encrypted].sum())
 
 
 @lru_cache(maxsize=16_384)
 def _key_service(service: Service, *, is_encrypted: bool) -> int:
     return hash_text(f"{int(is_encrypted)}/{service.cluster}/{name_service(service)}")
-
-
-def _key_rows(batch: RowBatch) -> U64:
-    """Of the service and way of each row."""
-    keys = [
-        np.array([_key_service(route.service, is_encrypted=way) for route in batch.routes], np.uint64)[batch.route]
-        for way in (False, True)
-    ]
-    return np.where(batch.flags & FLAG_ENCRYPTED > 0, keys[1], keys[0])

@@ -6,7 +6,7 @@ several nodes serve is rarely called through one alone, so the word of one node 
 that node's alone, whatever others are called.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from collector.detection.framework.rows import Events
 from collector.detection.framework.state import U64, DetectorState, Slots, column, record
 from collector.detection.framework.subject_index import SubjectIndex
 from collector.detection.health.services import Services
-from collector.storage.columns import RowBatch
+from collector.storage.row_group import RowGroup
 
 NODES_KEPT = 4
 _NUMBERS_MAX = 65_536  # Past it all is forgotten, and known again within minutes.
@@ -78,11 +78,10 @@ class Witnesses(DetectorState):
         for table, part in zip(subjects.tables, (self.endpoints, self.consumers, self.pairs), strict=True):
             table.follow(part)
 
-    def take(self, events: Events, batches: Sequence[RowBatch]) -> None:
-        """Rows of `batches`, one behind the other, of which `events` are those that count."""
-        numbers = np.array([self._number(batch.node) for batch in batches], np.uint64)
-        of_rows = np.repeat(numbers << _HOUR_BITS | np.uint64(events.time // _HOUR_SECONDS), [*map(len, batches)])
-        values = events.read(of_rows)
+    def take(self, events: Events, group: RowGroup) -> None:
+        """Rows of a group, of which `events` are those that count."""
+        numbers = np.array([self._number(head.node) for head in group.heads], np.uint64)
+        values = events.read(group.spread(numbers << _HOUR_BITS | np.uint64(events.time // _HOUR_SECONDS)))
         self.endpoints.take(events.endpoint, values)
         self.consumers.take(events.consumer, values)
         self.pairs.take(events.pair, values)

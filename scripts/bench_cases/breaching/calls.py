@@ -178,7 +178,7 @@ def _make_batch(
         records_returned=records, records_measured=records, response_bodies_read=count,
     )  # fmt: skip
     return RowBatch(
-        node="n", boot_id="b", sequence=sequence, partition=0, key_id=1, policy_epoch=0, clock_segment=0,
+        node="n", boot_id="b", sequence=sequence, key_id=1, policy_epoch=0, clock_segment=0,
         lost_calls=0, seen_calls=len(calls),
         strings=("", *(addresses[index] for index in used.tolist()), *softwares[1:]),
         routes=ROUTES, route=calls.endpoint[first].astype(np.uint32),

@@ -129,7 +129,6 @@ def make_batch(
         node=node,
         boot_id="b",
         sequence=sequence,
-        partition=0,
         key_id=1,
         policy_epoch=0,
         clock_segment=0,

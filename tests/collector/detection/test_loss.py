@@ -11,9 +11,10 @@ from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
 from collector.detection.framework.loss import NODES_MAX, NodeLoss
 from collector.detection.framework.rows import FLAG_ENCRYPTED
-from collector.detection.read_boundaries import group_batches
+from collector.detection.read_boundaries import split_group
 from collector.receiver.segment import Position
 from collector.storage.columns import RowBatch
+from collector.storage.row_group import join_groups, make_group
 from tests.collector.detection.states import decode_state, encode_state
 from tests.collector.detection.stream import START, Row, make_batch
 
@@ -24,8 +25,9 @@ HONEST, HOSTILE = "node-a", "node-evil"
 def feed(engine: Engine, *batches: RowBatch) -> list[AlertSignal]:
     """As the follower does: what came together is judged as one."""
     signals = []
-    for group in group_batches((batch, START + 100_000) for batch in batches):
-        signals += engine.feed(*group.merge(), group.batches)
+    rows = join_groups([make_group(batch) for batch in batches])
+    for group in split_group(rows, [START + 100_000] * len(batches)):
+        signals += engine.feed(group.rows, group.received_of_rows)
     return [signal for signal in signals if isinstance(signal, AlertSignal)]
 
 
@@ -73,7 +75,7 @@ def test_node_that_delivers_little_of_what_it_sees_has_its_loss() -> None:
     losses = NodeLoss()
     for at in range(0, 100, 10):
         batch = make("n", at, (1, 1, 60))
-        losses.add(START + at, replace(batch, seen_calls=100, lost_calls=40))
+        losses.add(START + at, make_group(replace(batch, seen_calls=100, lost_calls=40)))
     assert losses.ratios("n", START + 90)[0] == pytest.approx(0.4)
     assert losses.ratios("n", START + 90 + 601) == (0, 0)
     assert losses.ratios("another", START) == (0, 0)
@@ -147,7 +149,7 @@ def test_nodes_are_bounded_and_nothing_is_kept_of_subjects_long_after() -> None:
     losses = NodeLoss()
     batch = make("n", 0, (1, 1, 1))
     for number in range(NODES_MAX + 5):
-        losses.add(START, replace(batch, node=f"node-{number}"))
+        losses.add(START, make_group(replace(batch, node=f"node-{number}")))
     assert losses.ratios("n", START) == (0, 0) and len(losses._accounts) == NODES_MAX
     engine = Engine()
     feed(engine, make("n", 0, (1, 1, 10), lost=5))

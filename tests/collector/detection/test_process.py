@@ -24,6 +24,7 @@ from collector.receiver.segment import Position
 from collector.receiver.wal import Append, Wal
 from collector.storage.base import StoreError
 from collector.storage.columns import RowBatch
+from collector.storage.row_group import RowGroup
 from tests.accuracy.volume import write_batch
 from tests.collector.api.fakes import make_alert
 from tests.collector.detection.stream import START
@@ -100,9 +101,10 @@ class Fed(Engine):
         super().__init__()
         self.groups: list[tuple[int, int]] = []
 
-    def feed(self, batch: RowBatch, received_at: int | Slots, parts: Sequence[RowBatch] = ()) -> list[Signal]:
-        self.groups.append((int(batch.window_start[0]), len(batch)))
-        return super().feed(batch, received_at, parts)
+    def feed(self, rows: RowBatch | RowGroup, received_at: int | Slots) -> list[Signal]:
+        assert isinstance(rows, RowGroup)
+        self.groups.append((int(rows.rows.window_start[0]), len(rows.rows)))
+        return super().feed(rows, received_at)
 
 
 def append(wal: Wal, sequence: int, window: int) -> None:
@@ -142,9 +144,10 @@ def test_what_was_judged_together_is_judged_together_after_a_crash(tmp_path: Pat
 class Failing(Fed):
     """An engine with a fault that the rows of one minute show, after it took half of them."""
 
-    def feed(self, batch: RowBatch, received_at: int | Slots, parts: Sequence[RowBatch] = ()) -> list[Signal]:
-        found = super().feed(batch, received_at, parts)
-        if (batch.window_start == START + 60 * 5).any():
+    def feed(self, rows: RowBatch | RowGroup, received_at: int | Slots) -> list[Signal]:
+        found = super().feed(rows, received_at)
+        assert isinstance(rows, RowGroup)
+        if (rows.rows.window_start == START + 60 * 5).any():
             raise IndexError("a fault of ours")
         return found
 

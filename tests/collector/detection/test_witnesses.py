@@ -11,8 +11,9 @@ from collector.core.rows import Service
 from collector.detection.engine import Engine
 from collector.detection.framework import witnesses as module
 from collector.detection.framework.witnesses import NODES_KEPT, SubjectNodes
-from collector.detection.read_boundaries import group_batches
+from collector.detection.read_boundaries import split_group
 from collector.storage.columns import RowBatch
+from collector.storage.row_group import join_groups, make_group
 from tests.collector.detection.scene import EngineScene
 from tests.collector.detection.stream import START, Row, make_batch
 
@@ -22,8 +23,9 @@ SCRAPER = 7
 def feed(engine: Engine, *batches: RowBatch) -> list[Signal]:
     """As the follower does: what came together is judged as one."""
     signals: list[Signal] = []
-    for group in group_batches((batch, START + 100_000) for batch in batches):
-        signals += engine.feed(*group.merge(), group.batches)
+    rows = join_groups([make_group(batch) for batch in batches])
+    for group in split_group(rows, [START + 100_000] * len(batches)):
+        signals += engine.feed(group.rows, group.received_of_rows)
     return signals
 
 

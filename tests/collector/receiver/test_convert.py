@@ -12,10 +12,13 @@ from collector.receiver.convert import (
     Refusal,
     check_protobuf,
     convert_batch,
+    convert_batches,
     convert_bytes,
     count_unknown,
 )
+from collector.storage.arrow import build_rows
 from collector.storage.columns import COLUMNS, RowBatch
+from collector.storage.row_group import make_group
 from tests.collector.wire_batches import NOW, make_batch
 
 
@@ -33,6 +36,37 @@ def test_good_batch_keeps_every_figure() -> None:
     assert rows.duration.counts[2:4].tolist() == [2, 1]
     assert rows.objects.values[-2:].tolist() == [5_006, 6_006]
     assert rows.calls.dtype == np.uint64 and rows.status_code.dtype == np.uint32
+
+
+def test_batches_together_are_what_they_are_alone() -> None:
+    batches = [
+        make_batch(rows=1 + place % 4, sequence=place + 1, node=f"n{place % 3}", base=NOW - place)
+        for place in range(13)
+    ]
+    for place in (0, 3, 4):
+        batches[place].rows.kind.extend([1] * (1 + place % 4))
+        batches[place].strings.append(f"software {place}")
+        batches[place].rows.client_software.extend([len(batches[place].strings) - 1] * (1 + place % 4))
+    for place in (5, 7):  # Of a sensor of 0.1.
+        batches[place].rows.data_len.extend([1] * (1 + place % 4))
+        batches[place].rows.data_kind.extend([33] * (1 + place % 4))
+        batches[place].rows.data_count.extend([1] * (1 + place % 4))
+    batches[6].rows.found_len.extend([1] * 3)
+    batches[6].rows.found_code.extend([70] * 3)
+    batches[6].rows.found_count.extend([2] * 3)
+    batches[8].routes.add(route_id=13, host=1, method=2)
+    batches[9].rows.duration_len[0], batches[10].rows.duration_len[0] = 1, 3  # Together they have as many as alone.
+    del batches[11].rows.calls[:]
+    batches[12].strings[3] = "other"
+    alone = [convert_batch(batch, NOW) for batch in batches]
+    good = [one for one in alone if isinstance(one, RowBatch)]
+    together = convert_batches(batches, [NOW] * len(batches))
+    assert together.refusals == {place: one for place, one in enumerate(alone) if isinstance(one, Refusal)}
+    assert [*together.refusals] == [9, 10, 11] and together.group is not None
+    assert [head.sequence for head in together.group.heads] == [one.sequence for one in good]
+    rows = [row for one in good for row in build_rows(make_group(one)).to_pylist()]
+    assert build_rows(together.group).to_pylist() == rows
+    assert [*map(len, good)] == together.group.lengths.tolist()
 
 
 def test_batch_without_rows_carries_its_loss() -> None:
@@ -121,7 +155,6 @@ BAD_BATCHES = [
     (set_head("node", "x" * 254), "node"),
     (set_head("boot_id", ""), "boot_id"),
     (set_head("sequence", 0), "sequence"),
-    (set_head("partition", 64), "partition"),
     (set_head("lost_calls", 2**40), "lost_calls"),
     (set_head("tls_lost_calls", 2**40), "tls_lost_calls"),
     (set_head("base_time_unix_seconds", NOW - 8 * 86_400), "oldest window"),

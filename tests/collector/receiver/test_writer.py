@@ -14,7 +14,7 @@ from collector.receiver.segment import locate_segment
 from collector.receiver.wal import Append, Wal
 from collector.receiver.writer import StoreWriter, run_writer
 from collector.storage.base import StoreError
-from collector.storage.columns import RowBatch
+from collector.storage.row_group import RowGroup
 from tests.collector.wire_batches import NOW, make_batch
 
 
@@ -230,10 +230,10 @@ def test_a_batch_that_no_table_can_hold_keeps_no_other_out(
 ) -> None:
     build = writers.build_rows
 
-    def build_most(batches: Sequence[RowBatch]) -> Any:
-        if any(batch.sequence == 3 for batch in batches):
+    def build_most(group: RowGroup) -> Any:
+        if any(head.sequence == 3 for head in group.heads):
             raise OverflowError("a number too large")
-        return build(batches)
+        return build(group)
 
     monkeypatch.setattr(writers, "build_rows", build_most)
     fill(wal, *range(1, 8))

@@ -16,6 +16,7 @@ from collector.storage.base import RefusedStatementError, Store, StoreError
 from collector.storage.clickhouse import CLIENT_COUNT, STREAM_ROWS, TABLES, render_statements
 from collector.storage.columns import RowBatch
 from collector.storage.disk import Eviction, enforce_cap, measure_bytes
+from collector.storage.row_group import join_groups, make_group
 from collector.storage.tables.layout import Layout
 from tests.collector.wire_batches import make_batch
 
@@ -31,7 +32,7 @@ def make_rows(rows: int = 7, base: int = NOW - 60) -> RowBatch:
 
 
 def test_minute_and_hour_hold_the_same_sums(store: Store) -> None:
-    store.insert_arrow("rows_minute", build_rows([make_rows(), make_rows(rows=3)]))
+    store.insert_arrow("rows_minute", build_rows(join_groups([make_group(make_rows()), make_group(make_rows(rows=3))])))
     expected = (28 + 6, 100 * (28 + 6), 900, ([71, 78], [34, 10]), ([79], [34]))
     for table in ("rows_minute", "rows_hour"):
         rows = store.query(
@@ -49,7 +50,7 @@ def test_summaries_hold_the_sums_of_each_route(store: Store) -> None:
     batch.status_code[:] = (200, 204, 404, 500, 0, 200)
     batch.authentication[:] = (8, 0, 8, 8, 8, 2)
     for token in ("first", "second"):
-        store.insert_arrow("rows_minute", build_rows([batch]), uuid4().hex + token)
+        store.insert_arrow("rows_minute", build_rows(make_group(batch)), uuid4().hex + token)
     for table in ("routes_hour", "routes_day"):
         rows = store.query(
             "SELECT route_id, sum(calls), sum(success_calls), sum(client_error_calls), sum(error_calls), "
@@ -80,8 +81,8 @@ def test_a_stream_that_is_not_read_to_its_end_gives_its_client_back(store: Store
 def test_a_token_counts_once_in_every_table(store: Store) -> None:
     token = uuid4().hex
     for _ in range(3):
-        store.insert_arrow("rows_minute", build_rows([make_rows()]), token)
-    store.insert_arrow("rows_minute", build_rows([make_rows()]), token + "x")
+        store.insert_arrow("rows_minute", build_rows(make_group(make_rows())), token)
+    store.insert_arrow("rows_minute", build_rows(make_group(make_rows())), token + "x")
     assert store.query("SELECT sum(calls) FROM rows_minute") == [(56,)]
     for table in ("rows_hour", "routes_hour", "routes_day"):
         assert store.query(f"SELECT sum(calls) FROM {table}") == [(56,)]
@@ -93,7 +94,7 @@ def test_values_wider_than_their_column_are_clipped(store: Store) -> None:
     wire.rows.hop[0] = 257
     batch = convert_batch(wire, NOW)
     assert isinstance(batch, RowBatch)
-    store.insert_arrow("rows_minute", build_rows([batch]))
+    store.insert_arrow("rows_minute", build_rows(make_group(batch)))
     assert store.query("SELECT max(role), max(hop) FROM rows_minute") == [(255, 255)]
 
 
@@ -155,7 +156,7 @@ def test_records_of_sensors_and_evictions(store: Store) -> None:
 def test_columns_keep_their_names_without_rows(store: Store) -> None:
     sql = "SELECT route_id, sum(calls) AS calls FROM rows_minute WHERE route_id = {id:UInt64} GROUP BY route_id"
     assert store.query_columns(sql, {"id": 11}) == {"route_id": [], "calls": []}
-    store.insert_arrow("rows_minute", build_rows([make_rows()]))
+    store.insert_arrow("rows_minute", build_rows(make_group(make_rows())))
     assert store.query_columns(sql, {"id": 11}) == {"route_id": [11], "calls": [16]}
 
 
@@ -196,7 +197,7 @@ def test_threads_share_the_store(store: Store) -> None:
 
 def test_disk_cap_drops_the_oldest_hours_and_says_so(store: Store) -> None:
     for hours in range(6):
-        store.insert_arrow("rows_minute", build_rows([make_rows(base=NOW - 60 - 3_600 * hours)]))
+        store.insert_arrow("rows_minute", build_rows(make_group(make_rows(base=NOW - 60 - 3_600 * hours))))
     before = store.query("SELECT sum(calls) FROM rows_minute")[0][0]
     assert enforce_cap(store, limit_bytes=measure_bytes(store), now_unix_seconds=NOW) == []
     gone = enforce_cap(store, limit_bytes=measure_bytes(store) - 1, now_unix_seconds=NOW)
