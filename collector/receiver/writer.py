@@ -6,7 +6,8 @@ token, and the engine drops what it has. Routes and endpoint mappings are idempo
 first, so that no row is ever without its route.
 
 The engine notes a token before it commits the part. So an insert that fails between the two would be dropped when it
-comes again. That happens on a full disk, so nothing is inserted while the disk has less than its reserve.
+comes again. That happens on a full disk, so nothing is inserted while the disk has less than its reserve. And of each
+range that comes again it is seen that all tables have it (collector/storage/replay.py).
 """
 
 import logging
@@ -51,6 +52,7 @@ class WriterCounts:
     batches_stored: int = total("Batches whose rows are in the tables.")
     batches_refused: int = total("Batches that this version cannot read, which the writer of the tables skipped.")
     rows_stored: int = total("Rows that were written to the tables.")
+    inserts_completed: int = total("Tables into which rows were put again, which had lost them in a failed insert.")
     routes_stored: int = total("Routes that were written to the tables, each once.")
 
 
@@ -66,10 +68,12 @@ class StoreWriter:
         find_durable: Callable[[], Position],
         map_endpoints: Callable[[Sequence[Route]], None],
         find_shortage: Callable[[], str] = lambda: "",
+        complete: Callable[[Any], int] = lambda _: 0,
     ) -> None:
         """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again.
         `map_endpoints` writes `endpoint_routes` for new routes (collector/inventory/templates/mapping.py).
-        While `find_shortage` has a sentence, the disk is nearly full and nothing is stored.
+        While `find_shortage` has a sentence, the disk is nearly full and nothing is stored. `complete` puts rows that
+        were inserted again into each table that lost them, and gives into how many.
         """
         self._reader = reader
         self._store = store
@@ -77,6 +81,7 @@ class StoreWriter:
         self._find_durable = find_durable
         self._map_endpoints = map_endpoints
         self._find_shortage = find_shortage
+        self._complete = complete
         self._oldest_unix_ns = 0  # When the oldest batch came that was read and is not stored; 0: all are.
         self._empty_at: Position | None = None  # A durable end before which nothing is left to store.
         self._known: set[int] = set()
@@ -141,7 +146,8 @@ class StoreWriter:
         if not entries:
             return 0
         self._oldest_unix_ns = entries[0].received_unix_ns
-        start, end = self._reader.cursor.position, entries[-1].end
+        # Of a range that comes again the whole, should its last batch be damaged since: the token is made of it.
+        start, end = self._reader.cursor.position, self._reader.cursor.claim_end or entries[-1].end
         if not is_claimed:
             self._reader.claim(end)
         converted = convert_payloads(
@@ -156,6 +162,8 @@ class StoreWriter:
         token = f"{self._log_id}:{start}-{end}"
         if rows is not None and rows.num_rows:
             self._store.insert_arrow("rows_minute", rows, token)
+            if is_claimed:
+                self.counts.inserts_completed += self._complete(rows)
         self._reader.commit(end)
         self._oldest_unix_ns = 0
         self.counts.batches_seen += len(entries)

@@ -77,14 +77,16 @@ from collector.storage.base import StoreError
 from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.damage import PartCheck
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
-from collector.storage.embedded import EmbeddedStore, lock_directory
+from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
 from collector.storage.records import select_records
+from collector.storage.replay import complete_insert
 from common.figures import Figure, list_figures, make_gauges, make_totals
 from common.keyed_hash import hash_value
 from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse, list_effective
 
 STORE_READER = "store"
+STORE_DIRECTORY = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
 BLOCKS_FILE = "blocks.json"
 AUDIT_FILE = "audit.jsonl"
@@ -289,6 +291,7 @@ class Collector:
         versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
         mapping = EndpointMapping(writer=self.store, take_version=versions.take)
         self.catalogue = Catalogue(self.store, mapping, self.reveals)
+        tables = locate_tables(self._directory / STORE_DIRECTORY)
         self.writer = StoreWriter(
             reader=WalReader(directory, STORE_READER),
             store=self.store,
@@ -296,6 +299,7 @@ class Collector:
             find_durable=lambda: self.wal.position,
             map_endpoints=self.catalogue.map_routes,
             find_shortage=self.disk.find_shortage,
+            complete=partial(complete_insert, self.store, tables) if self._is_embedded else lambda _: 0,
         )
 
     def _compose_detection(self) -> None:
@@ -511,5 +515,5 @@ def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> To
 def open_store(settings: CollectorSettings, disk: DiskReserve) -> ClickHouseStore:
     """The store that the settings name. Raises StoreError."""
     if settings.store_url is None:
-        return EmbeddedStore(settings.data_dir / "store", disk=disk)
+        return EmbeddedStore(settings.data_dir / STORE_DIRECTORY, disk=disk)
     return open_server(settings.store_url.get_secret_value())

@@ -89,6 +89,11 @@ class EmbeddedStore(ClickHouseStore):
         self._lock.close()
 
 
+def locate_tables(directory: Path) -> Path:
+    """The folder with a folder for each table, of the store in `directory`."""
+    return directory / "engine" / "data" / "default"
+
+
 def check_cpu(cpu_info: Path) -> None:
     """Raise StoreError on an x86-64 CPU without AVX2, which the engine is built for. Other machines have builds of
     their own.

@@ -86,6 +86,7 @@ def make_writer(
     directory: Path,
     mapped: list[Route] | None = None,
     find_shortage: Callable[[], str] = lambda: "",
+    complete: Callable[[Any], int] = lambda _: 0,
 ) -> StoreWriter:
     return StoreWriter(
         reader=WalReader(directory, "store"),
@@ -94,6 +95,7 @@ def make_writer(
         find_durable=lambda: wal.position,
         map_endpoints=(mapped if mapped is not None else []).extend,
         find_shortage=find_shortage,
+        complete=complete,
     )
 
 
@@ -134,6 +136,39 @@ def test_nothing_is_inserted_while_the_disk_has_less_than_its_reserve(wal: Wal, 
     assert writer.drain() == 2
     assert store.count("rows_minute") == 2 * 6
     assert writer.measure_lag(NOW + 7) == 0
+
+
+def test_only_a_range_that_comes_again_is_looked_for_in_every_table(wal: Wal, tmp_path: Path) -> None:
+    store, completed = TokenStore(), list[int]()
+    writer = make_writer(wal, store, tmp_path, complete=lambda rows: completed.append(rows.num_rows) or 2)
+    writer.learn_routes()
+    fill(wal, 1)
+    assert writer.drain() == 1 and completed == []
+    fill(wal, 2)
+    store.fail_after = 1
+    with pytest.raises(StoreError):
+        writer.drain()
+    fill(wal, 3)
+    assert writer.drain() == 2
+    assert completed == [3] and writer.counts.inserts_completed == 2
+
+
+def test_a_range_keeps_its_token_where_its_last_batch_is_damaged_before_it_comes_again(
+    wal: Wal, tmp_path: Path
+) -> None:
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    fill(wal, 1, 2)
+    store.fail_after = 1
+    with pytest.raises(StoreError):
+        writer.drain()
+    path = locate_segment(tmp_path, wal.position.segment)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 4
+    path.write_bytes(content)
+    assert writer.drain() == 1
+    assert store.count("rows_minute") == 2 * 6  # As they were inserted the first time.
 
 
 def test_damaged_batch_is_missing_from_the_tables_and_nothing_else_is(wal: Wal, tmp_path: Path) -> None:

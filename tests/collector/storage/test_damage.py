@@ -17,6 +17,7 @@ from collector.storage.arrow import build_routes, build_rows
 from collector.storage.clickhouse import TABLES
 from collector.storage.damage import DAY, HOUR, PartCheck
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.row_group import make_group
 from collector.storage.tables.layout import MINUTE_RETENTION_HOURS
 from tests.collector.wire_batches import NOW, make_batch
 
@@ -45,7 +46,7 @@ def fill(store: EmbeddedStore, *hours: int) -> None:
     for hour in hours:
         rows = convert_batch(make_batch(sequence=1, base=NOW - hour * HOUR - 60), NOW)
         assert not isinstance(rows, Refusal)
-        store.insert_arrow("rows_minute", build_rows([rows]), uuid.uuid4().hex)
+        store.insert_arrow("rows_minute", build_rows(make_group(rows)), uuid.uuid4().hex)
 
 
 def damage(store: EmbeddedStore, table: str, which: int = 0) -> str:
