@@ -29,6 +29,7 @@ class CaptureWay(StrEnum):
 
 DAY_SECONDS = 86_400
 SILENCE_SECONDS = 15  # Three missed reports (proto Health).
+_WRITTEN_SECONDS = 5  # After it came, a report is in the table at the latest (collector/server/reports.py).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +187,7 @@ class SensorInventory:
 
 def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
     heard_at = max(row["last_hello_at"], row["last_health_at"], row["last_batch_at"])
-    is_connected = now - heard_at <= SILENCE_SECONDS
+    is_connected = now - heard_at <= SILENCE_SECONDS + _WRITTEN_SECONDS
     not_after = row["certificate_not_after"] or None
     state = _STATES.get(int(row["state"]), SensorState.UNKNOWN)
     return read_record(

@@ -20,7 +20,7 @@ from apidae.v1 import stream_pb2
 
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from collector.receiver.convert import Refusal, bound_enum, convert_service
-from collector.receiver.sensors import Greeting, HealthReport
+from collector.receiver.sensors import Greeting, HealthReport, StageAccount
 from common.bounded import BoundedDict
 
 PROTOCOL_VERSION = 1
@@ -109,9 +109,13 @@ def convert_health(health: stream_pb2.Health) -> HealthReport:
         spool_bytes=health.spool_bytes,
         memory_bytes=health.memory_bytes,
         cpu_ns=health.cpu_ns,
-        seen_calls=min(sum(stage["seen"] for stage in stages if stage["stage"] == FIRST_STAGE), _COUNT_LIMIT),
-        lost_calls=min(sum(sum(stage["dropped"].values()) for stage in stages), _COUNT_LIMIT),
-        stages=json.dumps(stages),
+        account=None
+        if health.has_same_stages
+        else StageAccount(
+            seen_calls=min(sum(stage["seen"] for stage in stages if stage["stage"] == FIRST_STAGE), _COUNT_LIMIT),
+            lost_calls=min(sum(sum(stage["dropped"].values()) for stage in stages), _COUNT_LIMIT),
+            stages=json.dumps(stages),
+        ),
     )
 
 
@@ -161,17 +165,38 @@ class CoverageRecord:
     reason: str
     handshakes: str
     time: datetime
+    report_time: datetime  # Of the whole report that it is of, or that it is a difference to.
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a row is about; of one key the newest holds."""
+        return tuple(getattr(self, name) for name in _COVERAGE_KEY)
+
+
+_COVERAGE_KEY = (
+    *("cluster", "namespace", "workload", "workload_kind", "host_name"),
+    *("port", "role", "protocol", "address"),
+)
 
 
 def convert_coverage(
-    coverage: stream_pb2.Coverage, *, node: str, boot_id: str, now_unix_seconds: float
+    coverage: stream_pb2.Coverage,
+    *,
+    node: str,
+    boot_id: str,
+    now_unix_seconds: float,
+    whole_unix_seconds: float | None = None,
 ) -> list[CoverageRecord]:
-    """Ports of a node; the time is the collector's, for a sensor's clock may be wrong."""
+    """Ports of a node; the time is the collector's, for a sensor's clock may be wrong. `whole_unix_seconds`: of a
+    difference, when the last whole report came."""
     now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
-    return [_convert_port(port, node, boot_id, now) for port in coverage.ports[:PORT_LIMIT]]
+    whole = now if whole_unix_seconds is None else datetime.fromtimestamp(int(whole_unix_seconds), UTC)
+    return [_convert_port(port, node, boot_id, now, whole) for port in coverage.ports[:PORT_LIMIT]]
 
 
-def _convert_port(port: stream_pb2.PortCoverage, node: str, boot_id: str, now: datetime) -> CoverageRecord:
+def _convert_port(
+    port: stream_pb2.PortCoverage, node: str, boot_id: str, now: datetime, whole: datetime
+) -> CoverageRecord:
     service = convert_service(port.service)
     protocol = bound_enum(port.protocol)
     return CoverageRecord(
@@ -197,6 +222,7 @@ def _convert_port(port: stream_pb2.PortCoverage, node: str, boot_id: str, now: d
         reason=port.reason[:TEXT_LIMIT_BYTES],
         handshakes=_write_handshakes(port.handshakes, now) if port.HasField("handshakes") else "",
         time=now,
+        report_time=whole,
     )
 
 

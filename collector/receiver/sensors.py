@@ -79,11 +79,19 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageAccount:
+    """Seen calls are those that entered the first stage since the sensor's start, lost ones included (seen = used +
+    dropped); lost ones are what any stage dropped. Batches have losses too, but each of the 64 partitions has all since
+    its own last batch, so that their sums count a call as often as there are partitions."""
+
+    seen_calls: int
+    lost_calls: int
+    stages: str  # As in SensorStatus.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
-    """The wire's Health, checked. Seen calls are those that entered the first stage since the sensor's start, lost ones
-    included (seen = used + dropped); lost ones are what any stage dropped. Batches tell losses too, but each of the 64
-    partitions is told all since its own last batch, so that their sums count a call as often as there are partitions.
-    """
+    """The wire's Health, checked."""
 
     state: int
     reason: str
@@ -93,11 +101,11 @@ class HealthReport:
     spool_bytes: int
     memory_bytes: int
     cpu_ns: int
-    seen_calls: int
-    lost_calls: int
-    stages: str
+    account: StageAccount | None  # None: as the last one.
 
 
+_COUNTED = tuple(field.name for field in dataclasses.fields(StageAccount))
+_REPORTED = tuple(field.name for field in dataclasses.fields(HealthReport) if field.name != "account")
 _GREETED = ("cluster", "boot_id", "version", "kernel_release", "key_id", "policy_epoch")
 
 
@@ -144,10 +152,12 @@ class SensorRegistry:
         )
 
     def record_health(self, node: str, report: HealthReport) -> None:
+        account = report.account
         self._change(
             node,
             last_health_at=self._clock(),
-            **{field.name: getattr(report, field.name) for field in dataclasses.fields(report)},
+            **{name: getattr(report, name) for name in _REPORTED},
+            **({} if account is None else {name: getattr(account, name) for name in _COUNTED}),
         )
 
     def record_policy(self, node: str, *, epoch: int, refusal: str) -> None:
@@ -165,6 +175,11 @@ class SensorRegistry:
         """Of nodes by the names of their rows."""
         with self._lock:
             return {self._statuses[node].cluster for node in nodes if node in self._statuses}
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether `take_changed` has any."""
+        return bool(self._changed)
 
     def take_changed(self) -> list[SensorStatus]:
         with self._lock:

@@ -104,8 +104,7 @@ class IngestContext:
     own_traffic: Callable[[], OwnTraffic]
     reveals: RevealBook
     witnesses: WitnessBook
-    # The newest report of a node takes the place of its last one.
-    on_coverage: Callable[[str, list[CoverageRecord]], None]
+    on_coverage: Callable[[str, list[CoverageRecord], bool], None]  # Of a node; whether it is a difference.
     on_workloads: Callable[[str, list[WorkloadRecord]], None]
     on_former_names: Callable[[list[FormerName]], None]
     on_node_addresses: Callable[[str, str, frozenset[str]], None]  # Of a node in a cluster.
@@ -147,6 +146,7 @@ class SensorStream:
         self._is_policy_due = asyncio.Event()
         self._is_policy_due.set()
         self._is_ended = asyncio.Event()
+        self._whole_coverage_at: float | None = None  # When the last whole report of ports came.
 
     async def run(self) -> None:
         """Read until the sensor ends or `end`; everything that was read is still acknowledged."""
@@ -285,17 +285,26 @@ class SensorStream:
     def _prepare_coverage(self, coverage: stream_pb2.Coverage, now: float) -> Callable[[], None]:
         context, greeting, witness = self._context, self._greeting, self._witness
         witness.bind_services([port.service for port in coverage.ports], greeting)
-        ports = convert_coverage(coverage, node=self.node, boot_id=greeting.boot_id, now_unix_seconds=now)
+        if self._whole_coverage_at is None or not coverage.is_difference:
+            self._whole_coverage_at = now
+        ports = convert_coverage(
+            coverage,
+            node=self.node,
+            boot_id=greeting.boot_id,
+            now_unix_seconds=now,
+            whole_unix_seconds=self._whole_coverage_at,
+        )
         workloads = convert_workloads(coverage, node=self.node, now_unix_seconds=now)
         workloads = witness.admit_workloads(workloads, greeting)
         names = witness.admit_former_names(convert_former_names(coverage, greeting, now), greeting)
         addresses = convert_node_addresses(coverage)
 
         def report() -> None:
-            context.on_coverage(self.node, ports)
+            context.on_coverage(self.node, ports, coverage.is_difference)
             context.on_workloads(self.node, workloads)
             context.on_former_names(names)
-            context.on_node_addresses(greeting.cluster, greeting.node, addresses)
+            if addresses or not coverage.is_difference:
+                context.on_node_addresses(greeting.cluster, greeting.node, addresses)
 
         return report
 

@@ -217,6 +217,10 @@ class SchemaQueue:
         self._waiting: dict[tuple[object, ...], SchemaRecord] = {}
         self.dropped = 0
 
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._waiting)
+
     def add(self, records: Sequence[SchemaRecord]) -> None:
         """Keep the newest state of each key."""
         with self._lock:

@@ -202,7 +202,7 @@ class Collector:
         group = self.catalogue.group
         proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
         self.features = (
-            Feature(jobs=(Job(works=(self.reports.flush,)),), figures=self.reports.figures),
+            Feature(jobs=(Job(works=(self.reports.flush_due,)),), figures=self.reports.figures),
             Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
             Feature(figures=lambda: list_figures(self.witnesses.counts, "witness_")),
             Feature(figures=self._list_alert_figures),

@@ -1,20 +1,39 @@
-"""Reports of sensors, beside their calls, that wait to be written to the store: bounded, and flushed each second."""
+"""Reports of sensors, beside their calls, that wait to be written to the store: bounded, and only what changed.
 
-from collections.abc import Iterable, Sequence
+Words and former names are written each second, for people wait for the names of endpoints. Sensors, coverage, workloads
+and schemas are written every five seconds at most, for an insert costs some 10 ms however few rows it has; three may
+follow each other sooner, so that a new sensor is seen at once.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
+from threading import Lock
 from typing import Any
 
 from collector.inventory.templates.catalogue import Catalogue
-from collector.receiver.reports import CoverageRecord, FormerName, RevealedWord, WorkloadRecord
+from collector.receiver.reports import (
+    PORT_LIMIT,
+    WORKLOAD_LIMIT,
+    CoverageRecord,
+    FormerName,
+    RevealedWord,
+    WorkloadRecord,
+)
 from collector.receiver.sensors import SensorRegistry
 from collector.schemas.service import SchemaQueue
-from collector.storage.base import Store, insert_most
+from collector.storage.base import Store, StoreError, insert_most
 from collector.storage.disk import DiskReserve
+from common.bounded import BoundedDict
 from common.figures import Figure, list_figures, make_totals, total
+from common.token_bucket import TokenBucket
 
 # Waiting for the store, from all sensors.
 FORMER_NAME_LIMIT = 100_000
+FLUSH_SECONDS = 5.0
+FLUSH_BURST = 3
 
 
 @dataclass(slots=True)
@@ -28,25 +47,41 @@ class ReportCounts:
 class ReportQueue:
     """The event loop adds, a thread flushes."""
 
-    def __init__(self, store: Store, disk: DiskReserve, sensors: SensorRegistry, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        store: Store,
+        disk: DiskReserve,
+        sensors: SensorRegistry,
+        catalogue: Catalogue,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._disk = disk
         self._sensors = sensors
         self._catalogue = catalogue
-        self._coverage: dict[str, list[CoverageRecord]] = {}  # By node; the newest of each.
-        self._workloads: dict[str, list[WorkloadRecord]] = {}
+        self._lock = Lock()  # Of the next two.
+        self._coverage: dict[str, _Ports] = {}  # By node; the newest of each port.
+        self._workloads: dict[str, BoundedDict[tuple[str, ...], WorkloadRecord]] = {}
         self._former_names: dict[tuple[str, str, str], FormerName] = {}
         self._words: list[RevealedWord] = []
         self.schemas = SchemaQueue()
         self._counts = ReportCounts()
+        self._flushes = TokenBucket(1 / FLUSH_SECONDS, FLUSH_BURST, clock)
 
-    def add_coverage(self, node: str, records: list[CoverageRecord]) -> None:
-        """Keep a node's report for the next flush, instead of its last one."""
-        self._coverage[node] = records
+    def add_coverage(self, node: str, records: list[CoverageRecord], is_difference: bool) -> None:
+        """Keep a node's report for the next flush: a whole one instead of what waits, a difference beside it."""
+        if is_difference and not records:
+            return
+        with self._lock:
+            self._coverage[node] = _join_ports(self._coverage.get(node) if is_difference else None, records)
 
     def add_workloads(self, node: str, records: list[WorkloadRecord]) -> None:
-        """The same of its workloads."""
-        self._workloads[node] = records
+        """Keep the newest of each workload of a node."""
+        if records:
+            with self._lock:
+                waiting = self._workloads.setdefault(node, BoundedDict(WORKLOAD_LIMIT))
+                for record in records:
+                    waiting[record.cluster, record.namespace, record.workload] = record
 
     def add_former_names(self, names: list[FormerName]) -> None:
         """Keep for the next flush the names that are new."""
@@ -60,21 +95,49 @@ class ReportQueue:
         """Keep for the next flush; at most what the reveal book asks, so bounded."""
         self._words += words
 
+    def flush_due(self) -> None:
+        """What is to be written this second. Blocks. Raises StoreError."""
+        has_reports = self._sensors.has_changed or self._coverage or self._workloads or self.schemas
+        if has_reports and self._flushes.take():
+            self.flush()
+        elif not self._disk.find_shortage():
+            self._flush_names()
+
     def flush(self) -> None:
-        """Write sensors, coverage and words that came since. Blocks. Raises StoreError; coverage that failed comes with
-        the next report, and words, which no sensor sends twice, stay for the next flush. While the disk has less than
-        its reserve only sensors are written, which are few.
+        """Write everything that came since. Blocks. Raises StoreError; what failed stays for the next flush, but
+        sensors, which report again. While the disk has less than its reserve only sensors are written, which are few.
         """
         self._insert("sensors", self._sensors.take_changed())
         if self._disk.find_shortage():
             return
-        coverage, self._coverage = self._coverage, {}
-        workloads, self._workloads = self._workloads, {}
+        self._flush_names()
+        self._flush_coverage()
+        with self._lock:
+            workloads, self._workloads = self._workloads, {}
+        try:
+            self._insert("workloads", list(chain.from_iterable(one.values() for one in workloads.values())))
+        except StoreError:
+            with self._lock:
+                self._workloads = {**workloads, **self._workloads}
+            raise
+        self.schemas.flush(self._insert)
+
+    def _flush_coverage(self) -> None:
+        with self._lock:
+            coverage, self._coverage = self._coverage, {}
+        try:
+            self._insert("coverage_rows", list(chain.from_iterable(one.values() for one in coverage.values())))
+        except StoreError:
+            with self._lock:
+                for node, ports in coverage.items():
+                    newer = self._coverage.get(node)
+                    if newer is None or _find_report(newer) == _find_report(ports):
+                        self._coverage[node] = _join_ports(ports, newer.values() if newer is not None else ())
+            raise
+
+    def _flush_names(self) -> None:
         former_names, self._former_names = list(self._former_names.values()), {}
         words = list(self._words)
-        self._insert("coverage_rows", list(chain.from_iterable(coverage.values())))
-        self._insert("workloads", list(chain.from_iterable(workloads.values())))
-        self.schemas.flush(self._insert)
         if former_names:
             self._insert("former_names", former_names)
             self._catalogue.take_former_names(former_names)
@@ -91,3 +154,19 @@ class ReportQueue:
         """For metrics."""
         text = "Schemas of routes that found no room before the next flush."
         return (*make_totals([("schemas_dropped", text, self.schemas.dropped)]), *list_figures(self._counts))
+
+
+_Ports = BoundedDict[tuple[Any, ...], CoverageRecord]
+
+
+def _join_ports(waiting: _Ports | None, records: Iterable[CoverageRecord]) -> _Ports:
+    """Rows beside those that wait; of one port the newest."""
+    joined = waiting if waiting is not None else _Ports(PORT_LIMIT)
+    for record in records:
+        joined.renew(record.key, record)
+    return joined
+
+
+def _find_report(ports: _Ports) -> datetime | None:
+    """When the whole report came that rows belong to."""
+    return next((record.report_time for record in ports.values()), None)

@@ -194,6 +194,7 @@ class Welcome:
     keys: tuple[InstallationKey, ...]  # Valid ones only, newest first.
     authorities: bytes = b""  # PEM, by which the collector is known from now on; empty = as until now.
     own_traffic: CollectorTraffic = NOTHING_OWN
+    features: frozenset[str] = frozenset()
 
 
 def write_hello(
@@ -227,7 +228,8 @@ def frame_batch(payload: bytes) -> bytes:
     return bytes(frame) + payload
 
 
-def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
+def write_health(report: HealthReport, *, has_same_stages: bool = False) -> stream_pb2.ConnectRequest:
+    """`has_same_stages`: they are those of the stream's last report, and not sent."""
     stages = [
         stream_pb2.StageCount(
             stage=stage.stage,
@@ -236,7 +238,7 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
             dropped_reasons=[reason for reason, _ in stage.dropped],
             dropped_counts=[count for _, count in stage.dropped],
         )
-        for stage in report.stages
+        for stage in (() if has_same_stages else report.stages)
     ]
     return stream_pb2.ConnectRequest(
         health=copy_fields(
@@ -244,6 +246,7 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
             report,
             state=f"SENSOR_STATE_{report.state.name}",
             stages=stages,
+            has_same_stages=has_same_stages,
             capture=f"CAPTURE_WAY_{report.capture.name}" if report.capture is not None else None,
         )
     )
@@ -255,6 +258,7 @@ def write_coverage(
     node_addresses: Sequence[str] = (),
     *,
     time_unix_ns: int,
+    is_difference: bool = False,
 ) -> stream_pb2.ConnectRequest:
     return stream_pb2.ConnectRequest(
         coverage=stream_pb2.Coverage(
@@ -262,6 +266,7 @@ def write_coverage(
             ports=write_rows(_write_port, ports),
             workloads=write_rows(_write_workload, workloads),
             node_addresses=node_addresses,
+            is_difference=is_difference,
         )
     )
 
@@ -323,6 +328,7 @@ def read_welcome(message: stream_pb2.Welcome) -> Welcome:
         server_time_unix_ns=message.server_time_unix_ns,
         keys=tuple(key for key in keys if key.is_valid),
         authorities=message.authorities,
+        features=frozenset(message.features),
         own_traffic=read_collector_traffic(
             boot_id=message.own_traffic.boot_id,
             process_mark=message.own_traffic.process_mark,

@@ -26,6 +26,7 @@ from sensor.describe.schemas.book import Schema
 from sensor.enforce.block import EnforcementReport
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.export import messages
+from sensor.export.differences import FEATURE, Differences
 from sensor.export.messages import SensorIdentity, Welcome, write_enforcement, write_schemas
 from sensor.export.policy import PolicyResult, PolicyUpdate
 from sensor.export.spool import BatchKey, Spool, SpoolEntry
@@ -145,6 +146,7 @@ class Session:
         self._told.set()
         self.acknowledged_count = 0
         self.authorities = b""  # Of the welcome.
+        self._differences = Differences(is_taken=False)
 
     async def begin(self) -> None:
         """Hello and welcome. Raises `SessionError` or grpc's error."""
@@ -176,6 +178,7 @@ class Session:
         if not welcome.keys and not self._listener.key_id:
             raise SessionError("the collector's welcome has no usable installation key (16 bytes under an id)")
         self.authorities = welcome.authorities
+        self._differences = Differences(is_taken=FEATURE in welcome.features)
         self._listener.on_welcome(welcome)
         for entry in self._spool.waiting():
             self.offer(entry)
@@ -301,7 +304,7 @@ class Session:
         while True:
             self._health_due.clear()
             self._check_patience()
-            await self._send(lambda: messages.write_health(self._listener.read_health()))
+            await self._send(self._make_health)
             await self._send(self._make_enforcement)
             if not self._health_due.is_set():  # Else the state changed while this report was written.
                 self._told.set()
@@ -317,10 +320,30 @@ class Session:
         report = self._listener.read_enforcement()
         return write_enforcement(report) if report.epoch else None
 
-    def _make_coverage(self) -> stream_pb2.ConnectRequest:
-        ports, workloads = self._listener.read_coverage(), self._listener.read_workloads()
-        addresses = self._listener.read_node_addresses()
-        return messages.write_coverage(ports, workloads, addresses, time_unix_ns=self._clock.unix_ns())
+    def _make_health(self) -> stream_pb2.ConnectRequest:
+        report = self._listener.read_health()
+        return messages.write_health(
+            report, has_same_stages=self._differences.compare_stages(report.stages, self._now_seconds)
+        )
+
+    def _make_coverage(self) -> stream_pb2.ConnectRequest | None:
+        listener = self._listener
+        report = self._differences.compare_coverage(
+            listener.read_coverage(), listener.read_workloads(), listener.read_node_addresses(), self._now_seconds
+        )
+        if report.is_empty:
+            return None
+        return messages.write_coverage(
+            report.ports,
+            report.workloads,
+            report.node_addresses,
+            time_unix_ns=self._clock.unix_ns(),
+            is_difference=report.is_difference,
+        )
+
+    @property
+    def _now_seconds(self) -> float:
+        return self._clock.monotonic_ns() / 1e9
 
     async def _send_schemas(self) -> None:
         """All on a new stream, then what changes: no acknowledgement is needed, for a state may come any number of

@@ -101,7 +101,7 @@ def fuzz_sensor_message(data: bytes) -> None:
         sensors=sensors, keys=(), clock=lambda: NOW, clocks=SensorClocks(lambda: NOW),
         reveals=RevealBook(), failures=_Failing(),
         witnesses=WitnessBook(lambda *_: None, lambda: NOW),
-        on_coverage=lambda _, records: rows.insert_records("coverage_rows", records),
+        on_coverage=lambda _, records, __: rows.insert_records("coverage_rows", records),
         on_workloads=lambda _, records: rows.insert_records("workloads", records),
         on_former_names=lambda records: rows.insert_records("former_names", records),
         on_node_addresses=lambda *_: None,

@@ -50,8 +50,8 @@ def _protocols_of(reading: Reading) -> str:
 _READ = f"protocol IN ({_protocols_of(Reading.READ)})"
 _UNREADABLE = f"protocol IN ({_protocols_of(Reading.UNREADABLE)})"
 _UNSEEN = f"protocol IN ({_protocols_of(Reading.UNSEEN)})"
-# A report has every port, at one time: an older row is of one that was called since, or changed its service.
-_LAST = "(node, time) IN (SELECT node, max(time) FROM coverage_rows GROUP BY node)"
+# A whole report has every port: a row of an older one is of a port that was called since, or changed its service.
+_LAST = "(node, report_time) IN (SELECT node, max(report_time) FROM coverage_rows GROUP BY node)"
 BLIND_SPOTS = build_statement(_LAST)
 _HTTP = f"is_http_like AND {_LISTENING}"
 _PORT = "tuple(address, port, workload)"

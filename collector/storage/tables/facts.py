@@ -23,7 +23,8 @@ def _list_counts(kind: str) -> str:
 
 
 TABLES = (
-    # The newest report of each sensor: its rows are those of the node's greatest `time`. `handshakes` is JSON, as
+    # The newest report of each sensor: its rows are those of the node's greatest `report_time`, which is when the whole
+    # report came; a port that changed since has a later `time`. `handshakes` is JSON, as
     # collector/inventory/coverage/coverage.py reads it. Read with FINAL.
     Table(
         name="coverage_rows",
@@ -33,6 +34,7 @@ TABLES = (
             reason String
             handshakes String
             time DateTime('UTC')
+            report_time DateTime('UTC') DEFAULT time
         """,
         key=", ".join(_KEY),
         shard_by="cityHash64(node)",

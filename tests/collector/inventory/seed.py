@@ -7,8 +7,8 @@ them.
 
 import json
 import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -284,7 +284,11 @@ def write_watch(store: Store, *, silent_node: bool = False) -> None:
         ("shop", 8080, 1, 1, "0.0.0.0", 1, 2, 10_000, "", 65),  # The same: it has ended since.
     ]
     encrypted = HandshakeCounts(server_names={"shop.example": 2}, weaknesses={"TLS 1.0 is deprecated (RFC 8996)": 1})
-    store.insert_records("coverage_rows", [make_coverage(*port, handshakes=encrypted) for port in ports])
+    rows = [make_coverage(*port, handshakes=encrypted) for port in ports]
+    first, *others = rows
+    store.insert_records("coverage_rows", [replace(first, connections=1, bytes=1, calls=0), *others])
+    # A difference: what changed within the next second.
+    store.insert_records("coverage_rows", [replace(first, time=first.time + timedelta(seconds=1))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +349,7 @@ def make_coverage(
         reason=reason,
         handshakes=handshakes.write() if handshakes is not None and is_encrypted else "",
         time=datetime.fromtimestamp(NOW - age_seconds, UTC),
+        report_time=datetime.fromtimestamp(NOW - age_seconds, UTC),
     )
 
 

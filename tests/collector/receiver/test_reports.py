@@ -30,7 +30,10 @@ def test_health_keeps_every_stage_balanced() -> None:
     health = stream_pb2.Health(state=stream_pb2.SENSOR_STATE_CAPTURING, lag_ms=7, cpu_ns=2**64 - 1)
     health.stages.add(stage="ring", seen=23, used=20, dropped_reasons=["full", "late"], dropped_counts=[1, 2])
     report = convert_health(health)
-    assert json.loads(report.stages) == [{"stage": "ring", "seen": 23, "used": 20, "dropped": {"full": 1, "late": 2}}]
+    assert report.account is not None
+    assert json.loads(report.account.stages) == [
+        {"stage": "ring", "seen": 23, "used": 20, "dropped": {"full": 1, "late": 2}}
+    ]
     assert (report.state, report.lag_ms) == (1, 7)
 
 
@@ -53,9 +56,11 @@ def test_what_any_stage_drops_is_lost_once() -> None:
     health.stages.add(stage="kernel", seen=1_000, used=940, dropped_reasons=["ring_full"], dropped_counts=[60])
     health.stages.add(stage="exchange", seen=940, used=900, dropped_reasons=["head_lost"], dropped_counts=[40])
     health.stages.add(stage="spool", seen=9, used=9)
-    report = convert_health(health)
-    assert (report.seen_calls, report.lost_calls) == (1_000, 100)
-    assert convert_health(stream_pb2.Health()).seen_calls == 0
+    account = convert_health(health).account
+    assert account is not None and (account.seen_calls, account.lost_calls) == (1_000, 100)
+    nothing = convert_health(stream_pb2.Health()).account
+    assert nothing is not None and nothing.seen_calls == 0
+    assert convert_health(stream_pb2.Health(has_same_stages=True)).account is None
 
 
 def test_coverage_is_of_the_node_that_speaks() -> None:
@@ -143,7 +148,8 @@ def test_arbitrary_messages_never_raise(payload: bytes) -> None:
             case stream_pb2.Hello():
                 convert_hello(message)
             case stream_pb2.Health():
-                json.loads(convert_health(message).stages)
+                account = convert_health(message).account
+                assert account is None or json.loads(account.stages) is not None
             case stream_pb2.Coverage():
                 convert_coverage(message, node="n", boot_id="b", now_unix_seconds=NOW)
             case stream_pb2.Revealed():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import collector.receiver.sensors
-from collector.receiver.sensors import Greeting, HealthReport, SensorRegistry, SensorStatus
+from collector.receiver.sensors import Greeting, HealthReport, SensorRegistry, SensorStatus, StageAccount
 
 
 class Clock:
@@ -24,9 +24,7 @@ REPORT = HealthReport(
     spool_bytes=1,
     memory_bytes=2,
     cpu_ns=3,
-    seen_calls=15,
-    lost_calls=1,
-    stages='[{"stage": "x"}]',
+    account=StageAccount(seen_calls=15, lost_calls=1, stages='[{"stage": "x"}]'),
 )
 
 
@@ -51,6 +49,7 @@ def test_what_was_last_said_holds() -> None:
     greet(registry)
     clock.now = 105.0
     registry.record_health("a", REPORT)
+    registry.record_health("a", replace(REPORT, account=None))  # Its stages are as before.
     clock.now = 107.0
     registry.record_batch("a")
     (status,) = registry.list_statuses()

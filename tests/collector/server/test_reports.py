@@ -1,12 +1,16 @@
 """Reports that wait for the store: the newest of each node, and one that does not fit keeps no other out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
+
+import pytest
 
 from collector.receiver.reports import CoverageRecord, convert_coverage
 from collector.receiver.sensors import SensorRegistry
-from collector.server.reports import ReportQueue
-from collector.storage.base import RefusedStatementError
+from collector.server.reports import FLUSH_BURST, FLUSH_SECONDS, ReportQueue
+from collector.storage.base import RefusedStatementError, StoreError
 from tests.collector.wire_batches import NOW
 from tests.figures import read_values
 from tests.fuzz.wire import make_messages
@@ -19,11 +23,26 @@ class Table:
 
     def __init__(self) -> None:
         self.rows: dict[str, list[Any]] = {}
+        self.inserts: list[str] = []
+        self.is_failing = False
 
     def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        if self.is_failing:
+            raise StoreError("away")
+        self.inserts += [table] if records else []
         if any(getattr(record, "port", 0) == BAD for record in records):
             raise RefusedStatementError("out of range")
         self.rows.setdefault(table, []).extend(records)
+
+
+class Time:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Nothing:
@@ -33,8 +52,9 @@ class Nothing:
         return ""
 
 
-def make_queue(table: Table) -> ReportQueue:
-    return ReportQueue(cast(Any, table), cast(Any, Nothing()), SensorRegistry(lambda: NOW), cast(Any, Nothing()))
+def make_queue(table: Table, sensors: SensorRegistry | None = None, time: Time | None = None) -> ReportQueue:
+    sensors = sensors or SensorRegistry(lambda: NOW)
+    return ReportQueue(cast(Any, table), cast(Any, Nothing()), sensors, cast(Any, Nothing()), time or Time())
 
 
 def make_ports(node: str, *ports: int) -> list[CoverageRecord]:
@@ -47,9 +67,9 @@ def make_ports(node: str, *ports: int) -> list[CoverageRecord]:
 def test_a_node_that_reports_without_end_takes_the_place_of_none() -> None:
     table = Table()
     queue = make_queue(table)
-    queue.add_coverage("honest", make_ports("honest", 80))
+    queue.add_coverage("honest", make_ports("honest", 80), False)
     for number in range(1_000):
-        queue.add_coverage("evil", make_ports("evil", number))
+        queue.add_coverage("evil", make_ports("evil", number), False)
     queue.flush()
     assert [(row.node, row.port) for row in table.rows["coverage_rows"]] == [("honest", 80), ("evil", 999)]
 
@@ -57,8 +77,57 @@ def test_a_node_that_reports_without_end_takes_the_place_of_none() -> None:
 def test_a_record_that_its_table_cannot_hold_is_counted_and_the_others_are_written() -> None:
     table = Table()
     queue = make_queue(table)
-    queue.add_coverage("evil", make_ports("evil", 1, BAD, 3))
-    queue.add_coverage("honest", make_ports("honest", *range(10, 20), BAD))
+    queue.add_coverage("evil", make_ports("evil", 1, BAD, 3), False)
+    queue.add_coverage("honest", make_ports("honest", *range(10, 20), BAD), False)
     queue.flush()
     assert [row.port for row in table.rows["coverage_rows"]] == [1, 3, *range(10, 20)]
     assert read_values(queue.figures())["records_refused"] == 2
+
+
+def test_a_difference_is_written_beside_the_whole_report_that_waits_and_a_whole_one_instead_of_it() -> None:
+    table = Table()
+    queue = make_queue(table)
+    queue.add_coverage("a", make_ports("a", 1, 2), False)
+    busy = [replace(record, calls=99) for record in make_ports("a", 2, 3)]
+    queue.add_coverage("a", busy, True)
+    queue.add_coverage("b", make_ports("b", 1, 2), False)
+    queue.add_coverage("b", make_ports("b", 2), False)
+    queue.flush()
+    queue.flush()
+    written = [(row.node, row.port, row.calls == 99) for row in table.rows["coverage_rows"]]
+    assert written == [("a", 1, False), ("a", 2, True), ("a", 3, True), ("b", 2, False)]
+
+
+def test_a_difference_that_the_store_did_not_take_is_written_with_the_next_one() -> None:
+    table = Table()
+    queue = make_queue(table)
+    queue.add_coverage("a", make_ports("a", 1, 2), False)
+    queue.add_coverage("b", make_ports("b", 1, 2), False)
+    table.is_failing = True
+    with pytest.raises(StoreError):
+        queue.flush()
+    later = timedelta(seconds=10)
+    queue.add_coverage("a", [replace(record, time=record.time + later) for record in make_ports("a", 2)], True)
+    whole = [replace(one, time=one.time + later, report_time=one.time + later) for one in make_ports("b", 2)]
+    queue.add_coverage("b", whole, False)
+    table.is_failing = False
+    queue.flush()
+    written = sorted((row.node, row.port, row.time - row.report_time) for row in table.rows["coverage_rows"])
+    assert written == [("a", 1, timedelta()), ("a", 2, later), ("b", 2, timedelta())]
+
+
+def test_sensors_and_coverage_are_written_every_five_seconds_and_only_what_changed() -> None:
+    table, time, sensors = Table(), Time(), SensorRegistry(lambda: NOW)
+    queue = make_queue(table, sensors, time)
+    for _ in range(60):
+        time.now += 1
+        sensors.record_batch("a")
+        queue.add_coverage("a", make_ports("a", 1), True)
+        queue.flush_due()
+    count = table.inserts.count("sensors")
+    assert table.inserts.count("coverage_rows") == count == FLUSH_BURST + 60 / FLUSH_SECONDS - 1
+    time.now += 10 * FLUSH_SECONDS
+    queue.flush_due()
+    time.now += 10 * FLUSH_SECONDS
+    queue.flush_due()
+    assert table.inserts.count("sensors") == count + 1  # Nothing came since.

@@ -392,7 +392,7 @@ class StageCount(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., seen: _Optional[int] = ..., used: _Optional[int] = ..., dropped_reasons: _Optional[_Iterable[str]] = ..., dropped_counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Health(_message.Message):
-    __slots__ = ("time_unix_ns", "state", "stages", "lag_ms", "spool_bytes", "memory_bytes", "cpu_ns", "reason", "capture", "fallback_reason")
+    __slots__ = ("time_unix_ns", "state", "stages", "lag_ms", "spool_bytes", "memory_bytes", "cpu_ns", "reason", "capture", "fallback_reason", "has_same_stages")
     TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
@@ -403,6 +403,7 @@ class Health(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_REASON_FIELD_NUMBER: _ClassVar[int]
+    HAS_SAME_STAGES_FIELD_NUMBER: _ClassVar[int]
     time_unix_ns: int
     state: SensorState
     stages: _containers.RepeatedCompositeFieldContainer[StageCount]
@@ -413,7 +414,8 @@ class Health(_message.Message):
     reason: str
     capture: CaptureWay
     fallback_reason: str
-    def __init__(self, time_unix_ns: _Optional[int] = ..., state: _Optional[_Union[SensorState, str]] = ..., stages: _Optional[_Iterable[_Union[StageCount, _Mapping]]] = ..., lag_ms: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., cpu_ns: _Optional[int] = ..., reason: _Optional[str] = ..., capture: _Optional[_Union[CaptureWay, str]] = ..., fallback_reason: _Optional[str] = ...) -> None: ...
+    has_same_stages: bool
+    def __init__(self, time_unix_ns: _Optional[int] = ..., state: _Optional[_Union[SensorState, str]] = ..., stages: _Optional[_Iterable[_Union[StageCount, _Mapping]]] = ..., lag_ms: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., cpu_ns: _Optional[int] = ..., reason: _Optional[str] = ..., capture: _Optional[_Union[CaptureWay, str]] = ..., fallback_reason: _Optional[str] = ..., has_same_stages: _Optional[bool] = ...) -> None: ...
 
 class CountedText(_message.Message):
     __slots__ = ("text", "count")
@@ -508,16 +510,18 @@ class Workload(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., namespace: _Optional[str] = ..., workload: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., zone: _Optional[str] = ..., pods: _Optional[int] = ..., former_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Coverage(_message.Message):
-    __slots__ = ("time_unix_ns", "ports", "workloads", "node_addresses")
+    __slots__ = ("time_unix_ns", "ports", "workloads", "node_addresses", "is_difference")
     TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
     WORKLOADS_FIELD_NUMBER: _ClassVar[int]
     NODE_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    IS_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     time_unix_ns: int
     ports: _containers.RepeatedCompositeFieldContainer[PortCoverage]
     workloads: _containers.RepeatedCompositeFieldContainer[Workload]
     node_addresses: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., node_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_difference: bool
+    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., node_addresses: _Optional[_Iterable[str]] = ..., is_difference: _Optional[bool] = ...) -> None: ...
 
 class SchemaField(_message.Message):
     __slots__ = ("path", "present", "objects", "types", "values", "is_open")
