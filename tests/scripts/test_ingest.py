@@ -7,6 +7,7 @@ import pytest
 from apidae.v1 import data_pb2
 
 from scripts.bench_cases.ingest import Bench, Load, summarise_waits
+from scripts.bench_cases.ingesting.capacity import NodeFigures, UnitCosts, list_installations, solve
 from scripts.bench_cases.ingesting.recording import WINDOWS_RECORDED, Recording
 from scripts.bench_cases.ingesting.templates import TEMPLATES, WINDOW_SECONDS, NodeGroup
 
@@ -33,6 +34,39 @@ def test_a_batch_is_played_under_the_name_number_and_time_of_its_sender() -> Non
 
 def test_waits_are_summarised_in_milliseconds() -> None:
     assert summarise_waits([0.001 * number for number in range(1, 101)]) == {"p50": 50, "p95": 96, "max": 100}
+
+
+def test_costs_of_a_batch_and_a_row_follow_from_two_loads() -> None:
+    batch, row = solve([(100.0, 1_500.0), (50.0, 15_000.0)], [0.04, 0.16])
+    assert (batch * 1e6, row * 1e6) == pytest.approx((252.63, 9.825), rel=1e-3)
+
+
+def test_a_cost_that_noise_makes_negative_is_nothing_and_the_other_bears_all() -> None:
+    assert solve([(100.0, 1_500.0), (10.0, 150.0 * 11)], [0.1, 0.2]) == (0.0, 0.2 / 1_650)
+
+
+def test_an_installation_is_the_sum_of_its_units() -> None:
+    costs = UnitCosts(
+        idle_cores=0.005,
+        active_cores=0.01,
+        jobs_cores=0.005,
+        stream_us_a_second=50.0,
+        batch_us=0.0,
+        row_us=10.0,
+        batch_of_14_rows_us=140.0,
+        row_of_200_us=10.0,
+        rest_mb=350,
+        stream_kb=100,
+        row_bytes=100.0,
+        minute_row_bytes=90.0,
+        hour_row_bytes=80.0,
+    )
+    figures = dict.fromkeys(("small", "node"), NodeFigures(batches=1.0, rows=5.0, minute_keys=100, hour_keys=1_000))
+    (small,) = [line for line in list_installations(costs, figures) if line["installation"] == "1000 nodes, small"]
+    assert small["streams_mb"] == 100
+    assert small["cores"] == 0.12  # 0.02 in any case, 0.05 of streams and 0.05 of rows.
+    assert small["log_gb_an_hour"] == 1.8
+    assert (small["minutes_gb"], small["hours_gb"]) == (25.9, 172.8)
 
 
 @pytest.mark.store

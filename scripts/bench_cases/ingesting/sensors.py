@@ -46,12 +46,13 @@ _NO_ENFORCEMENT = EnforcementReport(epoch=0, is_enabled=False, reason="", blocks
 
 @dataclass(slots=True)
 class LoadAccount:
-    """What all simulated sensors sent and what was acknowledged; rows and calls are those of acknowledged batches."""
+    """What all simulated sensors sent; rows, calls and bytes are those of batches that were acknowledged."""
 
     sent: int = 0
     batches: int = 0
     rows: int = 0
     calls: int = 0
+    bytes: int = 0
     refused: int = 0
     waits_seconds: list[float] = field(default_factory=list)  # From the spool to the acknowledgement.
     late_seconds: float = 0.0  # By which this process sent the batches of some second too late, at most.
@@ -74,6 +75,7 @@ class WatchedSpool(Spool):
         account.batches += 1
         account.rows += self._settle(key)
         account.calls += entry.calls
+        account.bytes += entry.payload_bytes
         account.waits_seconds.append(time.time() - entry.time_unix_ns / 1e9)
         return True
 
