@@ -47,6 +47,7 @@ class SchemaRecord:
     operations: str
     time: datetime
     operation: str
+    digest: int = 0  # By which its sensor names this state; 0: of an older sensor.
 
     @property
     def key(self) -> tuple[int, int, int, str, str, str, int, str]:
@@ -84,6 +85,7 @@ def convert_schemas(
             operations=_write_tokens(schema.tokens) if schema.part == _TOKENS else _write_operations(schema.operations),
             time=now,
             operation=schema.operation,
+            digest=schema.digest,
         )
         for schema in schemas.schemas[:SCHEMA_LIMIT]
         if schema.part in _PARTS

@@ -142,7 +142,7 @@ METHOD_NAME = "Connect"
 # Of one node at once: a sensor has one, and its successor another.
 STREAMS_OF_NODE_LIMIT = 4
 GRPC_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
-FEATURES = ("blocks", "report_difference", "reveal", "triggers")
+FEATURES = ("blocks", "report_difference", "reveal", "schema_offer", "triggers")
 HELLO_TIMEOUT_SECONDS = 10.0
 
 

@@ -110,6 +110,8 @@ class IngestContext:
     on_node_addresses: Callable[[str, str, frozenset[str]], None]  # Of a node in a cluster.
     on_revealed: Callable[[list[RevealedWord]], None]
     on_schemas: Callable[[Sequence[SchemaRecord]], None]
+    # Of a node: digests, and what asks for some of them, from any thread.
+    on_schema_offer: Callable[[str, Sequence[int], Callable[[Sequence[int]], None]], None]
     on_enforcement: Callable[[str, EnforcementReport], None]
     counts: IngestCounts = field(default_factory=IngestCounts)
     failures: Counter[str] = field(default_factory=Counter)  # Messages that could not be processed, by kind.
@@ -146,10 +148,12 @@ class SensorStream:
         self._is_policy_due = asyncio.Event()
         self._is_policy_due.set()
         self._is_ended = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # While it runs.
         self._whole_coverage_at: float | None = None  # When the last whole report of ports came.
 
     async def run(self) -> None:
         """Read until the sensor ends or `end`; everything that was read is still acknowledged."""
+        self._loop = asyncio.get_running_loop()
         beside = [asyncio.create_task(work) for work in (self._push_policies(), self._ask_words())]
         ended = asyncio.create_task(self._is_ended.wait())
         try:
@@ -163,6 +167,7 @@ class SensorStream:
             if self._end_reason:
                 await self._call.abort(grpc.StatusCode.PERMISSION_DENIED, self._end_reason)
         finally:
+            self._loop = None
             ended.cancel()
             for work in beside:
                 work.cancel()
@@ -275,6 +280,8 @@ class SensorStream:
                     request.schemas, node=self.node, boot_id=greeting.boot_id, now_unix_seconds=now
                 )
                 return partial(context.on_schemas, witness.admit_schemas(records))
+            case "schema_offer":
+                return partial(context.on_schema_offer, self.node, request.schema_offer.digests, self._ask_soon)
             case "enforcement":
                 return partial(context.on_enforcement, self.node, convert_enforcement(request.enforcement, now))
             case "policy_result":
@@ -429,6 +436,16 @@ class SensorStream:
         self._context.sensors.record_policy(node, epoch=self._held_epoch, refusal=result.reason)
         if not is_applied and result.epoch == self._told_epoch and not self._is_told_fully:
             self._is_policy_due.set()
+
+    def _ask_soon(self, digests: Sequence[int]) -> None:
+        """Ask for states that the sensor offered. From any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ask_schemas, digests)
+
+    def _ask_schemas(self, digests: Sequence[int]) -> None:
+        request = stream_pb2.ConnectResponse(schema_request=stream_pb2.SchemaRequest(digests=digests))
+        if self._loop is not None:  # The stream goes on.
+            self._spawn(self._write(request))
 
     async def _ask_words(self) -> None:
         """Ask every so often for words not revealed yet: a sensor may only learn later that it may tell."""

@@ -205,7 +205,7 @@ def merge(states: Iterable[StoredSchema]) -> EndpointSchema:
     )
 
 
-# Waiting for the store, from all sensors: some 200 MB at worst. A sensor sends each state again within ten minutes.
+# Waiting for the store, from all sensors: some 200 MB at worst. What found no room is in its sensor's next offer.
 QUEUE_LIMIT: Final = 20_000
 
 
@@ -220,6 +220,11 @@ class SchemaQueue:
     def __bool__(self) -> bool:
         """Whether anything waits."""
         return bool(self._waiting)
+
+    @property
+    def room(self) -> int:
+        """How many states may be asked for: half of the queue is for what comes unasked."""
+        return max(0, QUEUE_LIMIT // 2 - len(self._waiting))
 
     def add(self, records: Sequence[SchemaRecord]) -> None:
         """Keep the newest state of each key."""

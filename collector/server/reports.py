@@ -23,6 +23,7 @@ from collector.receiver.reports import (
     WorkloadRecord,
 )
 from collector.receiver.sensors import SensorRegistry
+from collector.schemas.offers import SchemaOffers
 from collector.schemas.service import SchemaQueue
 from collector.storage.base import Store, StoreError, insert_most
 from collector.storage.disk import DiskReserve
@@ -65,6 +66,7 @@ class ReportQueue:
         self._former_names: dict[tuple[str, str, str], FormerName] = {}
         self._words: list[RevealedWord] = []
         self.schemas = SchemaQueue()
+        self.schema_offers = SchemaOffers(store, self.schemas)
         self._counts = ReportCounts()
         self._flushes = TokenBucket(1 / FLUSH_SECONDS, FLUSH_BURST, clock)
 
@@ -96,12 +98,14 @@ class ReportQueue:
         self._words += words
 
     def flush_due(self) -> None:
-        """What is to be written this second. Blocks. Raises StoreError."""
+        """What is to be written and asked for this second. Blocks. Raises StoreError."""
         has_reports = self._sensors.has_changed or self._coverage or self._workloads or self.schemas
         if has_reports and self._flushes.take():
             self.flush()
         elif not self._disk.find_shortage():
             self._flush_names()
+        if not self._disk.find_shortage():
+            self.schema_offers.answer()
 
     def flush(self) -> None:
         """Write everything that came since. Blocks. Raises StoreError; what failed stays for the next flush, but
@@ -152,8 +156,12 @@ class ReportQueue:
 
     def figures(self) -> Iterable[Figure]:
         """For metrics."""
-        text = "Schemas of routes that found no room before the next flush."
-        return (*make_totals([("schemas_dropped", text, self.schemas.dropped)]), *list_figures(self._counts))
+        text = "Schemas of routes that found no room before the next flush; their sensors offer them again."
+        return (
+            *make_totals([("schemas_dropped", text, self.schemas.dropped)]),
+            *list_figures(self._counts),
+            *self.schema_offers.figures(),
+        )
 
 
 _Ports = BoundedDict[tuple[Any, ...], CoverageRecord]

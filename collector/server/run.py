@@ -78,6 +78,7 @@ async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None]
 # they come, at most some 60,000 at once; all others when `freeze_long_lived` runs.
 GC_THRESHOLDS = (10_000, 5, 1_000_000)
 FREEZE_SECONDS = 300.0
+RELEASE_SECONDS = 60.0
 # Cycles among frozen objects are not found. There are few, so they are looked for once a day.
 UNFREEZE_SECONDS = 86_400.0
 
@@ -186,6 +187,7 @@ class _Life:
                 on_node_addresses=collector.set_node_addresses,
                 on_revealed=collector.reports.add_words,
                 on_schemas=collector.reports.schemas.add,
+                on_schema_offer=collector.reports.schema_offers.add,
                 on_enforcement=collector.responder.take_report,
             )
         )
@@ -210,9 +212,10 @@ class _Life:
         own = Job(works=(self._watch, self._read_keys, self._entrance.look, self._apply_trust))
         await asyncio.to_thread(freeze_long_lived)
         # Again after the others, which keep what they found.
-        freeze = Job(works=(freeze_long_lived, release_library_pages), seconds=FREEZE_SECONDS)
+        freeze = Job(works=(freeze_long_lived,), seconds=FREEZE_SECONDS)
+        release = Job(works=(release_library_pages,), seconds=RELEASE_SECONDS)
         unfreeze = Job(works=(gc.unfreeze, freeze_long_lived), seconds=UNFREEZE_SECONDS, is_late=True)
-        jobs = [own, *(job for feature in collector.features for job in feature.jobs), freeze, unfreeze]
+        jobs = [own, *(job for feature in collector.features for job in feature.jobs), freeze, unfreeze, release]
         count = partial(self._count, "housekeeping_errors")
         housekeeping = asyncio.create_task(repeat_jobs(jobs, count, collector.budgets))
         server = self._http = self._build_http(grpc_port)

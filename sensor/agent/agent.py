@@ -436,8 +436,16 @@ class Sensor:
         """What is reported of Kubernetes workloads and containers on this node."""
         return self._node.workloads()
 
+    def offer_schemas(self) -> Sequence[int]:
+        """Digests of all that is known of what routes look like."""
+        return self._schemas.offer()
+
+    def ask_schemas(self, digests: Sequence[int]) -> None:
+        """The collector lacks these."""
+        self._schemas.ask(digests)
+
     def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]:
-        """What routes look like: all of it on a new stream, else what changed."""
+        """What routes look like: all of it where `is_first`, else what changed."""
         if is_first:
             self._schemas.offer_all()
         return self._schemas.take(self._clock.monotonic_ns())

@@ -84,7 +84,12 @@ class ProcessorState:
         self.tls_bodies = BodyMeter(self.settings.body_bytes_per_second)
         self.alike = AlikeCalls()
         rule = SampleRule(first_count=self.settings.body_first_samples, interval_ns=self.settings.body_sample_ns)
-        self.schemas = SchemaBook(load_vocabulary(), rule, export_openapi_outlines=settings.export_openapi_outlines)
+        self.schemas = SchemaBook(
+            load_vocabulary(),
+            rule,
+            export_openapi_outlines=settings.export_openapi_outlines,
+            seed=secrets.randbits(64),
+        )
         self.bodies = BodyReader(rule, self.schemas, compile_classes(settings.custom_data_classes))
 
 

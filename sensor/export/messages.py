@@ -115,6 +115,11 @@ def write_schemas(schemas: Sequence[Schema]) -> stream_pb2.ConnectRequest:
     )
 
 
+def write_schema_offer(digests: Sequence[int]) -> stream_pb2.ConnectRequest | None:
+    """None where there is nothing to offer."""
+    return stream_pb2.ConnectRequest(schema_offer=stream_pb2.SchemaOffer(digests=digests)) if digests else None
+
+
 def _write_schema(schema: Schema) -> stream_pb2.Schema:
     return stream_pb2.Schema(
         route_id=schema.route_id,
@@ -129,6 +134,7 @@ def _write_schema(schema: Schema) -> stream_pb2.Schema:
         left_out=schema.left_out,
         operation=schema.operation,
         document=schema.document,
+        digest=schema.digest,
         tokens=[stream_pb2.TokenClaim(claim=claim, value=value, calls=calls) for claim, value, calls in schema.tokens],
     )
 

@@ -44,6 +44,7 @@ RETRY_LONGEST_SECONDS: Final = 60.0
 # After a status this version does not know: the batch is kept, and sent again when the collector may have been
 # replaced.
 UNKNOWN_STATUS_RETRY_MS: Final = 10_000
+OFFER_FEATURE: Final = "schema_offer"  # Of a collector that takes offers.
 _POLICY_FAILED: Final = "the sensor failed to apply it; its log has the traceback"
 
 
@@ -76,6 +77,7 @@ class SessionTimes:
     health_interval_seconds: float = 5.0
     coverage_interval_seconds: float = 10.0
     schemas_interval_seconds: float = 10.0
+    offer_interval_seconds: float = 600.0
 
 
 class SessionListener(Protocol):
@@ -98,6 +100,10 @@ class SessionListener(Protocol):
     def read_node_addresses(self) -> Sequence[str]: ...
 
     def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]: ...
+
+    def offer_schemas(self) -> Sequence[int]: ...
+
+    def ask_schemas(self, digests: Sequence[int]) -> None: ...
 
     @property
     def key_id(self) -> int: ...
@@ -147,6 +153,8 @@ class Session:
         self.acknowledged_count = 0
         self.authorities = b""  # Of the welcome.
         self._differences = Differences(is_taken=False)
+        self._takes_offers = False
+        self._schemas_due = asyncio.Event()
 
     async def begin(self) -> None:
         """Hello and welcome. Raises `SessionError` or grpc's error."""
@@ -179,6 +187,7 @@ class Session:
             raise SessionError("the collector's welcome has no usable installation key (16 bytes under an id)")
         self.authorities = welcome.authorities
         self._differences = Differences(is_taken=FEATURE in welcome.features)
+        self._takes_offers = OFFER_FEATURE in welcome.features
         self._listener.on_welcome(welcome)
         for entry in self._spool.waiting():
             self.offer(entry)
@@ -346,12 +355,17 @@ class Session:
         return self._clock.monotonic_ns() / 1e9
 
     async def _send_schemas(self) -> None:
-        """All on a new stream, then what changes: no acknowledgement is needed, for a state may come any number of
-        times and the next stream repeats it."""
-        is_first = True
+        """What the collector lacks on a new stream and every ten minutes, and what changes meanwhile: no
+        acknowledgement is needed, for a state may come any number of times and what did not arrive is asked for. An
+        older collector gets everything on a new stream."""
+        is_first, offer_at = True, 0.0
         while True:
+            self._schemas_due.clear()
             try:
-                for schemas in self._listener.read_schemas(is_first=is_first):
+                if self._takes_offers and self._now_seconds >= offer_at:
+                    offer_at = self._now_seconds + self._times.offer_interval_seconds
+                    await self._send(lambda: messages.write_schema_offer(self._listener.offer_schemas()))
+                for schemas in self._listener.read_schemas(is_first=is_first and not self._takes_offers):
                     await self._send(partial(write_schemas, schemas))
             except SessionError:
                 raise
@@ -359,7 +373,7 @@ class Session:
                 # A loop boundary: what was not sent now is sent with the next changes.
                 logger.exception("reading what routes look like failed")
             is_first = False
-            await asyncio.sleep(self._times.schemas_interval_seconds)
+            await wait_at_most(self._schemas_due, self._times.schemas_interval_seconds)
 
     def _check_patience(self) -> None:
         for _, sent_ns in self._in_flight.values():
@@ -384,6 +398,9 @@ class Session:
                         await self._send(lambda: write_enforcement(self._listener.read_enforcement()))
                 case "reveal_request":
                     await self._send(partial(self._reveal, response.reveal_request))
+                case "schema_request":
+                    self._listener.ask_schemas(response.schema_request.digests)
+                    self._schemas_due.set()
                 case _:
                     # A message of a later version: nothing here depends on it.
                     continue

@@ -106,7 +106,8 @@ def fuzz_sensor_message(data: bytes) -> None:
         on_former_names=lambda records: rows.insert_records("former_names", records),
         on_node_addresses=lambda *_: None,
         on_revealed=lambda records: rows.insert_records("revealed_words", records),
-        counts=IngestCounts(), on_schemas=schemas.extend, on_enforcement=lambda *_: None,
+        counts=IngestCounts(), on_schemas=schemas.extend, on_schema_offer=lambda *_: None,
+        on_enforcement=lambda *_: None,
     )  # fmt: skip
     stream = SensorStream(cast(IngestContext, context), None, _GREETING, None)
     context.witnesses.open("node-a").remember(11)

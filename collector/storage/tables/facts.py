@@ -156,6 +156,7 @@ TABLES = (
             operations String CODEC(ZSTD)
             time DateTime('UTC')
             operation String
+            digest UInt64
         """,
         key="route_id, part, status_class, media_type, node, boot_id, generation, operation",
         shard_by="route_id",

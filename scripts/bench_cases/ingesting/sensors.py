@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
+from zlib import crc32
+
+import msgspec
 
 from collector.server.listeners import allow_open_files
 from scripts.bench_cases.ingesting.recording import RecordedBatch, Recording
@@ -103,6 +106,8 @@ class SimulatedSensor:
         self._calls = 0
         self._key_id = 0
         self._schemas_version = 0
+        self._offered: dict[int, Schema] = {}  # By digest.
+        self._wanted: list[int] = []
         self._policy = Policy()
         self._clock = Clock()
         node, boot_id = f"node-{number:05}", uuid4().hex
@@ -182,8 +187,23 @@ class SimulatedSensor:
     def read_node_addresses(self) -> Sequence[str]:
         return ()
 
+    def offer_schemas(self) -> Sequence[int]:
+        """Of all of them; nothing changes."""
+        schemas = self.group.list_schemas(self._schemas_version) if self.group is not None else ()
+        self._offered = {self._digest(number): schema for number, schema in enumerate(schemas)}
+        return list(self._offered)
+
+    def ask_schemas(self, digests: Sequence[int]) -> None:
+        self._wanted += digests
+
+    def _digest(self, number: int) -> int:
+        return crc32(f"{self.identity.node} {self.identity.boot_id}".encode()) << 32 | number
+
     def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]:
-        """All of them on a new stream, in another version each time; nothing changes after that."""
+        """What the collector asked for; of an older one all of them on a new stream, in another version each time."""
+        wanted, self._wanted = self._wanted, []
+        if wanted:
+            yield [msgspec.structs.replace(self._offered[digest], digest=digest) for digest in wanted]
         if is_first and self.group is not None:
             self._schemas_version += 1
             schemas = self.group.list_schemas(self._schemas_version)

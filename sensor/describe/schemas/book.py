@@ -9,8 +9,9 @@ counts the collector adds to those of the earlier ones.
 """
 
 import enum
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
@@ -86,7 +87,7 @@ MAX_NODES: Final = 20_000  # Fields of all of them.
 MAX_OPERATIONS: Final = 256  # Of one route.
 MAX_DESCRIBED_OPERATIONS: Final = 64  # Of one route: those whose parameters and results are described by themselves.
 MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is not described.
-# Reported again so often although nothing changed, for the collector may have lost its store.
+# Reported again so often although nothing changed to a collector that takes no offers, for it may have lost its store.
 REPEAT_NS: Final = 600 * 1_000_000_000
 MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
 FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
@@ -126,6 +127,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[tuple[str, str, int], ...] = ()  # Claim, value, calls.
     document: str = ""  # The outline of a description, as JSON.
     operation: str = ""  # `protocol kind name`, of its parameters (a request) or result (a response); else empty.
+    digest: int = 0  # Names this state among all of all processes.
 
 
 _WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, SchemaPart.DESCRIPTION))
@@ -139,6 +141,8 @@ class _Entry:
     samples: int = 0
     is_changed: bool = True
     reported_ns: int = 0
+    digest: int = 0  # Of the state that was reported or offered last.
+    is_awaited: bool = False  # It changed and was offered: reported once the collector asks for it.
     operations: dict[Operation, Tally] = field(default_factory=dict)
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)  # By claim and value.
     document: str = ""
@@ -162,8 +166,11 @@ class SchemaCounts:
 class SchemaBook:
     """Learns from what the describer and the reader of bodies show it. Not thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary, rule: SampleRule, *, export_openapi_outlines: bool = True) -> None:
-        """`rule`: which heads are learned from; `export_openapi_outlines`: whether those that services serve are."""
+    def __init__(
+        self, vocabulary: Vocabulary, rule: SampleRule, *, export_openapi_outlines: bool = True, seed: int = 0
+    ) -> None:
+        """`rule`: which heads are learned from; `export_openapi_outlines`: whether those that services serve are;
+        `seed`: of this process alone, of 64 bits."""
         self._vocabulary = vocabulary
         self._export_openapi_outlines = export_openapi_outlines
         self._sampler = BodySampler(rule)
@@ -173,6 +180,8 @@ class SchemaBook:
         self._nodes = 0
         self._generation = 0
         self._version = 0
+        self._seed = seed
+        self._offered: dict[int, _Key] | None = None  # By digest; None of a collector that takes no offers.
         self._counts = SchemaCounts()
 
     # Learning
@@ -414,16 +423,37 @@ class SchemaBook:
     # Telling
 
     def offer_all(self) -> None:
-        """Tell everything again: another collector may be there, or the same without what it had."""
+        """Report everything again: another collector may be there, or the same without what it had."""
+        self._offered = None
         for entry in self._entries.values():
-            entry.is_changed = True
+            entry.is_changed, entry.is_awaited = True, False
+
+    def offer(self) -> Sequence[int]:
+        """Digests of everything, of which the collector asks for what it lacks (`ask`). What changed and was not
+        reported waits for that, for a thousand sensors may have come back at once."""
+        self._offered = {}
+        for key, entry in self._entries.items():
+            if entry.is_changed:
+                entry.is_awaited, entry.digest = True, self._name_state(key, entry)
+            self._offered[entry.digest] = key
+        return list(self._offered)
+
+    def ask(self, digests: Iterable[int]) -> None:
+        """The collector lacks these of the last offer: the next `take` has them as they are then."""
+        for digest in digests:
+            key = self._offered.pop(digest, None) if self._offered is not None else None
+            entry = self._entries.get(key) if key is not None else None
+            if entry is not None:
+                entry.is_changed, entry.is_awaited = True, False
 
     def take(self, now_ns: int) -> Iterator[list[Schema]]:
-        """What changed since it was reported, and what was reported long ago; in lists of a message's size."""
+        """What changed since it was reported, and, where nothing is offered, what was reported long ago; in lists of a
+        message's size."""
         message: list[Schema] = []
         size = 0
         for key, entry in list(self._entries.items()):
-            if not entry.is_changed and now_ns - entry.reported_ns < REPEAT_NS:
+            is_old = self._offered is None and now_ns - entry.reported_ns >= REPEAT_NS
+            if entry.is_awaited or not (entry.is_changed or is_old):
                 continue
             if key[1] is SchemaPart.OPERATIONS:
                 entry.samples += self.weights.weigh(key[0])
@@ -437,8 +467,14 @@ class SchemaBook:
         if message:
             yield message
 
-    def _write(self, key: _Key, entry: _Entry) -> Schema:
+    def _name_state(self, key: _Key, entry: _Entry) -> int:
+        """A digest for a new version of a state."""
         self._version += 1
+        text = repr((self._seed, key, entry.generation, self._version)).encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+
+    def _write(self, key: _Key, entry: _Entry) -> Schema:
+        entry.digest = self._name_state(key, entry)
         route_id, part, status_class, media_type, operation = key
         return Schema(
             route_id=route_id,
@@ -454,6 +490,7 @@ class SchemaBook:
             operation=operation,
             document=entry.document,
             tokens=tuple(sorted((claim, value, calls) for (claim, value), calls in entry.tokens.items())),
+            digest=entry.digest,
         )
 
     def figures(self) -> tuple[Figure, ...]:

@@ -109,6 +109,7 @@ def make_service(clock: Callable[[], float] = lambda: NOW) -> CollectorService:
         on_node_addresses=lambda *_: None,
         on_revealed=lambda _: None,
         on_schemas=lambda _: None,
+        on_schema_offer=lambda *_: None,
         on_enforcement=lambda *_: None,
     )
     return CollectorService(context)

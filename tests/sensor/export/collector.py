@@ -33,6 +33,7 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
         self.healths: list[stream_pb2.Health] = []
         self.coverages: list[stream_pb2.Coverage] = []
         self.schemas: list[stream_pb2.Schemas] = []
+        self.offers: list[list[int]] = []
         self.results: list[stream_pb2.PolicyResult] = []
         self.enforcements: list[stream_pb2.EnforcementReport] = []
         self.revealed: list[stream_pb2.Revealed] = []
@@ -78,6 +79,8 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
                     self.coverages.append(request.coverage)
                 case "schemas":
                     self.schemas.append(request.schemas)
+                case "schema_offer":
+                    self.offers.append(list(request.schema_offer.digests))
                 case "policy_result":
                     self.results.append(request.policy_result)
                 case "enforcement":

@@ -41,6 +41,7 @@ class Listener:
         self.asked: list[tuple[int, ...]] = []
         self.schemas: list[Schema] = []
         self.schemas_asked: list[bool] = []
+        self.schemas_wanted: list[list[int]] = []
 
     @property
     def policy_epoch(self) -> int:
@@ -93,6 +94,12 @@ class Listener:
     def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]:
         self.schemas_asked.append(is_first)
         return [self.schemas] if is_first else []
+
+    def offer_schemas(self) -> Sequence[int]:
+        return [schema.digest for schema in self.schemas]
+
+    def ask_schemas(self, digests: Sequence[int]) -> None:
+        self.schemas_wanted.append(list(digests))
 
     def read_coverage(self) -> Sequence[PortCoverage]:
         return [

@@ -138,7 +138,7 @@ SCHEMA_PART_TOKENS: SchemaPart
 SCHEMA_PART_DESCRIPTION: SchemaPart
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement")
+    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement", "schema_offer")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +147,7 @@ class ConnectRequest(_message.Message):
     REVEALED_FIELD_NUMBER: _ClassVar[int]
     SCHEMAS_FIELD_NUMBER: _ClassVar[int]
     ENFORCEMENT_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_OFFER_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: _data_pb2.Batch
     health: Health
@@ -155,19 +156,22 @@ class ConnectRequest(_message.Message):
     revealed: Revealed
     schemas: Schemas
     enforcement: EnforcementReport
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., schemas: _Optional[_Union[Schemas, _Mapping]] = ..., enforcement: _Optional[_Union[EnforcementReport, _Mapping]] = ...) -> None: ...
+    schema_offer: SchemaOffer
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., schemas: _Optional[_Union[Schemas, _Mapping]] = ..., enforcement: _Optional[_Union[EnforcementReport, _Mapping]] = ..., schema_offer: _Optional[_Union[SchemaOffer, _Mapping]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "ack", "policy", "reveal_request")
+    __slots__ = ("welcome", "ack", "policy", "reveal_request", "schema_request")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     REVEAL_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_REQUEST_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     ack: Ack
     policy: Policy
     reveal_request: RevealRequest
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., reveal_request: _Optional[_Union[RevealRequest, _Mapping]] = ...) -> None: ...
+    schema_request: SchemaRequest
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., reveal_request: _Optional[_Union[RevealRequest, _Mapping]] = ..., schema_request: _Optional[_Union[SchemaRequest, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "features", "cluster", "node", "boot_id", "key_id", "monotonic_ns", "time_unix_ns", "version", "kernel_release", "policy_epoch")
@@ -598,7 +602,7 @@ class TokenClaim(_message.Message):
     def __init__(self, claim: _Optional[str] = ..., value: _Optional[str] = ..., calls: _Optional[int] = ...) -> None: ...
 
 class Schema(_message.Message):
-    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens", "document")
+    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens", "document", "digest")
     ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     STATUS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -612,6 +616,7 @@ class Schema(_message.Message):
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     route_id: int
     part: SchemaPart
     status_class: int
@@ -625,10 +630,23 @@ class Schema(_message.Message):
     operation: str
     tokens: _containers.RepeatedCompositeFieldContainer[TokenClaim]
     document: str
-    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ..., document: _Optional[str] = ...) -> None: ...
+    digest: int
+    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ..., document: _Optional[str] = ..., digest: _Optional[int] = ...) -> None: ...
 
 class Schemas(_message.Message):
     __slots__ = ("schemas",)
     SCHEMAS_FIELD_NUMBER: _ClassVar[int]
     schemas: _containers.RepeatedCompositeFieldContainer[Schema]
     def __init__(self, schemas: _Optional[_Iterable[_Union[Schema, _Mapping]]] = ...) -> None: ...
+
+class SchemaOffer(_message.Message):
+    __slots__ = ("digests",)
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    digests: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, digests: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SchemaRequest(_message.Message):
+    __slots__ = ("digests",)
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    digests: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, digests: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sensor.core.calls import Origin
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import SampleRule
-from sensor.describe.schemas.book import Schema, SchemaBook, SchemaPart
+from sensor.describe.schemas.book import REPEAT_NS, Schema, SchemaBook, SchemaPart
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told
 from sensor.describe.schemas.tree import MAX_FIELDS, Tree, judge_name, name_type
 from sensor.http.http1.head import RequestHead, parse_request_head
@@ -304,6 +304,34 @@ def test_only_what_changed_is_told_again_and_all_on_a_new_stream() -> None:
     (again,) = _take(book)
     assert again.version > first[0].version
     assert (again.generation, again.fields) == (first[0].generation, first[0].fields)
+
+
+def test_what_is_offered_is_reported_where_it_is_asked_for() -> None:
+    book = _book()
+    _learn(book, {"id": 1})
+    (first,) = _take(book)
+    assert list(book.offer()) == [first.digest] and _take(book) == []
+    assert [one for message in book.take(2 * REPEAT_NS) for one in message] == []  # The next offer says it again.
+    book.ask([first.digest, 5])
+    (again,) = _take(book)
+    assert again.fields == first.fields and again.digest != first.digest
+    # What changes after an offer needs none.
+    _learn(book, {"id": 2})
+    assert [one.generation for one in _take(book)] == [first.generation]
+
+
+def test_what_changed_before_a_stream_waits_until_it_is_asked_for() -> None:
+    book = _book()
+    _learn(book, {"id": 1})
+    (digest,) = book.offer()
+    _learn(book, {"id": 2})
+    assert _take(book) == []
+    book.ask([digest])
+    (state,) = _take(book)
+    assert state.samples == 4
+    book.offer()
+    book.offer_all()  # An older collector.
+    assert len(_take(book)) == 1
 
 
 def test_the_book_is_bounded() -> None:
