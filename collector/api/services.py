@@ -41,6 +41,7 @@ from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
 from collector.specs.table import SpecTable
 from collector.storage.base import Store
+from collector.storage.tables.layout import Retention
 from common.settings import CONSUMER_ORDER, ConsumerColumn, EffectiveSetting
 
 Metrics = Callable[[], bytes]
@@ -60,6 +61,7 @@ class ApiSettings:
     version: str
     consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
     partner_networks: tuple[str, ...] = ()
+    retention: Retention = field(default_factory=Retention)
     htmx_path: Path = HTMX_PATH
     exports: ExportSettings = field(default_factory=ExportSettings)
 
@@ -107,8 +109,8 @@ class Services:
         self.finder = ConsumerFinder(reader=self.store, consumers=self.consumers, list_keys=self.list_keys)
         self.services = ServiceInventory(reader=self.store, who=who)
         self.map = MapInventory(reader=self.store, partners=partners)
-        self.traffic = TrafficInventory(reader=self.store, who=who)
-        self.calls = CallInventory(reader=self.store, who=who)
+        self.traffic = TrafficInventory(reader=self.store, who=who, retention=self.settings.retention)
+        self.calls = CallInventory(reader=self.store, who=who, retention=self.settings.retention)
         explanations = ExplanationReader(reader=self.store, calls=self.calls)
         self.evidence = EvidenceReader(calls=self.calls, explanations=explanations, clock=self.clock)
         self.sensors = SensorInventory(reader=self.store, clock=self.clock)

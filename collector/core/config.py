@@ -86,6 +86,19 @@ class BlockSettings(Group):
     """Shortest prefix of an IPv6 network that may be blocked."""
 
 
+class RetentionSettings(Group):
+    """How long the collector keeps what it stores, and what that costs (docs/use/storage.md)."""
+
+    minute_hours: int = Field(default=48, ge=48, le=336)
+    """Hours for which rows by minute are kept."""
+    hour_days: int = Field(default=90, ge=8, le=1_100)
+    """Days for which rows by hour and day are kept."""
+    alert_days: int = Field(default=400, ge=30, le=3_660)
+    """Days for which alerts, incidents and their timelines are kept."""
+    audit_days: int = Field(default=400, ge=30, le=3_660)
+    """Days for which the audit log of blocks is kept; at most 128 MB of it."""
+
+
 class CollectorSettings(ProgramSettings):
     """All of them. What only we can choose is a constant beside its use, for each setting costs its reader a line."""
 
@@ -131,6 +144,8 @@ class CollectorSettings(ProgramSettings):
     """Size limit of the tables; past it the oldest rows are deleted."""
     disk_reserve_bytes: int | None = Field(default=None, ge=16_000_000)
     """Space on the volume of `data_dir` that stays free. Default: the larger of 1 GB and 1 % of the volume."""
+
+    retention: RetentionSettings = RetentionSettings()
 
     # Kubernetes.
     kubernetes: KubernetesUse = KubernetesUse.AUTO

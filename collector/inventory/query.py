@@ -23,7 +23,7 @@ from typing import Final, TypeGuard
 
 from collector.core.moments import DAY_SECONDS as DAY_SECONDS
 from collector.storage.records import Reader, select
-from collector.storage.tables.layout import HOUR_SUMMARY_RETENTION_DAYS, MINUTE_RETENTION_HOURS
+from collector.storage.tables.layout import HOUR_SUMMARY_RETENTION_DAYS, Retention
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
@@ -64,8 +64,8 @@ _ROW_SECONDS = {Rollup.MINUTE: MINUTE_SECONDS, Rollup.HOUR: HOUR_SECONDS, Rollup
 # Of a start and an end: how long they may be apart for minutes and for hours to answer.
 _BY_MINUTE_MAX = 3 * HOUR_SECONDS
 _BY_HOUR_MAX = 48 * HOUR_SECONDS
-# An hour less than rows of minutes are kept, and a day less than summaries of hours.
-_MINUTES_KEPT = (MINUTE_RETENTION_HOURS - 1) * HOUR_SECONDS
+# An hour less than rows of minutes are kept at least, and a day less than summaries of hours.
+_MINUTES_KEPT = Retention().minute_seconds - HOUR_SECONDS
 _SUMMARIES_KEPT = (HOUR_SUMMARY_RETENTION_DAYS - 1) * DAY_SECONDS
 
 

@@ -127,6 +127,25 @@ class AuditLog:
         with self._lock:
             return list(self._recent)[: -limit - 1 : -1]
 
+    def prune(self, before: float) -> int:
+        """Remove lines of decisions from before a unix time. How many lines that were. Raises OSError."""
+        count = 0
+        with self._lock:
+            for path in (self._path.with_suffix(self._path.suffix + ".1"), self._path):
+                if not path.exists():
+                    continue
+                with path.open("rb") as file:
+                    oldest = file.readline()
+                    if not oldest or _is_kept(oldest, before):  # So are all others.
+                        continue
+                    file.seek(0)
+                    lines = file.readlines()
+                kept = [line for line in lines if _is_kept(line, before)]
+                count += len(lines) - len(kept)
+                write_durably(path, b"".join(kept))
+            self._recent = deque((one for one in self._recent if one.time >= before), maxlen=KEPT_ENTRIES)
+        return count
+
     def erase(self, pattern: re.Pattern[str]) -> int:
         """Blank a name that a pattern finds, in every line; what was decided, when and by whom stays. How many lines
         that were. Raises OSError."""
@@ -140,6 +159,14 @@ class AuditLog:
                     write_durably(path, "".join(blanked).encode())
             self._recent = deque(_read_tail(self._path), maxlen=KEPT_ENTRIES)
         return count
+
+
+def _is_kept(line: bytes, before: float) -> bool:
+    """Whether an entry is not older; of a line that a crash cut nobody can say."""
+    try:
+        return msgspec.json.decode(line, type=AuditEntry).time >= before
+    except msgspec.DecodeError:
+        return bool(line)
 
 
 def _read_tail(path: Path) -> list[AuditEntry]:

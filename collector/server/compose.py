@@ -80,6 +80,7 @@ from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measu
 from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
 from collector.storage.records import select_records
 from collector.storage.replay import complete_insert
+from collector.storage.tables.layout import Retention
 from common.figures import Figure, list_figures, make_gauges, make_totals
 from common.keyed_hash import hash_value
 from common.kubernetes.reflector import is_in_cluster
@@ -100,6 +101,7 @@ RETIRE_SECONDS = 3_600.0  # How often endpoints that nobody calls any more are l
 # Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
 RISK_SECONDS = 60.0
 CAP_SECONDS = 60.0
+PRUNE_SECONDS = 6 * 3_600.0  # Between two looks for lines of the audit log that are too old.
 CHECK_SECONDS = 30.0  # Between two looks for damaged parts: 10 GB of tables in 40 minutes, then once a day.
 
 logger = logging.getLogger(__name__)
@@ -170,7 +172,7 @@ class Collector:
         self.sensors = SensorRegistry(clock)
         self.sensors.load(list(select_records(self.store, SensorStatus, "sensors FINAL")))
         self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
-        audit = AuditLog(directory / AUDIT_FILE)
+        audit = self._audit = AuditLog(directory / AUDIT_FILE)
         self._clusters = _compose_clusters(settings, self.store, self._reveal_words)
         self._holders = Holders(self._clusters, self.store)
         self.responder = Responder(
@@ -235,11 +237,15 @@ class Collector:
             ),
             Feature(figures=coverage.figures),
             _cap_disk(settings, self.store),
+            Feature(jobs=(Job(works=(self._prune_audit,), seconds=PRUNE_SECONDS),)),
             Feature(
                 jobs=(Job(works=(self.parts.check_next,), seconds=CHECK_SECONDS),) if self._is_embedded else (),
                 figures=lambda: list_figures(self.parts.counts, "store_"),
             ),
         )
+
+    def _prune_audit(self) -> None:
+        self._audit.prune(self._clock() - self.settings.retention.audit_days * 86_400)
 
     def _act_on_alert(self, alert: Alert) -> bool:
         """Under a budget, for a preview asks the store; without an end, for nobody waits for it."""
@@ -283,7 +289,9 @@ class Collector:
             find_shortage=self.disk.find_shortage,
         )
         self.store = open_store(self.settings, self.disk)
-        self.parts = PartCheck(store=self.store, pause=lambda: self.writer.pause())
+        self.parts = PartCheck(
+            store=self.store, pause=lambda: self.writer.pause(), retention=self.store.layout.retention
+        )
         if self._is_embedded:
             self.parts.check_small()  # Before anything reads the tables.
         self.labels = LabelBook(self.store, self._clock)
@@ -392,6 +400,7 @@ class Collector:
                 version=self.version,
                 consumer_order=settings.consumer_order,
                 partner_networks=settings.partner_networks,
+                retention=find_retention(settings),
                 exports=make_exports(settings.integrations, settings.cluster),
             ),
             clock=self._clock,
@@ -515,5 +524,11 @@ def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> To
 def open_store(settings: CollectorSettings, disk: DiskReserve) -> ClickHouseStore:
     """The store that the settings name. Raises StoreError."""
     if settings.store_url is None:
-        return EmbeddedStore(settings.data_dir / STORE_DIRECTORY, disk=disk)
-    return open_server(settings.store_url.get_secret_value())
+        return EmbeddedStore(settings.data_dir / STORE_DIRECTORY, disk=disk, retention=find_retention(settings))
+    return open_server(settings.store_url.get_secret_value(), find_retention(settings))
+
+
+def find_retention(settings: CollectorSettings) -> Retention:
+    """How long the tables keep rows."""
+    kept = settings.retention
+    return Retention(minute_hours=kept.minute_hours, hour_days=kept.hour_days, alert_days=kept.alert_days)

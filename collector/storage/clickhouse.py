@@ -24,7 +24,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 from collector.core.budget import check_budget, find_budget
 from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.tables import calls, decisions, facts
-from collector.storage.tables.layout import Layout
+from collector.storage.tables.layout import Layout, Retention
 
 _CLUSTER = re.compile(r"[A-Za-z0-9_.-]*")
 # One each for the writer, housekeeping, the detectors' alerts, what these propose, and each request that may run
@@ -95,6 +95,12 @@ class ClickHouseStore:
                 self._idle.put(client)
             for statement in render_statements(self._layout, self._list_columns()):
                 self.execute(statement)
+            created = dict(
+                self.query("SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()")
+            )
+            for table in TABLES:
+                for statement in table.render_expiry(self._layout, created[f"{table.name}{self._layout.write_table}"]):
+                    self.execute(statement)
         except Exception as error:
             self.close()
             raise error if isinstance(error, StoreError) else make_store_error(error) from error
@@ -213,7 +219,7 @@ class ClickHouseStore:
             self._ender.command(f"KILL QUERY WHERE Settings['log_comment'] = '{label}' ASYNC")
 
 
-def open_server(url: str) -> ClickHouseStore:
+def open_server(url: str, retention: Retention | None = None) -> ClickHouseStore:
     """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`, with `?cluster=NAME` where the
     tables are made on a cluster. Raises StoreError; never shows the password.
     """
@@ -247,7 +253,7 @@ def open_server(url: str) -> ClickHouseStore:
         )
 
     try:
-        return ClickHouseStore(open_client, Layout(cluster=cluster))
+        return ClickHouseStore(open_client, Layout(cluster=cluster, retention=retention or Retention()))
     except StoreError as error:
         address = f"{parts.scheme}://{parts.hostname}:{port}"
         raise StoreError(f"The store at {address} cannot be used ({error}); start it or correct store_url.") from error

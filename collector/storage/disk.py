@@ -18,10 +18,16 @@ from pathlib import Path
 from typing import Final
 
 from collector.storage.base import Store
+from collector.storage.records import Reader, select
+from collector.storage.tables.layout import HOUR_SUMMARY_RETENTION_DAYS, Retention
 
 # What goes, in this order, each with the summaries of the same partitions.
 _TABLES = (("rows_minute",), ("rows_hour", "routes_hour", "routes_day"), ("coverage_hours",))
 _SIZE = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()"
+_STORED = """
+SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS size, toUnixTimestamp(min(min_time)) AS oldest FROM system.parts
+WHERE active AND database = currentDatabase() GROUP BY table
+"""
 _PARTITIONS = """
 SELECT partition_id, any(partition), sum(rows), sum(bytes_on_disk) FROM system.parts
 WHERE active AND database = currentDatabase() AND table = {table:String}
@@ -44,6 +50,52 @@ class Eviction:
 def measure_bytes(store: Store) -> int:
     """What the tables' active parts take on disk. Raises StoreError."""
     return int(store.query(_SIZE)[0][0] or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRows:
+    """What tables of one kind take now. `setting` says for how long their rows are kept, which is `kept_seconds`."""
+
+    what: str
+    setting: str
+    kept_seconds: int
+    rows: int
+    bytes: int
+    span_seconds: int  # From their oldest row to now; 0 of tables whose rows have no time.
+
+    @property
+    def bytes_a_day(self) -> int:
+        """What a day of them takes; 0 before there is an hour."""
+        return round(self.bytes * 86_400 / self.span_seconds) if self.span_seconds >= 3_600 else 0
+
+    @property
+    def bytes_full(self) -> int:
+        """What they come to take once the oldest are deleted, if all days are alike."""
+        return round(self.bytes_a_day * self.kept_seconds / 86_400)
+
+
+def list_stored(store: Reader, retention: Retention, now_unix_seconds: float) -> list[StoredRows]:
+    """By how long rows are kept; the last is of all other tables. Raises StoreError."""
+    kept = {
+        "rows_minute": ("Calls by minute", "retention.minute_hours", retention.minute_seconds),
+        "rows_hour": ("Calls by hour", "retention.hour_days", retention.hour_seconds),
+        "routes_day": ("Sums by day", "retention.hour_days", retention.hour_seconds),
+        "routes_hour": ("Sums by hour", "", HOUR_SUMMARY_RETENTION_DAYS * 86_400),
+        "alerts": ("Alerts", "retention.alert_days", retention.alert_days * 86_400),
+    }
+    found = {
+        str(row["table"]): [int(row["rows"]), int(row["size"]), int(row["oldest"])] for row in select(store, _STORED)
+    }
+    listed = []
+    for table, (what, setting, seconds) in kept.items():
+        rows, size, oldest = found.pop(table, [0, 0, 0])
+        span = max(0, int(now_unix_seconds) - oldest) if oldest else 0
+        stored = StoredRows(
+            what=what, setting=setting, kept_seconds=seconds, rows=rows, bytes=size, span_seconds=min(span, seconds)
+        )
+        listed.append(stored)
+    rows, size = (sum(one[place] for one in found.values()) for place in (0, 1))
+    return [*listed, StoredRows(what="Others", setting="", kept_seconds=0, rows=rows, bytes=size, span_seconds=0)]
 
 
 def enforce_cap(store: Store, *, limit_bytes: int, now_unix_seconds: float) -> list[Eviction]:

@@ -16,6 +16,7 @@ import clickhouse_connect
 from collector.storage.base import StoreError
 from collector.storage.clickhouse import SESSION_SETTINGS, ClickHouseStore
 from collector.storage.disk import DiskReserve
+from collector.storage.tables.layout import Layout, Retention
 
 CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_LIMIT_BYTES = 1_500_000_000
@@ -53,7 +54,11 @@ class EmbeddedStore(ClickHouseStore):
     """A store whose directory is locked for the life of the process."""
 
     def __init__(
-        self, directory: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, disk: DiskReserve | None = None
+        self,
+        directory: Path,
+        memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+        disk: DiskReserve | None = None,
+        retention: Retention | None = None,
     ) -> None:
         """Check, lock, open. Without `disk`, whose floor is kept, all of the volume may be used. Raises StoreError with
         one sentence."""
@@ -74,15 +79,16 @@ class EmbeddedStore(ClickHouseStore):
                 interface="chdb", path=str(directory / "engine"), chdb_options=options, settings=dict(SETTINGS)
             )
 
+        layout = Layout(retention=retention or Retention())
         if disk is None:
-            super().__init__(open_client)
+            super().__init__(open_client, layout)
             return
         # In memory, for the engine's options cannot name each path, and the disk may be nearly full.
         with os.fdopen(os.memfd_create("engine.xml"), "w") as file:
             file.write(_CONFIGURATION.format(floor_bytes=disk.floor_bytes, idle_seconds=_IDLE_SECONDS))
             file.flush()
             options["config-file"] = f"/proc/self/fd/{file.fileno()}"
-            super().__init__(open_client)
+            super().__init__(open_client, layout)
 
     def close(self) -> None:
         super().close()

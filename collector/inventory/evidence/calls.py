@@ -43,7 +43,7 @@ from collector.inventory.query import (
 )
 from collector.storage.columns import UsedBy, read_figures, sum_columns
 from collector.storage.records import Reader, read_record, select
-from collector.storage.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
+from collector.storage.tables.layout import Retention
 
 KINDS_NAMED: Final = 5
 
@@ -122,13 +122,6 @@ class Resolution(StrEnum):
     def seconds(self) -> int:
         return MINUTE_SECONDS if self is Resolution.MINUTE else HOUR_SECONDS
 
-    @property
-    def kept_seconds(self) -> int:
-        """How old a row may grow."""
-        if self is Resolution.MINUTE:
-            return MINUTE_RETENTION_HOURS * HOUR_SECONDS
-        return HOUR_RETENTION_DAYS * 24 * HOUR_SECONDS
-
 
 # By resolution: the table, and how long one of its partitions is, which the disk cap drops as a whole.
 _TABLES: Final = {Resolution.MINUTE: ("rows_minute", HOUR_SECONDS), Resolution.HOUR: ("rows_hour", 24 * HOUR_SECONDS)}
@@ -192,9 +185,15 @@ class CallPage:
 class CallInventory:
     """Answers these questions from the store. Methods raise StoreError."""
 
-    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
+    def __init__(self, *, reader: Reader, who: ConsumerSql, retention: Retention | None = None) -> None:
         self._reader = reader
         self._who = who
+        self._retention = retention or Retention()
+
+    def find_kept_seconds(self, resolution: Resolution) -> int:
+        """How old a row may grow."""
+        kept = self._retention
+        return kept.minute_seconds if resolution is Resolution.MINUTE else kept.hour_seconds
 
     def list_calls(self, question: CallQuestion) -> CallPage:
         """One page; raises CursorError when the cursor is not of this question."""

@@ -88,7 +88,7 @@ class EvidenceReader:
         """Minutes while there are any of the whole time, hours beyond."""
         now = self._clock()
         minutes = _align(question, Resolution.MINUTE)
-        is_kept = minutes.start >= now - Resolution.MINUTE.kept_seconds
+        is_kept = minutes.start >= now - self._calls.find_kept_seconds(Resolution.MINUTE)
         if is_kept and not self._calls.was_dropped(minutes):
             return minutes
         return _align(question, Resolution.HOUR)
@@ -109,7 +109,7 @@ class EvidenceReader:
         return [said] if said else []
 
     def _explain(self, alert: Alert, question: CallQuestion, window: CallSums, *, is_aligned: bool) -> list[str]:
-        seconds, kept = question.resolution.seconds, question.resolution.kept_seconds
+        seconds, kept = question.resolution.seconds, self._calls.find_kept_seconds(question.resolution)
         notes = []
         oldest = self._clock() - kept
         if question.end <= oldest:
@@ -117,7 +117,7 @@ class EvidenceReader:
         elif question.start < oldest:
             notes.append(f"Rows are kept for {kept // 86_400} days; the oldest of this alert are gone.")
         elif question.resolution is Resolution.HOUR:
-            hours = Resolution.MINUTE.kept_seconds // 3_600
+            hours = self._calls.find_kept_seconds(Resolution.MINUTE) // 3_600
             notes.append(f"Rows of minutes are kept for {hours} h, or until the disk limit; these are of hours.")
         if question.resolution is Resolution.HOUR and self._calls.was_dropped(question):
             notes.append("The disk limit dropped rows of this time.")

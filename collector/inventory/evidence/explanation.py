@@ -155,11 +155,11 @@ class ExplanationReader:
     def _find_day_before(self, question: CallQuestion, step: int, now: float) -> tuple[CallQuestion | None, int]:
         """The same question a day earlier, by rows that are still kept, and its step."""
         earlier = replace(question, start=question.start - DAY_SECONDS, end=question.end - DAY_SECONDS)
-        if earlier.start >= now - earlier.resolution.kept_seconds:
+        if earlier.start >= now - self._calls.find_kept_seconds(earlier.resolution):
             return earlier, step
         hour = Resolution.HOUR.seconds
         start, end = earlier.start // hour * hour, -(-earlier.end // hour) * hour
-        if start < now - Resolution.HOUR.kept_seconds or question.software:
+        if start < now - self._calls.find_kept_seconds(Resolution.HOUR) or question.software:
             return None, step
         return replace(earlier, start=start, end=end, resolution=Resolution.HOUR), max(step, hour)
 

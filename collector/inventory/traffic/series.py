@@ -24,7 +24,7 @@ from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql
 from collector.inventory.filters import Condition, Filter, Parameters, SpanParameters, Text
 from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS, Span, SpanError
 from collector.storage.records import Reader, select
-from collector.storage.tables.layout import HOUR_RETENTION_DAYS, HOUR_SUMMARY_RETENTION_DAYS, MINUTE_RETENTION_HOURS
+from collector.storage.tables.layout import HOUR_SUMMARY_RETENTION_DAYS, Retention
 
 POINTS: Final = 90  # At most, unless a step is asked for.
 POINTS_MAX: Final = 1_500
@@ -158,13 +158,14 @@ def _summary(table: str, row_seconds: int, kept_seconds: int) -> _Source:
     )
 
 
-# Finest first.
-_SOURCES: Final = (
-    _rows("rows_minute", MINUTE_SECONDS, MINUTE_RETENTION_HOURS * HOUR_SECONDS),
-    _summary("routes_hour", HOUR_SECONDS, HOUR_SUMMARY_RETENTION_DAYS * DAY_SECONDS),
-    _rows("rows_hour", HOUR_SECONDS, HOUR_RETENTION_DAYS * DAY_SECONDS),
-    _summary("routes_day", DAY_SECONDS, HOUR_RETENTION_DAYS * DAY_SECONDS),
-)
+def _list_sources(retention: Retention) -> tuple[_Source, ...]:
+    """Finest first."""
+    return (
+        _rows("rows_minute", MINUTE_SECONDS, retention.minute_seconds),
+        _summary("routes_hour", HOUR_SECONDS, HOUR_SUMMARY_RETENTION_DAYS * DAY_SECONDS),
+        _rows("rows_hour", HOUR_SECONDS, retention.hour_seconds),
+        _summary("routes_day", DAY_SECONDS, retention.hour_seconds),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,9 +180,10 @@ class _Kept:
 class TrafficInventory:
     """Answers questions about calls over time from the store."""
 
-    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
+    def __init__(self, *, reader: Reader, who: ConsumerSql, retention: Retention | None = None) -> None:
         self._reader = reader
         self._who = who
+        self._retention = retention or Retention()
         self._kept: dict[tuple[str, int], _Kept] = {}
 
     def read_series(self, query: SeriesQuery, now: float) -> TrafficSeries:
@@ -253,7 +255,7 @@ class TrafficInventory:
         """The finest that is cheap enough. `pieces`: hours of routes, of a question about some routes; None: of all."""
         kept = [
             source
-            for source in _SOURCES
+            for source in _list_sources(self._retention)
             if span.start >= now - source.kept_seconds - DAY_SECONDS * (source.row_seconds == DAY_SECONDS)
             and (step is None or source.row_seconds <= step.seconds)
         ]
@@ -265,9 +267,10 @@ class TrafficInventory:
         if step is not None and span.seconds / step.seconds > POINTS_MAX:
             raise SeriesError(f"A step of {step} gives more than {POINTS_MAX} points; ask for a longer step.")
         if not fitting:
+            limits = self._retention
             raise SeriesError(
-                f"No rows as fine as {step} are kept for that long: minutes are kept for {MINUTE_RETENTION_HOURS} h, "
-                f"hours for {HOUR_RETENTION_DAYS} days. Ask for a longer step or a shorter time."
+                f"No rows as fine as {step} are kept for that long: minutes are kept for {limits.minute_hours} h, "
+                f"hours for {limits.hour_days} days. Ask for a longer step or a shorter time."
             )
         for source in fitting[:-1]:
             rows = self._count(source, span) if pieces is None else pieces * PIECE_ROWS

@@ -35,7 +35,6 @@ from collector.storage.tables.layout import (
     DEDUPLICATE,
     HOUR_RETENTION_DAYS,
     HOUR_SUMMARY_RETENTION_DAYS,
-    MINUTE_RETENTION_HOURS,
     SERVICE_COLUMNS,
     Table,
     View,
@@ -74,7 +73,7 @@ ROWS_MINUTE = Table(
     shard_by="route_id",
     engine="AggregatingMergeTree",
     partition="toStartOfHour(time)",
-    expiry=f"time + INTERVAL {MINUTE_RETENTION_HOURS} HOUR",
+    expiry="time + INTERVAL {minute_hours} HOUR",
     settings=f"{DEDUPLICATE}, ttl_only_drop_parts = 1, {_GRANULES}",
 )
 
@@ -86,7 +85,7 @@ ROWS_HOUR = Table(
     shard_by="route_id",
     engine="AggregatingMergeTree",
     partition="toDate(time)",
-    expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
+    expiry="time + INTERVAL {hour_days} DAY",
     settings=f"{DEDUPLICATE}, ttl_only_drop_parts = 1, {_GRANULES}",
 )
 
@@ -139,7 +138,7 @@ _SUMMARY_COLUMNS = """
 )
 
 
-def _summarise(name: str, days: int) -> Table:
+def _summarise(name: str, days: int | str) -> Table:
     return Table(
         name=name,
         columns=_SUMMARY_COLUMNS,
@@ -350,7 +349,7 @@ TABLES = (
     ROWS_MINUTE,
     ROWS_HOUR,
     _summarise("routes_hour", HOUR_SUMMARY_RETENTION_DAYS),
-    _summarise("routes_day", HOUR_RETENTION_DAYS),
+    _summarise("routes_day", "{hour_days}"),
     # The newest state that each sensor process sent of each operation of a route; `samples` are the requests that the
     # process looked at on that route. States of other processes and generations add up. Read with FINAL.
     _keep_operations("operation_samples", _OPERATION),

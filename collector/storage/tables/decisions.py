@@ -8,7 +8,6 @@ those seen in traffic are in force, and what they say of each endpoint.
 
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, Table
 
-ALERT_RETENTION_DAYS = 400
 FACT_RETENTION_DAYS = 180  # After it was seen last; long past the rows of calls.
 REPORT_RETENTION_DAYS = 30
 DECISION_RETENTION_DAYS = 400
@@ -62,7 +61,7 @@ TABLES = (
         """,
         key="id",
         shard_by="cityHash64(id)",
-        expiry=f"toDateTime(opened_at) + INTERVAL {ALERT_RETENTION_DAYS} DAY",
+        expiry="toDateTime(opened_at) + INTERVAL {alert_days} DAY",
     ),
     # What people did to alerts, in order: `action` is acknowledge, mute, unmute, expect, unexpect or a verdict. Append
     # only.
@@ -79,7 +78,7 @@ TABLES = (
         key="alert_id, time",
         shard_by="cityHash64(alert_id)",
         engine="MergeTree",
-        expiry=f"toDateTime(time) + INTERVAL {ALERT_RETENTION_DAYS} DAY",
+        expiry="toDateTime(time) + INTERVAL {alert_days} DAY",
     ),
     # The timelines of incidents (collector.alerting.lifecycle.IncidentEntry). Append only.
     Table(
@@ -97,7 +96,7 @@ TABLES = (
         key="incident_id, time",
         shard_by="cityHash64(incident_id)",
         engine="MergeTree",
-        expiry=f"toDateTime(time) + INTERVAL {ALERT_RETENTION_DAYS} DAY",
+        expiry="toDateTime(time) + INTERVAL {alert_days} DAY",
     ),
     # What is silenced, by subject (kind and endpoint, consumer or node), so that a mute outlives the alert it was set
     # on: no longer than people can find that alert, to take it back.
@@ -115,7 +114,7 @@ TABLES = (
         """,
         key="subject",
         shard_by="cityHash64(subject)",
-        expiry=f"toDateTime(updated_at) + INTERVAL {ALERT_RETENTION_DAYS} DAY",
+        expiry="toDateTime(updated_at) + INTERVAL {alert_days} DAY",
     ),
     # collector.detection.changes.rules.Fact, field by field; the newest version of (subject, kind, detail) holds.
     Table(

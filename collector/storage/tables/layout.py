@@ -5,11 +5,11 @@ On a cluster tables are replicated, have the suffix `_local`, and behind the nam
 Readers and writers always use the name without suffix.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-# An hour of minute rows is what the disk cap drops at a time; 48 of them live at once.
-MINUTE_RETENTION_HOURS = 48
+# Of facts about services, schemas and coverage.
 HOUR_RETENTION_DAYS = 90
 # Of what all consumers did by route and hour, which answers spans up to 48 h; the rest of the week is room for a sensor
 # that was away.
@@ -30,10 +30,30 @@ SERVICE_COLUMNS = """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long rows are kept: `minute_hours` those by minute, `hour_days` those by hour and day, `alert_days` alerts.
+    A TTL names these in braces."""
+
+    minute_hours: int = 48  # An hour of them is what the disk cap drops at a time.
+    hour_days: int = 90
+    alert_days: int = 400
+
+    @property
+    def minute_seconds(self) -> int:
+        return self.minute_hours * 3_600
+
+    @property
+    def hour_seconds(self) -> int:
+        return self.hour_days * 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where the tables live: embedded and single servers keep the defaults; a cluster names itself."""
+    """Where the tables live, and for how long: embedded and single servers keep the defaults; a cluster names
+    itself."""
 
     cluster: str = ""
+    retention: Retention = Retention()
 
     @property
     def engine_prefix(self) -> str:
@@ -62,7 +82,7 @@ class Table:
     shard_by: str
     engine: str = "ReplacingMergeTree(version)"
     partition: str = ""
-    expiry: str = ""  # What follows TTL.
+    expiry: str = ""  # What follows TTL, with the names of Retention in braces.
     settings: str = DURABLE
 
     @property
@@ -80,7 +100,7 @@ class Table:
             f") ENGINE = {layout.engine_prefix}{self.engine}",
             f"PARTITION BY {self.partition}" if self.partition else "",
             f"ORDER BY ({self.key})",
-            f"TTL {self.expiry}" if self.expiry else "",
+            f"TTL {self.write_expiry(layout)}" if self.expiry else "",
             f"SETTINGS {self.settings}",
         )
         yield "\n".join(filter(None, clauses))
@@ -91,6 +111,19 @@ class Table:
                 f"Distributed('{layout.cluster}', currentDatabase(), '{self.name}{suffix}', {self.shard_by})"
             )
             yield from self._add_columns(self.name, layout, known, has_key=False)
+
+    def write_expiry(self, layout: Layout) -> str:
+        """What follows TTL."""
+        return self.expiry.format(**asdict(layout.retention))
+
+    def render_expiry(self, layout: Layout, created: str) -> Iterator[str]:
+        """The statements that change how long rows are kept, where the table, whose statement is `created`, does not
+        keep them so already. Rows are not rewritten for it: parts learn anew when they expire."""
+        wanted, found = (_find_span(text) for text in (self.write_expiry(layout), created.partition(" TTL ")[2]))
+        if wanted and found and wanted != found:
+            alter = f"ALTER TABLE {self.name}{layout.write_table}{layout.on_cluster}"
+            yield f"{alter} MODIFY SETTING materialize_ttl_recalculate_only = 1"
+            yield f"{alter} MODIFY TTL {self.write_expiry(layout)}"
 
     def _add_columns(
         self, name: str, layout: Layout, known: Mapping[str, Collection[str]], *, has_key: bool
@@ -103,6 +136,12 @@ class Table:
         is_keyed = has_key and not missing.keys().isdisjoint(self.key.split(", "))
         order = f", MODIFY ORDER BY ({self.key})" if is_keyed else ""
         yield f"ALTER TABLE {name}{layout.on_cluster} {columns}{order}"
+
+
+def _find_span(expiry: str) -> tuple[str, str] | None:
+    """Unit and number of a TTL, as we write it or as the engine shows it."""
+    found = re.search(r"INTERVAL (?P<n>\d+) (?P<unit>HOUR|DAY)|toInterval(?P<unit2>Hour|Day)\((?P<n2>\d+)\)", expiry)
+    return (found["unit"] or found["unit2"].upper(), found["n"] or found["n2"]) if found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""The settings in force with their sources, the notifiers with their tests, and who may enter. No secret is shown."""
+"""The settings in force with their sources, notifiers and their tests, who may enter, and what is stored. No secret is
+shown."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -7,6 +8,7 @@ from collector.alerting.notifiers.delivery import MEANINGS, try_notifier
 from collector.api.access import SESSION_SECONDS
 from collector.api.parameters import name_actor
 from collector.api.problem import Problem
+from collector.storage.disk import list_stored
 from collector.ui.site import Page, Site
 
 PATH = "/settings"
@@ -21,6 +23,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         """The page; `tried`: what became of the test of a notifier, by its name."""
         values = {
             "settings": services.configuration,
+            "stored": list_stored(services.store, services.settings.retention, clock()),
             "notifiers": notifiers,
             "tried": tried,
             "has_approval": services.approval_token is not None,

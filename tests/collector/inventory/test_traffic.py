@@ -13,6 +13,7 @@ from collector.inventory.query import Since
 from collector.inventory.traffic import series as module
 from collector.inventory.traffic.series import SeriesError, SeriesQuery, Step, TrafficInventory, TrafficSeries
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.tables.layout import Retention
 from tests.collector.inventory.seed import NOW, Seed
 
 pytestmark = pytest.mark.store
@@ -87,8 +88,8 @@ def test_filters_compose(traffic: TrafficInventory, asked: dict[str, str], calls
 def test_every_table_gives_the_same_totals(
     traffic: TrafficInventory, since: Since, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sources = tuple(replace(source, summed_max=most) for source in module._SOURCES)
-    monkeypatch.setattr(module, "_SOURCES", sources)
+    sources = tuple(replace(source, summed_max=most) for source in module._list_sources(Retention()))
+    monkeypatch.setattr(module, "_list_sources", lambda _: sources)
     found = add(traffic.read_series(SeriesQuery(since=since, service="users"), NOW))
     assert found == {"calls": 13, "success": 2, "client_error": 0, "errors": 11, "other": 0}
 

@@ -18,7 +18,7 @@ from collector.storage.clickhouse import TABLES
 from collector.storage.damage import DAY, HOUR, PartCheck
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.row_group import make_group
-from collector.storage.tables.layout import MINUTE_RETENTION_HOURS
+from collector.storage.tables.layout import Retention
 from tests.collector.wire_batches import NOW, make_batch
 
 CALLS = 6  # Of one batch.
@@ -152,7 +152,7 @@ def test_minutes_are_in_no_other_table_and_stay_aside(store: EmbeddedStore) -> N
 
 
 def test_a_day_whose_minutes_expired_in_part_keeps_what_is_well_and_says_so(store: EmbeddedStore) -> None:
-    now = NOW - NOW % DAY + (MINUTE_RETENTION_HOURS - 1) * HOUR  # The minutes of the day's first hours are going.
+    now = NOW - NOW % DAY + Retention().minute_seconds - HOUR  # The minutes of the day's first hours are going.
     hours = (NOW % DAY) // HOUR
     fill(store, 0, hours)
     lost = damage(store, "rows_hour", 1)
