@@ -12,13 +12,14 @@ from typing import IO, Final
 
 import numpy as np
 
+from collector.detection.catch_up import CatchUp
 from collector.detection.framework.state import DetectorState
 from collector.detection.read_boundaries import Jumps
 from collector.receiver.segment import Position
 from common.durable import write_durably
 
 VERSION = 13
-_JUMPS = "jumps."
+_JUMPS, _CATCH_UP = "jumps.", "catch_up."
 _COMPRESSION_LEVEL: Final = 1  # Of zlib, 1 to 9.
 
 
@@ -36,11 +37,13 @@ class CheckpointVersionError(CheckpointError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Where the state stands: everything before `position` is in it; the next signal is number `next_signal`."""
+    """Where the state stands: everything before `position` is in it, but for what waits in `catch_up`; the next signal
+    is number `next_signal`."""
 
     position: Position
     next_signal: int
     jumps: Jumps = field(default_factory=Jumps, compare=False)
+    catch_up: CatchUp = field(default_factory=CatchUp, compare=False)
 
 
 def save_checkpoint(path: Path, engine: DetectorState, checkpoint: Checkpoint) -> int:
@@ -69,7 +72,8 @@ def load_checkpoint(path: Path, engine: DetectorState) -> Checkpoint | None:
 def write_state(file: IO[bytes], engine: DetectorState, checkpoint: Checkpoint) -> None:
     """One .npz archive; equal states give equal bytes. Raises OSError."""
     at = np.array([checkpoint.position.segment, checkpoint.position.offset, checkpoint.next_signal])
-    saved = {"version": np.array([VERSION]), "at": at} | checkpoint.jumps.dump(_JUMPS) | engine.dump()
+    saved = {"version": np.array([VERSION]), "at": at} | checkpoint.jumps.dump(_JUMPS)
+    saved |= checkpoint.catch_up.dump(_CATCH_UP) | engine.dump()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL) as archive:
         for name, array in saved.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as column:
@@ -85,10 +89,12 @@ def read_state(file: IO[bytes], engine: DetectorState) -> Checkpoint:
             raise CheckpointVersionError(version)
         saved = {name: archive[name] for name in archive.files}
     segment, offset, next_signal = (int(value) for value in saved.pop("at"))
-    jumps = Jumps()
+    jumps, catch_up = Jumps(), CatchUp()
     jumps.load(saved, _JUMPS)
-    engine.load({name: array for name, array in saved.items() if name != "version" and not name.startswith(_JUMPS)})
-    return Checkpoint(position=Position(segment, offset), next_signal=next_signal, jumps=jumps)
+    catch_up.load(saved, _CATCH_UP)
+    others = "version", _JUMPS, _CATCH_UP
+    engine.load({name: array for name, array in saved.items() if not name.startswith(others)})
+    return Checkpoint(position=Position(segment, offset), next_signal=next_signal, jumps=jumps, catch_up=catch_up)
 
 
 def remove_old_states(checkpoint_path: Path, consumer: str) -> int:

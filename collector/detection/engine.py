@@ -46,6 +46,7 @@ from collector.storage.row_group import RowGroup, make_group
 from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 ROLE_SERVER = 1
+NODE_SECONDS = 600
 AHEAD_SECONDS = 5  # A row may start this long after the collector received it: clocks differ.
 _TIME_ZONE = "time_zone"
 
@@ -135,6 +136,10 @@ class Engine(DetectorState):
     def watermark(self) -> int:
         """Start of the newest row, unix seconds."""
         return self.subjects.watermark
+
+    def list_nodes(self) -> list[str]:
+        """Those that sent rows in the minutes before the newest."""
+        return self.losses.nodes.list_nodes(self.watermark - NODE_SECONDS)
 
     @property
     def dropped_calls(self) -> dict[str, int]:

@@ -45,6 +45,7 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
 
     totals: DetectorTotals
     dropped_calls: dict[str, int]  # By reason.
+    waiting_batches: int = 0  # For nodes that catch up.
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

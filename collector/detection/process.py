@@ -9,7 +9,8 @@ signal. It is written only when every earlier signal was acknowledged. After a c
 are read again in the same groups (collector/detection/read_boundaries.py). They give the same signals with the same
 numbers, and the parent drops the numbers it has.
 
-The log is read each half second, and what came meanwhile is processed together. Before a jump of time, the state is
+The log is read each half second, and what came meanwhile is processed together. While sensors send a backlog, batches
+wait for one another (collector/detection/catch_up.py). Before a jump of time, the state is
 written beside the checkpoint. It is restored where the clocks prove to have been wrong.
 """
 
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -33,6 +34,7 @@ import numpy as np
 
 from collector.alerting.alert import Alert, Signal
 from collector.core.rates import UTC_NAME, compute_rate
+from collector.detection.catch_up import SILENT_SECONDS, CatchUp, Place, Sent
 from collector.detection.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -60,13 +62,22 @@ from collector.detection.messages import (
     ToParent,
     UnsentRoutes,
 )
-from collector.detection.read_boundaries import JUMP_SECONDS, CutJournal, Group, Jump, Jumps, split_group
+from collector.detection.read_boundaries import (
+    JUMP_SECONDS,
+    CutJournal,
+    Group,
+    Jump,
+    Jumps,
+    list_newest,
+    split_group,
+)
 from collector.receiver.convert import CheckedRoutes, convert_payloads
 from collector.receiver.reader import WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
+from collector.storage.row_group import RowGroup
 from common.durable import write_durably
-from common.figures import Figure, list_figures, make_labelled, make_totals
+from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
 from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 READER_NAME = "detectors"
@@ -82,6 +93,7 @@ ROUTES_CACHED = 30_000  # Routes of earlier batches, which need not be converted
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
 _STOP_SECONDS = 10.0
+_PLACES_MAX = 1_000  # Batches that waited, converted together.
 _NANOSECONDS = 1_000_000_000
 
 logger = logging.getLogger(__name__)
@@ -95,26 +107,32 @@ class Follower:
     engine: Engine
     checkpoint_path: Path
     tell: Callable[[Told], None]
+    monotonic: Callable[[], float] = time.monotonic
     next_signal: int = 1
     taken: int = 1
     refused_batches: int = 0
+    lost_batches: int = 0  # That waited in the log.
     done: list[Done] = field(default_factory=list)  # Requests that no checkpoint holds yet.
     position: Position = field(default_factory=lambda: Position(0, 0))
     is_behind: bool = False  # There may be more to read at once.
     jumps: Jumps = field(default_factory=Jumps)
     undone_jumps: int = 0
+    catch_up: CatchUp = field(default_factory=CatchUp)
     sentences: list[str] = field(default_factory=list)  # That nobody was told yet.
     disk_errors: int = 0
-    saved_position: Position = field(default_factory=lambda: Position(0, 0))
+    has_news: bool = False  # Something was evaluated that no checkpoint holds.
     saved_bytes: int = 0  # Of the newest checkpoint.
     unsaved_bytes: int = 0  # Of batches that were judged since.
     _has_failed: bool = field(init=False, default=False)  # The disk, since the newest checkpoint.
+    _read_at: float = field(init=False)  # Something, the last time.
+    _under_way: set[Position] = field(init=False, default_factory=set)  # Ends of batches that are evaluated now.
     _cuts: CutJournal = field(init=False)
     _failed_path: Path = field(init=False)
     _routes: CheckedRoutes = field(default_factory=lambda: CheckedRoutes(ROUTES_CACHED))
     _failed: frozenset[Position] = frozenset()  # Ends of batches on which a detector failed.
 
     def __post_init__(self) -> None:
+        self._read_at = self.monotonic()
         self._cuts = CutJournal(self.checkpoint_path.with_suffix(".cuts"))
         self._failed_path = self.checkpoint_path.with_suffix(".failed")
 
@@ -131,17 +149,15 @@ class Follower:
             sentence = f"Detectors learn anew, their state was moved to {aside}: {error}."
             checkpoint, self.engine = None, self.engine.make_new()  # Of a state without one of its parts it holds some.
         if checkpoint is not None:
-            self.position = self.saved_position = checkpoint.position
+            self.position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal
-            self.jumps = checkpoint.jumps
+            self.jumps, self.catch_up = checkpoint.jumps, checkpoint.catch_up
+            # The cursor is before what waits.
+            while self.reader.position < self.position and self.reader.read(until=self.position):
+                pass
         self._try_disk(lambda: self._cuts.resume(self.position))
         self._failed = _load_failed(self._failed_path)
         return sentence
-
-    @property
-    def has_news(self) -> bool:
-        """Whether something was judged that no checkpoint holds."""
-        return self.position != self.saved_position
 
     @property
     def pause_seconds(self) -> float:
@@ -152,6 +168,9 @@ class Follower:
     def step(self) -> bool:
         """Read and judge what is there; False where there was nothing, or where it cannot be read now."""
         until = self._cuts.find_next(self.position)
+        if until == self.position:  # Before the crash nothing came here for long.
+            self._evaluate([])
+            return True
         entries: list[Entry] = []
         if not self._try_disk(lambda: self._read(until, entries)):
             self.reader.rewind(self.position)
@@ -161,28 +180,68 @@ class Follower:
             self.is_behind = until is not None
             if until is not None:
                 self._cuts.drop_next()
+            elif self.catch_up.is_active and self.monotonic() - self._read_at >= SILENT_SECONDS:
+                self._evaluate([])
             return self.is_behind
+        self._read_at = self.monotonic()
         size = sum(len(entry.payload) for entry in entries)
         self.is_behind = until is not None or size > _BEHIND_BYTES
         self.unsaved_bytes += size
-        # Without its end in the file these batches may be judged in other groups after a crash.
-        self._try_disk(lambda: self._cuts.add(entries[-1].end))
+        self._evaluate(entries)
+        return True
+
+    def _evaluate(self, entries: Sequence[Entry]) -> None:
+        """What was read, or what waited for more where nothing came."""
+        end = entries[-1].end if entries else self.position
+        if not self._cuts.reach(end):
+            # Without its end in the file these batches may be judged in other groups after a crash.
+            self._try_disk(lambda: self._cuts.add(end))
+        self.has_news = True
+        self._under_way.clear()
         try:
-            self._feed(entries)
+            new = [entry for entry in entries if entry.end > self.position]
+            self._feed(self._order(new) if entries else self._read_places(self.catch_up.end(), {}))
         except (OSError, EOFError):
             raise  # The disk, or the parent is gone.
         except Exception:
             # Half of them may be in the state. So this process ends, and the next one goes on from the checkpoint
             # without what was read here.
-            ends = self._failed | {entry.end for entry in entries}
-            failed = sorted((end.segment, end.offset) for end in ends if end > self.saved_position)
+            ends = self._failed | self._under_way
+            failed = sorted((end.segment, end.offset) for end in ends if end > self.reader.cursor.position)
             write_durably(self._failed_path, json.dumps(failed).encode())
             raise
-        self.position = max(self.position, entries[-1].end)
-        return True
+        self.position = max(self.position, end)
 
-    def _feed(self, entries: Iterable[Entry]) -> None:
-        for group in self._convert([entry for entry in entries if entry.end > self.position]):
+    def _order(self, entries: Sequence[Entry]) -> Iterator[Group]:
+        """What was read and need not wait, as groups."""
+        rows, kept = self._convert(entries)
+        if rows is None:
+            return
+        times = [entry.received_unix_ns // _NANOSECONDS for entry in kept]
+        newest = list_newest(rows).tolist()
+        passing = self.catch_up.take(
+            [Sent(head.node, *arguments) for head, *arguments in zip(rows.heads, newest, times, kept, strict=True)],
+            self.engine.watermark,
+            self.engine.list_nodes,
+        )
+        if passing:
+            yield from split_group(rows.select(0, passing), times[:passing])
+        if passing < len(kept):
+            yield from self._read_places(self.catch_up.take_due(), {entry.start: entry for entry in kept})
+
+    def _read_places(self, places: Iterable[Place], fresh: Mapping[Position, Entry]) -> Iterator[Group]:
+        """What waited in the log; `fresh` was read just now."""
+        left = iter(places)
+        while chunk := list(islice(left, _PLACES_MAX)):
+            found = [fresh.get(one.start) or self.reader.read_again(one.start, one.end) for one in chunk]
+            entries = [entry for entry in found if entry is not None]
+            self.lost_batches += len(found) - len(entries)
+            rows, kept = self._convert(entries)
+            if rows is not None:
+                yield from split_group(rows, [entry.received_unix_ns // _NANOSECONDS for entry in kept])
+
+    def _feed(self, groups: Iterable[Group]) -> None:
+        for group in groups:
             self._mind_time(group)
             signals = self.engine.feed(group.rows, group.received_of_rows)
             if signals:
@@ -199,8 +258,8 @@ class Follower:
         kept = {self._place(jump) for jump in self.jumps.kept}
         for path in set(self.checkpoint_path.parent.glob(f"{self.checkpoint_path.name}.before-*")) - kept:
             path.unlink()  # Not before: whoever goes on from the last checkpoint may need it.
-        self.reader.commit(self.position)
-        self.saved_position, self.unsaved_bytes = self.position, 0
+        self.reader.commit(self.catch_up.first or self.position)
+        self.has_news, self.unsaved_bytes = False, 0
         self._has_failed = False
 
     def erase(self, message: Erase) -> None:
@@ -280,18 +339,19 @@ class Follower:
         return self.checkpoint_path.with_name(f"{self.checkpoint_path.name}.{jump.name}")
 
     def _stand(self) -> Checkpoint:
-        return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps)
+        return Checkpoint(
+            position=self.position, next_signal=self.next_signal, jumps=self.jumps, catch_up=self.catch_up
+        )
 
-    def _convert(self, entries: Sequence[Entry]) -> Iterator[Group]:
-        """Batches as groups. One that is refused (it was not when it came: another version wrote it),
-        or on which a detector failed, is counted."""
+    def _convert(self, entries: Sequence[Entry]) -> tuple[RowGroup | None, list[Entry]]:
+        """The rows of batches, and which they are of. A batch that is refused (it was not when it came: another version
+        wrote it), or on which a detector failed, is counted."""
+        self._under_way |= {entry.end for entry in entries}
         left = [entry for entry in entries if entry.end not in self._failed]
         payloads = [entry.payload for entry in left]
         converted = convert_payloads(payloads, [one.received_unix_ns / _NANOSECONDS for one in left], self._routes)
         self.refused_batches += len(entries) - len(left) + len(converted.refusals)
-        if converted.group is not None:
-            kept = [entry for place, entry in enumerate(left) if place not in converted.refusals]
-            yield from split_group(converted.group, [entry.received_unix_ns // _NANOSECONDS for entry in kept])
+        return converted.group, [entry for place, entry in enumerate(left) if place not in converted.refusals]
 
     def count(self) -> Counts:
         """Totals for metrics."""
@@ -301,12 +361,12 @@ class Follower:
             subjects_evicted=engine.evicted_count,
             signals_held_back=engine.held_back_count,
             batches_refused=self.refused_batches,
-            batches_lost=log.lost_batches,
+            batches_lost=log.lost_batches + self.lost_batches,
             batches_skipped=log.skipped_batches,
             jumps_undone=self.undone_jumps,
             disk_errors=self.disk_errors,
         )
-        return Counts(totals=totals, dropped_calls=engine.dropped_calls)
+        return Counts(totals=totals, dropped_calls=engine.dropped_calls, waiting_batches=self.catch_up.waiting_count)
 
 
 def _load_failed(path: Path) -> frozenset[Position]:
@@ -385,7 +445,9 @@ class DetectorProcess:
             return own
         text = "Calls that the detectors did not evaluate, by reason."
         dropped = make_labelled("detector_calls_dropped", text, "reason", counts.dropped_calls.items())
-        return (*own, *list_figures(counts.totals, "detector_"), *dropped)
+        text = "Batches of nodes that are ahead of others that catch up after an outage, and wait for them."
+        waiting = make_gauges([("detector_batches_waiting", text, counts.waiting_batches)])
+        return (*own, *list_figures(counts.totals, "detector_"), *dropped, *waiting)
 
     def _count_dropped(self) -> None:
         self._dropped_messages += 1

@@ -2,9 +2,11 @@
 jumps.
 
 `CutJournal` (EDGE: a file): where a read ends depends on the moment, and batches of one read may become one group. So
-each end is written before anything before it is reported, and batches are grouped in the same way after a crash. The
-page cache is enough, because after a power loss nobody knows the numbers of the signals. The file begins with the
-position of its checkpoint and is begun again with each. Ends of another checkpoint are dropped.
+each end is written before anything before it is reported, and batches are grouped in the same way after a crash. An end
+that comes twice is of a read that found nothing, after which nobody was waited for any more
+(collector/detection/catch_up.py). The page cache is enough, because after a power loss nobody knows the numbers of the
+signals. The file begins with the position of its checkpoint and is begun again with each. Ends of another checkpoint
+are dropped.
 
 `Jumps`: the state before a jump of time is kept, and restored where the clocks were wrong. No row counts that begins
 some seconds after the collector received it. So the last processed row is in the future only if the collector's clock
@@ -55,7 +57,7 @@ class CutJournal:
             self.begin(position)
             return
         os.ftruncate(self._open(), whole)
-        self._known = [end for end in ends if end > position]
+        self._known = ends[ends.index(position) + 1 :]
 
     def begin(self, position: Position) -> None:
         """A checkpoint at `position` is on disk. Raises OSError."""
@@ -65,7 +67,7 @@ class CutJournal:
 
     def find_next(self, position: Position) -> Position | None:
         """Where the read that began at `position` ended before the crash; None where there was none."""
-        while self._known and self._known[0] <= position:
+        while self._known and self._known[0] < position:
             del self._known[0]
         return self._known[0] if self._known else None
 
@@ -74,9 +76,15 @@ class CutJournal:
         del self._known[:1]
 
     def add(self, end: Position) -> None:
-        """A read ended here. Raises OSError."""
+        """A read ended here; where the one before did, too, nothing came for long. Raises OSError."""
+        self._write(end)
+
+    def reach(self, end: Position) -> bool:
+        """Whether the read that ended here did so before the crash, too."""
         if end not in self._known:
-            self._write(end)
+            return False
+        del self._known[: self._known.index(end) + 1]
+        return True
 
     def close(self) -> None:
         """Close the file."""
@@ -181,11 +189,17 @@ class Group:
         return self.rows.spread(self.received_at)
 
 
+def list_newest(rows: RowGroup) -> NDArray[np.int64]:
+    """Start of the newest row of each batch, unix seconds; 0 where it has none."""
+    newest = np.zeros(len(rows.heads), np.int64)
+    np.maximum.at(newest, rows.spread(np.arange(len(rows.heads))), rows.rows.window_start)
+    return newest
+
+
 def split_group(rows: RowGroup, received_at: Sequence[int]) -> Iterator[Group]:
     """Batches in the order of the log with the times they were received, as groups."""
     times = np.array(received_at, np.int64)
-    newest = np.zeros(len(rows.heads), np.int64)
-    np.maximum.at(newest, rows.spread(np.arange(len(rows.heads))), rows.rows.window_start)
+    newest = list_newest(rows)
     ends, first = rows.ends, 0
     while first < len(newest):
         begin = int(ends[first - 1]) if first else 0

@@ -133,6 +133,16 @@ class WalReader:
             self._next = Position(newer[0], 0)
         return []
 
+    def read_again(self, start: Position, end: Position) -> Entry | None:
+        """A batch that was read before; None where it is gone or damaged now. Raises OSError."""
+        try:
+            with locate_segment(self._directory, start.segment).open("rb") as file:
+                file.seek(start.offset)
+                frame = file.read(end.offset - start.offset)
+        except FileNotFoundError:
+            return None
+        return next(iter(decode_frames(frame, start, is_complete=False).entries), None)
+
     def claim(self, end: Position) -> None:
         """Remember durably that [cursor, end) is being worked on. Raises OSError."""
         self._save(ReadCursor(position=self._cursor.position, claim_end=end))

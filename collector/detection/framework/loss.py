@@ -146,6 +146,10 @@ class NodeLoss(DetectorState):
             rows = _BatchRows(head, group.rows, group.find_rows(place))
             account.add(time, rows, has_estimates=place in with_estimates)
 
+    def list_nodes(self, since: int) -> list[str]:
+        """Who sent rows since a time, unix seconds."""
+        return [node for node, account in self._accounts.items() if account.time >= since]
+
     def ratios(self, node: str, time: int) -> tuple[float, float]:
         """Of calls in the clear, and of those that TLS carried, 0..1."""
         account = self._accounts.get(node)

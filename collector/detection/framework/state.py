@@ -97,7 +97,7 @@ def number(default: _T) -> _T:
 
 
 def record(kind: type[_T]) -> _T:
-    """A dict or list of plain values, empty at first; checked by its type when it is loaded."""
+    """A dict, list or set of plain values, empty at first; checked by its type when it is loaded."""
     made: Any = _Record(kind, getattr(kind, "__origin__", kind))
     return made  # type: ignore[no-any-return]
 

@@ -23,7 +23,7 @@ def list_known(path: Path, position: Position) -> list[Position]:
     known = []
     while (end := journal.find_next(position)) is not None:
         known.append(end)
-        journal.add(end)
+        assert journal.reach(end)
         position = end
     journal.close()
     return known
@@ -62,6 +62,16 @@ def test_a_cut_record_is_no_end(tmp_path: Path) -> None:
     write_more.add(ENDS[2])
     write_more.close()
     assert list_known(path, START) == ENDS
+
+
+def test_a_read_that_found_nothing_comes_again_too(tmp_path: Path) -> None:
+    journal = CutJournal(tmp_path / "cuts")
+    journal.resume(START)
+    for end in (START, ENDS[0], ENDS[0], ENDS[1]):
+        assert not journal.reach(end)
+        journal.add(end)
+    journal.close()
+    assert list_known(tmp_path / "cuts", START) == [START, ENDS[0], ENDS[0], ENDS[1]]
 
 
 def test_what_is_gone_from_the_log_is_dropped(tmp_path: Path) -> None:

@@ -272,12 +272,11 @@ def test_a_real_child_says_it_and_it_is_counted(install: Install, caplog: pytest
     process = DetectorProcess(
         wal_directory=one.directory, checkpoint_path=one.directory / "detectors.own", take=taken.extend
     )
+    assert read_values(process.figures()) == {"detector_restarts": 0, "detector_messages_dropped": 0}
     process.start()
     wait_for(process, lambda: bool(caplog.records))
     process.stop()
     assert [record.message for record in caplog.records] == one.follower.sentences
-    # Of a child that wrote no checkpoint yet nothing is known.
-    assert read_values(process.figures()) == {"detector_restarts": 0, "detector_messages_dropped": 0}
     process.counts = one.follower.count()
     assert read_values(process.figures()) == {
         "detector_restarts": 0,
@@ -295,4 +294,5 @@ def test_a_real_child_says_it_and_it_is_counted(install: Install, caplog: pytest
         "detector_batches_lost": 0,
         "detector_batches_skipped": 0,
         "detector_disk_errors": 0,
+        "detector_batches_waiting": 0,
     }

@@ -351,6 +351,7 @@ def test_full_disk_ends_nothing_and_leaves_no_half_written_file(
     while one.step():
         pass
     told: list[Told] = []
+    one.checkpoint_path.with_suffix(".cuts").unlink()
     two = follow(tmp_path, told)
 
     def refuse(*_: object) -> None:
