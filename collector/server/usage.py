@@ -15,8 +15,14 @@ from typing import Final
 
 from common.figures import Figure, make_labelled
 
-# Of Python's threads, by name; all others do jobs and requests.
-_PYTHON_STAGES: Final = {"MainThread": "event_loop", "writer": "writer", "detectors": "signals"}
+# Of Python's threads, by the beginning of the name; all others do jobs.
+_PYTHON_STAGES: Final = {
+    "MainThread": "event_loop",
+    "log": "log",
+    "writer": "writer",
+    "detectors": "signals",
+    "AnyIO worker thread": "requests",
+}
 _JOBS, _ENGINE, _DETECTORS, _OTHER = "jobs", "engine", "detectors", "other"
 # Of native threads; all others are the engine's.
 _NATIVE_STAGES: Final = ((re.compile("grpc|event_engine|lifeguard"), "grpc"), (re.compile("Merge"), "merges"))
@@ -67,7 +73,7 @@ class Usage:
         self._seconds[stage] += seconds - before if seconds >= before else seconds
 
     def _list_threads(self, place: Path) -> Iterator[tuple[int, str, float]]:
-        stages = {thread.native_id: _PYTHON_STAGES.get(thread.name, _JOBS) for thread in threading.enumerate()}
+        stages = {one.native_id: _PYTHON_STAGES.get(one.name.split("_")[0], _JOBS) for one in threading.enumerate()}
         for task in (place / "task").iterdir():
             try:
                 ran_ns = int((task / "schedstat").read_text().split()[0])

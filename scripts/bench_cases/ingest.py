@@ -51,6 +51,7 @@ SETTLE_SECONDS = 10
 # For what a load left to be acknowledged, and to be stored.
 DRAIN_SECONDS = 60.0
 BACK_SECONDS = 120.0
+POLL_SECONDS = 1.0  # Each look at the metrics asks the tables, too.
 # The whole of a run, on top of the seconds of its loads.
 LIMIT_SECONDS = 300.0
 
@@ -170,7 +171,7 @@ class Bench:
             is_stored = values["writer_batches_seen_total"] >= values["ingest_batches_durable_total"]
             if is_stored and judged >= self.fleet.account.calls:
                 break
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(POLL_SECONDS)
         return round(waited, 1)
 
     async def measure_return(self, sensors: int) -> dict[str, Any]:

@@ -3,9 +3,9 @@
     cores = idle + active + jobs + streams * stream + batches/s * batch + rows/s * row
 
 `idle` is a collector without streams, `active` what small inserts take while few rows come, and `jobs` the work on what
-is stored, such as risk. A batch and a row are solved from the two floods, which differ in rows a batch, without the
-jobs. The costs are measured, the installations are computed. In these the nodes have no consumer in common, so that
-each has keys of its own in the tables.
+is stored, such as risk. A batch and a row are solved from the two floods, which differ in rows a batch, without jobs
+and requests. The costs are measured, the installations are computed. In these the nodes have no consumer in common, so
+that each has keys of its own in the tables.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ def estimate_unit_costs(lines: Mapping[str, Mapping[str, Any]]) -> UnitCosts:
     jobs = max(0.0, _find_jobs(small) - _find_jobs(idle))
     used, counts = [], []
     for flood in floods:
-        # Jobs are neither a batch's nor a row's; those of an idle collector are in its cores already.
+        # Jobs and requests are neither a batch's nor a row's; those of an idle collector are in its cores.
         own = flood["cores"] - _find_jobs(flood) - (rest["cores"] - _find_jobs(rest))
         used.append(own - stream * flood["streams"])
         counts.append((flood["batches_per_second"], flood["rows_per_second"]))
@@ -149,7 +149,7 @@ def _measure_node(name: str) -> NodeFigures:
 
 
 def _find_jobs(line: Mapping[str, Any]) -> float:
-    return float(line["cores_of_stages"].get("jobs", 0.0))
+    return sum(line["cores_of_stages"].get(stage, 0.0) for stage in ("jobs", "requests"))
 
 
 def _sum_memory(line: Mapping[str, Any]) -> float:

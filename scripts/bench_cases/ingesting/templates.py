@@ -41,6 +41,14 @@ _OBJECTS_OF_PAIR: Final = 3
 _METHODS: Final = ("GET", "GET", "POST", "PUT")
 _STATUSES: Final = (200,) * 37 + (404, 404, 500)
 _SCHEMA_FIELDS: Final = 8
+# Of paths: names that no rule takes for values, so that each route stays an endpoint of its own.
+_NOUNS_TEXT: Final = (
+    "accounts addresses alerts articles assets audits banners baskets bills bookings branches brands campaigns cards "
+    "carriers categories claims comments contacts contracts coupons customers deliveries devices discounts documents "
+    "events feedback forecasts gifts groups holidays images invoices items journeys labels ledgers loans messages "
+    "notes offers orders partners payments photos plans products profiles quotes"
+)
+_NOUNS: Final = _NOUNS_TEXT.split()
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -178,7 +186,7 @@ def _make_service(number: int) -> Service:
 def _make_route(service: Service, place: int) -> Route:
     segments = (
         Segment(SegmentKind.LITERAL, text="api"),
-        Segment(SegmentKind.LITERAL, text=f"things{place}"),
+        Segment(SegmentKind.LITERAL, text=_NOUNS[place]),
         Segment(SegmentKind.INTEGER),
     )
     host, method = f"{service.workload}.bench.example", _METHODS[place % len(_METHODS)]
