@@ -11,9 +11,12 @@ the batch's dictionary. Nobody may write the log meanwhile.
 Texts: `Mention` finds `kind:value`, or the value alone where that is specific enough. An address is not part of a
 longer one. The name of a workload is also that of a service, so it counts only behind its kind.
 
-Tables: its rows of calls, alerts, timelines, mutes, reports and known-good rules are deleted. In texts that stay, its
-name is blanked. Sums of all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and
-the statement, which names the consumer, for a while. So it is configured not to, and the erasure waits for it.
+State: its alerts, with their timelines and what people did to them, and its silences are deleted. In texts that stay,
+its name is blanked. The database overwrites what it deletes.
+
+Tables: its rows of calls, reports and known-good rules are deleted. In texts that stay, its name is blanked. Sums of
+all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the statement, which
+names the consumer, for a while. So it is configured not to, and the erasure waits for it.
 """
 
 import logging
@@ -110,22 +113,16 @@ _NOTHING: Final = "1 = 0"  # The condition of a statement that deletes no row.
 _CALLS: Final = ("rows_minute", "rows_hour")
 # Table and the condition under which a row speaks of the consumer `id`, which texts name by `pattern`.
 _SPOKEN: Final = (
-    ("alert_actions", "alert_id IN (SELECT id FROM alerts WHERE consumer = {id:String})"),
-    ("incident_entries", "match(title, {pattern:String}) OR match(why, {pattern:String})"),
-    ("alert_mutes", "match(subject, {pattern:String})"),
     ("detector_reports", "consumer = {id:String}"),
     ("known_good", "consumer = {id:String}"),
     ("consumer_labels", "consumer = {id:String}"),
     ("change_facts", "detail = {id:String} OR subject = {id:String}"),
-    ("alerts", "consumer = {id:String} OR match(title, {pattern:String}) OR match(why, {pattern:String})"),
 )
 # Texts of people and of rules, and clients of encrypted connections.
 _WRITTEN: Final = (
     ("known_good", "note"),
     ("consumer_labels", "note"),
     ("detection_decisions", "note"),
-    ("alert_actions", "note"),
-    ("alert_mutes", "reason"),
     ("findings", "note"),
     ("findings", "why"),
     ("finding_changes", "note"),
@@ -264,13 +261,15 @@ class Erased:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
     """The places. `notified` takes back what waits to be sent about a pattern. `erase_detected` has the detectors
-    forget a consumer (DetectorProcess.erase); `forget_labels` has them read anew."""
+    forget a consumer (DetectorProcess.erase), and `erase_state` the state, by its id and pattern; `forget_labels` has
+    them read anew."""
 
     wal: Wal
     writer: StoreWriter
     store: Store
     tables: TableEraser
     erase_detected: Callable[[str, float], int]
+    erase_state: Callable[[str, re.Pattern[str]], dict[str, int]]
     alert_service: AlertService
     responder: Responder
     notified: Callable[..., int]
@@ -296,7 +295,7 @@ class Eraser:
             subjects = self.erase_detected(consumer.id, DETECTORS_SECONDS)
             alerts = self.alert_service.erase(mention.pattern)
             notifications = self.notified(mention.pattern)
-            rows = self.tables.erase(consumer, mention)
+            rows = self.erase_state(consumer.id, mention.pattern) | self.tables.erase(consumer, mention)
         finally:
             self.forget_labels()
             self.lock.release()

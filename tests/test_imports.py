@@ -58,6 +58,8 @@ EDGES = {
     "chdb": {"collector.storage"},
     "clickhouse_connect": {"collector.storage"},
     "pyarrow": {"collector.storage"},
+    "sqlalchemy": {"collector.storage", "collector.alerting"},
+    "alembic": {"collector.storage"},
     "fastapi": {"collector.api", "collector.ui", "collector.server"},
     "starlette": {"collector.api", "collector.ui", "collector.server"},
     "uvicorn": {"collector.server"},

@@ -31,7 +31,6 @@ from collector.alerting.alert import (
     Severity,
     calm_after_count,
     calm_after_window,
-    next_version,
 )
 from collector.core.kinds import PLANS, Sensitivity
 from common.bounded import BoundedDict
@@ -299,8 +298,7 @@ class Lifecycle:
         return alert
 
     def _close(self, life: _LiveAlert, now: float) -> Alert:
-        updated_at = next_version(life.alert.updated_at, now)
-        life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=updated_at)
+        life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=now)
         self._closed[life.alert.id] = self._lives.pop(life.alert.id)
         self._note(life.alert, Happening.CLOSED, now)
         return life.alert
@@ -308,8 +306,7 @@ class Lifecycle:
     def _reopen(self, life: _LiveAlert, report: Report, now: float) -> Alert:
         self._closed.pop(life.alert.id)
         self._lives[life.alert.id] = life
-        updated_at = next_version(life.alert.updated_at, now)
-        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=updated_at)
+        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=now)
         life.last_report_at = now
         self._note(life.alert, Happening.REOPENED, now, report)
         return life.alert
@@ -340,12 +337,11 @@ class Lifecycle:
         severity, confidence = life.alert.severity, life.alert.confidence
         if not is_other:  # The gravest of them, and how sure that one is.
             severity, confidence = max(_grade(report), _grade(life.alert), key=lambda one: (one[0].rank, one[1].rank))
-        updated_at = next_version(life.alert.updated_at, now)
         if names_it or is_own:
             life.why = report.why
             life.alert = replace(life.alert, **_describe(report, now))
         why = _join_why(life.why, life.evidence)
-        life.alert = replace(life.alert, severity=severity, confidence=confidence, why=why, updated_at=updated_at)
+        life.alert = replace(life.alert, severity=severity, confidence=confidence, why=why, updated_at=now)
         return life.alert
 
     def _is_over_budget(self, report: Report, now: float) -> bool:

@@ -1,60 +1,32 @@
-"""Stores alerts: every change is a row of `alerts` (an id's newest version holds), every decision one of
-`alert_actions`.
+"""Keeps alerts, what people did to them, the timelines of incidents, and silences in the state.
+
+An alert, its entries and the decision that changed it are one transaction.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, Final, TypedDict, TypeVar, Unpack
+from typing import Any, Final, TypedDict, Unpack
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, delete, func, insert, or_, select, tuple_
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerting.lifecycle import Incident, IncidentEntry
-from collector.alerting.silences import Silence, SilenceKind
-from collector.storage.base import Store
-from collector.storage.records import select, select_records
+from collector.alerting.silences import Silence
+from collector.storage.disk import StoredRows
+from collector.storage.state.erasing import blank_texts, find_mentions
+from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.tables import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
 
-RecordT = TypeVar("RecordT")
+# However many there are within the retention: with their timelines and what people did some 500 MB.
+ALERTS_MAX: Final = 100_000
+ENTRIES_MAX: Final = 500_000
 _RESTORED_MAX = 10_000
-_ENTRIES_MAX = 1_000  # The newest of a timeline.
-_SEVERITIES = ", ".join(f"'{severity.value}'" for severity in Severity)  # Gravest last.
-_IS_SILENCED = "has({silenced:Array(String)}, id)"
-_SHOWN_STATE = f"if({_IS_SILENCED}, 'silenced', state)"
-_RANK = f"indexOf([{_SEVERITIES}], severity)"
-# `shop/orders:8080` without the namespace and the port.
-_WORKLOAD = r"replaceRegexpOne(service, '^(?:[^/]*/)?(.*):[0-9]+$', '\\1')"
-_ROUTES = "(SELECT groupArray(route_id) FROM endpoint_routes FINAL WHERE endpoint_id = {endpoint:String})"
-# By the name of a filter (AlertFilters). The id of an endpoint changes with its template, and its routes do not.
-_CONDITIONS: Final[Mapping[str, str]] = {
-    "state": f"{_SHOWN_STATE} = {{state:String}}",
-    "kind": "kind = {kind:String}",
-    "severity": "severity = {severity:String}",
-    "confidence": "confidence = {confidence:String}",
-    "service": f"(service = {{service:String}} OR {_WORKLOAD} = {{service:String}})",
-    "namespace": "namespace = {namespace:String}",
-    "endpoint": f"(endpoint_id = {{endpoint:String}} OR hasAny(route_ids, {_ROUTES}))",
-    "consumer": "consumer = {consumer:String}",
-    "start": "(state = 'open' OR closed_at >= {start:Float64})",
-    "end": "opened_at < {end:Float64}",
-}
-# Alerts from before there were incidents are one each.
-_INCIDENTS = f"""(
-    SELECT incident AS id, actor, multiIf(is_open, 'open', is_silenced, 'silenced', 'closed') AS state,
-        gravest AS severity, newest AS title, kinds, risks, alerts, first_at AS opened_at, last_at AS updated_at
-    FROM (
-        SELECT if(incident_id = '', id, incident_id) AS incident,
-            argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
-            max(state = 'open' AND NOT {_IS_SILENCED}) AS is_open,
-            max({_IS_SILENCED}) AS is_silenced,
-            arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS gravest,
-            argMax(title, opened_at) AS newest,
-            arraySort(groupUniqArray(kind)) AS kinds,
-            arraySort(arrayFilter(r -> r != '', groupUniqArray(risk))) AS risks,
-            count() AS alerts,
-            min(opened_at) AS first_at,
-            max(updated_at) AS last_at
-        FROM alerts FINAL GROUP BY incident
-    )
-)"""
+_ENTRIES_SHOWN_MAX = 1_000  # The newest of a timeline.
+_IDS_MAX: Final = 10_000  # In one statement.
+_RANK: Final = case({severity.value: severity.rank for severity in Severity}, value=ALERTS.c.severity)
+_WORKLOAD: Final = re.compile(r"(?:[^/]*/)?(.*):[0-9]+")  # `shop/orders:8080` without the namespace and the port.
 
 
 class AlertSort(StrEnum):
@@ -102,52 +74,34 @@ class AlertAction:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SilenceRow:
-    """What is silenced by subject: a row of `alert_mutes`. One neither muted nor expected is a silence undone."""
-
-    subject: str
-    updated_at: float
-    muted_until: float | None
-    is_expected: bool
-    actor: str
-    alert_id: str
-    reason: str
-
-
 class AlertTable:
     """Reads and writes alerts. Methods raise StoreError."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, state: StateStore, find_routes: Callable[[str], Sequence[int]] = lambda endpoint_id: ()) -> None:
+        """`find_routes` gives the routes of an endpoint: its id changes with its template, and its routes do not."""
+        self._state = state
+        self._find_routes = find_routes
 
-    def save(self, alerts: Sequence[Alert]) -> None:
-        """Append the alerts as they are now."""
-        self._store.insert_records("alerts", alerts)
-
-    def record(self, action: AlertAction) -> None:
-        """Append a decision."""
-        self._store.insert_records("alert_actions", [action])
-
-    def silence(self, silence: Silence) -> None:
-        """Append what is silenced."""
-        self._save_silence(silence, is_expected=silence.kind is SilenceKind.EXPECTED, until=silence.until)
-
-    def lift(self, silence: Silence, *, by: str, at: float) -> None:
-        """Append that a silence is over."""
-        self._save_silence(replace(silence, by=by, at=at, reason=""), is_expected=False, until=None)
-
-    def _save_silence(self, silence: Silence, *, is_expected: bool, until: float | None) -> None:
-        row = _SilenceRow(
-            subject=silence.subject,
-            updated_at=silence.at,
-            muted_until=until,
-            is_expected=is_expected,
-            actor=silence.by,
-            alert_id=silence.alert_id,
-            reason=silence.reason,
-        )
-        self._store.insert_records("alert_mutes", [row])
+    def write(
+        self,
+        *,
+        alerts: Sequence[Alert] = (),
+        entries: Sequence[IncidentEntry] = (),
+        actions: Sequence[AlertAction] = (),
+        silence: Silence | None = None,
+        lifted: str = "",
+    ) -> None:
+        """The alerts as they are now, what timelines gained, what people did, and what is silenced or (`lifted`, a
+        subject) no longer: all of it, or nothing."""
+        with self._state.write() as connection:
+            save_alerts(connection, alerts)
+            for table, records in ((INCIDENT_ENTRIES, entries), (ALERT_ACTIONS, actions)):
+                if records:
+                    connection.execute(insert(table), [asdict(record) for record in records])
+            if lifted:
+                connection.execute(delete(SILENCES).where(SILENCES.c.subject == lifted))
+            if silence is not None:
+                save_silences(connection, [silence])
 
     def list(
         self,
@@ -158,126 +112,245 @@ class AlertTable:
         **asked: Unpack[AlertFilters],
     ) -> tuple[Alert, ...]:
         """At most `limit` alerts in the order asked for; `silenced`: ids of those that are."""
-        conditions, parameters = _narrow(asked, silenced)
-        is_graded = asked.get("sort") is AlertSort.SEVERITY
-        return self._page(Alert, "alerts FINAL", conditions, parameters, limit, after, is_graded=is_graded)
+        conditions = [*self._narrow(asked, silenced)]
+        keys: list[ColumnElement[Any]] = [ALERTS.c.opened_at, ALERTS.c.id]
+        place: list[Any] = [after.opened_at, after.id] if after is not None else []
+        if asked.get("sort") is AlertSort.SEVERITY:
+            keys = [_RANK, *keys]
+            place = [after.severity.rank if after.severity is not None else -1, *place] if after is not None else []
+        if place:
+            conditions.append(tuple_(*keys) < tuple_(*place))
+        statement = select(ALERTS).where(*conditions).order_by(*(key.desc() for key in keys)).limit(limit)
+        return self._read_alerts(statement)
 
     def count(
         self, *, silenced: Collection[str], **asked: Unpack[AlertFilters]
     ) -> dict[tuple[AlertState, Severity], int]:
         """How many alerts there are, by state and severity."""
-        conditions, parameters = _narrow(asked, silenced)
-        rows = select(
-            self._store,
-            f"SELECT {_SHOWN_STATE} AS shown, severity, count() AS alerts FROM alerts FINAL "
-            f"WHERE {' AND '.join(conditions)} GROUP BY shown, severity",
-            {**parameters, "silenced": sorted(silenced)},
-        )
-        return {(AlertState(row["shown"]), Severity(row["severity"])): int(row["alerts"]) for row in rows}
+        shown = _show_state(silenced).label("shown")
+        columns = (shown, ALERTS.c.severity, func.count().label("alerts"))
+        statement = select(*columns).where(*self._narrow(asked, silenced)).group_by(shown, ALERTS.c.severity)
+        with self._state.read() as connection:
+            rows = connection.execute(statement).all()
+        return {(AlertState(row.shown), Severity(row.severity)): row.alerts for row in rows}
 
     def get(self, alert_id: str) -> Alert | None:
         """One alert."""
-        found = select_records(self._store, Alert, "alerts FINAL WHERE id = {id:String}", {"id": alert_id})
+        found = self._read_alerts(select(ALERTS).where(ALERTS.c.id == alert_id))
         return found[0] if found else None
 
     def list_restorable(self, since: float) -> tuple[Alert, ...]:
         """Open alerts, and those that changed after `since`."""
-        source = "alerts FINAL WHERE state = 'open' OR updated_at > {since:Float64} ORDER BY opened_at DESC"
-        return select_records(self._store, Alert, source, {"since": since}, limit=_RESTORED_MAX)
+        is_recent = or_(ALERTS.c.state == AlertState.OPEN, ALERTS.c.updated_at > since)
+        return self._read_alerts(
+            select(ALERTS).where(is_recent).order_by(ALERTS.c.opened_at.desc()).limit(_RESTORED_MAX)
+        )
 
     def list_with_verdict(self) -> tuple[Alert, ...]:
         """Alerts that somebody gave a verdict on, oldest verdict first."""
-        source = "alerts FINAL WHERE verdict != '' ORDER BY verdict_at DESC"
-        return select_records(self._store, Alert, source, limit=_RESTORED_MAX)[::-1]
-
-    def write_entries(self, entries: Sequence[IncidentEntry]) -> None:
-        """Append to timelines."""
-        self._store.insert_records("incident_entries", entries)
+        newest = select(ALERTS).where(ALERTS.c.verdict != "").order_by(ALERTS.c.verdict_at.desc())
+        return self._read_alerts(newest.limit(_RESTORED_MAX))[::-1]
 
     def list_incidents(
         self, *, state: AlertState | None, limit: int, after: AlertPlace | None, silenced: Collection[str]
     ) -> tuple[Incident, ...]:
         """At most `limit` incidents by (opened_at, id) descending; `silenced`: ids of alerts that are."""
-        conditions, parameters = ["1"], {"silenced": sorted(silenced)}  # type: tuple[list[str], dict[str, Any]]
+        grouped = _group_incidents(silenced).subquery()
+        statement = select(grouped).order_by(grouped.c.opened_at.desc(), grouped.c.id.desc()).limit(limit)
         if state is not None:
-            conditions.append("state = {state:String}")
-            parameters["state"] = state.value
-        return self._page(Incident, _INCIDENTS, conditions, parameters, limit, after)
+            statement = statement.where(grouped.c.state == state)
+        if after is not None:
+            statement = statement.where(tuple_(grouped.c.opened_at, grouped.c.id) < tuple_(after.opened_at, after.id))
+        return self._read_incidents(statement)
 
     def get_incident(self, incident_id: str, *, silenced: Collection[str]) -> Incident | None:
         """One incident."""
-        parameters = {"id": incident_id, "silenced": sorted(silenced)}
-        found = select_records(self._store, Incident, f"{_INCIDENTS} WHERE id = {{id:String}}", parameters)
+        found = self._read_incidents(_group_incidents(silenced).where(ALERTS.c.incident_id == incident_id))
         return found[0] if found else None
-
-    def _page(
-        self,
-        record: type[RecordT],
-        table: str,
-        conditions: Sequence[str],
-        parameters: Mapping[str, Any],
-        limit: int,
-        after: AlertPlace | None,
-        *,
-        is_graded: bool = False,
-    ) -> tuple[RecordT, ...]:
-        keys = {"opened_at": "{opened_at:Float64}", "id": "{id:String}"}
-        place: dict[str, Any] = {}
-        if is_graded:
-            keys = {_RANK: "{rank:UInt8}", **keys}
-        if after is not None:
-            place = {"opened_at": after.opened_at, "id": after.id}
-            place |= {"rank": after.severity.rank + 1 if after.severity is not None else 0} if is_graded else {}
-            conditions = [*conditions, f"({', '.join(keys)}) < ({', '.join(keys.values())})"]
-        order = ", ".join(f"{key} DESC" for key in keys)
-        source = f"{table} WHERE {' AND '.join(conditions)} ORDER BY {order}"
-        return select_records(self._store, record, source, {**parameters, **place}, limit=limit)
 
     def list_incident_alerts(self, incident_id: str) -> tuple[Alert, ...]:
         """Its alerts, newest first."""
-        condition = "incident_id = {id:String} OR (incident_id = '' AND id = {id:String})"
-        source = f"alerts FINAL WHERE {condition} ORDER BY opened_at DESC, id DESC"
-        return select_records(self._store, Alert, source, {"id": incident_id})
+        own = select(ALERTS).where(ALERTS.c.incident_id == incident_id)
+        return self._read_alerts(own.order_by(ALERTS.c.opened_at.desc(), ALERTS.c.id.desc()))
 
     def list_entries(self, incident_id: str) -> tuple[IncidentEntry, ...]:
         """The timeline of an incident, oldest first; of a long one the newest entries."""
-        source = "incident_entries WHERE incident_id = {id:String} ORDER BY time DESC, alert_id, happening"
-        return select_records(self._store, IncidentEntry, source, {"id": incident_id}, limit=_ENTRIES_MAX)[::-1]
+        own = select(INCIDENT_ENTRIES).where(INCIDENT_ENTRIES.c.incident_id == incident_id)
+        newest = own.order_by(INCIDENT_ENTRIES.c.time.desc(), INCIDENT_ENTRIES.c.number.desc())
+        with self._state.read() as connection:
+            rows = connection.execute(newest.limit(_ENTRIES_SHOWN_MAX)).all()
+        return tuple(read_row(IncidentEntry, row) for row in reversed(rows))
 
     def list_silences(self, now: float) -> tuple[Silence, ...]:
-        """Those of subjects that hold. Rows of 0.1.0 do not say on which alert they were made: the newest of the
-        subject stands for it."""
-        source = "alert_mutes FINAL WHERE is_expected OR muted_until > {now:Float64}"
-        rows = select_records(self._store, _SilenceRow, source, {"now": now})
-        newest = self._find_newest([row.subject for row in rows if not row.alert_id])
-        return tuple(
-            Silence(
-                kind=SilenceKind.EXPECTED if row.is_expected else SilenceKind.MUTED,
-                by=row.actor,
-                at=row.updated_at,
-                reason=row.reason,
-                until=None if row.is_expected else row.muted_until,
-                subject=row.subject,
-                alert_id=row.alert_id or newest.get(row.subject, ""),
-            )
-            for row in rows
-        )
+        """Those of subjects that hold."""
+        in_force = select(SILENCES).where(or_(SILENCES.c.until.is_(None), SILENCES.c.until > now))
+        with self._state.read() as connection:
+            return tuple(read_row(Silence, row) for row in connection.execute(in_force))
 
-    def _find_newest(self, subjects: Sequence[str]) -> dict[str, str]:
-        """Ids of the newest alerts by subject (Alert.subject)."""
-        if not subjects:
-            return {}
-        columns = self._store.query_columns(
-            "SELECT concat(kind, '|', endpoint_id, '|', consumer, '|', node) AS subject, "
-            "argMax(id, opened_at) AS newest "
-            "FROM alerts FINAL GROUP BY subject HAVING has({subjects:Array(String)}, subject)",
-            {"subjects": list(subjects)},
-        )
-        return dict(zip(columns["subject"], columns["newest"], strict=True))
+    def expire(self, now: float, kept_days: int) -> int:
+        """Delete what is past its retention, and the oldest beyond what is kept at most; how many alerts of those."""
+        before = now - kept_days * 86_400
+        with self._state.write() as connection:
+            connection.execute(delete(ALERTS).where(ALERTS.c.opened_at < before))
+            for table in (ALERT_ACTIONS, INCIDENT_ENTRIES):
+                connection.execute(delete(table).where(table.c.time < before))
+            is_over = SILENCES.c.until.is_not(None) & (SILENCES.c.until < now)
+            connection.execute(delete(SILENCES).where(or_(SILENCES.c.at < before, is_over)))
+            beyond = select(ALERTS.c.id).where(ALERTS.c.state != AlertState.OPEN).order_by(ALERTS.c.opened_at.desc())
+            evicted = connection.execute(delete(ALERTS).where(ALERTS.c.id.in_(beyond.offset(ALERTS_MAX)))).rowcount
+            for table in (ALERT_ACTIONS, INCIDENT_ENTRIES):
+                older = select(table.c.number).order_by(table.c.number.desc()).offset(ENTRIES_MAX)
+                connection.execute(delete(table).where(table.c.number.in_(older)))
+        return int(evicted)
+
+    def erase(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
+        """Delete what is of a consumer or names it by the pattern, and blank its name elsewhere; rows by table."""
+        with self._state.write() as connection:
+            gone = {
+                *find_mentions(connection, ALERTS, ("title", "why"), pattern),
+                *connection.execute(select(ALERTS.c.id).where(ALERTS.c.consumer == consumer)).scalars(),
+            }
+            counts = {
+                ALERT_ACTIONS.name: _delete(connection, ALERT_ACTIONS.c.alert_id, gone),
+                INCIDENT_ENTRIES.name: _delete(connection, INCIDENT_ENTRIES.c.alert_id, gone)
+                + _delete(
+                    connection,
+                    INCIDENT_ENTRIES.c.number,
+                    find_mentions(connection, INCIDENT_ENTRIES, ("title", "why"), pattern),
+                ),
+                SILENCES.name: _delete(
+                    connection, SILENCES.c.subject, find_mentions(connection, SILENCES, ("subject",), pattern)
+                ),
+                ALERTS.name: _delete(connection, ALERTS.c.id, gone),
+            }
+            counts[ALERT_ACTIONS.name] += blank_texts(connection, ALERT_ACTIONS, "note", pattern)
+            counts[SILENCES.name] += blank_texts(connection, SILENCES, "reason", pattern)
+        return counts
+
+    def _narrow(self, asked: AlertFilters, silenced: Collection[str]) -> tuple[ColumnElement[bool], ...]:
+        """The conditions on alerts."""
+        given = {name: value for name, value in asked.items() if value not in ("", None)}
+        conditions = [_CONDITIONS[name](value) for name, value in given.items() if name in _CONDITIONS]
+        if "state" in given:
+            conditions.append(_show_state(silenced) == given["state"])
+        if endpoint_id := asked.get("endpoint"):
+            routes = select(ALERT_ROUTES.c.alert_id).where(ALERT_ROUTES.c.route_id.in_(self._find_routes(endpoint_id)))
+            conditions.append(or_(ALERTS.c.endpoint_id == endpoint_id, ALERTS.c.id.in_(routes)))
+        return tuple(conditions)
+
+    def _read_alerts(self, statement: Select[Any]) -> tuple[Alert, ...]:
+        with self._state.read() as connection:
+            rows = connection.execute(statement).all()
+            routes: dict[str, list[int]] = {row.id: [] for row in rows}
+            ordered = select(ALERT_ROUTES).order_by(ALERT_ROUTES.c.alert_id, ALERT_ROUTES.c.position)
+            for ids in _split(routes):
+                for row in connection.execute(ordered.where(ALERT_ROUTES.c.alert_id.in_(ids))):
+                    routes[row.alert_id].append(row.route_id)
+        return tuple(read_row(Alert, row, route_ids=tuple(routes[row.id])) for row in rows)
+
+    def _read_incidents(self, statement: Select[Any]) -> tuple[Incident, ...]:
+        with self._state.read() as connection:
+            found = connection.execute(statement).all()
+            own: dict[str, list[Row[Any]]] = {row.id: [] for row in found}
+            members = select(ALERTS).where(ALERTS.c.incident_id.in_(own)).order_by(ALERTS.c.opened_at, ALERTS.c.id)
+            for row in connection.execute(members):
+                own[row.incident_id].append(row)
+        return tuple(_read_incident(row, own[row.id]) for row in found)
 
 
-def _narrow(asked: AlertFilters, silenced: Collection[str]) -> tuple[list[str], dict[str, Any]]:
-    """The conditions on alerts and their parameters."""
-    given = {name: value for name, value in asked.items() if name in _CONDITIONS and value not in ("", None)}
-    conditions = ["1", *(_CONDITIONS[name] for name in given)]
-    return conditions, {**given, **({"silenced": sorted(silenced)} if "state" in given else {})}
+def measure_alerts(state: StateStore, kept_days: int, now: float) -> StoredRows:
+    """What the state takes with them. Raises StoreError."""
+    with state.read() as connection:
+        rows, oldest = connection.execute(select(func.count(), func.min(ALERTS.c.opened_at))).one()
+    span, kept = int(now - oldest) if rows else 0, kept_days * 86_400
+    return StoredRows(
+        what="Alerts",
+        setting="retention.alert_days",
+        kept_seconds=kept,
+        rows=rows,
+        bytes=state.measure_bytes(),
+        span_seconds=max(0, min(span, kept)),
+    )
+
+
+def save_alerts(connection: Connection, alerts: Sequence[Alert]) -> None:
+    """The alerts as they are now."""
+    upsert(connection, ALERTS, [_write_alert(alert) for alert in alerts])
+    for ids in _split([alert.id for alert in alerts]):
+        connection.execute(delete(ALERT_ROUTES).where(ALERT_ROUTES.c.alert_id.in_(ids)))
+    routes = [
+        {"alert_id": alert.id, "position": position, "route_id": route_id}
+        for alert in alerts
+        for position, route_id in enumerate(alert.route_ids)
+    ]
+    if routes:
+        connection.execute(insert(ALERT_ROUTES), routes)
+
+
+def save_silences(connection: Connection, silences: Sequence[Silence]) -> None:
+    """The newest decision on each subject."""
+    names = [column.name for column in SILENCES.columns]
+    upsert(connection, SILENCES, [{name: getattr(silence, name) for name in names} for silence in silences])
+
+
+def _write_alert(alert: Alert) -> dict[str, Any]:
+    row = {field.name: getattr(alert, field.name) for field in fields(Alert) if field.name != "route_ids"}
+    workload = _WORKLOAD.fullmatch(alert.service)
+    return row | {"workload": workload[1] if workload is not None else ""}
+
+
+# By the name of a filter (AlertFilters); that of the state and of the endpoint need more than its value.
+_CONDITIONS: Final[Mapping[str, Callable[[Any], ColumnElement[bool]]]] = {
+    "kind": lambda value: ALERTS.c.kind == value,
+    "severity": lambda value: ALERTS.c.severity == value,
+    "confidence": lambda value: ALERTS.c.confidence == value,
+    "service": lambda value: or_(ALERTS.c.service == value, ALERTS.c.workload == value),
+    "namespace": lambda value: ALERTS.c.namespace == value,
+    "consumer": lambda value: ALERTS.c.consumer == value,
+    "start": lambda value: or_(ALERTS.c.state == AlertState.OPEN, ALERTS.c.closed_at >= value),
+    "end": lambda value: ALERTS.c.opened_at < value,
+}
+
+
+def _show_state(silenced: Collection[str]) -> ColumnElement[str]:
+    """The state as people see it."""
+    return case((ALERTS.c.id.in_(sorted(silenced)), AlertState.SILENCED.value), else_=ALERTS.c.state)
+
+
+def _group_incidents(silenced: Collection[str]) -> Select[Any]:
+    """Incidents with what their alerts add up to."""
+    # Of states the first in this order holds, by its number.
+    order = [AlertState.OPEN, AlertState.SILENCED, AlertState.CLOSED]
+    number = case({state.value: place for place, state in enumerate(order)}, value=_show_state(silenced))
+    state = case({place: state.value for place, state in enumerate(order)}, value=func.min(number))
+    return select(
+        ALERTS.c.incident_id.label("id"),
+        state.label("state"),
+        func.count().label("alerts"),
+        func.min(ALERTS.c.opened_at).label("opened_at"),
+        func.max(ALERTS.c.updated_at).label("updated_at"),
+    ).group_by(ALERTS.c.incident_id)
+
+
+def _read_incident(row: Row[Any], alerts: Sequence[Row[Any]]) -> Incident:
+    """`alerts`: its own, the newest last."""
+    newest = alerts[-1]
+    return read_row(
+        Incident,
+        row,
+        actor=newest.consumer or newest.endpoint_id or newest.node,
+        severity=max((Severity(one.severity) for one in alerts), key=lambda severity: severity.rank),
+        title=newest.title,
+        kinds=tuple(sorted({one.kind for one in alerts})),
+        risks=tuple(sorted({one.risk for one in alerts} - {""})),
+    )
+
+
+def _delete(connection: Connection, key: ColumnElement[Any], values: Collection[Any]) -> int:
+    return sum(connection.execute(delete(key.table).where(key.in_(some))).rowcount for some in _split(values))
+
+
+def _split(values: Iterable[Any]) -> list[Sequence[Any]]:
+    """As many at a time as one statement takes."""
+    whole = list(values)
+    return [whole[start : start + _IDS_MAX] for start in range(0, len(whole), _IDS_MAX)]

@@ -20,7 +20,6 @@ from collector.alerting.alert import (
     Severity,
     Signal,
     Verdict,
-    next_version,
 )
 from collector.alerting.detection import Detection
 from collector.alerting.filter import ReportOutcome
@@ -72,7 +71,6 @@ class AlertService:
         self._find_label = find_label
         self._lock = threading.RLock()
         self._silences = Silences()
-        self._silenced_at = 0.0  # The last decision: the store keeps the newest, also where the clock stands still.
         # What the store did not take, which goes with the next.
         self._unsaved: dict[str, Alert] = {}
         self._unwritten: list[IncidentEntry] = []
@@ -88,7 +86,6 @@ class AlertService:
         silences = self._table.list_silences(now)
         with self._lock:
             self._silences.restore(silences)
-            self._silenced_at = max((silence.at for silence in silences), default=0.0)
             since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
             self._lifecycle.restore(self._table.list_restorable(since))
         self._detection.restore(self._table.list_with_verdict())
@@ -207,9 +204,8 @@ class AlertService:
                     f"Alert {alert_id} is silenced by the known-good rule {silence.rule_id}; end that rule instead."
                 )
             happening = Happening.UNMUTED if silence.kind is SilenceKind.MUTED else Happening.UNEXPECTED
-            self._table.lift(silence, by=by, at=self._next_silence_at(now))
+            self._record(alert, happening, by, now, lifted=silence.subject)
             self._silences.lift(silence.subject)
-            self._record(alert, happening, by, now)
             return self._show_one(alert, now)
 
     def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict, note: str = "") -> ShownAlert | None:
@@ -237,10 +233,8 @@ class AlertService:
             if found is None:
                 return None
             now = self._clock()
-            updated_at = next_version(found.updated_at, now)
-            alert: Alert = replace(found, updated_at=updated_at, **change)  # type: ignore[arg-type]
-            self._table.save([alert])
-            self._record(alert, happening, by, now, reason)
+            alert: Alert = replace(found, updated_at=now, **change)  # type: ignore[arg-type]
+            self._record(alert, happening, by, now, reason, alerts=[alert])
             self._lifecycle.change(alert)
             if alert_id in self._unsaved:
                 self._unsaved[alert_id] = alert  # It is still to be notified of.
@@ -257,30 +251,34 @@ class AlertService:
             silence = Silence(
                 kind=kind,
                 by=by,
-                at=self._next_silence_at(now),
+                at=now,
                 reason=reason,
                 until=until,
                 subject=alert.subject,
                 alert_id=alert_id,
             )
-            self._table.silence(silence)
-            self._silences.add(silence)
             happening = Happening.MUTED if kind is SilenceKind.MUTED else Happening.EXPECTED
-            self._record(alert, happening, by, now, reason, until)
+            self._record(alert, happening, by, now, reason, until, silence=silence)
+            self._silences.add(silence)
             return self._show_one(alert, now)
 
-    def _next_silence_at(self, now: float) -> float:
-        self._silenced_at = next_version(self._silenced_at, now)
-        return self._silenced_at
-
     def _record(
-        self, alert: Alert, happening: Happening, by: str, now: float, reason: str = "", until: float | None = None
+        self,
+        alert: Alert,
+        happening: Happening,
+        by: str,
+        now: float,
+        reason: str = "",
+        until: float | None = None,
+        *,
+        alerts: Sequence[Alert] = (),
+        silence: Silence | None = None,
+        lifted: str = "",
     ) -> None:
-        """What somebody decided, in the log and in the incident's timeline."""
+        """What somebody decided, with what it changes (AlertTable.write), in the log and in the incident's timeline."""
         action = AlertAction(alert_id=alert.id, time=now, action=happening.value, actor=by, until=until, note=reason)
-        self._table.record(action)
-        why = f"By {by}: {reason}" if reason else f"By {by}."
-        self._table.write_entries([write_entry(alert, happening, now, why=why)])
+        entry = write_entry(alert, happening, now, why=f"By {by}: {reason}" if reason else f"By {by}.")
+        self._table.write(alerts=alerts, entries=[entry], actions=[action], silence=silence, lifted=lifted)
 
     # What is silenced: here alone
 
@@ -325,14 +323,10 @@ class AlertService:
     def _keep(self, alerts: list[Alert], now: float) -> None:
         self._unwritten = [*self._unwritten, *self._lifecycle.take_entries()][-_UNWRITTEN_MAX:]
         self._unsaved |= {alert.id: alert for alert in alerts}
-        if self._unwritten:
-            self._table.write_entries(self._unwritten)
-            self._unwritten = []
-        if not self._unsaved:
-            return
         newest = list(self._unsaved.values())
-        self._table.save(newest)
-        self._unsaved = {}
+        if newest or self._unwritten:
+            self._table.write(alerts=newest, entries=self._unwritten)
+        self._unsaved, self._unwritten = {}, []
         for alert in newest:
             if self._must_notify(alert, now):
                 self._notify(alert)

@@ -50,7 +50,7 @@ Fingerprints = Mapping[Topic, Callable[[], Hashable]]
 TABLES: Final[Mapping[Topic, tuple[str, ...]]] = {
     Topic.CALLS: ("rows_minute",),
     Topic.ENDPOINTS: ("routes", "endpoint_routes", "endpoint_aliases", "endpoint_specs", "endpoint_tombstones"),
-    Topic.ALERTS: ("alerts", "alert_actions", "alert_mutes", "incident_entries"),
+    Topic.ALERTS: ("alerts", "silences", "incident_entries"),
     Topic.FINDINGS: ("findings", "finding_changes"),
     Topic.SENSORS: ("sensors", "coverage_rows"),
 }

@@ -41,6 +41,7 @@ from collector.specs.assessment import SpecAssessor
 from collector.specs.report import SpecReporter
 from collector.specs.table import SpecTable
 from collector.storage.base import Store
+from collector.storage.state.store import StateStore
 from collector.storage.tables.layout import Retention
 from common.settings import CONSUMER_ORDER, ConsumerColumn, EffectiveSetting
 
@@ -79,6 +80,7 @@ class Services:
     """
 
     store: Store
+    state: StateStore | None = None
     alerts: AlertService
     settings: ApiSettings
     clock: Callable[[], float]
@@ -127,7 +129,10 @@ class Services:
             store=self.store, table=self.spec_table, schemas=self.schemas, fits=lambda: self.spec_assessor.fits
         )
         self.authenticator = Authenticator(token=self.settings.token, clock=self.clock)
-        fingerprints = list_fingerprints(lambda tables: self.store.count_writes(tables))
+        fingerprints = list_fingerprints(self._count_writes)
         if (responder := self.responder) is not None:
             fingerprints[Topic.BLOCKS] = lambda: tuple((block.id, block.state) for block in responder.list_blocks())
         self.events = EventHub(fingerprints)
+
+    def _count_writes(self, tables: Sequence[str]) -> int:
+        return self.store.count_writes(tables) + (self.state.count_writes(tables) if self.state is not None else 0)

@@ -4,6 +4,7 @@ Only this module and `collector/server/run.py` know all packages. Everything is 
 """
 
 import logging
+import re
 import threading
 import time
 import uuid
@@ -17,9 +18,10 @@ from pathlib import Path
 from collector.alerting.alert import Alert, Report, label_alert
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
 from collector.alerting.detection import Detection, DetectionTable
+from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
-from collector.alerting.repository import AlertTable
+from collector.alerting.repository import ALERTS_MAX, AlertTable
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
 from collector.core.budget import BudgetBook
@@ -80,6 +82,8 @@ from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measu
 from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
 from collector.storage.records import select_records
 from collector.storage.replay import complete_insert
+from collector.storage.state.imports import drop_old_tables, import_once
+from collector.storage.state.store import open_state
 from collector.storage.tables.layout import Retention
 from common.figures import Figure, list_figures, make_gauges, make_totals
 from common.keyed_hash import hash_value
@@ -103,6 +107,7 @@ RISK_SECONDS = 60.0
 CAP_SECONDS = 60.0
 PRUNE_SECONDS = 6 * 3_600.0  # Between two looks for lines of the audit log that are too old.
 CHECK_SECONDS = 30.0  # Between two looks for damaged parts: 10 GB of tables in 40 minutes, then once a day.
+EXPIRE_SECONDS = 3_600.0
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +201,7 @@ class Collector:
         )
         self._notifiers = notifiers
         self._alert_actions = AlertActions(self._act_on_alert)
+        self._evicted_alerts = 0
         self._compose_detection()
         self._compose_risks()
         self.witnesses = WitnessBook(self.find_placement, clock)
@@ -207,7 +213,9 @@ class Collector:
             Feature(jobs=(Job(works=(self.reports.flush_due,)),), figures=self.reports.figures),
             Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
             Feature(figures=lambda: list_figures(self.witnesses.counts, "witness_")),
-            Feature(figures=self._list_alert_figures),
+            Feature(
+                jobs=(Job(works=(self._expire_alerts,), seconds=EXPIRE_SECONDS),), figures=self._list_alert_figures
+            ),
             Feature(start=integrations.start, stop=integrations.stop, figures=integrations.figures),
             Feature(
                 start=self._alert_actions.start,
@@ -247,6 +255,17 @@ class Collector:
     def _prune_audit(self) -> None:
         self._audit.prune(self._clock() - self.settings.retention.audit_days * 86_400)
 
+    def _expire_alerts(self) -> None:
+        """Delete alerts that nobody keeps any more."""
+        self._evicted_alerts += self._alert_table.expire(self._clock(), self.settings.retention.alert_days)
+
+    def _erase_state(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
+        """Take a consumer out of the state, and with it what earlier versions kept."""
+        counts = self._alert_table.erase(consumer, pattern)
+        self.state.scrub()
+        drop_old_tables(self.store)
+        return counts
+
     def _act_on_alert(self, alert: Alert) -> bool:
         """Under a budget, for a preview asks the store; without an end, for nobody waits for it."""
         with self.budgets.open():
@@ -280,7 +299,7 @@ class Collector:
         return load_token(self._directory / WEBHOOK_SECRET_FILE).value
 
     def _open_store(self) -> None:
-        """The log, the tables behind it, and the names of endpoints."""
+        """The log, the tables behind it, the state, and the names of endpoints."""
         directory = self._directory / "wal"
         self.wal = Wal(
             directory,
@@ -294,6 +313,9 @@ class Collector:
         )
         if self._is_embedded:
             self.parts.check_small()  # Before anything reads the tables.
+        url = self.settings.state_url
+        self.state = open_state(self._directory, None if url is None else url.get_secret_value())
+        import_once(self.state, self.store, "alerts", import_alerts, self._clock())
         self.labels = LabelBook(self.store, self._clock)
         self.reveals = RevealBook()
         versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
@@ -319,14 +341,16 @@ class Collector:
             clock=self._clock,
             new_id=lambda: uuid.uuid4().hex,
         )
+        places = Places(self.store)
+        self._alert_table = AlertTable(self.state, places.list_routes)
         self.alert_service = AlertService(
-            table=AlertTable(self.store),
+            table=self._alert_table,
             lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex, find_budget=lambda: self._detection.budget),
             detection=self._detection,
             clock=self._clock,
             notify=self._answer,
             name_holder=self._name_holder,
-            find_place=Places(self.store).find,
+            find_place=places.find,
             find_label=self._find_label,
             expect=lambda alert: self.detectors.expect(alert),
         )
@@ -386,6 +410,7 @@ class Collector:
             store=self.store,
             tables=TableEraser(self.store, self.store.layout),
             erase_detected=self.detectors.erase,
+            erase_state=self._erase_state,
             alert_service=self.alert_service,
             responder=self.responder,
             notified=self._notifiers.erase,
@@ -394,6 +419,7 @@ class Collector:
         )
         return Services(
             store=self.store,
+            state=self.state,
             alerts=self.alert_service,
             settings=ApiSettings(
                 token=tokens.api.value if tokens.api else None,
@@ -443,6 +469,7 @@ class Collector:
                     "Bytes of the tables; 0 of a store that is not embedded.",
                     measure_bytes(self.store) if self._is_embedded else 0,
                 ),
+                ("state_bytes", "Bytes of the database with the state.", self.state.measure_bytes()),
             )
         )
         yield from list_figures(self.budgets.counts, "http_")
@@ -453,18 +480,21 @@ class Collector:
 
     def close(self) -> None:
         """Release log, store and lock. Blocks."""
+        self.state.close()
         self.store.close()
         self.wal.close()
         self._lock.close()
 
     def _list_alert_figures(self) -> tuple[Figure, ...]:
         suppressed = "Alerts beyond the budget of alerts a day that were not opened."
+        evicted = f"Closed alerts that were deleted because there were more than {ALERTS_MAX:,}."
         unanswered = "Alerts for which no block was proposed: too many, or too late."
         return (
             *make_totals(
                 [
                     ("alerts_suppressed", suppressed, self.alert_service.suppressed_count),
                     ("alert_answers_dropped", unanswered, self._alert_actions.dropped_count),
+                    ("alerts_evicted", evicted, self._evicted_alerts),
                 ]
             ),
             *self._detection.figures(),

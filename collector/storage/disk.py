@@ -81,7 +81,6 @@ def list_stored(store: Reader, retention: Retention, now_unix_seconds: float) ->
         "rows_hour": ("Calls by hour", "retention.hour_days", retention.hour_seconds),
         "routes_day": ("Sums by day", "retention.hour_days", retention.hour_seconds),
         "routes_hour": ("Sums by hour", "", HOUR_SUMMARY_RETENTION_DAYS * 86_400),
-        "alerts": ("Alerts", "retention.alert_days", retention.alert_days * 86_400),
     }
     found = {
         str(row["table"]): [int(row["rows"]), int(row["size"]), int(row["oldest"])] for row in select(store, _STORED)

@@ -24,6 +24,7 @@ from collector.cli.top.snapshot import read_snapshot
 from collector.core.kinds import Sensitivity
 from collector.server.app import build_app
 from collector.storage.base import Store
+from collector.storage.state.store import StateStore
 from tests.collector.alerting.test_service import Office, embedded, report_at, store  # noqa: F401
 from tests.collector.api.client import TestClient
 from tests.collector.cli.test_commands import Held
@@ -85,9 +86,14 @@ def make_client(office: Office, desk: AlertService) -> TestClient:
 
 
 @pytest.fixture
-def site(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:  # noqa: F811
+def site(
+    store: Store,  # noqa: F811
+    sqlite_state: StateStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Site]:
     numbers = iter(range(1, 1_000))
-    office = Office(store, numbers, tmp_path / "sensitivity.json", configured=Sensitivity.NORMAL)
+    office = Office(store, sqlite_state, numbers, tmp_path / "sensitivity.json", configured=Sensitivity.NORMAL)
     desk = office.open()
     desk.take_reports([report_at(office, 1, severity=Severity.HIGH), report_at(office, 2, severity=Severity.MEDIUM)])
     yield Site(office, desk, make_client(office, desk), monkeypatch)

@@ -37,6 +37,11 @@ class Places:
                 self._known.renew(key, known)
         return known
 
+    def list_routes(self, endpoint_id: str) -> tuple[int, ...]:
+        """Those that the endpoint has now. Raises StoreError."""
+        sql = "SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {id:String}"
+        return tuple(row["route_id"] for row in select(self._reader, sql, {"id": endpoint_id}))
+
     def _read(self, endpoint_id: str, route_ids: Sequence[int]) -> Place:
         condition = _OF_ROUTES if route_ids else _OF_ENDPOINT
         try:

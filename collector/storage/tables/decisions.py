@@ -1,7 +1,7 @@
-"""The tables of what detectors, rules and people decide: alerts, silences, changes, detection, risk and API
-descriptions, and saved views of lists.
+"""The tables of what detectors, rules and people decide: changes, detection, risk and API descriptions, and saved
+views of lists. Alerts are in the state (collector/storage/state).
 
-They hold alerts and actions on them, known facts (collector/detection/changes), reports and known-good rules. They also
+They hold known facts (collector/detection/changes), reports and known-good rules. They also
 hold risk scores, findings and decisions on these. Of API descriptions they hold texts by name and version, how far
 those seen in traffic are in force, and what they say of each endpoint.
 """
@@ -14,108 +14,6 @@ DECISION_RETENTION_DAYS = 400
 FINDING_RETENTION_DAYS = 400
 
 TABLES = (
-    # collector.alerting.alert.Alert, field by field. ReplacingMergeTree takes no float as version: `version` is
-    # microseconds.
-    Table(
-        name="alerts",
-        columns="""
-            id String
-            kind LowCardinality(String)
-            state LowCardinality(String)
-            severity LowCardinality(String)
-            title String
-            why String
-            endpoint_id String
-            route_ids Array(UInt64)
-            consumer String
-            node String
-            opened_at Float64
-            updated_at Float64
-            closed_at Nullable(Float64)
-            window_start Float64
-            window_end Float64
-            observed_rate Float64
-            expected_rate Float64
-            threshold_rate Float64
-            score Float64
-            calls UInt64
-            loss_ratio Float64
-            acknowledged_by String
-            acknowledged_at Nullable(Float64)
-            confidence String
-            risk String
-            advice String
-            incident_id String
-            measure Float64
-            verdict LowCardinality(String)
-            verdict_at Nullable(Float64)
-            verdict_by String
-            measure_limit Float64
-            held_by String
-            nodes Array(String)
-            other_nodes Array(String)
-            service LowCardinality(String)
-            namespace LowCardinality(String)
-            host LowCardinality(String)
-            version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
-        """,
-        key="id",
-        shard_by="cityHash64(id)",
-        expiry="toDateTime(opened_at) + INTERVAL {alert_days} DAY",
-    ),
-    # What people did to alerts, in order: `action` is acknowledge, mute, unmute, expect, unexpect or a verdict. Append
-    # only.
-    Table(
-        name="alert_actions",
-        columns="""
-            alert_id String
-            time Float64
-            action LowCardinality(String)
-            actor String
-            until Nullable(Float64)
-            note String
-        """,
-        key="alert_id, time",
-        shard_by="cityHash64(alert_id)",
-        engine="MergeTree",
-        expiry="toDateTime(time) + INTERVAL {alert_days} DAY",
-    ),
-    # The timelines of incidents (collector.alerting.lifecycle.IncidentEntry). Append only.
-    Table(
-        name="incident_entries",
-        columns="""
-            incident_id String
-            time Float64
-            alert_id String
-            happening LowCardinality(String)
-            kind LowCardinality(String)
-            severity LowCardinality(String)
-            title String
-            why String
-        """,
-        key="incident_id, time",
-        shard_by="cityHash64(incident_id)",
-        engine="MergeTree",
-        expiry="toDateTime(time) + INTERVAL {alert_days} DAY",
-    ),
-    # What is silenced, by subject (kind and endpoint, consumer or node), so that a mute outlives the alert it was set
-    # on: no longer than people can find that alert, to take it back.
-    Table(
-        name="alert_mutes",
-        columns="""
-            subject String
-            updated_at Float64
-            muted_until Nullable(Float64)
-            is_expected Bool
-            actor String
-            alert_id String
-            reason String
-            version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
-        """,
-        key="subject",
-        shard_by="cityHash64(subject)",
-        expiry="toDateTime(updated_at) + INTERVAL {alert_days} DAY",
-    ),
     # collector.detection.changes.rules.Fact, field by field; the newest version of (subject, kind, detail) holds.
     Table(
         name="change_facts",

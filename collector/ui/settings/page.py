@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from collector.alerting.notifiers.delivery import MEANINGS, try_notifier
+from collector.alerting.repository import measure_alerts
 from collector.api.access import SESSION_SECONDS
 from collector.api.parameters import name_actor
 from collector.api.problem import Problem
@@ -21,9 +22,12 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     def show(request: Request, tried: dict[str, str]) -> Response:
         """The page; `tried`: what became of the test of a notifier, by its name."""
+        stored = list_stored(services.store, services.settings.retention, clock())
+        if services.state is not None:
+            stored.append(measure_alerts(services.state, services.settings.retention.alert_days, clock()))
         values = {
             "settings": services.configuration,
-            "stored": list_stored(services.store, services.settings.retention, clock()),
+            "stored": stored,
             "notifiers": notifiers,
             "tried": tried,
             "has_approval": services.approval_token is not None,

@@ -1,4 +1,4 @@
-"""The alert desk and its table against the real embedded store: what is written comes back, decisions hold, restarts
+"""The alert life cycle and its tables against the real databases: what is written comes back, decisions hold, restarts
 know them."""
 
 import itertools
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from collector.alerting import repository
 from collector.alerting.alert import (
     AbuseSignal,
     Alert,
@@ -23,14 +25,23 @@ from collector.alerting.alert import (
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import Happening, Lifecycle
-from collector.alerting.repository import AlertFilters, AlertPlace, AlertSort, AlertTable
+from collector.alerting.repository import (
+    AlertFilters,
+    AlertPlace,
+    AlertSort,
+    AlertTable,
+    save_alerts,
+)
 from collector.alerting.service import AlertService
 from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_alert
 from collector.core.errors import ConflictError
-from collector.core.kinds import Sensitivity
+from collector.core.kinds import ConsumerKind, Sensitivity
+from collector.erasure import find_mention
+from collector.inventory.consumers.consumer import ConsumerName
 from collector.storage.base import Store, StoreError
-from collector.storage.clickhouse import TABLES
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
+from collector.storage.state.tables import ALERT_ACTIONS, METADATA
 from tests.collector.alerting.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store
@@ -45,9 +56,9 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore
 
 @pytest.fixture
 def store(embedded: EmbeddedStore) -> Store:
-    """Empty tables."""
-    for table in TABLES:
-        embedded.execute(f"TRUNCATE TABLE {table.name}")
+    """Empty tables of what detection keeps."""
+    for table in ("detector_reports", "known_good", "detection_decisions"):
+        embedded.execute(f"TRUNCATE TABLE {table}")
     return embedded
 
 
@@ -56,6 +67,7 @@ class Office:
     """A desk with a clock that stands until moved, and what it told others."""
 
     store: Store
+    state: StateStore
     ids: Iterator[int]
     path: Path
     now: float = field(default_factory=lambda: float(int(time.time())))  # The store drops rows past their retention.
@@ -64,6 +76,10 @@ class Office:
     configured: Sensitivity = Sensitivity.NORMAL
     detection: Detection = field(init=False)
     labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def table(self) -> AlertTable:
+        return AlertTable(self.state)
 
     def open(self) -> AlertService:
         """A desk after a start of the collector."""
@@ -75,7 +91,7 @@ class Office:
             new_id=lambda: f"r{next(self.ids):03d}",
         )
         desk = AlertService(
-            table=AlertTable(self.store),
+            table=self.table,
             detection=detection,
             find_label=lambda consumer: self.labels.get(consumer, ""),
             lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: detection.budget),
@@ -88,8 +104,8 @@ class Office:
 
 
 @pytest.fixture
-def office(store: Store, tmp_path: Path) -> Office:
-    return Office(store, itertools.count(1), tmp_path / "sensitivity.json")
+def office(store: Store, state: StateStore, tmp_path: Path) -> Office:
+    return Office(store, state, itertools.count(1), tmp_path / "sensitivity.json")
 
 
 def report_at(office: Office, n: int, **fields: object) -> Report:
@@ -143,7 +159,7 @@ def test_an_alert_is_shown_with_the_label_of_its_consumer_and_stored_without(off
     assert named.consumer_label == "backup job" and f"backup job ({alert.consumer})" in named.title
     acknowledged = desk.acknowledge(alert.id, by="ada")
     assert acknowledged is not None and acknowledged.consumer_label == "backup job"
-    assert [row.title for row in AlertTable(office.store).list_restorable(0.0)] == [alert.title]
+    assert [row.title for row in office.table.list_restorable(0.0)] == [alert.title]
 
 
 def test_newest_version_of_an_alert_holds(office: Office) -> None:
@@ -184,7 +200,7 @@ def test_what_happens_after_the_clock_went_back_is_the_newest_version(office: Of
     stored = desk.get_alert("a002")
     assert stored is not None
     assert (stored.title, stored.silence) == ("Worse", None)
-    assert AlertTable(office.store).list_silences(office.now) == ()
+    assert office.table.list_silences(office.now) == ()
 
 
 def test_muted_subject_is_recorded_and_told_to_nobody_also_after_a_restart(office: Office) -> None:
@@ -234,8 +250,8 @@ def test_what_the_store_did_not_take_is_kept_and_told_with_the_next(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = office.open()
-    for method in ("save", "write_entries"):
-        monkeypatch.setattr(AlertTable, method, fail)
+    for _ in range(2):
+        monkeypatch.setattr(AlertTable, "write", fail)
         with pytest.raises(StoreError):
             desk.take_reports([report_at(office, len(office.notified))])
         monkeypatch.undo()
@@ -253,7 +269,7 @@ def test_a_decision_on_what_the_store_did_not_take_is_one_on_what_it_is_now(
     desk = office.open()
     desk.take_reports([report_at(office, 1)])
     office.now += 3_600
-    monkeypatch.setattr(AlertTable, "save", fail)
+    monkeypatch.setattr(AlertTable, "write", fail)
     with pytest.raises(StoreError):
         desk.take_reports([])  # It is calm, and closes.
     monkeypatch.undo()
@@ -266,7 +282,7 @@ def test_a_decision_on_what_the_store_did_not_take_is_one_on_what_it_is_now(
     assert [alert.state for alert in office.notified] == [AlertState.OPEN, AlertState.CLOSED]
 
 
-def fail(*_: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise StoreError("The store is away.")
 
 
@@ -275,8 +291,12 @@ def test_every_decision_is_kept_with_who_and_when(office: Office) -> None:
     desk.take_reports([report_at(office, 1)])
     desk.acknowledge("a001", by="ann")
     desk.mute("a001", by="bob", until=office.now + 60)
-    columns = office.store.query_columns("SELECT action, actor FROM alert_actions ORDER BY action")
-    assert (columns["action"], columns["actor"]) == (["acknowledge", "mute"], ["ann", "bob"])
+    with office.state.read() as connection:
+        rows = connection.execute(select(ALERT_ACTIONS).order_by(ALERT_ACTIONS.c.number)).all()
+    assert [(row.action, row.actor, row.until) for row in rows] == [
+        ("acknowledge", "ann", None),
+        ("mute", "bob", office.now + 60),
+    ]
 
 
 def list_ids(desk: AlertService, state: AlertState | None) -> list[str]:
@@ -331,19 +351,6 @@ def test_an_alert_that_closed_while_it_was_silenced_stays_listed_until_the_silen
     assert [list_ids(office.open(), state) for state in AlertState] == [[], [], ["a001"]]
 
 
-def test_a_silence_of_0_1_0_is_listed_with_the_newest_alert_of_its_subject(office: Office) -> None:
-    desk = office.open()
-    desk.take_reports([report_at(office, 1), report_at(office, 2)])
-    desk.mark_expected("a001", by="ann")
-    office.store.execute("ALTER TABLE alert_mutes UPDATE alert_id = '' WHERE 1 SETTINGS mutations_sync = 2")
-    office.now += 7_200
-    desk = office.open()
-    desk.take_reports([])
-    assert [list_ids(desk, state) for state in AlertState] == [[], ["a001"], ["a002"]]
-    desk.unsilence("a001", by="ann")
-    assert list_ids(office.open(), AlertState.SILENCED) == []
-
-
 def test_the_newest_decision_on_a_subject_holds(office: Office) -> None:
     desk = office.open()
     desk.take_reports([report_at(office, 1)])
@@ -370,7 +377,7 @@ def test_a_silence_does_not_hide_what_another_detector_finds_of_the_same_actor(o
     assert list_ids(desk, AlertState.SILENCED) == []
     assert [alert.kind for alert in office.notified] == [AlertKind.ENUMERATION]
     desk.unsilence("a001", by="ann")  # What was said of the volume can be undone all the same.
-    assert AlertTable(office.store).list_silences(office.now) == ()
+    assert office.table.list_silences(office.now) == ()
 
 
 def test_what_a_known_good_rule_matches_is_silenced_by_it_until_it_ends(office: Office) -> None:
@@ -424,12 +431,12 @@ def test_table_returns_nothing_restorable_that_closed_long_ago(office: Office) -
     desk.take_reports([report_at(office, 1)])
     office.now += 7_200
     desk.take_reports([])
-    table = AlertTable(office.store)
+    table = office.table
     assert [alert.id for alert in table.list_restorable(office.now - 1)] == ["a001"]
     assert table.list_restorable(office.now + 1) == ()
     old = table.get("a001")
     assert old is not None
-    table.save([replace(old, updated_at=office.now + 5, state=AlertState.OPEN)])
+    table.write(alerts=[replace(old, updated_at=office.now + 5, state=AlertState.OPEN)])
     assert [alert.id for alert in table.list_restorable(office.now + 10)] == ["a001"]
 
 
@@ -616,3 +623,82 @@ def test_alerts_are_narrowed_sorted_by_severity_and_counted(office: Office) -> N
     desk.take_reports([])
     assert desk.list_alerts(limit=9, start=office.now + 1) == []
     assert len(desk.list_alerts(limit=9, start=office.now)) == 4
+
+
+def test_an_alert_and_its_timeline_change_together_or_not_at_all(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+
+    def fail_midway(connection: object, alerts: object) -> None:
+        save_alerts(connection, alerts)  # type: ignore[arg-type]
+        raise StoreError("The state is away.")
+
+    monkeypatch.setattr(repository, "save_alerts", fail_midway)
+    for act in (desk.acknowledge, desk.mark_expected):
+        with pytest.raises(StoreError):
+            act("a001", by="ann")
+    monkeypatch.undo()
+    (alert,) = office.open().list_alerts(limit=9)
+    assert (alert.acknowledged_by, alert.state) == ("", AlertState.OPEN)
+    assert [entry.happening for entry in desk.list_entries("a001")] == [Happening.OPENED]
+
+
+def test_the_filter_of_an_endpoint_finds_alerts_by_its_routes_too(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, route_ids=(7, 2**63 + 5)), report_at(office, 2, route_ids=(8,))])
+    table = AlertTable(office.state, lambda endpoint_id: {"e9": (2**63 + 5,), "e2": ()}[endpoint_id])
+    found = [table.list(limit=9, after=None, silenced=(), endpoint=endpoint) for endpoint in ("e9", "e2")]
+    assert [[alert.id for alert in alerts] for alerts in found] == [["a001"], ["a002"]]
+    assert [alert.route_ids for (alert,) in found] == [(7, 2**63 + 5), (8,)]
+
+
+def test_what_is_past_its_retention_is_deleted_and_past_the_most_the_oldest(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, n) for n in range(3)])
+    desk.mute("a001", by="ann", until=office.now + 60)
+    assert office.table.expire(office.now, 400) == 0
+    office.now += 7_200
+    desk.take_reports([])
+    office.now += 10
+    desk.take_reports([report_at(office, 9)])
+    monkeypatch.setattr(repository, "ALERTS_MAX", 1)
+    assert office.table.expire(office.now, 400) == 2, "open alerts stay and do not count"
+    assert desk.list_alerts(limit=9)[0].id == "a004"
+    assert office.table.list_silences(0.0) == ()
+    office.now += 400 * 86_400 + 1
+    assert office.table.expire(office.now, 400) == 0
+    assert (desk.list_alerts(limit=9), desk.list_entries("a004")) == ([], ())
+    with office.state.read() as connection:
+        assert [connection.execute(select(table)).all() for table in METADATA.sorted_tables] == [[]] * len(
+            METADATA.sorted_tables
+        )
+
+
+def test_what_alerts_take_is_measured(office: Office) -> None:
+    assert repository.measure_alerts(office.state, 400, office.now).span_seconds == 0
+    office.open().take_reports([report_at(office, 1)])
+    stored = repository.measure_alerts(office.state, 400, office.now + 86_400)
+    assert (stored.rows, stored.span_seconds, stored.kept_seconds) == (1, 86_400, 400 * 86_400)
+    assert stored.bytes == stored.bytes_a_day == office.state.measure_bytes() > 0
+
+
+def test_a_consumer_is_erased_from_alerts_timelines_and_silences(office: Office) -> None:
+    desk = office.open()
+    named = report_at(office, 1, consumer="address:192.0.2.7", title="address:192.0.2.7 reads much")
+    desk.take_reports(
+        [named, report_at(office, 2, title="Much is read"), report_at(office, 3, why="As 192.0.2.7 did.")]
+    )
+    desk.mute("a001", by="ann", until=office.now + 60, reason="it is 192.0.2.7")
+    desk.mute("a002", by="ann", until=office.now + 60, reason="it is 192.0.2.7")
+    mention = find_mention(ConsumerName(kind=ConsumerKind.ADDRESS, value="192.0.2.7"))
+    counts = office.table.erase("address:192.0.2.7", mention.pattern)
+    assert counts == {"alerts": 2, "alert_actions": 2, "incident_entries": 4, "silences": 2}
+    with office.state.read() as connection:
+        rows = [str(row) for table in METADATA.sorted_tables for row in connection.execute(select(table))]
+    assert not [row for row in rows if "192.0.2.7" in row]
+    (left,) = office.table.list_silences(office.now)
+    assert (left.alert_id, left.reason) == ("a002", "it is erased")

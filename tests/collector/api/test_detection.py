@@ -23,6 +23,7 @@ from collector.cli.commands import register
 from collector.core.kinds import Sensitivity
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore, open_state
 from tests.collector.alerting.test_service import make_signal
 from tests.collector.api.client import TestClient
 
@@ -46,7 +47,7 @@ class Recorder(Sender):
 class Office:
     """An API over a store with one alert."""
 
-    def __init__(self, store: EmbeddedStore, directory: Path) -> None:
+    def __init__(self, store: EmbeddedStore, state: StateStore, directory: Path) -> None:
         ids = itertools.count(1)
         self.sender = Recorder()
         detection = Detection(
@@ -57,7 +58,7 @@ class Office:
             new_id=lambda: f"r{next(ids)}",
         )
         self.desk = AlertService(
-            table=AlertTable(store),
+            table=AlertTable(state),
             lifecycle=Lifecycle(new_id=lambda: f"a{next(ids)}", find_budget=lambda: detection.budget),
             clock=time.time,
             notify=lambda _: None,
@@ -92,9 +93,11 @@ class Office:
 
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    state = open_state(tmp_path_factory.mktemp("database"))
     store = EmbeddedStore(tmp_path_factory.mktemp("detection"))
-    yield Office(store, tmp_path_factory.mktemp("state"))
+    yield Office(store, state, tmp_path_factory.mktemp("state"))
     store.close()
+    state.close()
 
 
 def test_the_level_is_shown_with_previews_and_chosen(office: Office) -> None:

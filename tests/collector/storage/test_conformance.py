@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.silences import KnownGood
 from collector.receiver.convert import convert_batch
 from collector.receiver.sensors import SensorStatus
 from collector.storage.arrow import build_routes, build_rows
@@ -106,35 +106,21 @@ def test_earliest_sight_of_a_route_holds(store: Store) -> None:
     assert rows == [(11, NOW - 500, ["users", ""]), (12, NOW - 500, ["users", ""])]
 
 
-def test_alerts_replace_by_update_time(store: Store) -> None:
-    alert = Alert(
+def test_records_replace_by_update_time(store: Store) -> None:
+    rule = KnownGood(
         id="a",
-        kind=AlertKind.VOLUME_PAIR,
-        state=AlertState.OPEN,
-        severity=Severity.HIGH,
-        title="t'\"\\",
-        why="w",
-        endpoint_id="e",
-        route_ids=(1, 2**64 - 1),
-        consumer="c",
-        node="",
-        opened_at=NOW - 1.5,
+        note="t'\"\\",
+        kind="volume_pair",
+        created_at=NOW - 1.5,
+        created_by="ada",
+        expires_at=NOW + 60.0,
         updated_at=NOW - 1.5,
-        closed_at=None,
-        window_start=NOW - 20,
-        window_end=NOW - 10,
-        observed_rate=10.5,
-        expected_rate=0.25,
-        threshold_rate=1.0,
-        score=0.9,
-        calls=105,
-        loss_ratio=0.0,
     )
-    closed = replace(alert, state=AlertState.CLOSED, updated_at=NOW - 0.5, closed_at=NOW - 0.5)
-    store.insert_records("alerts", [closed])
-    store.insert_records("alerts", [alert])
-    rows = store.query("SELECT state, title, route_ids, closed_at, acknowledged_at FROM alerts FINAL")
-    assert rows == [("closed", alert.title, [1, 2**64 - 1], NOW - 0.5, None)]
+    ended = replace(rule, updated_at=NOW - 0.5, ended_at=NOW - 0.5, ended_by="bob")
+    store.insert_records("known_good", [ended])
+    store.insert_records("known_good", [rule])
+    rows = store.query("SELECT note, ended_at, ended_by, network FROM known_good FINAL")
+    assert rows == [(rule.note, NOW - 0.5, "bob", "")]
 
 
 def test_records_of_sensors_and_evictions(store: Store) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from collector.storage.clickhouse import TABLES
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.detection.changes.office import Office
 
 
@@ -18,7 +19,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore
 
 
 @pytest.fixture
-def office(embedded: EmbeddedStore, tmp_path: Path) -> Office:
+def office(embedded: EmbeddedStore, sqlite_state: StateStore, tmp_path: Path) -> Office:
     for table in TABLES:
         embedded.execute(f"TRUNCATE TABLE {table.name}")
-    return Office(embedded, tmp_path)
+    return Office(embedded, sqlite_state, tmp_path)

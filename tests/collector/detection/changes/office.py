@@ -19,6 +19,7 @@ from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint
 
 DAY = 86_400.0
@@ -38,6 +39,7 @@ class Office:
     """Assessor, watch and alerts over one store; `now` is moved by the test."""
 
     store: EmbeddedStore
+    state: StateStore
     path: Path
     level: Sensitivity = Sensitivity.PARANOID
     now: float = NOW
@@ -61,7 +63,7 @@ class Office:
             new_id=lambda: f"r{next(self.ids):03d}",
         )
         self.desk = AlertService(
-            table=AlertTable(self.store),
+            table=AlertTable(self.state),
             detection=self.detection,
             lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: self.detection.budget),
             clock=lambda: self.now,

@@ -1,0 +1,1 @@
+"""The steps by which Alembic brings a database to the schema of this version."""

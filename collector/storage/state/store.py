@@ -1,0 +1,257 @@
+"""The database with the state: opened, brought to the schema of this version, read and written in transactions.
+
+By default it is the file `state.db` in `data_dir`: SQLite in WAL mode, synced at each commit, for its owner alone. With
+`state_url` it is a PostgreSQL server. A transaction is kept as a whole or not at all. What a driver raises becomes a
+StoreError with one sentence that holds no value and no password.
+
+SQLite has one writer at a time, so writers of this process wait for each other here, and not in the engine, which
+polls. Only the collector's own process opens the file. Deleted content is overwritten, so an erasure is one on disk.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.sql.dml import UpdateBase
+
+from collector.core.budget import check_budget, find_budget, hold
+from collector.storage.base import RefusedStatementError, StoreError
+from collector.storage.records import read_record
+
+RecordT = TypeVar("RecordT")
+
+FILE_NAME: Final = "state.db"
+_MIGRATIONS: Final = Path(__file__).with_name("migrations")
+_REVISIONS: Final = tuple(sorted(path.stem[1:5] for path in (_MIGRATIONS / "versions").glob("v*.py")))
+_MIGRATION_LOCK: Final = 0x41504944  # Of PostgreSQL: two collectors that start at once.
+_BUSY_SECONDS: Final = 10  # Somebody looks into the file with a tool of their own.
+_CONNECT_SECONDS: Final = 10
+_CONNECTIONS: Final = 5
+_LOG_BYTES: Final = 16_000_000  # What is left of SQLite's write-ahead log after a checkpoint, at most.
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+    f"journal_size_limit = {_LOG_BYTES}",
+)
+_DAMAGES: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_INSERTS: Final[Mapping[str, Callable[[Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class StateStore:
+    """The state in one database. Thread-safe. Methods raise StoreError."""
+
+    def __init__(self, engine: Engine, place: str) -> None:
+        """`place` names the database in sentences."""
+        self.place = place
+        self._engine = engine
+        self._is_file = engine.dialect.name == "sqlite"
+        self._writing = threading.Lock()
+        self._writes: Counter[str] = Counter()  # By table.
+        event.listen(engine, "after_execute", _note_written)
+
+    def prepare(self) -> None:
+        """Check the database and bring its schema to that of this version."""
+        with self._report():
+            if self._is_file:
+                self._check_file()
+            with self._engine.connect() as connection:
+                revision = _find_revision(connection)
+            if revision == _REVISIONS[-1]:
+                return
+            if revision not in ("", *_REVISIONS):
+                raise StoreError(
+                    f"The state in {self.place} is of a newer version of Apidae (its schema is {revision}, this "
+                    f"version knows {_REVISIONS[-1]}); start that version, or restore a backup from before the upgrade."
+                )
+            _migrate(self._engine)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that writes: all of it is kept, or nothing."""
+        with self._report(), hold(self._writing) if self._is_file else nullcontext(), self._connect() as connection:
+            connection.info["written"] = written = set[str]()
+            with connection.execution_options(is_write=True).begin():
+                yield connection
+            self._writes.update(written)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that reads. It is interrupted where the caller's budget is cancelled."""
+        budget = find_budget()
+        with self._report(), self._connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            interrupt = driver.interrupt if self._is_file else driver.cancel
+            with nullcontext() if budget is None else budget.interrupted_by(interrupt), connection.begin():
+                yield connection
+
+    def count_writes(self, tables: Collection[str]) -> int:
+        """How many transactions of this process wrote into each of these tables, together."""
+        return sum(self._writes[table] for table in tables)
+
+    def measure_bytes(self) -> int:
+        """What the database takes on disk."""
+        if self._is_file:
+            path = Path(self._engine.url.database or "")
+            files = (path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm"))
+            return sum(file.stat().st_size for file in files if file.exists())
+        with self.read() as connection:
+            return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+    def scrub(self) -> None:
+        """Take what was deleted off the disk."""
+        with self._report(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)" if self._is_file else "VACUUM")
+
+    def close(self) -> None:
+        """Release the connections; no method may be called after."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _connect(self) -> Iterator[Connection]:
+        check_budget()
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _report(self) -> Iterator[None]:
+        """What the driver raises becomes a StoreError, or a BudgetError where that is the reason."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            check_budget()
+            raise self._make_error(error) from None  # Its own text may hold values.
+
+    def _make_error(self, error: SQLAlchemyError) -> StoreError:
+        cause: Any = error.orig if isinstance(error, DBAPIError) else error
+        if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _DAMAGES:
+            return self._name_damage()
+        if isinstance(error, IntegrityError | DataError):
+            return RefusedStatementError(f"{self.place} refuses a value ({type(cause).__name__}).")
+        reason = str(cause).strip().split("\n", 1)[0] if isinstance(error, DBAPIError) else type(error).__name__
+        fix = "free some space or see who locks it" if self._is_file else "start it or correct state_url"
+        return StoreError(f"The state in {self.place} cannot be used ({reason}); {fix}.")
+
+    def _name_damage(self) -> StoreError:
+        return StoreError(
+            f"The state in {self.place} is damaged; restore it from a backup, or move it away to begin anew."
+        )
+
+    def _check_file(self) -> None:
+        with self._engine.connect() as connection:
+            if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one() != "ok":
+                raise self._name_damage()
+
+
+def open_state(directory: Path, url: str | None = None) -> StateStore:
+    """The file in a directory, or the server of a URL. Raises StoreError with one sentence, without the password."""
+    state = _open_file(directory / FILE_NAME) if url is None else _open_server(url)
+    try:
+        state.prepare()
+    except BaseException:
+        state.close()
+        raise
+    return state
+
+
+def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, or replace those with the same primary key."""
+    if not rows:
+        return
+    insert = _INSERTS[connection.dialect.name](table)
+    changed = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
+    connection.execute(insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed), rows)
+
+
+def read_row(kind: type[RecordT], row: Row[Any], **given: Any) -> RecordT:
+    """A dataclass from a row: each field is `given` or the column of its name."""
+    # The names are of a class of SQLAlchemy's.
+    return read_record(kind, {str(name): value for name, value in zip(row._fields, row, strict=True)}, **given)
+
+
+def _open_file(path: Path) -> StateStore:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreError(
+            f"The state in {path} cannot be opened ({error.strerror}); give this user the right to write it."
+        ) from error
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
+        hide_parameters=True,
+        pool_size=_CONNECTIONS,
+    )
+    event.listen(engine, "connect", _configure_file)
+    event.listen(engine, "begin", _begin_file)
+    return StateStore(engine, str(path))
+
+
+def _configure_file(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # Transactions begin below, and not where the driver guesses.
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_file(connection: Connection) -> None:
+    """A transaction that reads first and writes then would fail where another one wrote in between."""
+    is_write = connection.get_execution_options().get("is_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+
+def _open_server(url: str) -> StateStore:
+    try:
+        parts = make_url(url)
+        is_url = parts.drivername in ("postgresql", "postgres") and bool(parts.database)
+    except (ArgumentError, ValueError):
+        is_url = False  # The error quotes what stands where the port is expected, which may be of the password.
+    if not is_url:
+        raise StoreError("The state_url is not postgresql://user:password@host:port/database; write it in this form.")
+    host = parts.host or str(parts.query.get("host", "localhost"))
+    engine = create_engine(
+        parts.set(drivername="postgresql+psycopg"),
+        connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "apidae"},
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_size=_CONNECTIONS,
+    )
+    return StateStore(engine, f"PostgreSQL at {host}:{parts.port or 5432}/{parts.database}")
+
+
+def _find_revision(connection: Connection) -> str:
+    """That of the schema, as Alembic keeps it; empty in an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+
+
+def _migrate(engine: Engine) -> None:
+    """All steps in one transaction."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # 10 MB that only the first start and an upgrade need.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    with engine.connect().execution_options(is_write=True) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _note_written(connection: Connection, statement: object, *_: object) -> None:
+    if isinstance(statement, UpdateBase):
+        with suppress(KeyError):
+            connection.info["written"].add(str(statement.table))

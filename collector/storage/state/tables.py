@@ -1,0 +1,132 @@
+"""The schema of the state. `migrations` bring a database to it; a test compares the two.
+
+Times are unix seconds. Ids are made by the collector.
+"""
+
+from typing import Final
+
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, MetaData, Table
+
+from collector.storage.state.types import BoundedText, Hash64, Number
+
+ID: Final = 64  # Characters, as the next.
+NAME: Final = 1_100  # Of an endpoint, a consumer, a node, a host, a person: texts on the wire have 1,024 bytes.
+SUBJECT: Final = 2_600  # PostgreSQL indexes no more.
+PROSE: Final = 4_096
+
+METADATA: Final = MetaData()
+
+# What was imported from the tables of an earlier version, once.
+IMPORTS: Final = Table(
+    "imports",
+    METADATA,
+    Column("name", BoundedText(ID), primary_key=True),
+    Column("time", Number, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+)
+
+# collector.alerting.alert.Alert. `workload` is that of the service, for the filter.
+ALERTS: Final = Table(
+    "alerts",
+    METADATA,
+    Column("id", BoundedText(ID), primary_key=True),
+    Column("incident_id", BoundedText(ID), nullable=False),
+    Column("kind", BoundedText(ID), nullable=False),
+    Column("state", BoundedText(ID), nullable=False),
+    Column("severity", BoundedText(ID), nullable=False),
+    Column("confidence", BoundedText(ID), nullable=False),
+    Column("title", BoundedText(PROSE), nullable=False),
+    Column("why", BoundedText(PROSE), nullable=False),
+    Column("advice", BoundedText(PROSE), nullable=False),
+    Column("risk", BoundedText(ID), nullable=False),
+    Column("endpoint_id", BoundedText(NAME), nullable=False),
+    Column("service", BoundedText(NAME), nullable=False),
+    Column("workload", BoundedText(NAME), nullable=False),
+    Column("namespace", BoundedText(NAME), nullable=False),
+    Column("host", BoundedText(NAME), nullable=False),
+    Column("consumer", BoundedText(NAME), nullable=False),
+    Column("held_by", BoundedText(NAME), nullable=False),
+    Column("node", BoundedText(NAME), nullable=False),
+    Column("nodes", JSON, nullable=False),
+    Column("other_nodes", JSON, nullable=False),
+    Column("opened_at", Number, nullable=False),
+    Column("updated_at", Number, nullable=False),
+    Column("closed_at", Number),
+    Column("window_start", Number, nullable=False),
+    Column("window_end", Number, nullable=False),
+    Column("observed_rate", Number, nullable=False),
+    Column("expected_rate", Number, nullable=False),
+    Column("threshold_rate", Number, nullable=False),
+    Column("score", Number, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("loss_ratio", Number, nullable=False),
+    Column("measure", Number, nullable=False),
+    Column("measure_limit", Number, nullable=False),
+    Column("acknowledged_by", BoundedText(NAME), nullable=False),
+    Column("acknowledged_at", Number),
+    Column("verdict", BoundedText(ID), nullable=False),
+    Column("verdict_at", Number),
+    Column("verdict_by", BoundedText(NAME), nullable=False),
+    Index("ix_alerts_opened_at", "opened_at", "id"),
+    Index("ix_alerts_incident_id", "incident_id"),
+    Index("ix_alerts_consumer", "consumer"),
+    Index("ix_alerts_endpoint_id", "endpoint_id"),
+)
+
+# The routes of an alert, in their order.
+ALERT_ROUTES: Final = Table(
+    "alert_routes",
+    METADATA,
+    Column("alert_id", BoundedText(ID), ForeignKey("alerts.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("route_id", Hash64, nullable=False),
+    Index("ix_alert_routes_route_id", "route_id"),
+)
+
+_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by an INTEGER alone.
+
+# collector.alerting.repository.AlertAction: what people did to alerts.
+ALERT_ACTIONS: Final = Table(
+    "alert_actions",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("alert_id", BoundedText(ID), nullable=False),
+    Column("time", Number, nullable=False),
+    Column("action", BoundedText(ID), nullable=False),
+    Column("actor", BoundedText(NAME), nullable=False),
+    Column("until", Number),
+    Column("note", BoundedText(PROSE), nullable=False),
+    Index("ix_alert_actions_alert_id", "alert_id"),
+    Index("ix_alert_actions_time", "time"),
+)
+
+# collector.alerting.lifecycle.IncidentEntry: the timelines of incidents.
+INCIDENT_ENTRIES: Final = Table(
+    "incident_entries",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("incident_id", BoundedText(ID), nullable=False),
+    Column("time", Number, nullable=False),
+    Column("alert_id", BoundedText(ID), nullable=False),
+    Column("happening", BoundedText(ID), nullable=False),
+    Column("kind", BoundedText(ID), nullable=False),
+    Column("severity", BoundedText(ID), nullable=False),
+    Column("title", BoundedText(PROSE), nullable=False),
+    Column("why", BoundedText(PROSE), nullable=False),
+    Index("ix_incident_entries_incident_id", "incident_id", "time"),
+    Index("ix_incident_entries_alert_id", "alert_id"),
+    Index("ix_incident_entries_time", "time"),
+)
+
+# collector.alerting.silences.Silence of a subject: those in force, and mutes that ended lately.
+SILENCES: Final = Table(
+    "silences",
+    METADATA,
+    Column("subject", BoundedText(SUBJECT), primary_key=True),
+    Column("kind", BoundedText(ID), nullable=False),
+    Column("by", BoundedText(NAME), nullable=False),
+    Column("at", Number, nullable=False),
+    Column("reason", BoundedText(PROSE), nullable=False),
+    Column("until", Number),
+    Column("alert_id", BoundedText(ID), nullable=False),
+)

@@ -1,0 +1,52 @@
+"""The state for all tests of the collector: in a file of SQLite and in a server of PostgreSQL."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import delete
+
+from collector.storage.state.store import StateStore, open_state
+from collector.storage.state.tables import METADATA
+from tests.collector.postgresql import find_programs, run_server
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
+    with run_server(programs) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateStore]:
+    opened = open_state(tmp_path_factory.mktemp("state"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_database(postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateStore]:
+    opened = open_state(tmp_path_factory.mktemp("state"), postgresql_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def state(request: pytest.FixtureRequest) -> StateStore:
+    """An empty state; the test runs once on each database."""
+    return empty(request.getfixturevalue(f"{request.param}_database"))
+
+
+@pytest.fixture
+def sqlite_state(sqlite_database: StateStore) -> StateStore:
+    """An empty state, for tests of something else."""
+    return empty(sqlite_database)
+
+
+def empty(opened: StateStore) -> StateStore:
+    with opened.write() as connection:
+        for table in reversed(METADATA.sorted_tables):
+            connection.execute(delete(table))
+    return opened

@@ -1,0 +1,22 @@
+CREATE TABLE alerts (
+    id String, kind LowCardinality(String), state LowCardinality(String), severity LowCardinality(String), title String,
+    why String, endpoint_id String, route_ids Array(UInt64), consumer String, node String, opened_at Float64,
+    updated_at Float64, closed_at Nullable(Float64), window_start Float64, window_end Float64, observed_rate Float64,
+    expected_rate Float64, threshold_rate Float64, score Float64, calls UInt64, loss_ratio Float64,
+    acknowledged_by String, acknowledged_at Nullable(Float64), confidence String, risk String, advice String,
+    incident_id String, measure Float64, verdict LowCardinality(String), verdict_at Nullable(Float64),
+    verdict_by String, measure_limit Float64, held_by String, nodes Array(String), other_nodes Array(String),
+    service LowCardinality(String), namespace LowCardinality(String), host LowCardinality(String),
+    version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
+) ENGINE = ReplacingMergeTree(version) ORDER BY id;
+CREATE TABLE alert_actions (
+    alert_id String, time Float64, action LowCardinality(String), actor String, until Nullable(Float64), note String
+) ENGINE = MergeTree ORDER BY (alert_id, time);
+CREATE TABLE incident_entries (
+    incident_id String, time Float64, alert_id String, happening LowCardinality(String), kind LowCardinality(String),
+    severity LowCardinality(String), title String, why String
+) ENGINE = MergeTree ORDER BY (incident_id, time);
+CREATE TABLE alert_mutes (
+    subject String, updated_at Float64, muted_until Nullable(Float64), is_expected Bool, actor String, alert_id String,
+    reason String, version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
+) ENGINE = ReplacingMergeTree(version) ORDER BY subject;

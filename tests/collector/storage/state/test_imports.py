@@ -1,0 +1,109 @@
+"""What earlier versions kept in tables of ClickHouse is in the state after the first start."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.alerting.alert import AlertKind, AlertState, Confidence, Severity, Verdict
+from collector.alerting.imports import import_alerts
+from collector.alerting.lifecycle import Happening, IncidentEntry, Lifecycle
+from collector.alerting.repository import AlertAction, AlertTable
+from collector.alerting.silences import SilenceKind
+from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.imports import OLD_TABLES, drop_old_tables, import_once
+from collector.storage.state.store import StateStore
+from collector.storage.state.tables import ALERT_ACTIONS
+from tests.collector.alerting.test_lifecycle import make_report
+
+pytestmark = pytest.mark.store
+BEFORE = Path(__file__).with_name("tables_0_2_0.sql").read_text()
+FIRST = (Path(__file__).parents[1] / "tables_0_1_0.sql").read_text()
+NOW = float(int(time.time()))  # The oldest version drops what is past its retention.
+
+
+@pytest.fixture
+def old(embedded: EmbeddedStore) -> Iterator[EmbeddedStore]:
+    yield embedded
+    drop_old_tables(embedded)
+
+
+def make(store: EmbeddedStore, text: str) -> None:
+    """The old tables of a version."""
+    for statement in text.split(";\n"):
+        if any(f" {name} (" in statement for name in OLD_TABLES):
+            store.execute(statement)
+
+
+def run(state: StateStore, store: EmbeddedStore) -> None:
+    import_once(state, store, "alerts", import_alerts, NOW)
+
+
+def open_alert(n: int, **fields: Any) -> Any:
+    ids = iter([f"a{n}"])
+    alert = Lifecycle(new_id=lambda: next(ids)).take(make_report(severity=Severity.HIGH, endpoint_id=f"e{n}"), NOW + n)
+    assert alert is not None
+    return replace(alert, **fields)
+
+
+def test_alerts_timelines_decisions_and_silences_are_imported_once(state: StateStore, old: EmbeddedStore) -> None:
+    make(old, BEFORE)
+    alert = open_alert(
+        1, route_ids=(1, 2**64 - 1), nodes=("n1", "n2"), service="shop/orders:80", verdict=Verdict.CONFIRMED,
+        verdict_at=NOW, verdict_by="ada",
+    )  # fmt: skip
+    other = open_alert(2)
+    old.insert_records("alerts", [alert, other])
+    old.insert_records("alerts", [replace(other, state=AlertState.CLOSED, closed_at=NOW + 9, updated_at=NOW + 9)])
+    entry = IncidentEntry(
+        incident_id="a1", time=NOW + 1, alert_id="a1", happening=Happening.OPENED, kind=alert.kind,
+        severity=alert.severity, title=alert.title, why=alert.why,
+    )  # fmt: skip
+    old.insert_records("incident_entries", [entry])
+    old.insert_records("alert_actions", [AlertAction(alert_id="a1", time=NOW, action="confirmed", actor="ada")])
+    old.execute(
+        "INSERT INTO alert_mutes (subject, updated_at, muted_until, is_expected, actor, alert_id, reason) VALUES "
+        f"('{alert.subject}', {NOW}, NULL, true, 'ada', 'a1', 'ours'), "
+        f"('{other.subject}', {NOW}, {NOW + 60}, false, 'bob', 'a2', ''), "
+        f"('{other.subject}', {NOW + 1}, NULL, false, 'bob', 'a2', '')"
+    )
+    table = AlertTable(state)
+    for _ in range(2):
+        run(state, old)
+        assert table.get("a1") == alert
+        closed = table.get("a2")
+        assert closed is not None and (closed.state, closed.closed_at) == (AlertState.CLOSED, NOW + 9)
+        assert table.list_entries("a1") == (entry,)
+        (silence,) = table.list_silences(NOW)
+        assert (silence.kind, silence.by, silence.reason, silence.until) == (SilenceKind.EXPECTED, "ada", "ours", None)
+        with state.read() as connection:
+            assert [row.actor for row in connection.execute(ALERT_ACTIONS.select())] == ["ada"]
+    assert old.query("SELECT count() FROM alerts FINAL") == [(2,)], "they are kept aside"
+
+
+def test_those_of_0_1_0_get_what_they_lack(state: StateStore, old: EmbeddedStore) -> None:
+    make(old, FIRST)
+    old.execute(
+        "INSERT INTO alerts (id, kind, state, severity, title, why, endpoint_id, route_ids, consumer, opened_at, "
+        f"updated_at) VALUES ('a1', 'object_probing', 'open', 'high', 't', 'w', 'e', [7], 'address:a|b', {NOW}, {NOW})"
+    )
+    old.execute(
+        "INSERT INTO alert_mutes (subject, updated_at, muted_until, is_expected, actor) VALUES "
+        f"('object_probing|e|address:a|b|', {NOW}, NULL, true, 'ada'), ('nonsense', {NOW}, NULL, true, 'ada')"
+    )
+    run(state, old)
+    table = AlertTable(state)
+    alert = table.get("a1")
+    assert alert is not None
+    assert (alert.kind, alert.incident_id, alert.confidence) == (AlertKind.BOLA, "a1", Confidence.MEDIUM)
+    assert [one.id for one in table.list_incidents(state=None, limit=9, after=None, silenced=())] == ["a1"]
+    (silence,) = table.list_silences(NOW)
+    assert silence.subject == alert.subject and silence.alert_id == "a1"
+
+
+def test_a_store_without_old_tables_has_nothing_to_import(state: StateStore, old: EmbeddedStore) -> None:
+    run(state, old)
+    assert AlertTable(state).list(limit=9, after=None, silenced=()) == ()
