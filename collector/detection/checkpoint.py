@@ -1,26 +1,43 @@
 """The detectors' state as one file: arrays without pickle, and the position in the log.
 
-It is a compressed .npz archive, written column by column, because most of a state is zeros and similar names. The file
-is replaced as a whole (written aside, synced, renamed). So a crash leaves the old or the new state, each with its own
-position. After a restart the detectors go on exactly where the state ends, whatever the log's cursor is.
+It is one gzip stream (RFC 1952), because most of a state is zeros and similar names: the length of a list, the list of
+names, types and shapes as MessagePack, then the bytes of all arrays. A state has a thousand arrays, and what an archive
+adds to each was more than what is in them. Earlier versions wrote .npz archives, which are still read.
+
+The file is replaced as a whole (written aside, synced, renamed). So a crash leaves the old or the new state, each with
+its own position. After a restart the detectors go on exactly where the state ends, whatever the log's cursor is.
 """
 
-import zipfile
+import gzip
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.detection.catch_up import CatchUp
-from collector.detection.framework.state import DetectorState
+from collector.detection.framework.state import Arrays, DetectorState
 from collector.detection.read_boundaries import Jumps
 from collector.receiver.segment import Position
 from common.durable import write_durably
 
 VERSION = 13
 _JUMPS, _CATCH_UP = "jumps.", "catch_up."
-_COMPRESSION_LEVEL: Final = 1  # Of zlib, 1 to 9.
+# Of zlib, 1 to 9: a larger state is compressed faster, for nothing is evaluated meanwhile.
+_COMPRESSION_LEVEL, _FAST_LEVEL, _LARGE_BYTES = 6, 1, 32 * 1024 * 1024
+_GZIP: Final = b"\x1f\x8b"  # What a stream begins with.
+_LENGTH_BYTES: Final = 4
+
+
+class _Column(msgspec.Struct, array_like=True):
+    """One array of the stream."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
 
 
 class CheckpointError(Exception):
@@ -62,7 +79,7 @@ def load_checkpoint(path: Path, engine: DetectorState) -> Checkpoint | None:
         return None
     except (CheckpointError, MemoryError):  # Where there is no room the state is as good as it was.
         raise
-    except Exception as error:  # A damaged archive makes its readers raise more than they say.
+    except Exception as error:  # Damaged bytes make their readers raise more than they say.
         raise CheckpointError(
             f"detector state {path} cannot be read ({type(error).__name__}: {error}); "
             "move it aside to let the detectors learn anew"
@@ -70,24 +87,26 @@ def load_checkpoint(path: Path, engine: DetectorState) -> Checkpoint | None:
 
 
 def write_state(file: IO[bytes], engine: DetectorState, checkpoint: Checkpoint) -> None:
-    """One .npz archive; equal states give equal bytes. Raises OSError."""
+    """Equal states give equal bytes. Raises OSError."""
     at = np.array([checkpoint.position.segment, checkpoint.position.offset, checkpoint.next_signal])
     saved = {"version": np.array([VERSION]), "at": at} | checkpoint.jumps.dump(_JUMPS)
     saved |= checkpoint.catch_up.dump(_CATCH_UP) | engine.dump()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL) as archive:
-        for name, array in saved.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as column:
-                np.lib.format.write_array(column, np.asanyarray(array), allow_pickle=False)
+    listed = msgspec.msgpack.encode([_Column(name, array.dtype.str, array.shape) for name, array in saved.items()])
+    level = _COMPRESSION_LEVEL if sum(array.nbytes for array in saved.values()) < _LARGE_BYTES else _FAST_LEVEL
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=file, mtime=0) as stream:
+        stream.write(len(listed).to_bytes(_LENGTH_BYTES, "little") + listed)
+        for array in saved.values():
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def read_state(file: IO[bytes], engine: DetectorState) -> Checkpoint:
-    """The inverse; `engine` is new and of the same limits. Raises CheckpointVersionError, StateError, and whatever a
-    damaged archive leads to."""
-    with np.load(file, allow_pickle=False) as archive:
-        version = int(archive["version"][0])
-        if version != VERSION:
-            raise CheckpointVersionError(version)
-        saved = {name: archive[name] for name in archive.files}
+    """The inverse; `engine` is new and of the same limits. Raises CheckpointVersionError, StateError, and whatever
+    damaged bytes lead to."""
+    saved: Arrays = {}
+    for name, array in read_arrays(file):
+        if name == "version" and array[0] != VERSION:  # It is the first.
+            raise CheckpointVersionError(int(array[0]))
+        saved[name] = array
     segment, offset, next_signal = (int(value) for value in saved.pop("at"))
     jumps, catch_up = Jumps(), CatchUp()
     jumps.load(saved, _JUMPS)
@@ -95,6 +114,25 @@ def read_state(file: IO[bytes], engine: DetectorState) -> Checkpoint:
     others = "version", _JUMPS, _CATCH_UP
     engine.load({name: array for name, array in saved.items() if not name.startswith(others)})
     return Checkpoint(position=Position(segment, offset), next_signal=next_signal, jumps=jumps, catch_up=catch_up)
+
+
+def read_arrays(file: IO[bytes]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """What a file holds, by name. Raises whatever damaged bytes lead to."""
+    start = file.read(len(_GZIP))
+    file.seek(0)
+    if start != _GZIP:
+        with np.load(file, allow_pickle=False) as archive:
+            yield from archive.items()
+        return
+    with gzip.GzipFile(fileobj=file, mode="rb") as stream:
+        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+        for column in msgspec.msgpack.decode(stream.read(length), type=list[_Column]):
+            array = np.zeros(column.shape, np.dtype(column.dtype))
+            if array.dtype.hasobject or stream.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
+                raise ValueError(f"{column.name} is not all there")
+            yield column.name, array
+        if stream.read(1):  # This compares the checksum, too.
+            raise ValueError("there is more behind the last column")
 
 
 def remove_old_states(checkpoint_path: Path, consumer: str) -> int:
@@ -111,9 +149,11 @@ def remove_old_states(checkpoint_path: Path, consumer: str) -> int:
 def _may_name(path: Path, consumer: bytes) -> bool:
     """Whether a state names a consumer; of one that cannot be read nobody knows."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return any(consumer in archive.read(name) for name in archive.namelist())
+        with path.open("rb") as file:
+            return any(consumer in array.tobytes() for _, array in read_arrays(file))
+    except gzip.BadGzipFile:
+        return True
     except OSError:
         raise
-    except Exception:  # A damaged archive makes its reader raise more than it says.
+    except Exception:  # Damaged bytes make their reader raise more than it says.
         return True

@@ -339,7 +339,9 @@ class Subjects(SlotTable):
 
     def dump(self, path: str = "") -> Arrays:
         self._stored_names = {slot: name for slot, name in enumerate(self._names) if name is not None}
-        return super().dump(path)
+        dumped = super().dump(path)
+        self._stored_names = {}
+        return dumped
 
     def load(self, saved: Mapping[str, NDArray[np.generic]], path: str = "") -> None:
         """See DetectorState. Names that tables share are kept once."""

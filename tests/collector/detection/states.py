@@ -1,9 +1,12 @@
 """A state of the detectors as bytes, for tests that keep one."""
 
 from io import BytesIO
-from zipfile import ZipFile
+from pathlib import Path
+from typing import Any
 
-from collector.detection.checkpoint import Checkpoint, read_state, write_state
+from numpy.typing import NDArray
+
+from collector.detection.checkpoint import Checkpoint, read_arrays, read_state, write_state
 from collector.detection.engine import Engine
 
 
@@ -21,5 +24,10 @@ def decode_state(content: bytes, engine: Engine) -> Checkpoint:
 
 def read_columns(state: bytes) -> bytes:
     """All that is in a state, as it was before it was compressed."""
-    with ZipFile(BytesIO(state)) as archive:
-        return b"".join(archive.read(name) for name in archive.namelist())
+    return b"".join(array.tobytes() for _, array in read_arrays(BytesIO(state)))
+
+
+def list_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """What a file of a state holds."""
+    with path.open("rb") as file:
+        return dict(read_arrays(file))

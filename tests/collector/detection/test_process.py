@@ -27,6 +27,7 @@ from collector.storage.columns import RowBatch
 from collector.storage.row_group import RowGroup
 from tests.accuracy.volume import write_batch
 from tests.collector.api.fakes import make_alert
+from tests.collector.detection.states import list_arrays
 from tests.collector.detection.stream import START
 
 DEADLINE_SECONDS = 60.0
@@ -247,8 +248,7 @@ def test_real_child_learns_by_the_clocks_of_the_time_zone_that_is_set(tmp_path: 
     process.start()
     wait_for(process, lambda: process.pid is not None)
     process.stop()
-    with np.load(state) as archive:
-        assert archive["time_zone"].tobytes() == b"Asia/Tokyo"
+    assert list_arrays(state)["time_zone"].tobytes() == b"Asia/Tokyo"
 
 
 def test_real_child_judges_nothing_before_it_has_the_mapping(tmp_path: Path) -> None:
@@ -284,24 +284,15 @@ def test_damaged_state_is_moved_aside_and_learning_begins_anew(tmp_path: Path) -
     assert follower.step() and follower.save()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        (10, 99),  # A way of compression that nobody knows: NotImplementedError.
-        (8, 1),  # A file with a password: RuntimeError.
-        (6, 255),  # A version of zip of the future: NotImplementedError.
-    ],
-)
-def test_state_with_one_damaged_byte_is_moved_aside_whatever_its_reader_raises(
-    tmp_path: Path, field: int, value: int
-) -> None:
+@pytest.mark.parametrize("place", [0, 3, 15, 100, -5])
+def test_state_with_one_damaged_byte_is_moved_aside_whatever_its_reader_raises(tmp_path: Path, place: int) -> None:
     fill(tmp_path, range(3))
     one = follow(tmp_path, [])
     while one.step():
         pass
     assert one.save()
     content = bytearray(one.checkpoint_path.read_bytes())
-    content[content.index(b"PK\x01\x02") + field] = value  # Of the directory's first entry (APPNOTE 4.3.12).
+    content[place] ^= 0xFF
     one.checkpoint_path.write_bytes(content)
     assert follow(tmp_path, []).position == Position(0, 0)
     assert (tmp_path / "detectors.state.damaged").read_bytes() == content
@@ -333,10 +324,9 @@ def test_state_is_compressed_and_an_older_one_without_compression_is_read(tmp_pa
     while one.step():
         pass
     assert one.save()
-    with np.load(one.checkpoint_path) as archive:
-        arrays = dict(archive)
+    arrays = list_arrays(one.checkpoint_path)
     assert one.saved_bytes == one.checkpoint_path.stat().st_size
-    assert 10 * one.saved_bytes < sum(array.nbytes for array in arrays.values())
+    assert 100 * one.saved_bytes < sum(array.nbytes for array in arrays.values())
     with one.checkpoint_path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     assert follow(tmp_path, []).engine.used_calls == one.engine.used_calls > 0
@@ -393,8 +383,8 @@ def test_state_without_one_of_its_parts_leaves_nothing_of_the_others(tmp_path: P
     while one.step():
         pass
     assert one.save()
-    with np.load(one.checkpoint_path) as archive:
-        arrays = {name: archive[name] for name in archive.files if not name.startswith("detectors.volume.consumers.")}
+    arrays = list_arrays(one.checkpoint_path)
+    arrays = {name: array for name, array in arrays.items() if not name.startswith("detectors.volume.consumers.")}
     with one.checkpoint_path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     two = follow(tmp_path, [])
