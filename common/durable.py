@@ -1,7 +1,8 @@
 """Small files that survive a crash: each is written as a whole, so that a reader finds the old one or the new one.
 
 The content is written beside the file, synced, and renamed; then the directory is synced, for only that makes the new
-name last. Source: Pillai et al., "All file systems are not created equal", OSDI 2014, and rename(2), fsync(2).
+name last. A list that only grows is a file of lines, and a line is in it whole or not at all. Source: Pillai et al.,
+"All file systems are not created equal", OSDI 2014, and rename(2), fsync(2).
 
 A file that cannot be read back is the operator's to mend: `read_json` raises the one sentence that says how.
 """
@@ -37,6 +38,30 @@ def write_durably(path: Path, content: bytes | Callable[[IO[bytes]], object], *,
         aside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def append_line(path: Path, line: bytes, *, mode: int = 0o600) -> int:
+    """Appends a line, whose end is added, to a file that is made where there is none; synced on return. Gives the
+    file's size. What a crash left of an earlier line gets its end first.
+
+    Raises OSError, after which nothing of the line is in the file.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        size = os.fstat(descriptor).st_size
+        is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        rest = memoryview((b"\n" if is_cut else b"") + line + b"\n")
+        end = size + len(rest)
+        try:
+            while rest:  # A nearly full disk takes a part, and refuses the rest at the next call.
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+        return end
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(directory: Path) -> None:

@@ -8,7 +8,6 @@ predecessor is deleted.
 """
 
 import contextlib
-import os
 import re
 import threading
 from collections import deque
@@ -20,7 +19,7 @@ from typing import Final
 import msgspec
 
 from collector.response.block import Block, BlockState
-from common.durable import read_json, write_durably
+from common.durable import append_line, read_json, write_durably
 
 OPEN_MAX: Final = 10_000  # Proposed and live: what one policy message may hold.
 OVER_MAX: Final = 1_000  # The oldest goes.
@@ -115,11 +114,7 @@ class AuditLog:
         with self._lock:
             if self._path.exists() and self._path.stat().st_size > FILE_BYTES_MAX:
                 self._path.replace(self._path.with_suffix(self._path.suffix + ".1"))
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(line + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(self._path, line)
             self._recent.append(entry)
 
     def list_recent(self, limit: int) -> list[AuditEntry]:

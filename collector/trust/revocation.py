@@ -9,14 +9,13 @@ valid by its signature, its time and the revocations.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from collector.core.keys import KeyFileError, read_private, write_private
 from collector.trust.identity import SensorCertificate
-from common.durable import parse_json
+from common.durable import append_line, parse_json
 
 REVOCATIONS_FILE: Final = "revoked.json"
 
@@ -113,11 +112,8 @@ class IssuedCertificate:
 
 def record_issued(path: Path, certificate: IssuedCertificate) -> None:
     """Append one. Raises KeyFileError."""
-    line = json.dumps(asdict(certificate)) + "\n"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(line)
+        append_line(path, json.dumps(asdict(certificate)).encode())
     except OSError as error:
         raise KeyFileError(f"{path} cannot be written ({error.strerror}); give this user the right.") from None
 

@@ -99,6 +99,7 @@ class Site:
             "now": services.clock(),
             "has_htmx": services.settings.htmx_path.is_file(),
             "is_open": services.authenticator.is_open,
+            "storage_trouble": services.storage().trouble,
             "methods": METHODS,
             "theme": theme,
             "next_theme": THEMES[(THEMES.index(theme) + 1) % len(THEMES)],

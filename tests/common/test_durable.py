@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.durable import parse_json, read_json, write_durably
+from common.durable import append_line, parse_json, read_json, write_durably
 
 DAMAGED = ValueError("the file is damaged; remove it.")
 
@@ -119,3 +119,29 @@ def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     write_durably(tmp_path / "a", b'{"epoch": 7}')
     assert read_json(tmp_path / "a", lambda found: int(found["epoch"]), DAMAGED) == 7
+
+
+def test_a_line_is_appended_whole_and_what_a_crash_cut_keeps_none_out(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    assert append_line(path, b"one") == 4
+    with path.open("ab") as file:
+        file.write(b'{"cut')
+    assert append_line(path, b"two") == path.stat().st_size
+    assert path.read_bytes() == b'one\n{"cut\ntwo\n' and path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_leaves_nothing_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = tmp_path / "lines", os.write
+    append_line(path, b"one")
+    room = [3]
+
+    def write(descriptor: int, content: memoryview) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written, room[0] = real(descriptor, content[: room[0]]), 0
+        return written
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="No space"):
+        append_line(path, b"two and more")
+    assert path.read_bytes() == b"one\n"

@@ -1,6 +1,5 @@
 """Appends alerts to a file of bounded size, for a shipper of logs beside the collector. EDGE: the file."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Final
 
 from collector.alerting.alert import Alert
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
+from common.durable import append_line
 
 FILE_BYTES_MAX: Final = 64 << 20  # Then it becomes NAME.1, and the earlier NAME.1 is deleted.
 
@@ -27,12 +27,9 @@ class FileSender(Sender):
 
     def send(self, alert: Alert) -> DeliveryOutcome:
         """One line more."""
-        line = self._write(alert) + b"\n"
+        line = self._write(alert)
         try:
-            with open(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), "ab") as file:  # noqa: PTH123
-                file.write(line)
-                size = file.tell()
-            if size >= self._bytes_max:
+            if append_line(self._path, line, mode=0o640) >= self._bytes_max:
                 self._path.replace(self._older)
         except OSError:
             return DeliveryOutcome.UNANSWERED

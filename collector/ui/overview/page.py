@@ -52,7 +52,6 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "capturing": sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
             "covered": services.coverage.read_coverage().cluster,
             "lost_calls": sum(sensor.lost_calls for sensor in sensors),
-            "storage_trouble": services.storage().trouble,
             "troubled": troubled[:SENSORS_SHOWN],
             "troubled_more": len(troubled[SENSORS_SHOWN:]),
         }
