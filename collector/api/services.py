@@ -9,7 +9,7 @@ from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.self_monitoring import StorageState
 from collector.alerting.service import AlertService
 from collector.api.access import Authenticator
-from collector.api.events import EventHub, Topic, list_fingerprints
+from collector.api.events import TABLES, EventHub, Topic, list_fingerprints
 from collector.core.budget import BudgetBook
 from collector.core.config import SensorSetup
 from collector.core.keys import InstallationKey
@@ -33,6 +33,7 @@ from collector.inventory.traffic.map import MapInventory
 from collector.inventory.traffic.series import TrafficInventory
 from collector.inventory.views import ViewTable
 from collector.kubernetes.watcher import ClusterStatus
+from collector.receiver.sensors import SensorRegistry
 from collector.response.deny_lists import ExportSettings
 from collector.response.responder import Erasing, Responder
 from collector.risk.assessment import RiskAssessor
@@ -101,6 +102,7 @@ class Services:
     budgets: BudgetBook = field(default_factory=BudgetBook)
     configuration: Sequence[EffectiveSetting] = ()
     sensor_setup: SensorSetup | None = None
+    registry: SensorRegistry | None = None  # Of a process that receives from the sensors.
 
     def __post_init__(self) -> None:
         who = ConsumerSql(self.settings.consumer_order)
@@ -115,7 +117,10 @@ class Services:
         self.calls = CallInventory(reader=self.store, who=who, retention=self.settings.retention)
         explanations = ExplanationReader(reader=self.store, calls=self.calls)
         self.evidence = EvidenceReader(calls=self.calls, explanations=explanations, clock=self.clock)
-        self.sensors = SensorInventory(reader=self.store, clock=self.clock)
+        registry = self.registry
+        self.sensors = SensorInventory(
+            reader=self.store, clock=self.clock, list_statuses=registry.list_statuses if registry is not None else None
+        )
         self.coverage = CoverageInventory(reader=self.store, sensors=self.sensors)
         self.exposures = ExposureInventory(reader=self.store)
         self.schemas = SchemaInventory(reader=self.store)
@@ -132,6 +137,8 @@ class Services:
         fingerprints = list_fingerprints(self._count_writes)
         if (responder := self.responder) is not None:
             fingerprints[Topic.BLOCKS] = lambda: tuple((block.id, block.state) for block in responder.list_blocks())
+        if registry is not None:
+            fingerprints[Topic.SENSORS] = lambda: (registry.changes, self.store.count_writes(TABLES[Topic.SENSORS]))
         self.events = EventHub(fingerprints)
 
     def _count_writes(self, tables: Sequence[str]) -> int:

@@ -1,12 +1,13 @@
-"""Reads the sensors from the store: who each is, its state, and its account of every call (seen = used + dropped)."""
+"""Reads the sensors: who each is, its state, and its account of every call (seen = used + dropped)."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from functools import partial
 
-from collector.storage.records import Reader, read_record, select
+from collector.receiver.sensors import SensorStatus
+from collector.storage.records import Reader, read_record, select_records
 
 
 class SensorState(StrEnum):
@@ -29,7 +30,6 @@ class CaptureWay(StrEnum):
 
 DAY_SECONDS = 86_400
 SILENCE_SECONDS = 15  # Three missed reports (proto Health).
-_WRITTEN_SECONDS = 5  # After it came, a report is in the table at the latest (collector/server/reports.py).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,53 +155,57 @@ def find_troubles(sensor: Sensor, version: str) -> tuple[Trouble, ...]:
     return tuple(found)
 
 
-SENSORS_MAX = 10_000  # The paper design's installation.
+SENSORS_MAX = 20_000  # As the registry.
 
 _STATES = {1: SensorState.CAPTURING, 2: SensorState.PAUSED, 3: SensorState.STOPPING}  # proto SensorState.
 
-_SENSORS = f"""
-SELECT cluster, node, boot_id, version, kernel_release, key_id, policy_epoch, policy_refusal, state, reason, first_seen,
-    last_hello_at, last_health_at, last_batch_at, lag_ms, spool_bytes, memory_bytes, cpu_ns, seen_calls, lost_calls,
-    stages, certificate_not_after, capture, fallback_reason
-FROM sensors FINAL
-ORDER BY node
-LIMIT {SENSORS_MAX}"""
+ListStatuses = Callable[[], Sequence[SensorStatus]]
+
+
+def read_statuses(reader: Reader) -> tuple[SensorStatus, ...]:
+    """Of the table, which has counts and times as of a minute ago at most. Raises StoreError."""
+    return select_records(reader, SensorStatus, "sensors FINAL ORDER BY node", limit=SENSORS_MAX)
 
 
 class SensorInventory:
-    """Answers questions about sensors from the store."""
+    """Answers questions about sensors."""
 
-    def __init__(self, *, reader: Reader, clock: Callable[[], float]) -> None:
-        self._reader = reader
+    def __init__(
+        self, *, reader: Reader, clock: Callable[[], float], list_statuses: ListStatuses | None = None
+    ) -> None:
+        """`list_statuses`: of the registry, where this process receives from the sensors; else the table is read."""
+        self._list_statuses = list_statuses or partial(read_statuses, reader)
         self._clock = clock
 
     def list_sensors(self) -> tuple[Sensor, ...]:
         """Every sensor heard of, by node."""
         now = self._clock()
-        return tuple(_read_sensor(row, now) for row in select(self._reader, _SENSORS))
+        return tuple(_read_sensor(status, now) for status in self._list_statuses())
 
     def get_sensor(self, node: str) -> Sensor | None:
         """The one of a node."""
         return next((sensor for sensor in self.list_sensors() if sensor.node == node), None)
 
 
-def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
-    heard_at = max(row["last_hello_at"], row["last_health_at"], row["last_batch_at"])
-    is_connected = now - heard_at <= SILENCE_SECONDS + _WRITTEN_SECONDS
-    not_after = row["certificate_not_after"] or None
-    state = _STATES.get(int(row["state"]), SensorState.UNKNOWN)
+def _read_sensor(status: SensorStatus, now: float) -> Sensor:
+    is_connected = now - status.last_heard_at <= SILENCE_SECONDS
+    not_after = status.certificate_not_after or None
+    state = _STATES.get(int(status.state), SensorState.UNKNOWN)
     return read_record(
         Sensor,
-        row,
+        {name: getattr(status, name) for name in _SHOWN},
         state=state if is_connected else SensorState.SILENT,
         is_connected=is_connected,
         certificate_not_after=not_after,
         certificate_left_seconds=None if not_after is None else not_after - now,
-        last_report_at=heard_at,
-        cpu_seconds=int(row["cpu_ns"]) / 1e9,
-        stages=_read_stages(row["stages"]),
-        capture=row["capture"] or CaptureWay.UNKNOWN,
+        last_report_at=status.last_heard_at,
+        cpu_seconds=int(status.cpu_ns) / 1e9,
+        stages=_read_stages(status.stages),
+        capture=status.capture or CaptureWay.UNKNOWN,
     )
+
+
+_SHOWN = tuple({one.name for one in fields(Sensor)} & {one.name for one in fields(SensorStatus)})
 
 
 def _read_stages(text: str) -> tuple[StageCount, ...]:

@@ -9,6 +9,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _PAUSED, _STOPPING = 2, 3  # The wire's SensorState.
 # A name whose sensor has been silent for so long may be that of the same node in a cluster that was given another name.
@@ -106,6 +107,7 @@ class HealthReport:
 
 _COUNTED = tuple(field.name for field in dataclasses.fields(StageAccount))
 _REPORTED = tuple(field.name for field in dataclasses.fields(HealthReport) if field.name != "account")
+_NEWS = ("state", "reason", "capture", "fallback_reason")
 _GREETED = ("cluster", "boot_id", "version", "kernel_release", "key_id", "policy_epoch")
 
 
@@ -117,6 +119,8 @@ class SensorRegistry:
         self._clock = clock
         self._statuses: dict[str, SensorStatus] = {}
         self._changed: set[str] = set()
+        self._heard: set[str] = set()  # Of which only counts and times changed.
+        self.changes = 0
         self._lock = threading.Lock()
         self.unlisted = 0  # Messages of nodes past the limit.
 
@@ -142,9 +146,10 @@ class SensorRegistry:
         with self._lock:
             old = self._statuses.get(greeting.name)
         is_same = old is not None and old.boot_id == greeting.boot_id
+        account: dict[str, Any] = {} if is_same else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}
         self._change(
             greeting.name,
-            **({} if is_same else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}),
+            **account,
             **{name: getattr(greeting, name) for name in _GREETED},
             certificate_not_after=certificate_not_after,
             last_hello_at=self._clock(),
@@ -153,8 +158,10 @@ class SensorRegistry:
 
     def record_health(self, node: str, report: HealthReport) -> None:
         account = report.account
+        known = self._statuses.get(node)
         self._change(
             node,
+            is_news=known is None or any(getattr(known, name) != getattr(report, name) for name in _NEWS),
             last_health_at=self._clock(),
             **{name: getattr(report, name) for name in _REPORTED},
             **({} if account is None else {name: getattr(account, name) for name in _COUNTED}),
@@ -165,7 +172,7 @@ class SensorRegistry:
         self._change(node, policy_epoch=epoch, policy_refusal=refusal)
 
     def record_batch(self, node: str) -> None:
-        self._change(node, last_batch_at=self._clock())
+        self._change(node, is_news=False, last_batch_at=self._clock())
 
     def list_statuses(self) -> list[SensorStatus]:
         with self._lock:
@@ -177,17 +184,19 @@ class SensorRegistry:
             return {self._statuses[node].cluster for node in nodes if node in self._statuses}
 
     @property
-    def has_changed(self) -> bool:
+    def has_news(self) -> bool:
         """Whether `take_changed` has any."""
         return bool(self._changed)
 
-    def take_changed(self) -> list[SensorStatus]:
+    def take_changed(self, *, with_heard: bool = True) -> list[SensorStatus]:
+        """Those that changed since; `with_heard`: also those that only reported how much they did meanwhile."""
         with self._lock:
-            changed = [self._statuses[node] for node in sorted(self._changed)]
-            self._changed.clear()
-            return changed
+            nodes = self._changed | self._heard if with_heard else set(self._changed)
+            self._changed -= nodes
+            self._heard -= nodes
+            return [self._statuses[node] for node in sorted(nodes)]
 
-    def _change(self, node: str, **fields: object) -> None:
+    def _change(self, node: str, *, is_news: bool = True, **fields: Any) -> None:
         now = self._clock()
         with self._lock:
             old = self._statuses.get(node)
@@ -195,5 +204,6 @@ class SensorRegistry:
                 self.unlisted += 1
                 return
             known = old or SensorStatus(node=node, first_seen=now)
-            self._statuses[node] = dataclasses.replace(known, updated_at=now, **fields)  # type: ignore[arg-type]
-            self._changed.add(node)
+            self._statuses[node] = dataclasses.replace(known, updated_at=now, **fields)
+            (self._changed if is_news else self._heard).add(node)
+            self.changes += 1

@@ -50,7 +50,7 @@ from collector.inventory.endpoints.places import Places
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.query import Versions
-from collector.inventory.sensors import SensorInventory
+from collector.inventory.sensors import SensorInventory, read_statuses
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EndpointMapping
@@ -60,7 +60,7 @@ from collector.receiver.own_traffic import open_process_mark
 from collector.receiver.policy import NO_CLUSTER
 from collector.receiver.reader import WalReader
 from collector.receiver.reports import RevealBook, RevealedWord
-from collector.receiver.sensors import SensorRegistry, SensorStatus
+from collector.receiver.sensors import SensorRegistry
 from collector.receiver.wal import Wal
 from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
@@ -80,7 +80,6 @@ from collector.storage.clickhouse import ClickHouseStore, open_server
 from collector.storage.damage import PartCheck
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
-from collector.storage.records import select_records
 from collector.storage.replay import complete_insert
 from collector.storage.state.imports import drop_old_tables, import_once
 from collector.storage.state.store import open_state
@@ -175,7 +174,7 @@ class Collector:
         self._open_store()
         self.budgets = BudgetBook()
         self.sensors = SensorRegistry(clock)
-        self.sensors.load(list(select_records(self.store, SensorStatus, "sensors FINAL")))
+        self.sensors.load(read_statuses(self.store))
         self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
         audit = self._audit = AuditLog(directory / AUDIT_FILE)
         self._clusters = _compose_clusters(settings, self.store, self._reveal_words)
@@ -206,7 +205,8 @@ class Collector:
         self._compose_risks()
         self.witnesses = WitnessBook(self.find_placement, clock)
         self.witnesses.load(self.store.query("SELECT DISTINCT node, route_id FROM schemas"))
-        coverage = CoverageInventory(reader=self.store, sensors=SensorInventory(reader=self.store, clock=clock))
+        known = SensorInventory(reader=self.store, clock=clock, list_statuses=self.sensors.list_statuses)
+        coverage = CoverageInventory(reader=self.store, sensors=known)
         group = self.catalogue.group
         proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
         self.features = (
@@ -420,6 +420,7 @@ class Collector:
         return Services(
             store=self.store,
             state=self.state,
+            registry=self.sensors,
             alerts=self.alert_service,
             settings=ApiSettings(
                 token=tokens.api.value if tokens.api else None,

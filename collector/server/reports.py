@@ -35,6 +35,7 @@ from common.token_bucket import TokenBucket
 FORMER_NAME_LIMIT = 100_000
 FLUSH_SECONDS = 5.0
 FLUSH_BURST = 3
+HEARD_SECONDS = 60.0  # Between two writes of what sensors only counted; the API has it from memory.
 
 
 @dataclass(slots=True)
@@ -69,6 +70,8 @@ class ReportQueue:
         self.schema_offers = SchemaOffers(store, self.schemas)
         self._counts = ReportCounts()
         self._flushes = TokenBucket(1 / FLUSH_SECONDS, FLUSH_BURST, clock)
+        self._clock = clock
+        self._heard_at = clock()
 
     def add_coverage(self, node: str, records: list[CoverageRecord], is_difference: bool) -> None:
         """Keep a node's report for the next flush: a whole one instead of what waits, a difference beside it."""
@@ -99,19 +102,22 @@ class ReportQueue:
 
     def flush_due(self) -> None:
         """What is to be written and asked for this second. Blocks. Raises StoreError."""
-        has_reports = self._sensors.has_changed or self._coverage or self._workloads or self.schemas
-        if has_reports and self._flushes.take():
-            self.flush()
+        has_reports = self._sensors.has_news or self._coverage or self._workloads or self.schemas
+        if (has_reports and self._flushes.take()) or self._clock() - self._heard_at >= HEARD_SECONDS:
+            self.flush(is_last=False)
         elif not self._disk.find_shortage():
             self._flush_names()
         if not self._disk.find_shortage():
             self.schema_offers.answer()
 
-    def flush(self) -> None:
+    def flush(self, *, is_last: bool = True) -> None:
         """Write everything that came since. Blocks. Raises StoreError; what failed stays for the next flush, but
         sensors, which report again. While the disk has less than its reserve only sensors are written, which are few.
         """
-        self._insert("sensors", self._sensors.take_changed())
+        is_heard = is_last or self._clock() - self._heard_at >= HEARD_SECONDS
+        if is_heard:
+            self._heard_at = self._clock()
+        self._insert("sensors", self._sensors.take_changed(with_heard=is_heard))
         if self._disk.find_shortage():
             return
         self._flush_names()

@@ -3,6 +3,9 @@
 One `Differences` belongs to one stream, on which messages arrive in their order or not at all. So what was sent on it
 is what the collector has, and a new stream begins with everything. Everything is sent again every ten minutes, so that
 a message that the collector could not use does no harm for longer.
+
+A port of which only counts changed is sent once a minute. On a new stream it is sent at once, for who has just started
+a sensor looks at it.
 """
 
 from collections.abc import Sequence
@@ -15,6 +18,8 @@ from sensor.enrich.kubernetes.pod import WorkloadFacts
 
 FEATURE: Final = "report_difference"  # Of a collector that takes differences.
 WHOLE_SECONDS: Final = 600.0
+COUNTS_SECONDS: Final = 60.0  # Between two reports of counts.
+SETTLED_SECONDS: Final = 300.0  # Age of a stream from which on they wait so.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,7 @@ class Differences:
         self._addresses: tuple[str, ...] = ()
         self._stages: Sequence[StageCount] | None = None
         self._coverage_at: float | None = None  # When all of it was sent last.
+        self._counts_at = self._settled_at = 0.0
         self._stages_at = 0.0
 
     def compare_coverage(
@@ -53,6 +59,9 @@ class Differences:
     ) -> CoverageReport:
         """What is to be sent of it, which is taken for sent."""
         found: dict[object, PortCoverage] = {port.key: _drop_ages(port) for port in ports}
+        if self._coverage_at is None:
+            self._settled_at = now_seconds + SETTLED_SECONDS
+        is_counted = now_seconds < self._settled_at or now_seconds - self._counts_at >= COUNTS_SECONDS
         facts: dict[object, WorkloadFacts] = {(one.cluster, one.namespace, one.workload): one for one in workloads}
         addresses = tuple(node_addresses)
         is_whole = (
@@ -63,17 +72,31 @@ class Differences:
             or bool(self._addresses and not addresses)
         )
         if is_whole:
-            self._coverage_at = now_seconds
+            self._coverage_at, is_counted = now_seconds, True
             report = CoverageReport(ports=ports, workloads=workloads, node_addresses=addresses)
         else:
             report = CoverageReport(
-                ports=[port for port in ports if self._ports.get(port.key) != found[port.key]],
+                ports=[port for port in ports if self._has_changed(found[port.key], is_counted=is_counted)],
                 workloads=[one for key, one in facts.items() if self._workloads.get(key) != one],
                 node_addresses=addresses if addresses != self._addresses else (),
                 is_difference=True,
             )
-        self._ports, self._workloads, self._addresses = found, facts, addresses
+        if is_counted:
+            self._counts_at = now_seconds
+        sent = {port.key for port in report.ports}
+        self._ports = {key: port if key in sent else self._ports[key] for key, port in found.items()}
+        self._workloads, self._addresses = facts, addresses
         return report
+
+    def send_counts(self) -> None:
+        """The next report has counts, whenever the last ones were sent: the sensor stops, or says more by itself."""
+        self._counts_at = -COUNTS_SECONDS
+
+    def _has_changed(self, port: PortCoverage, *, is_counted: bool) -> bool:
+        known = self._ports.get(port.key)
+        if known is None or (known.reason, known.is_http_like) != (port.reason, port.is_http_like):
+            return True
+        return is_counted and known != port
 
     def compare_stages(self, stages: Sequence[StageCount], now_seconds: float) -> bool:
         """Whether they are as they were sent last; else they are taken for sent."""

@@ -236,6 +236,7 @@ class Session:
     def tell_state(self) -> None:
         """Send health and coverage as soon as the stream takes them; `wait_told` returns when health has gone."""
         self._told.clear()
+        self._differences.send_counts()
         self._health_due.set()
         self._coverage_due.set()
 

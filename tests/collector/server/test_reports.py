@@ -116,18 +116,31 @@ def test_a_difference_that_the_store_did_not_take_is_written_with_the_next_one()
     assert written == [("a", 1, timedelta()), ("a", 2, later), ("b", 2, timedelta())]
 
 
-def test_sensors_and_coverage_are_written_every_five_seconds_and_only_what_changed() -> None:
+def test_reports_are_written_every_five_seconds_and_only_what_changed() -> None:
     table, time, sensors = Table(), Time(), SensorRegistry(lambda: NOW)
     queue = make_queue(table, sensors, time)
-    for _ in range(60):
+    for epoch in range(55):
         time.now += 1
-        sensors.record_batch("a")
+        sensors.record_policy("a", epoch=epoch, refusal="")
         queue.add_coverage("a", make_ports("a", 1), True)
         queue.flush_due()
     count = table.inserts.count("sensors")
-    assert table.inserts.count("coverage_rows") == count == FLUSH_BURST + 60 / FLUSH_SECONDS - 1
+    assert table.inserts.count("coverage_rows") == count == FLUSH_BURST + 55 / FLUSH_SECONDS - 1
     time.now += 10 * FLUSH_SECONDS
     queue.flush_due()
+    assert table.inserts.count("sensors") == count + 1  # What waited.
     time.now += 10 * FLUSH_SECONDS
     queue.flush_due()
     assert table.inserts.count("sensors") == count + 1  # Nothing came since.
+
+
+def test_what_a_sensor_only_counts_is_written_once_a_minute_and_at_the_end() -> None:
+    table, time, sensors = Table(), Time(), SensorRegistry(lambda: NOW)
+    queue = make_queue(table, sensors, time)
+    for _ in range(130):
+        time.now += 1
+        sensors.record_batch("a")
+        queue.flush_due()
+    assert table.inserts == 2 * ["sensors"]
+    queue.flush()
+    assert table.inserts == 3 * ["sensors"]

@@ -1,13 +1,14 @@
 """A stream begins with everything; after it only what changed is sent, and everything again every ten minutes."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from sensor.core.health import StageCount
 from sensor.coverage.row import CoverageRole, Handshakes, PortCoverage, PortProtocol, WeakChoice
 from sensor.enrich.kubernetes.pod import WorkloadFacts
-from sensor.export.differences import WHOLE_SECONDS, CoverageReport, Differences
+from sensor.export.differences import COUNTS_SECONDS, SETTLED_SECONDS, WHOLE_SECONDS, CoverageReport, Differences
 from tests.sensor.export.sending import make_service
 
 ADDRESSES = ["10.244.0.1"]
@@ -93,3 +94,26 @@ def test_stages_are_sent_where_they_changed() -> None:
         True,
     ]
     assert not differences.compare_stages([two], 2 + WHOLE_SECONDS)
+
+
+def test_counts_are_sent_at_once_on_a_new_stream_and_once_a_minute_later() -> None:
+    differences, sent, now = begin(), list[float](), 0.0
+    while now < WHOLE_SECONDS - 10:
+        now += 10
+        if compare(differences, replace(WEB, connections=int(now)), CALLED, now=now).ports:
+            sent.append(now)
+    settled = [time for time in sent if time >= SETTLED_SECONDS]
+    assert len(sent) - len(settled) == SETTLED_SECONDS / 10 - 1
+    assert {later - earlier for earlier, later in pairwise(settled)} == {COUNTS_SECONDS}
+
+
+def test_what_else_changes_is_sent_at_once_and_so_are_counts_when_the_sensor_stops() -> None:
+    differences, now = begin(), SETTLED_SECONDS
+    for now in (SETTLED_SECONDS, SETTLED_SECONDS + 1):
+        report = compare(differences, replace(WEB, connections=int(now)), CALLED, now=now)
+    assert report.is_empty
+    why = replace(WEB, connections=int(now), reason="kTLS")
+    assert list(compare(differences, why, CALLED, now=now + 1).ports) == [why]
+    busy = replace(why, connections=7)
+    differences.send_counts()
+    assert list(compare(differences, busy, CALLED, now=now + 2).ports) == [busy]
