@@ -3,13 +3,14 @@
 All of it is bounded. Coverage becomes rows of `coverage_rows`, Kubernetes workloads become rows of `workloads`.
 
 `RevealBook` has the hashes of path words whose text no sensor has sent yet. A sensor answers only for words that it may
-reveal (docs/use/privacy.md), so questions repeat. The book is bounded, and the oldest question is dropped first.
+reveal (docs/use/privacy.md), so questions repeat. A few sensors at a time are asked, and only those that sent a route
+with the word. The book is bounded, and the oldest question is dropped first.
 """
 
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -357,6 +358,34 @@ def convert_node_addresses(coverage: stream_pb2.Coverage) -> frozenset[str]:
 
 QUESTION_LIMIT = 10_000
 REQUEST_LIMIT = 1_000  # Hashes a message (proto RevealRequest).
+HIDDEN_LIMIT = 1_000  # Words of one node.
+ROUND_SECONDS = 5.0
+ASKED_OF_ROUND = 3  # Sensors that are asked for one word.
+# A sensor that did not answer is asked again after a round, then after twice as long each time, up to this.
+LONGEST_SECONDS = 600.0
+
+
+class HiddenWords:
+    """Hashes of the words without a text that one node sent in its routes, and when it may be asked for each."""
+
+    def __init__(self, hashes: Iterable[int] = ()) -> None:
+        self._words: BoundedDict[int, tuple[float, float]] = BoundedDict(HIDDEN_LIMIT)  # When next, and the wait then.
+        self.note(hashes)
+
+    def note(self, hashes: Iterable[int]) -> None:
+        """They came in a route."""
+        for word in hashes:
+            if word not in self._words:
+                self._words[word] = (0.0, ROUND_SECONDS)
+
+    def list_due(self, among: Set[int], now_seconds: float) -> list[int]:
+        """Those that the node may be asked for."""
+        return [word for word in self._words.keys() & among if self._words[word][0] <= now_seconds]
+
+    def put_off(self, word: int, now_seconds: float) -> None:
+        """The node is asked for it now."""
+        _, wait = self._words[word]
+        self._words[word] = (now_seconds + wait, min(2 * wait, LONGEST_SECONDS))
 
 
 class RevealBook:
@@ -364,13 +393,15 @@ class RevealBook:
 
     def __init__(self, question_limit: int = QUESTION_LIMIT) -> None:
         """Empty."""
-        self._open: BoundedDict[int, None] = BoundedDict(question_limit)
+        # By hash, the last round in which sensors were asked, and how many of them.
+        self._open: BoundedDict[int, tuple[int, int]] = BoundedDict(question_limit)
         self._lock = Lock()
 
     def ask(self, hashes: Iterable[int]) -> None:
         """Open questions for these words."""
         with self._lock:
-            self._open.update(dict.fromkeys(hashes))
+            for word in hashes:
+                self._open.setdefault(word, (0, 0))
 
     def forget(self, hashes: Iterable[int]) -> None:
         """Close questions that are answered already, or that nobody has any more."""
@@ -378,12 +409,18 @@ class RevealBook:
             for word in hashes:
                 self._open.pop(word, None)
 
-    def list_questions(self) -> Iterator[list[int]]:
-        """All open hashes in portions of REQUEST_LIMIT."""
+    def choose(self, words: HiddenWords, now_seconds: float) -> list[int]:
+        """What to ask the sensor of a node now, of its words."""
+        current, chosen = int(now_seconds // ROUND_SECONDS), []
         with self._lock:
-            hashes = list(self._open)
-        for start in range(0, len(hashes), REQUEST_LIMIT):
-            yield hashes[start : start + REQUEST_LIMIT]
+            for word in words.list_due(self._open.keys(), now_seconds):
+                last, count = self._open[word]
+                count = count if last == current else 0
+                if count < ASKED_OF_ROUND:
+                    self._open[word] = (current, count + 1)
+                    words.put_off(word, now_seconds)
+                    chosen.append(word)
+        return chosen
 
     def take(self, words: Sequence[RevealedWord]) -> list[RevealedWord]:
         """The answers that were asked for; their questions close. What nobody asked is dropped."""

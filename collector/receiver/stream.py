@@ -30,6 +30,8 @@ from collector.receiver.convert import Refusal, UnknownCounts, convert_batch, co
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import EnforcementReport, SensorPolicy, convert_enforcement, write_policy
 from collector.receiver.reports import (
+    REQUEST_LIMIT,
+    ROUND_SECONDS,
     CoverageRecord,
     FormerName,
     PolicyResult,
@@ -58,7 +60,7 @@ IN_FLIGHT_LIMIT = 64
 # From here on a message is processed in a thread: some 20 ms of work.
 THREAD_BYTES = 256 * 1024
 RETRY_AFTER_MS = 1_000
-REVEAL_INTERVAL_SECONDS = 5.0
+REVEAL_INTERVAL_SECONDS = ROUND_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -448,11 +450,13 @@ class SensorStream:
             self._spawn(self._write(request))
 
     async def _ask_words(self) -> None:
-        """Ask every so often for words not revealed yet: a sensor may only learn later that it may tell."""
+        """Ask every so often for words not revealed yet: a sensor may only learn later that it may reveal them."""
         while True:
             await asyncio.sleep(REVEAL_INTERVAL_SECONDS)
-            for hashes in self._context.reveals.list_questions():
-                await self._write(stream_pb2.ConnectResponse(reveal_request=stream_pb2.RevealRequest(hashes=hashes)))
+            hashes = self._context.reveals.choose(self._witness.hidden, time.monotonic())
+            for start in range(0, len(hashes), REQUEST_LIMIT):
+                request = stream_pb2.RevealRequest(hashes=hashes[start : start + REQUEST_LIMIT])
+                await self._write(stream_pb2.ConnectResponse(reveal_request=request))
 
     async def _write(self, response: stream_pb2.ConnectResponse) -> None:
         async with self._write_lock:

@@ -30,7 +30,7 @@ from apidae.v1 import data_pb2
 from collector.core.rows import Route, Segment
 from collector.receiver.columns import NAME_LIMIT_BYTES, copy_column
 from collector.receiver.convert import RouteCache
-from collector.receiver.reports import FormerName, RevealedWord, WorkloadRecord
+from collector.receiver.reports import FormerName, HiddenWords, RevealedWord, WorkloadRecord
 from collector.receiver.schemas import SchemaRecord
 from collector.receiver.sensors import Greeting
 from common.bounded import BoundedDict
@@ -112,6 +112,7 @@ class CheckedRoute:
     key_id: int
     computed_id: int
     untrue_words: tuple[int, ...]  # Places of segments whose text does not have their hash.
+    hidden_words: tuple[int, ...]  # Hashes of those without a text that is true.
 
 
 class RouteMemory:
@@ -136,6 +137,7 @@ class Witness:
         self._routes: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # By the id computed here.
         self._folded: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # Of this day, by the same.
         self._renumbered: BoundedDict[int, int] = BoundedDict(ROUTES_REMEMBERED)  # The sensor's id, where it differs.
+        self.hidden = HiddenWords()
         self._waiting: list[SchemaRecord] = []
         self.lock = asyncio.Lock()
         self._work = TokenBucket(WORK_RATE, WORK_BURST_SECONDS, time.monotonic)
@@ -228,6 +230,8 @@ class Witness:
             for place in known.untrue_words:
                 self._counts.words_untrue += 1
                 wire.segments[place].text = 0
+            if known.hidden_words:
+                self.hidden.note(known.hidden_words)
             computed = known.computed_id
             if computed != wire.route_id:
                 self._counts.routes_renumbered += 1
@@ -340,8 +344,13 @@ def _check(route: Route, key_id: int, secret: bytes | None) -> CheckedRoute:
         and segment.text
         and (secret is None or hash_value(secret, segment.text.encode()) != segment.hash)
     )
+    hidden = tuple(
+        segment.hash
+        for place, segment in enumerate(route.segments)
+        if segment.kind == _WORD and segment.hash and (not segment.text or place in untrue)
+    )
     computed = compute_route_id(route.service, route.host, route.method, route.segments, route.has_trailing_slash)
-    return CheckedRoute(route=route, key_id=key_id, computed_id=computed, untrue_words=untrue)
+    return CheckedRoute(route=route, key_id=key_id, computed_id=computed, untrue_words=untrue, hidden_words=hidden)
 
 
 def _find_string(strings: MutableSequence[str], text: str) -> int:

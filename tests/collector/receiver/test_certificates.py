@@ -9,7 +9,7 @@ from apidae.v1 import stream_pb2
 
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.own_traffic import OwnTraffic
-from collector.receiver.reports import PROTOCOL_VERSION
+from collector.receiver.reports import PROTOCOL_VERSION, RevealBook
 from collector.receiver.sensors import SensorRegistry
 from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext, IngestCounts
@@ -56,7 +56,7 @@ def make_service(sensors: SensorRegistry) -> CollectorService:
         authorities=lambda: b"",
         clock=lambda: NOW,
         clocks=SensorClocks(lambda: NOW),
-        reveals=SimpleNamespace(list_questions=list),
+        reveals=RevealBook(),
         witnesses=WitnessBook(lambda *_: None, lambda: 0.0),
         counts=IngestCounts(),
         failures=Counter(),

@@ -1,6 +1,8 @@
 """Hello, health, coverage and words: bounded, kept, never an exception."""
 
 import json
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
@@ -11,7 +13,12 @@ from hypothesis import strategies as st
 from collector.receiver.convert import Refusal
 from collector.receiver.policy import convert_enforcement
 from collector.receiver.reports import (
+    ASKED_OF_ROUND,
     FORMER_NAME_LIMIT,
+    HIDDEN_LIMIT,
+    LONGEST_SECONDS,
+    ROUND_SECONDS,
+    HiddenWords,
     RevealBook,
     RevealedWord,
     convert_coverage,
@@ -117,19 +124,44 @@ def test_bad_hello_is_refused_by_name(hello: stream_pb2.Hello, named: str) -> No
 def test_words_are_taken_only_when_asked() -> None:
     book = RevealBook(question_limit=3)
     book.ask([1, 2, 3, 4])
-    assert list(book.list_questions()) == [[2, 3, 4]]
+    known = range(1, 5)
+    assert sorted(book.choose(HiddenWords(known), 0.0)) == [2, 3, 4]
     words = convert_revealed(stream_pb2.Revealed(key_id=1, hashes=[3, 77], texts=["orders", "spam"]), NOW)
     assert not isinstance(words, Refusal)
     assert [(word.hash, word.text) for word in book.take(words)] == [(3, "orders")]
     book.forget([4])
-    assert list(book.list_questions()) == [[2]]
+    assert book.choose(HiddenWords(known), 0.0) == [2]
     assert book.take(words) == []
 
 
-def test_questions_come_in_portions() -> None:
+def test_a_few_sensors_at_a_time_are_asked_for_a_word_and_only_those_that_sent_it() -> None:
+    book = RevealBook()
+    book.ask([7])
+    nodes = {f"node-{number}": HiddenWords([7, number + 100]) for number in range(20)}
+    others = HiddenWords([8])
+    asked: list[list[str]] = []
+    for number in range(10):
+        now = number * ROUND_SECONDS
+        asked.append([node for node, words in nodes.items() if book.choose(words, now)])
+        assert not book.choose(others, now)
+    assert all(len(nodes_of_round) == ASKED_OF_ROUND for nodes_of_round in asked)
+    assert len({node for nodes_of_round in asked for node in nodes_of_round}) > 3 * ASKED_OF_ROUND
+    book.take([RevealedWord(hash=7, text="orders", key_id=1, time=datetime.fromtimestamp(NOW, UTC))])
+    assert not any(book.choose(words, 10 * LONGEST_SECONDS) for words in nodes.values())
+
+
+def test_a_sensor_that_does_not_answer_is_asked_less_and_less_and_never_forgotten() -> None:
+    book, words = RevealBook(), HiddenWords([7])
+    book.ask([7])
+    times = [time for time in range(0, 7_200, 5) if book.choose(words, time)]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert waits == sorted(waits) and waits[0] == ROUND_SECONDS and waits[-1] == LONGEST_SECONDS
+
+
+def test_words_of_a_node_are_bounded() -> None:
     book = RevealBook()
     book.ask(range(1, 2_302))
-    assert [len(portion) for portion in book.list_questions()] == [1_000, 1_000, 301]
+    assert len(book.choose(HiddenWords(range(1, 2_302)), 0.0)) == HIDDEN_LIMIT
 
 
 def test_uneven_answers_are_refused() -> None:

@@ -156,6 +156,7 @@ def test_a_text_must_have_its_hash() -> None:
 
     fleet = Fleet()
     assert [route.segments[1].text for route in fleet.take(make_own_batch(reveal)).routes] == ["orders", ""]
+    assert fleet.witness.hidden.list_due({true, untrue}, 0.0) == [untrue]  # The node may be asked for what is hidden.
     when = datetime.fromtimestamp(NOW, UTC)
     words = [
         RevealedWord(hash=true, text="orders", key_id=1, time=when),

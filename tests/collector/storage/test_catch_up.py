@@ -13,7 +13,7 @@ from collector.core.rows import Route, Segment, Service
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.mapping import EndpointMapping
 from collector.receiver.reader import WalReader
-from collector.receiver.reports import RevealBook, RevealedWord, convert_former_names
+from collector.receiver.reports import HiddenWords, RevealBook, RevealedWord, convert_former_names
 from collector.receiver.sensors import Greeting
 from collector.receiver.wal import Append, Wal
 from collector.receiver.writer import StoreWriter
@@ -94,7 +94,7 @@ def test_a_word_kept_before_a_crash_names_its_routes_once(store: ClickHouseStore
     assert list_templates(store) == {1: "/pending", 2: "/{word}"}
     assert catalogue.list_endpoints()[1] != first.list_endpoints()[1]
     catalogue.group()
-    assert list(reveals.list_questions()) == [[88]]
+    assert reveals.choose(HiddenWords([77, 88]), 0.0) == [88]
     written = store.query("SELECT max(version) FROM endpoint_routes")
     start_catalogue(store)
     assert store.query("SELECT max(version) FROM endpoint_routes") == written
@@ -113,7 +113,8 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
         call_routes(store, new)
         moved = catalogue.group()
         assert moved == (0 if count == 1 else 6)
-        assert list(reveals.list_questions()) == ([[1_001]] if count == 1 else [])  # Values are not asked for.
+        asked = reveals.choose(HiddenWords(range(1_001, 1_007)), 0.0)
+        assert asked == ([1_001] if count == 1 else [])  # Values are not asked for.
         assert set(list_templates(store).values()) == {"/users/{word}" if count == 1 else "/users/{user_name}"}
         assert len(set(catalogue.list_endpoints().values())) == 1
         ids = ids | set(catalogue.list_endpoints().values())
