@@ -11,10 +11,10 @@ the batch's dictionary. Nobody may write the log meanwhile.
 Texts: `Mention` finds `kind:value`, or the value alone where that is specific enough. An address is not part of a
 longer one. The name of a workload is also that of a service, so it counts only behind its kind.
 
-State: its alerts, with their timelines and what people did to them, and its silences are deleted. In texts that stay,
-its name is blanked. The database overwrites what it deletes.
+State: its alerts, with their timelines and what people did to them, its silences and known-good rules are deleted. In
+texts that stay, its name is blanked. The database overwrites what it deletes.
 
-Tables: its rows of calls, reports and known-good rules are deleted. In texts that stay, its name is blanked. Sums of
+Tables: its rows of calls and reports are deleted. In texts that stay, its name is blanked. Sums of
 all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the statement, which
 names the consumer, for a while. So it is configured not to, and the erasure waits for it.
 """
@@ -114,15 +114,12 @@ _CALLS: Final = ("rows_minute", "rows_hour")
 # Table and the condition under which a row speaks of the consumer `id`, which texts name by `pattern`.
 _SPOKEN: Final = (
     ("detector_reports", "consumer = {id:String}"),
-    ("known_good", "consumer = {id:String}"),
     ("consumer_labels", "consumer = {id:String}"),
     ("change_facts", "detail = {id:String} OR subject = {id:String}"),
 )
 # Texts of people and of rules, and clients of encrypted connections.
 _WRITTEN: Final = (
-    ("known_good", "note"),
     ("consumer_labels", "note"),
-    ("detection_decisions", "note"),
     ("findings", "note"),
     ("findings", "why"),
     ("finding_changes", "note"),

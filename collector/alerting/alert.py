@@ -455,15 +455,6 @@ def label_alert(alert: Alert, label: str) -> LabelledAlert:
     return LabelledAlert(**columns, consumer_label=label)
 
 
-VERSION_SECONDS: Final = 1e-5  # Between two versions of a row, at least; the store distinguishes microseconds.
-
-
-def next_version(before: float, now: float) -> float:
-    """The time of a row that replaces one of time `before`: the store keeps the newest, also where the clock went back
-    or stands still."""
-    return max(now, before + VERSION_SECONDS)
-
-
 def list_fields(alert: Alert) -> dict[str, Any]:
     """As a receiver gets them: routes as in the API, since a number of 64 bits is rounded by most readers of JSON."""
     return {"consumer_label": "", **asdict(alert)} | {"route_ids": [f"{one:016x}" for one in alert.route_ids]}

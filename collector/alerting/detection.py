@@ -3,7 +3,8 @@
 The level is that of the settings, until somebody chooses another one at run time. That one is kept in a file and
 survives restarts, until the setting itself is changed.
 
-`DetectionTable` stores reports, known-good rules and decisions. Its methods raise StoreError. `preview_levels` computes
+`DetectionTable` keeps known-good rules and decisions in the state, and reports in ClickHouse. Its methods raise
+StoreError. `preview_levels` computes
 how many alerts a day each level would have raised: the same alert lifecycle on the same reports. Pure.
 """
 
@@ -11,19 +12,25 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from collector.alerting.alert import Alert, AlertKind, Report, Severity, next_version
+from sqlalchemy import Connection, delete, insert, select
+
+from collector.alerting.alert import Alert, AlertKind, Report, Severity
 from collector.alerting.filter import FilteredReport, ReportFilter, ReportOutcome
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_sent_at
 from collector.storage.base import Store
-from collector.storage.records import select_records
+from collector.storage.records import read_record, select_records
+from collector.storage.state.erasing import blank_texts
+from collector.storage.state.imports import OldRows
+from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.tables import DETECTION_DECISIONS, KNOWN_GOOD
 from common.durable import read_json, write_durably
 from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket
@@ -111,6 +118,8 @@ def _rebuild(row: PastReport) -> Report:
 
 REPORTS_READ_MAX: Final = 100_000  # The newest, of which a preview is made.
 DECISIONS_READ_MAX: Final = 500
+DECISION_RETENTION_SECONDS: Final = 400 * DAY_SECONDS  # Of rules after they expired.
+DECISIONS_MAX: Final = 100_000  # Kept, however young.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +146,8 @@ class RuleHits:
 class DetectionTable:
     """Reads and writes them."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, state: StateStore) -> None:
+        self._store, self._state = store, state
 
     def write_reports(self, reports: Sequence[PastReport]) -> None:
         """Append."""
@@ -157,29 +166,63 @@ class DetectionTable:
         )"""
         return {one.rule_id: one for one in select_records(self._store, RuleHits, hits)}
 
-    def save_rule(self, rule: KnownGood) -> None:
-        """Append a version."""
-        self._store.insert_records("known_good", [rule])
+    def write_decision(self, decision: DetectionDecision, rule: KnownGood | None = None) -> None:
+        """Keep a decision, and the rule that it makes or ends: both or none."""
+        with self._state.write() as connection:
+            connection.execute(insert(DETECTION_DECISIONS), [asdict(decision)])
+            if rule is not None:
+                upsert(connection, KNOWN_GOOD, [asdict(rule)])
 
     def list_rules(self) -> tuple[KnownGood, ...]:
-        """The newest version of each, newest rule first; of many the newest."""
-        source = "known_good FINAL ORDER BY created_at DESC, id"
-        return select_records(self._store, KnownGood, source, limit=2 * RULES_MAX)
+        """The newest first; of many the newest."""
+        newest = select(KNOWN_GOOD).order_by(KNOWN_GOOD.c.created_at.desc(), KNOWN_GOOD.c.id)
+        with self._state.read() as connection:
+            return tuple(read_row(KnownGood, row) for row in connection.execute(newest.limit(2 * RULES_MAX)))
 
     def list_rules_in_force(self, now: float) -> tuple[KnownGood, ...]:
         """Those that hold at `now` (unix seconds), however many ended since they were made."""
-        condition = "ended_at IS NULL AND expires_at > {now:Float64}"
-        source = f"known_good FINAL WHERE {condition} ORDER BY created_at DESC, id"
-        return select_records(self._store, KnownGood, source, {"now": now}, limit=RULES_MAX)
-
-    def write_decision(self, decision: DetectionDecision) -> None:
-        """Append."""
-        self._store.insert_records("detection_decisions", [decision])
+        in_force = select(KNOWN_GOOD).where(KNOWN_GOOD.c.ended_at.is_(None), KNOWN_GOOD.c.expires_at > now)
+        newest = in_force.order_by(KNOWN_GOOD.c.created_at.desc(), KNOWN_GOOD.c.id).limit(RULES_MAX)
+        with self._state.read() as connection:
+            return tuple(read_row(KnownGood, row) for row in connection.execute(newest))
 
     def list_decisions(self) -> tuple[DetectionDecision, ...]:
         """The newest first."""
-        source = "detection_decisions ORDER BY time DESC, subject"
-        return select_records(self._store, DetectionDecision, source, limit=DECISIONS_READ_MAX)
+        newest = select(DETECTION_DECISIONS).order_by(
+            DETECTION_DECISIONS.c.time.desc(), DETECTION_DECISIONS.c.number.desc()
+        )
+        with self._state.read() as connection:
+            rows = connection.execute(newest.limit(DECISIONS_READ_MAX)).all()
+        return tuple(read_row(DetectionDecision, row) for row in rows)
+
+    def expire(self, now: float) -> None:
+        """Delete what is past its retention, and the oldest beyond what is kept at most."""
+        before = now - DECISION_RETENTION_SECONDS
+        rules = select(KNOWN_GOOD.c.id).order_by(KNOWN_GOOD.c.expires_at.desc()).offset(DECISIONS_MAX)
+        numbers = select(DETECTION_DECISIONS.c.number).order_by(DETECTION_DECISIONS.c.number.desc())
+        with self._state.write() as connection:
+            connection.execute(delete(KNOWN_GOOD).where(KNOWN_GOOD.c.expires_at < before))
+            connection.execute(delete(KNOWN_GOOD).where(KNOWN_GOOD.c.id.in_(rules)))
+            connection.execute(delete(DETECTION_DECISIONS).where(DETECTION_DECISIONS.c.time < before))
+            older = DETECTION_DECISIONS.c.number.in_(numbers.offset(DECISIONS_MAX))
+            connection.execute(delete(DETECTION_DECISIONS).where(older))
+
+    def erase(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
+        """Delete rules of a consumer, and blank its name by the pattern in notes; rows by table."""
+        with self._state.write() as connection:
+            gone = connection.execute(delete(KNOWN_GOOD).where(KNOWN_GOOD.c.consumer == consumer)).rowcount
+            return {
+                KNOWN_GOOD.name: gone + blank_texts(connection, KNOWN_GOOD, "note", pattern),
+                DETECTION_DECISIONS.name: blank_texts(connection, DETECTION_DECISIONS, "note", pattern),
+            }
+
+
+def import_decisions(connection: Connection, rows: OldRows) -> None:
+    """Rules and decisions that an earlier version kept in ClickHouse. Raises StoreError."""
+    for rules in rows.read("known_good", lambda row: read_record(KnownGood, row)):
+        upsert(connection, KNOWN_GOOD, [asdict(rule) for rule in rules])
+    for decisions in rows.read("detection_decisions", lambda row: read_record(DetectionDecision, row)):
+        connection.execute(insert(DETECTION_DECISIONS), [asdict(decision) for decision in decisions])
 
 
 FILE_NAME: Final = "sensitivity.json"
@@ -353,7 +396,7 @@ class Detection:
                 if any(one.id == rule_id for one in self._table.list_rules()):
                     raise ConflictError(f"Rule {rule_id} is not in force any more; it was ended, or it expired.")
                 raise UnknownError(f"There is no rule {rule_id[:80]!r}; look it up in /api/v1/detection/known-good.")
-            ended = replace(rule, ended_at=now, ended_by=by, updated_at=next_version(rule.updated_at, now))
+            ended = replace(rule, ended_at=now, ended_by=by, updated_at=now)
             self._keep_rule(ended, "end_known_good", by)
         return ended
 
@@ -362,9 +405,8 @@ class Detection:
         return self._table.list_decisions()
 
     def _keep_rule(self, rule: KnownGood, action: str, by: str) -> None:
-        self._table.save_rule(rule)
         decision = DetectionDecision(time=rule.updated_at, actor=by, action=action, subject=rule.id, note=rule.note)
-        self._table.write_decision(decision)
+        self._table.write_decision(decision, rule)
         with self._lock:
             kept = {**self._filter.rules, rule.id: rule}
             self._filter.rules = {one.id: one for one in kept.values() if one.holds(rule.updated_at)}

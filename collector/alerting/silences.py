@@ -28,8 +28,7 @@ SECONDS_DEFAULT: Final = 30 * 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownGood:
-    """A row of `known_good`; the newest version of an id holds. Times are unix seconds. Raises ValueError with one
-    sentence."""
+    """A row of `known_good`. Times are unix seconds. Raises ValueError with one sentence."""
 
     id: str
     note: str

@@ -141,8 +141,8 @@ class CollectorSettings(ProgramSettings):
     """URL of a ClickHouse server to use instead of the embedded tables. `?cluster=NAME` makes the tables on a
     cluster."""
     state_url: Secret | None = None
-    """URL of a PostgreSQL database for the state (alerts, silences), as `postgresql://user:password@host:port/database`.
-    Without it the state is the file `state.db` in `data_dir`."""
+    """URL of a PostgreSQL database for the state (alerts, silences, rules), as
+    `postgresql://user:password@host:port/database`. Without it the state is the file `state.db` in `data_dir`."""
     disk_limit_bytes: int = Field(default=10_000_000_000, ge=200_000_000)
     """Size limit of the tables; past it the oldest rows are deleted."""
     disk_reserve_bytes: int | None = Field(default=None, ge=16_000_000)

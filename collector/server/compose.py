@@ -17,7 +17,7 @@ from pathlib import Path
 
 from collector.alerting.alert import Alert, Report, label_alert
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
-from collector.alerting.detection import Detection, DetectionTable
+from collector.alerting.detection import Detection, DetectionTable, import_decisions
 from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
@@ -213,9 +213,7 @@ class Collector:
             Feature(jobs=(Job(works=(self.reports.flush_due,)),), figures=self.reports.figures),
             Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
             Feature(figures=lambda: list_figures(self.witnesses.counts, "witness_")),
-            Feature(
-                jobs=(Job(works=(self._expire_alerts,), seconds=EXPIRE_SECONDS),), figures=self._list_alert_figures
-            ),
+            Feature(jobs=(Job(works=(self._expire_state,), seconds=EXPIRE_SECONDS),), figures=self._list_alert_figures),
             Feature(start=integrations.start, stop=integrations.stop, figures=integrations.figures),
             Feature(
                 start=self._alert_actions.start,
@@ -255,13 +253,14 @@ class Collector:
     def _prune_audit(self) -> None:
         self._audit.prune(self._clock() - self.settings.retention.audit_days * 86_400)
 
-    def _expire_alerts(self) -> None:
-        """Delete alerts that nobody keeps any more."""
+    def _expire_state(self) -> None:
+        """Delete what the state keeps no longer."""
+        self._detection_table.expire(self._clock())
         self._evicted_alerts += self._alert_table.expire(self._clock(), self.settings.retention.alert_days)
 
     def _erase_state(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
         """Take a consumer out of the state, and with it what earlier versions kept."""
-        counts = self._alert_table.erase(consumer, pattern)
+        counts = self._alert_table.erase(consumer, pattern) | self._detection_table.erase(consumer, pattern)
         self.state.scrub()
         drop_old_tables(self.store)
         return counts
@@ -316,6 +315,7 @@ class Collector:
         url = self.settings.state_url
         self.state = open_state(self._directory, None if url is None else url.get_secret_value())
         import_once(self.state, self.store, "alerts", import_alerts, self._clock())
+        import_once(self.state, self.store, "decisions on detection", import_decisions, self._clock())
         self.labels = LabelBook(self.store, self._clock)
         self.reveals = RevealBook()
         versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
@@ -334,8 +334,9 @@ class Collector:
 
     def _compose_detection(self) -> None:
         """Detectors and alerts: each sends to the other."""
+        self._detection_table = DetectionTable(self.store, self.state)
         self._detection = Detection(
-            table=DetectionTable(self.store),
+            table=self._detection_table,
             path=self._directory / SENSITIVITY_FILE,
             configured=self.settings.sensitivity,
             clock=self._clock,

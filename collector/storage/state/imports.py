@@ -22,6 +22,8 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "alert_actions": False,
     "incident_entries": False,
     "alert_mutes": True,
+    "known_good": True,
+    "detection_decisions": False,
 }
 
 logger = logging.getLogger(__name__)

@@ -130,3 +130,35 @@ SILENCES: Final = Table(
     Column("until", Number),
     Column("alert_id", BoundedText(ID), nullable=False),
 )
+
+# collector.alerting.silences.KnownGood.
+KNOWN_GOOD: Final = Table(
+    "known_good",
+    METADATA,
+    Column("id", BoundedText(ID), primary_key=True),
+    Column("note", BoundedText(PROSE), nullable=False),
+    Column("consumer", BoundedText(NAME), nullable=False),
+    Column("network", BoundedText(ID), nullable=False),
+    Column("workload", BoundedText(NAME), nullable=False),
+    Column("endpoint_id", BoundedText(NAME), nullable=False),
+    Column("kind", BoundedText(ID), nullable=False),
+    Column("created_at", Number, nullable=False),
+    Column("created_by", BoundedText(NAME), nullable=False),
+    Column("expires_at", Number, nullable=False),
+    Column("ended_at", Number),
+    Column("ended_by", BoundedText(NAME), nullable=False),
+    Column("updated_at", Number, nullable=False),
+    Index("ix_known_good_expires_at", "expires_at"),
+)
+
+# collector.alerting.detection.DetectionDecision: who changed what of the detection.
+DETECTION_DECISIONS: Final = Table(
+    "detection_decisions",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("time", Number, nullable=False),
+    Column("actor", BoundedText(NAME), nullable=False),
+    Column("action", BoundedText(ID), nullable=False),
+    Column("subject", BoundedText(NAME), nullable=False),
+    Column("note", BoundedText(PROSE), nullable=False),
+)

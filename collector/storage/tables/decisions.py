@@ -1,5 +1,6 @@
 """The tables of what detectors, rules and people decide: changes, detection, risk and API descriptions, and saved
-views of lists. Alerts are in the state (collector/storage/state).
+views of lists. Alerts and known-good rules are in the state
+(collector/storage/state).
 
 They hold known facts (collector/detection/changes), reports and known-good rules. They also
 hold risk scores, findings and decisions on these. Of API descriptions they hold texts by name and version, how far
@@ -10,7 +11,6 @@ from collector.storage.tables.layout import HOUR_RETENTION_DAYS, Table
 
 FACT_RETENTION_DAYS = 180  # After it was seen last; long past the rows of calls.
 REPORT_RETENTION_DAYS = 30
-DECISION_RETENTION_DAYS = 400
 FINDING_RETENTION_DAYS = 400
 
 TABLES = (
@@ -56,44 +56,6 @@ TABLES = (
         shard_by="cityHash64(consumer, endpoint_id)",
         engine="MergeTree",
         expiry=f"toDateTime(time) + INTERVAL {REPORT_RETENTION_DAYS} DAY",
-    ),
-    # collector.alerting.silences.KnownGood; the newest version of an id holds.
-    Table(
-        name="known_good",
-        columns="""
-            id String
-            note String
-            consumer String
-            network String
-            workload String
-            endpoint_id String
-            kind String
-            created_at Float64
-            created_by String
-            expires_at Float64
-            ended_at Nullable(Float64)
-            ended_by String
-            updated_at Float64
-            version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
-        """,
-        key="id",
-        shard_by="cityHash64(id)",
-        expiry=f"toDateTime(expires_at) + INTERVAL {DECISION_RETENTION_DAYS} DAY",
-    ),
-    # collector.alerting.detection.Decision. Append only.
-    Table(
-        name="detection_decisions",
-        columns="""
-            time Float64
-            actor String
-            action LowCardinality(String)
-            subject String
-            note String
-        """,
-        key="time, subject",
-        shard_by="cityHash64(subject)",
-        engine="MergeTree",
-        expiry=f"toDateTime(time) + INTERVAL {DECISION_RETENTION_DAYS} DAY",
     ),
     # collector.inventory.consumers.labels.ConsumerLabel; the newest holds; one without a name is no label.
     Table(

@@ -27,11 +27,10 @@ class MemoryTable:
         self.decisions: list[DetectionDecision] = []
         self.other_is_writing = threading.Event()
 
-    def save_rule(self, rule: KnownGood) -> None:
-        self.meet()
-        self.rules[rule.id] = rule
-
-    def write_decision(self, decision: DetectionDecision) -> None:
+    def write_decision(self, decision: DetectionDecision, rule: KnownGood | None = None) -> None:
+        if rule is not None:
+            self.meet()
+            self.rules[rule.id] = rule
         self.decisions.append(decision)
 
     def list_rules(self) -> tuple[KnownGood, ...]:

@@ -4,7 +4,7 @@ know them."""
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,8 @@ from collector.erasure import find_mention
 from collector.inventory.consumers.consumer import ConsumerName
 from collector.storage.base import Store, StoreError
 from collector.storage.embedded import EmbeddedStore
-from collector.storage.state.store import StateStore
-from collector.storage.state.tables import ALERT_ACTIONS, METADATA
+from collector.storage.state.store import StateStore, upsert
+from collector.storage.state.tables import ALERT_ACTIONS, KNOWN_GOOD, METADATA
 from tests.collector.alerting.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store
@@ -56,9 +56,8 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore
 
 @pytest.fixture
 def store(embedded: EmbeddedStore) -> Store:
-    """Empty tables of what detection keeps."""
-    for table in ("detector_reports", "known_good", "detection_decisions"):
-        embedded.execute(f"TRUNCATE TABLE {table}")
+    """Without reports."""
+    embedded.execute("TRUNCATE TABLE detector_reports")
     return embedded
 
 
@@ -84,7 +83,7 @@ class Office:
     def open(self) -> AlertService:
         """A desk after a start of the collector."""
         detection = self.detection = Detection(
-            table=DetectionTable(self.store),
+            table=DetectionTable(self.store, self.state),
             path=self.path,
             configured=self.configured,
             clock=lambda: self.now,
@@ -542,7 +541,7 @@ def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgott
     desk = office.open()
     named = {"consumer": "", "workload": "", "endpoint_id": "", "kind": ""}
     office.detection.add_rule(by="ann", note="pentest", seconds=86_400, network="198.51.100.0/24", **named)
-    table = DetectionTable(office.store)
+    table = DetectionTable(office.store, office.state)
     office.now += 1
     short = [
         KnownGood(
@@ -551,7 +550,8 @@ def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgott
         )
         for n in range(2 * RULES_MAX)
     ]  # fmt: skip
-    office.store.insert_records("known_good", short)
+    with office.state.write() as connection:
+        upsert(connection, KNOWN_GOOD, [asdict(rule) for rule in short])
     office.now += 600
     desk = office.open()
     desk.take_signals([make_signal(1)])

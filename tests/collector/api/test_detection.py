@@ -51,7 +51,7 @@ class Office:
         ids = itertools.count(1)
         self.sender = Recorder()
         detection = Detection(
-            table=DetectionTable(store),
+            table=DetectionTable(store, state),
             path=directory / "sensitivity.json",
             configured=Sensitivity.NORMAL,
             clock=time.time,

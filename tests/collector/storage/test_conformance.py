@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from collector.alerting.silences import KnownGood
+from collector.inventory.consumers.labels import ConsumerLabel
 from collector.receiver.convert import convert_batch
 from collector.receiver.sensors import SensorStatus
 from collector.storage.arrow import build_routes, build_rows
@@ -107,20 +107,11 @@ def test_earliest_sight_of_a_route_holds(store: Store) -> None:
 
 
 def test_records_replace_by_update_time(store: Store) -> None:
-    rule = KnownGood(
-        id="a",
-        note="t'\"\\",
-        kind="volume_pair",
-        created_at=NOW - 1.5,
-        created_by="ada",
-        expires_at=NOW + 60.0,
-        updated_at=NOW - 1.5,
-    )
-    ended = replace(rule, updated_at=NOW - 0.5, ended_at=NOW - 0.5, ended_by="bob")
-    store.insert_records("known_good", [ended])
-    store.insert_records("known_good", [rule])
-    rows = store.query("SELECT note, ended_at, ended_by, network FROM known_good FINAL")
-    assert rows == [(rule.note, NOW - 0.5, "bob", "")]
+    label = ConsumerLabel(consumer="a", name="t'\"\\", note="n", changed_by="ada", changed_at=NOW - 1.5)
+    newer = replace(label, name="", changed_at=NOW - 0.5)
+    store.insert_records("consumer_labels", [newer])
+    store.insert_records("consumer_labels", [label])
+    assert store.query("SELECT name, note, changed_at FROM consumer_labels FINAL") == [("", "n", NOW - 0.5)]
 
 
 def test_records_of_sensors_and_evictions(store: Store) -> None:

@@ -17,6 +17,7 @@ from collector.core.rates import CALLS_A_SECOND
 from collector.inventory.evidence.explanation import ExpectedFrom
 from collector.server.app import build_app
 from collector.storage.base import Store
+from collector.storage.state.store import StateStore
 from collector.ui.alerts.page import draw_series
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -24,30 +25,23 @@ from tests.collector.inventory.seed import NOW
 
 
 class EmptyStore:
-    """No rows, and a place for what is written."""
-
-    def __init__(self) -> None:
-        self.written: list[tuple[str, Any]] = []
+    """No rows."""
 
     def query_columns(self, sql: str, parameters: object = None) -> dict[str, list[Any]]:
         return {}
-
-    def insert_records(self, table: str, records: Any) -> None:
-        self.written.append((table, list(records)))
 
 
 @dataclass
 class Console:
     client: TestClient
-    store: EmptyStore
     detection: Detection
 
 
 @pytest.fixture
-def console(tmp_path: Path) -> Iterator[Console]:
-    numbers, store = count(1), EmptyStore()
+def console(tmp_path: Path, sqlite_state: StateStore) -> Iterator[Console]:
+    numbers, store = count(1), cast(Store, EmptyStore())
     detection = Detection(
-        table=DetectionTable(cast(Store, store)),
+        table=DetectionTable(store, sqlite_state),
         path=tmp_path / "sensitivity.json",
         configured=Sensitivity.NORMAL,
         clock=lambda: NOW,
@@ -68,7 +62,7 @@ def console(tmp_path: Path) -> Iterator[Console]:
         make_alert("past", state=AlertState.CLOSED, closed_at=NOW),
     )
     services = Services(
-        store=cast(Store, store),
+        store=store,
         alerts=alerts,
         settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
         clock=lambda: NOW,
@@ -76,9 +70,7 @@ def console(tmp_path: Path) -> Iterator[Console]:
         metrics=lambda: b"",
         detection=(detection, alerts),
     )
-    yield Console(
-        TestClient(build_app(services), base_url="http://127.0.0.1:8080", follow_redirects=False), store, detection
-    )
+    yield Console(TestClient(build_app(services), base_url="http://127.0.0.1:8080", follow_redirects=False), detection)
 
 
 def test_the_list_has_a_row_an_alert_with_severity_and_confidence_apart(console: Console) -> None:
@@ -127,7 +119,7 @@ def test_a_rule_is_made_on_the_page_and_a_refusal_keeps_what_was_written(console
         "/detection/known-good", data={"note": "<i>Ours</i>", "network": "198.51.100.0/24", "kind": "", "days": "7"}
     )
     assert (made.status_code, made.headers["location"]) == (303, "/detection#rules")
-    ((_, (rule,)),) = [one for one in console.store.written if one[0] == "known_good"]
+    ((rule, _),) = console.detection.list_rules()
     assert (rule.network, rule.note, rule.expires_at) == ("198.51.100.0/24", "<i>Ours</i>", NOW + 7 * 86_400)
 
 

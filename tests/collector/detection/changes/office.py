@@ -56,7 +56,7 @@ class Office:
     def start(self) -> None:
         """As the collector does, again after a restart."""
         self.detection = Detection(
-            table=DetectionTable(self.store),
+            table=DetectionTable(self.store, self.state),
             path=self.path / "sensitivity.json",
             configured=self.level,
             clock=lambda: self.now,

@@ -20,3 +20,11 @@ CREATE TABLE alert_mutes (
     subject String, updated_at Float64, muted_until Nullable(Float64), is_expected Bool, actor String, alert_id String,
     reason String, version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
 ) ENGINE = ReplacingMergeTree(version) ORDER BY subject;
+CREATE TABLE known_good (
+    id String, note String, consumer String, network String, workload String, endpoint_id String, kind String,
+    created_at Float64, created_by String, expires_at Float64, ended_at Nullable(Float64), ended_by String,
+    updated_at Float64, version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
+) ENGINE = ReplacingMergeTree(version) ORDER BY id;
+CREATE TABLE detection_decisions (
+    time Float64, actor String, action LowCardinality(String), subject String, note String
+) ENGINE = MergeTree ORDER BY (time, subject);

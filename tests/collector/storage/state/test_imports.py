@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from collector.alerting.alert import AlertKind, AlertState, Confidence, Severity, Verdict
+from collector.alerting.detection import DetectionDecision, DetectionTable, import_decisions
 from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Happening, IncidentEntry, Lifecycle
 from collector.alerting.repository import AlertAction, AlertTable
-from collector.alerting.silences import SilenceKind
+from collector.alerting.silences import KnownGood, SilenceKind
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.imports import OLD_TABLES, drop_old_tables, import_once
 from collector.storage.state.store import StateStore
@@ -107,3 +108,20 @@ def test_those_of_0_1_0_get_what_they_lack(state: StateStore, old: EmbeddedStore
 def test_a_store_without_old_tables_has_nothing_to_import(state: StateStore, old: EmbeddedStore) -> None:
     run(state, old)
     assert AlertTable(state).list(limit=9, after=None, silenced=()) == ()
+
+
+def test_rules_and_decisions_on_detection_are_imported_once(state: StateStore, old: EmbeddedStore) -> None:
+    make(old, BEFORE)
+    rule = KnownGood(
+        id="r1", note="ours", kind="bola", created_at=NOW, created_by="ada", expires_at=NOW + 60, updated_at=NOW
+    )
+    ended = replace(rule, ended_at=NOW + 1, ended_by="bob", updated_at=NOW + 1)
+    old.insert_records("known_good", [ended])
+    old.insert_records("known_good", [rule])
+    decision = DetectionDecision(time=NOW, actor="ada", action="known_good", subject="r1", note="ours")
+    old.insert_records("detection_decisions", [decision])
+    table = DetectionTable(old, state)
+    for _ in range(2):
+        import_once(state, old, "decisions", import_decisions, NOW)
+        assert table.list_rules() == (ended,)
+        assert table.list_decisions() == (decision,)
