@@ -52,7 +52,7 @@ _TIME_ZONE = "time_zone"
 
 
 class Engine(DetectorState):
-    """All detectors of one installation (or of the partitions one collector owns)."""
+    """All detectors of one installation."""
 
     parts = ("subjects", "losses", "witnesses", "detectors")
     used_calls = number(0)

@@ -2,7 +2,7 @@
 
 Nothing here raises on wire bytes. Columns are copied by `np.array(field)`, which protobuf >= 7.34 answers through
 `__array__` at 0.13 ns an element. Older versions take 52 ns, as slow as messages by row, so `check_protobuf` refuses
-them at the start. Unknown enum values, bits and fields of a newer sensor are kept, and `count_unknown` counts them.
+them at the start. Unknown enum values, bits and fields of a newer sensor are kept and counted.
 """
 
 import itertools
@@ -25,7 +25,6 @@ from collector.receiver.columns import (
     RefusalError,
     WireRows,
     convert_columns,
-    copy_column,
     measure_rows,
 )
 from collector.storage.columns import CALLS_LIMIT, BatchHead, RowBatch
@@ -38,6 +37,16 @@ STRING_LIMIT: Final = 100_000  # Entries of the dictionary.
 SERVICE_LOSS_LIMIT: Final = 1_024
 _UNREAD_BYTES_LIMIT: Final = 1 << 50
 _LATEST_BASE: Final = 1 << 40  # Unix seconds: what is later than that is refused as later.
+
+_HIGHEST: Final = {
+    column: max(enum.values())
+    for column, enum in (
+        ("role", data_pb2.Role),
+        ("hop", data_pb2.Hop),
+        ("principal_kind", data_pb2.PrincipalKind),
+        ("kind", data_pb2.CallKind),
+    )
+}
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +62,6 @@ class Refusal:
     """Why a batch can never be accepted: one sentence that names the field, the value and the bound."""
 
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownCounts:
-    """What a newer sensor sent that this collector has no name for."""
-
-    fields: int
-    values: int
 
 
 def check_protobuf() -> None:
@@ -121,18 +122,18 @@ def convert_batches(
     """Check everything of batches that came at these times (unix seconds), then convert them as one: some 30 us a batch
     and 0.3 us a row. Never raises on any Batch. `known`: routes of earlier batches."""
     known = known if known is not None else RouteCache(ROUTE_LIMIT)
-    fronts: list[_Front] = []
+    fronts: list[BatchFront] = []
     places: list[int] = []
     refusals: dict[int, Refusal] = {}
     for place, (batch, time) in enumerate(zip(batches, times, strict=True)):
-        try:
-            fronts.append(_read_front(batch, int(time), known))
-        except Exception as error:
-            refusals[place] = _refuse(error)
+        front = read_front(batch, time, known)
+        if isinstance(front, Refusal):
+            refusals[place] = front
         else:
+            fronts.append(front)
             places.append(place)
-    group, refused = _convert_fronts(fronts)
-    return Converted(group, refusals | {places[own]: why for own, why in refused.items()})
+    converted = convert_fronts(fronts)
+    return Converted(converted.group, refusals | {places[own]: why for own, why in converted.refusals.items()})
 
 
 def _refuse(error: Exception) -> Refusal:
@@ -142,23 +143,19 @@ def _refuse(error: Exception) -> Refusal:
     return Refusal(f"The batch cannot be read ({type(error).__name__}).")
 
 
-def count_unknown(batch: data_pb2.Batch) -> UnknownCounts:
-    """Unknown fields of the batch and its rows, and enum values of its rows that have no name here."""
-    fields = len(UnknownFieldSet(batch)) + len(UnknownFieldSet(batch.rows))
-    values = 0
-    for column, enum in (
-        ("role", data_pb2.Role),
-        ("hop", data_pb2.Hop),
-        ("principal_kind", data_pb2.PrincipalKind),
-        ("kind", data_pb2.CallKind),
-    ):
-        values += int(np.count_nonzero(copy_column(batch.rows, column) > max(enum.values())))
-    return UnknownCounts(fields=fields, values=values)
+def count_unknown_fields(batch: data_pb2.Batch) -> int:
+    """Fields of the batch and its rows that a newer sensor sent and this collector has no name for."""
+    return len(UnknownFieldSet(batch)) + len(UnknownFieldSet(batch.rows))
+
+
+def count_unknown_values(rows: RowBatch) -> int:
+    """Enum values of rows that have no name here."""
+    return sum(int(np.count_nonzero(getattr(rows, column) > highest)) for column, highest in _HIGHEST.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Front:
-    """A batch of which all but the rows was converted."""
+class BatchFront:
+    """A batch of which all but the rows was checked and converted."""
 
     rows: data_pb2.Rows
     head: BatchHead
@@ -169,39 +166,44 @@ class _Front:
     routes: tuple[Route, ...]
 
 
-def _read_front(batch: data_pb2.Batch, now: int, known: "RouteCache") -> _Front:
-    _check_head(batch)
-    strings = _convert_strings(batch.strings)
-    return _Front(
-        rows=batch.rows,
-        head=BatchHead(
-            **{name: getattr(batch, name) for name in _HEAD},
-            service_losses=tuple(map(_convert_loss, batch.service_losses)),
-        ),
-        base=min(batch.base_time_unix_seconds, _LATEST_BASE),
-        now=now,
-        lengths=measure_rows(batch.rows),
-        strings=strings,
-        routes=_convert_routes(batch.routes, _convert_services(batch.services), strings, known),
-    )
-
-
-def _convert_fronts(fronts: Sequence[_Front]) -> tuple[RowGroup | None, dict[int, Refusal]]:
-    """The rows of those that are right as one group. A wrong one is found by halving."""
-    if not fronts:
-        return None, {}
+def read_front(batch: data_pb2.Batch, now_unix_seconds: float, known: "RouteCache") -> BatchFront | Refusal:
+    """The first half of `convert_batches`, batch by batch. Never raises."""
     try:
-        return _merge(fronts), {}
+        _check_head(batch)
+        strings = _convert_strings(batch.strings)
+        return BatchFront(
+            rows=batch.rows,
+            head=BatchHead(
+                **{name: getattr(batch, name) for name in _HEAD},
+                service_losses=tuple(map(_convert_loss, batch.service_losses)),
+            ),
+            base=min(batch.base_time_unix_seconds, _LATEST_BASE),
+            now=int(now_unix_seconds),
+            lengths=measure_rows(batch.rows),
+            strings=strings,
+            routes=_convert_routes(batch.routes, _convert_services(batch.services), strings, known),
+        )
+    except Exception as error:
+        return _refuse(error)
+
+
+def convert_fronts(fronts: Sequence[BatchFront]) -> Converted:
+    """The second half: the rows of those that are right as one group. A wrong one is found by halving."""
+    if not fronts:
+        return Converted(None, {})
+    try:
+        return Converted(_merge(fronts), {})
     except Exception as error:
         if len(fronts) == 1:
-            return None, {0: _refuse(error)}
+            return Converted(None, {0: _refuse(error)})
     middle = len(fronts) // 2
-    (first, refused), (second, others) = _convert_fronts(fronts[:middle]), _convert_fronts(fronts[middle:])
-    groups = [group for group in (first, second) if group is not None]
-    return join_groups(groups) if groups else None, refused | {middle + own: why for own, why in others.items()}
+    halves = convert_fronts(fronts[:middle]), convert_fronts(fronts[middle:])
+    groups = [half.group for half in halves if half.group is not None]
+    refusals = {**halves[0].refusals, **{middle + place: why for place, why in halves[1].refusals.items()}}
+    return Converted(join_groups(groups) if groups else None, refusals)
 
 
-def _merge(fronts: Sequence[_Front]) -> RowGroup:
+def _merge(fronts: Sequence[BatchFront]) -> RowGroup:
     """All rows behind one another, which protobuf does for all columns in 9 us a batch; of texts and routes each once.
     Raises RefusalError."""
     rows = fronts[0].rows

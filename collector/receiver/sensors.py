@@ -82,8 +82,7 @@ class Greeting:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageAccount:
     """Seen calls are those that entered the first stage since the sensor's start, lost ones included (seen = used +
-    dropped); lost ones are what any stage dropped. Batches have losses too, but each of the 64 partitions has all since
-    its own last batch, so that their sums count a call as often as there are partitions."""
+    dropped); lost ones are what any stage dropped."""
 
     seen_calls: int
     lost_calls: int

@@ -32,7 +32,7 @@ from collector.trust.enroller import Application, Enroller
 from collector.trust.enrollment import EnrollmentRefusedError
 from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from common.figures import Figure, list_figures, make_gauges, make_labelled, total
+from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals, total
 from common.kubernetes.reflector import AccessError, ApiError
 
 ENROLLMENT_SERVICE_NAME = "apidae.v1.EnrollmentService"
@@ -163,7 +163,9 @@ class CollectorService:
         streams = ("streams", "Sensors that are connected.", self.streams)
         text = "Messages of sensors that could not be processed, by kind; each was dropped."
         failed = make_labelled("ingest_messages_failed", text, "kind", self.context.failures.items())
-        return (*list_figures(self.context.counts, "ingest_"), *make_gauges([streams, *left]), *failed)
+        text = "Values of enums in batches that this version does not know: their sensor is newer."
+        unknown = make_totals([("ingest_unknown_values", text, self.context.commit.unknown_values)])
+        return (*list_figures(self.context.counts, "ingest_"), *unknown, *make_gauges([streams, *left]), *failed)
 
     def change_policy(self, policy: SensorPolicy) -> None:
         """Another policy from now on: connected sensors are sent it. Called in the event loop."""

@@ -1,7 +1,8 @@
 """The conversation with one sensor after its Hello: what each message does, what is acknowledged, and what is sent to
 it.
 
-A batch is acknowledged when it is durable (collector/receiver/commit.py).
+A batch is acknowledged when it is durable (collector/receiver/commit.py): those that became durable together by one
+message, where the sensor understands a range.
 
 No message ends more than itself: what cannot be processed is counted by kind and dropped. A large message is processed
 in a thread, so that the event loop serves other sensors meanwhile. All streams of a node share what one node may use
@@ -9,11 +10,12 @@ in a thread, so that the event loop serves other sensors meanwhile. All streams 
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,8 +27,8 @@ from google.protobuf.message import DecodeError
 from collector.core.keys import InstallationKey
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES
-from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
-from collector.receiver.convert import Refusal, UnknownCounts, convert_batch, count_unknown
+from collector.receiver.commit import CommitOutcome, Committed, GroupCommit, Submission
+from collector.receiver.convert import Refusal, count_unknown_fields, read_front
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import EnforcementReport, SensorPolicy, convert_enforcement, write_policy
 from collector.receiver.reports import (
@@ -54,6 +56,7 @@ from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate
 from common.figures import total
 
+RANGE_FEATURE = "ack_range"  # Of a sensor that takes one acknowledgement for a range of batches.
 DIFFERENCE_FEATURE = "policy_difference"  # Of a sensor that takes differences.
 # Batches of one stream that wait for the disk; past it the stream is not read, which holds its sensor back.
 IN_FLIGHT_LIMIT = 64
@@ -77,7 +80,6 @@ class IngestCounts:
     batches_of_unknown_key: int = total("Batches hashed under an installation key that this collector does not know.")
     rows_seen: int = total("Rows of the batches that were not refused.")
     unknown_fields: int = total("Fields of batches that this version does not know: their sensor is newer.")
-    unknown_values: int = total("Values of enums in batches that this version does not know: their sensor is newer.")
     messages_unknown: int = total("Messages that this version does not know: their sensor is newer.")
     unauthenticated: int = total("Streams that came with no valid token.")
     hello_refused: int = total("Streams whose first message was missing or malformed.")
@@ -123,9 +125,9 @@ class IngestContext:
 class _PreparedBatch:
     """A batch that is ready for the log; `schemas` waited for its routes."""
 
-    append: Append
+    submission: Submission
     rows: int
-    unknown: UnknownCounts
+    unknown_fields: int
     is_of_known_key: bool
     schemas: Sequence[SchemaRecord]
 
@@ -142,7 +144,13 @@ class SensorStream:
         self._witness = context.witnesses.open(greeting.name)
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
         self._write_lock = asyncio.Lock()
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._reading: asyncio.Task[None] | None = None
+        self._is_waiting = False  # For the next message: nothing else is interrupted by an end.
+        self._open_batches = 0  # Submitted, and not answered yet.
+        self._answers: list[tuple[str, int, Committed]] = []  # Boot id and sequence; in the order in which they came.
+        self._is_answer_due = asyncio.Event()
+        self._is_answered = asyncio.Event()
+        self._has_ranges = RANGE_FEATURE in greeting.features
         self._held_epoch = greeting.policy_epoch  # Of the policy that the sensor holds.
         self._told_epoch = 0  # Of the one it was sent last, and whether that was the full form.
         self._is_told_fully = False
@@ -151,30 +159,40 @@ class SensorStream:
         self._is_policy_due.set()
         self._is_ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None  # While it runs.
+        self._requests: set[asyncio.Future[None]] = set()
         self._whole_coverage_at: float | None = None  # When the last whole report of ports came.
 
     async def run(self) -> None:
         """Read until the sensor ends or `end`; everything that was read is still acknowledged."""
         self._loop = asyncio.get_running_loop()
-        beside = [asyncio.create_task(work) for work in (self._push_policies(), self._ask_words())]
-        ended = asyncio.create_task(self._is_ended.wait())
+        works = (self._push_policies(), self._ask_words(), self._send_answers())
+        beside = [asyncio.create_task(work) for work in works]
+        self._reading = asyncio.create_task(self._read_all())
         try:
-            while not self._end_reason and (message := await self._read_or_end(ended)) is not None:
-                await self._take(message)
-                if (wait := self._witness.find_wait()) > 0:
-                    self._context.counts.held_seconds += wait
-                    await asyncio.wait({ended}, timeout=wait)
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            await asyncio.wait({self._reading})
+            if not self._reading.cancelled():
+                self._reading.result()
+            while self._open_batches:
+                await self._is_answered.wait()
             if self._end_reason:
                 await self._call.abort(grpc.StatusCode.PERMISSION_DENIED, self._end_reason)
         finally:
             self._loop = None
-            ended.cancel()
-            for work in beside:
+            for work in (self._reading, *beside, *self._requests):
                 work.cancel()
-            for task in self._tasks:
-                task.cancel()
+
+    async def _read_all(self) -> None:
+        while not self._is_ended.is_set():
+            self._is_waiting = True
+            message = await self._call.read()
+            self._is_waiting = False
+            if not isinstance(message, bytes):
+                return
+            await self._take(message)
+            if (wait := self._witness.find_wait()) > 0:
+                self._context.counts.held_seconds += wait
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_ended.wait(), wait)
 
     def tell_policy(self) -> None:
         """There is another policy: send it soon."""
@@ -184,6 +202,8 @@ class SensorStream:
         """End the stream; with a reason, as refused."""
         self._end_reason = self._end_reason or reason
         self._is_ended.set()
+        if self._is_waiting and self._reading is not None:
+            self._reading.cancel()
 
     def check_certificate(self) -> None:
         """End the stream with words where its certificate does not hold any more."""
@@ -194,17 +214,6 @@ class SensorStream:
             logger.warning("The stream of the sensor on %s ends: %s.", self._greeting.name, reason)
             self._context.counts.streams_ended_by_certificate += 1
             self.end(f"The stream ends, for {reason}; enrol this sensor again.")
-
-    async def _read_or_end(self, ended: "asyncio.Task[bool]") -> bytes | None:
-        """The next message; None at the end of the stream."""
-        reading = asyncio.ensure_future(self._call.read())
-        try:
-            await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not reading.done():
-                reading.cancel()
-        message = reading.result() if reading.done() else None
-        return message if isinstance(message, bytes) else None
 
     @property
     def node(self) -> str:
@@ -333,70 +342,80 @@ class SensorStream:
             return _postpone(batch.boot_id, batch.sequence, fault)
         now = context.clock()
         witness.bind_batch(batch, self._greeting)
-        rows = convert_batch(batch, now, routes.converted)
-        reason = rows.reason if isinstance(rows, Refusal) else ""
+        front = read_front(batch, now, routes.converted)
+        reason = front.reason if isinstance(front, Refusal) else ""
         if not reason and batch.node != self._greeting.node:
             reason = "The batch names another node than its Hello."
-        if isinstance(rows, Refusal) or reason:
+        if isinstance(front, Refusal) or reason:
             return _refuse(reason, batch)
         batch.node = self.node
-        witness.check_routes(batch, rows.routes, secrets, routes)
+        witness.check_routes(batch, front.routes, secrets, routes)
         payload = batch.SerializeToString()
         witness.use.bytes += len(payload)
+        append = Append(
+            node=batch.node,
+            boot_id=batch.boot_id,
+            sequence=batch.sequence,
+            received_unix_ns=int(now * 1e9),
+            payload=payload,
+        )
         return _PreparedBatch(
-            append=Append(
-                node=batch.node,
-                boot_id=rows.boot_id,
-                sequence=rows.sequence,
-                received_unix_ns=int(now * 1e9),
-                payload=payload,
-            ),
-            rows=len(rows),
-            unknown=count_unknown(batch),
-            is_of_known_key=rows.key_id in secrets,
+            submission=Submission(append=append, front=front),
+            rows=len(batch.rows.route),
+            unknown_fields=count_unknown_fields(batch),
+            is_of_known_key=batch.key_id in secrets,
             schemas=witness.admit_schemas(()),
         )
 
     async def _submit(self, batch: _PreparedBatch) -> None:
-        counts, append = self._context.counts, batch.append
+        counts, append = self._context.counts, batch.submission.append
         counts.batches_seen += 1
         # Of a key that was lost or is long rotated: its calls count, its consumers are nobody known.
         counts.batches_of_unknown_key += not batch.is_of_known_key
-        counts.unknown_fields += batch.unknown.fields
-        counts.unknown_values += batch.unknown.values
-        counts.rows_seen += batch.rows
+        counts.unknown_fields += batch.unknown_fields
         await self._slots.acquire()
-        future = self._context.commit.submit(append)
+        self._open_batches += 1
+        future = self._context.commit.submit(batch.submission)
         # Without the payload: a sensor that reads no acknowledgements keeps 64 of these waiting.
-        self._spawn(self._acknowledge(append.boot_id, append.sequence, future))
+        future.add_done_callback(partial(self._note_result, append.boot_id, append.sequence, batch.rows))
         if batch.schemas:
             self._context.on_schemas(batch.schemas)
 
-    async def _acknowledge(self, boot_id: str, sequence: int, future: "asyncio.Future[Committed]") -> None:
-        counts = self._context.counts
-        try:
-            # Shielded: another stream may wait for the same write.
-            result = await asyncio.shield(future)
-            if result.outcome is CommitOutcome.DURABLE:
+    def _note_result(self, boot_id: str, sequence: int, rows: int, future: "asyncio.Future[Committed]") -> None:
+        counts, result = self._context.counts, future.result()
+        match result.outcome:
+            case CommitOutcome.DURABLE:
                 counts.batches_durable += 1
-                self._context.sensors.record_batch(self.node)
-            elif result.outcome is CommitOutcome.DUPLICATE:
+            case CommitOutcome.DUPLICATE:
                 counts.batches_duplicate += 1
-            else:
+            case CommitOutcome.RETRY:
                 counts.batches_retry += 1
-            await self._write(
-                stream_pb2.ConnectResponse(
-                    ack=stream_pb2.Ack(
-                        boot_id=boot_id,
-                        sequence=sequence,
-                        status=result.outcome.value,
-                        reason=result.reason,
-                        retry_after_ms=RETRY_AFTER_MS if result.outcome is CommitOutcome.RETRY else 0,
-                    )
-                )
-            )
-        finally:
-            self._slots.release()
+            case CommitOutcome.REFUSED:
+                counts.batches_refused += 1
+        counts.rows_seen += rows if result.outcome is not CommitOutcome.REFUSED else 0
+        self._answers.append((boot_id, sequence, result))
+        self._is_answer_due.set()
+
+    async def _send_answers(self) -> None:
+        """One message for all batches in a row that have the same answer."""
+        while True:
+            await self._is_answer_due.wait()
+            self._is_answer_due.clear()
+            answers, self._answers = self._answers, []
+            if any(result.outcome is CommitOutcome.DURABLE for _, _, result in answers):
+                self._context.sensors.record_batch(self.node)
+            for ack, count in _join_answers(answers, self._has_ranges):
+                try:
+                    await self._write(stream_pb2.ConnectResponse(ack=ack))
+                except Exception as error:
+                    # The sensor left before: it will send again and get DUPLICATE.
+                    self._context.counts.acks_unsent += count
+                    logger.debug("An acknowledgement was not sent: %s", error)
+                for _ in range(count):
+                    self._slots.release()
+            self._open_batches -= len(answers)
+            self._is_answered.set()
+            self._is_answered.clear()
 
     async def _answer(self, ack: stream_pb2.Ack) -> None:
         """To a message that does not reach the log."""
@@ -447,7 +466,14 @@ class SensorStream:
     def _ask_schemas(self, digests: Sequence[int]) -> None:
         request = stream_pb2.ConnectResponse(schema_request=stream_pb2.SchemaRequest(digests=digests))
         if self._loop is not None:  # The stream goes on.
-            self._spawn(self._write(request))
+            task = asyncio.ensure_future(self._write(request))
+            self._requests.add(task)
+            task.add_done_callback(self._end_request)
+
+    def _end_request(self, task: "asyncio.Future[None]") -> None:
+        self._requests.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("A sensor left before it was asked for schemas: %s", error)
 
     async def _ask_words(self) -> None:
         """Ask every so often for words not revealed yet: a sensor may only learn later that it may reveal them."""
@@ -462,17 +488,27 @@ class SensorStream:
         async with self._write_lock:
             await self._call.write(response)
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finish)
 
-    def _finish(self, task: "asyncio.Future[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # The sensor left before its acknowledgement: it will send again and be told it is a duplicate.
-            self._context.counts.acks_unsent += 1
-            logger.debug("An acknowledgement was not sent: %s", error)
+def _join_answers(
+    answers: Sequence[tuple[str, int, Committed]], has_ranges: bool
+) -> Iterator[tuple[stream_pb2.Ack, int]]:
+    """Acknowledgements, and how many batches each is about: with ranges all that follow one another with one answer."""
+    first = 0
+    while first < len(answers):
+        boot_id, sequence, result = answers[first]
+        last = first + 1
+        while has_ranges and last < len(answers) and answers[last] == (boot_id, sequence + last - first, result):
+            last += 1
+        ack = stream_pb2.Ack(
+            boot_id=boot_id,
+            sequence=sequence,
+            status=result.outcome.value,
+            reason=result.reason,
+            retry_after_ms=RETRY_AFTER_MS if result.outcome is CommitOutcome.RETRY else 0,
+            last_sequence=sequence + last - first - 1 if last - first > 1 else 0,
+        )
+        yield ack, last - first
+        first = last
 
 
 def _refuse(reason: str, batch: data_pb2.Batch | None = None) -> stream_pb2.Ack:

@@ -208,8 +208,10 @@ class Witness:
             for number, service in enumerate(batch.services)
             if not service.host_name and not service.namespace and service.workload_kind != _KUBERNETES
         }
+        if not nameless:
+            return
         routes, roles = copy_column(batch.rows, "route"), copy_column(batch.rows, "role")
-        if not nameless or len(routes) != len(roles):
+        if len(routes) != len(roles):
             return
         numbers = np.array([route.service for route in batch.routes], np.uint32)
         served = routes[roles != _CLIENT]

@@ -26,7 +26,7 @@ import grpc
 import grpc.aio
 from apidae.v1 import data_pb2
 
-from collector.receiver.convert import RouteCache, convert_batch, count_unknown
+from collector.receiver.convert import BatchFront, RouteCache, convert_batch, count_unknown_fields, read_front
 from collector.receiver.sensors import Greeting
 from collector.receiver.witness import WitnessBook
 from collector.storage.columns import RowBatch
@@ -180,11 +180,11 @@ def measure_check(routes: int, batches: int) -> dict[str, Any]:
             batch = data_pb2.Batch.FromString(wire)
             if is_checked:
                 witness.bind_batch(batch, greeting)
-            rows = convert_batch(batch, NOW, book.routes.converted if is_checked else plain)
-            assert isinstance(rows, RowBatch)
+            front = read_front(batch, NOW, book.routes.converted if is_checked else plain)
+            assert isinstance(front, BatchFront)
             if is_checked:
-                witness.check_routes(batch, rows.routes, {}, book.routes)
-            count_unknown(batch)
+                witness.check_routes(batch, front.routes, {}, book.routes)
+            count_unknown_fields(batch)
             batch.SerializeToString()
         return (time.process_time() - begin) / batches * 1e6
 

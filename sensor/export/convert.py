@@ -1,11 +1,8 @@
-"""Converts window rows to wire batches: one batch holds the rows of one partition, as columns with dictionaries.
+"""Converts window rows to wire batches: the rows that leave together, as columns with dictionaries.
 
-Takes `RowColumns` and gives serialised `Batch`es (proto/apidae/v1/data.proto) with sequence, partition and key id.
-Nothing is done for each row in Python. A row that cannot be written is found by halving and dropped, and the rest of
-its batch is sent.
-
-A partition is the first 8 bytes of BLAKE2b-64 over the length-prefixed cluster, namespace and workload, modulo 64. It
-is the same on every node, so one collector's detectors see all rows of a service.
+Takes `RowColumns` and gives serialised `Batch`es (proto/apidae/v1/data.proto) with sequence and key id: one where the
+rows fit into one, for a batch costs the collector as much as ten rows. Nothing is done for each row in Python. A row
+that cannot be written is found by halving and dropped, and the rest of its batch is sent.
 
 Columns of numbers are packed fields, written by array: 10 ns a number, where the runtime's lists take 65 ns. A field is
 its tag, the length of its data, and the numbers as varints (7 bits a byte, the upper bit means more) or as 8 bytes
@@ -18,9 +15,9 @@ is, because varints may be longer than needed. Source: protobuf.dev/programming-
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from hashlib import blake2b
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,7 +38,7 @@ from sensor.aggregate.rows import (
     Rows,
     Sum,
 )
-from sensor.core.arrays import Index, Ragged, find_order, find_runs, measure_runs, number_runs, number_values
+from sensor.core.arrays import Index, Ragged, find_order, find_runs, number_runs, number_values
 from sensor.core.calls import Route, Segment, Service
 from sensor.core.health import StageCount, StageCounter
 from sensor.coverage.unread import ENDS_MAX, NAMED_MAX, NO_UNREAD, ClientLoss, ClientLosses, UnreadCount
@@ -219,7 +216,6 @@ def _begin(number: int, wire_type: int) -> bytes:
     return encode_varint(number << 3 | wire_type)
 
 
-PARTITIONS_COUNT: Final = 64
 BATCH_ROWS_LIMIT: Final = 10_000
 # Half of gRPC's default limit for a message: a row of 256 object hashes takes 2 KB, so rows alone do not bound a batch.
 BATCH_BYTES_LIMIT: Final = 2 * 1024 * 1024
@@ -242,16 +238,6 @@ FAILURES_MAX: Final = 64
 logger = logging.getLogger(__name__)
 
 
-def find_partition(service: Service) -> int:
-    """Partition of a service, 0 to 63."""
-    digest = blake2b(digest_size=8)
-    for part in (service.cluster, service.namespace, service.workload):
-        # A text that cannot be sent must not keep the others from being placed; its rows are dropped.
-        text = part.encode("utf-8", "surrogatepass")
-        digest.update(len(text).to_bytes(4, "big") + text)
-    return int.from_bytes(digest.digest(), "big") % PARTITIONS_COUNT
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SerialisedBatch:
     """A batch as bytes, on its way to the spool."""
@@ -264,7 +250,7 @@ class SerialisedBatch:
 ServiceWay = tuple[Service, bool]  # Whether TLS carries the calls.
 SERVICE_LOSSES_MAX: Final = 256  # Of one batch; the others go with the next.
 _TOLD_LOSSES_MAX: Final = 4_096
-CLIENT_LOSSES_MAX: Final = 64  # Of one batch, the same.
+CLIENT_LOSSES_MAX: Final = 256  # Of one batch, the same.
 _TOLD_CLIENTS_MAX: Final = 2 * ENDS_MAX  # More than there are totals: whoever is forgotten here was forgotten there.
 
 
@@ -283,20 +269,17 @@ class _Task:
 
 
 class BatchConverter:
-    """Makes batches of one sensor process: numbers them, and tells each partition what was lost since its last
-    batch."""
+    """Makes batches of one sensor process: numbers them, and says in each what was lost since the one before."""
 
     def __init__(self, *, node: str, boot_id: str) -> None:
         self._node = node
         self._boot_id = boot_id
         self._sequence = 0
         self._stage = StageCounter("convert")
-        # Totals (lost, seen, and both of TLS) as each partition was last sent them.
-        self._told = [(0, 0, 0, 0)] * PARTITIONS_COUNT
+        self._told = (0, 0, 0, 0)  # Totals (lost, seen, and both of TLS) as they were sent last.
         self._told_losses: BoundedDict[ServiceWay, int] = BoundedDict(_TOLD_LOSSES_MAX)
         self._told_clients: BoundedDict[ClientLoss, UnreadCount] = BoundedDict(_TOLD_CLIENTS_MAX)
-        # Partition and bytes, by route id.
-        self._routes: BoundedDict[int, tuple[int, int]] = BoundedDict(ROUTES_MAX)
+        self._route_bytes: BoundedDict[int, int] = BoundedDict(ROUTES_MAX)  # By route id.
         self._packed_routes = PackedRoutes()
 
     def convert(
@@ -329,25 +312,22 @@ class BatchConverter:
         except Exception:
             self._drop(columns.rows)
             return []
-        return [batch for partition, places in parts for batch in self._convert_places(task, partition, places)]
+        return [batch for places in parts for batch in self._convert_places(task, places)]
 
     def count(self) -> StageCount:
         """The account of calls whose rows were to be written."""
         return self._stage.count()
 
-    def _convert_places(self, task: _Task, partition: int, places: Index) -> list[SerialisedBatch]:
+    def _convert_places(self, task: _Task, places: Index) -> list[SerialisedBatch]:
         """A batch of these rows; where it cannot be written, batches of those that can."""
         try:
-            batch = self._convert_batch(task, partition, places)
+            batch = self._convert_batch(task, places)
         except Exception:
             task.failures += 1
             if len(places) > 1 and task.failures < FAILURES_MAX:
                 half = len(places) // 2
-                return [
-                    batch
-                    for part in (places[:half], places[half:])
-                    for batch in self._convert_places(task, partition, part)
-                ]
+                parts = (places[:half], places[half:])
+                return [batch for part in parts for batch in self._convert_places(task, part)]
             self._drop(task.columns.rows.take(places))
             return []
         self._stage.see(batch.calls)
@@ -360,14 +340,13 @@ class BatchConverter:
         self._stage.drop(UNWRITABLE, calls)
         logger.exception("%d rows of calls cannot be written and are dropped", len(rows))
 
-    def _convert_batch(self, task: _Task, partition: int, places: Index) -> SerialisedBatch:
-        since = zip(task.totals, self._told[partition], strict=True)
+    def _convert_batch(self, task: _Task, places: Index) -> SerialisedBatch:
+        since = zip(task.totals, self._told, strict=True)
         lost, seen, tls_lost, tls_seen = (max(0, total - sent) for total, sent in since)
         message = data_pb2.Batch(
             node=self._node,
             boot_id=self._boot_id,
             sequence=self._sequence + 1,
-            partition=partition,
             key_id=task.key_id,
             policy_epoch=task.policy_epoch,
             clock_segment=task.clock_segment,
@@ -376,11 +355,12 @@ class BatchConverter:
             tls_lost_calls=tls_lost,
             tls_seen_calls=tls_seen,
         )
-        losses = self._list_losses(task.service_losses, partition)
+        services = _list_services(task.columns, places) if task.service_losses or task.client_losses else set()
+        losses = self._list_losses(task.service_losses, services)
         for (service, is_encrypted), own in losses.items():
             one = message.service_losses.add(is_encrypted=is_encrypted, lost_calls=own)
             write_service(service, one.service)
-        clients = self._list_client_losses(task.client_losses, partition)
+        clients = self._list_client_losses(task.client_losses, services)
         for client, count in clients.items():
             one = message.service_losses.add(
                 is_encrypted=client.is_encrypted,
@@ -396,20 +376,19 @@ class BatchConverter:
         for client in clients:
             self._told_clients.renew(client, task.client_losses[client])
         self._sequence += 1
-        self._told[partition] = task.totals
+        self._told = task.totals
         return batch
 
-    def _list_losses(self, totals: Mapping[ServiceWay, int], partition: int) -> dict[ServiceWay, int]:
-        """What services of a partition lost since that was sent last."""
-        new = {key: total - self._told_losses.get(key, 0) for key, total in totals.items()}
-        own = [(key, lost) for key, lost in new.items() if lost > 0 and find_partition(key[0]) == partition]
-        return dict(own[:SERVICE_LOSSES_MAX])
+    def _list_losses(self, totals: Mapping[ServiceWay, int], services: Set[Service]) -> dict[ServiceWay, int]:
+        """What services lost since that was sent last, of those whose rows the batch has."""
+        new = ((key, total - self._told_losses.get(key, 0)) for key, total in totals.items() if key[0] in services)
+        return dict(islice(((key, lost) for key, lost in new if lost > 0), SERVICE_LOSSES_MAX))
 
-    def _list_client_losses(self, totals: ClientLosses, partition: int) -> dict[ClientLoss, UnreadCount]:
-        """What clients of a partition's services sent unread since that was sent last: of each service the most."""
+    def _list_client_losses(self, totals: ClientLosses, services: Set[Service]) -> dict[ClientLoss, UnreadCount]:
+        """What clients of these services sent unread since that was sent last: of each service the most."""
         new: dict[ClientLoss, UnreadCount] = {}
         for key, total in totals.items():
-            if find_partition(key.service) != partition:
+            if key.service not in services:
                 continue
             sent = self._told_clients.get(key, NO_UNREAD)
             if total.calls < sent.calls or total.bytes < sent.bytes:  # It was forgotten meanwhile.
@@ -424,36 +403,31 @@ class BatchConverter:
                 chosen[key] = count
         return chosen
 
-    def _split(self, columns: RowColumns) -> Iterator[tuple[int, Index]]:
-        """(partition, places in `columns`) within the bounds of a batch; rows of a route stand together."""
+    def _split(self, columns: RowColumns) -> Iterator[Index]:
+        """Places in `columns`, by route, within the bounds of a batch."""
         routes = columns.rows.routes
         numbers, _, inverse = number_values(routes)
-        found = [self._find_route(columns.facts.find_route(number)) for number in numbers.tolist()]
-        of_route = np.array(found, np.int64).reshape(-1, 2)
-        partitions = of_route[inverse, 0]
-        order = find_order(partitions << 16 | routes, 22)
+        of_route = np.array([self._measure(columns.facts.find_route(number)) for number in numbers.tolist()], np.int64)
+        order = find_order(routes, 16)
         sizes = _ROW_BYTES + _OBJECT_BYTES * (columns.rows.objects.lengths + columns.rows.payloads.lengths)
         sizes += _BUCKET_BYTES * (columns.rows.durations.lengths + columns.rows.sizes.lengths)
         sizes = sizes[order]
         is_first = find_runs(routes[order])
-        sizes[is_first] += of_route[inverse[order[is_first]], 1]
+        sizes[is_first] += of_route[inverse[order[is_first]]]
         ends_bytes = np.cumsum(sizes)
-        partitions = partitions[order]
-        starts = find_runs(partitions)
-        ends = starts + measure_runs(starts, len(order))
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            while start < end:
-                taken_bytes = int(ends_bytes[start - 1]) if start else 0
-                fitting = int(ends_bytes.searchsorted(taken_bytes + BATCH_BYTES_LIMIT, side="right"))
-                stop = max(start + 1, min(end, fitting, start + BATCH_ROWS_LIMIT))
-                yield int(partitions[start]), order[start:stop]
-                start = stop
+        start = 0
+        while start < len(order):
+            taken_bytes = int(ends_bytes[start - 1]) if start else 0
+            fitting = int(ends_bytes.searchsorted(taken_bytes + BATCH_BYTES_LIMIT, side="right"))
+            stop = max(start + 1, min(fitting, start + BATCH_ROWS_LIMIT))
+            yield order[start:stop]
+            start = stop
 
-    def _find_route(self, route: Route) -> tuple[int, int]:
-        found = self._routes.get(route.route_id)
-        if found is None:
-            found = self._routes[route.route_id] = (find_partition(route.service), _estimate_route(route))
-        return found
+    def _measure(self, route: Route) -> int:
+        known = self._route_bytes.get(route.route_id)
+        if known is None:
+            known = self._route_bytes[route.route_id] = _estimate_route(route)
+        return known
 
 
 def write_service(service: Service, message: data_pb2.Service) -> None:
@@ -580,6 +554,11 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
         calls=int(rows.sums[Sum.CALLS].sum()),
         payload=batch.SerializeToString() + packed_routes + encode_field(_ROWS_FIELD, body),
     )
+
+
+def _list_services(columns: RowColumns, places: Index) -> set[Service]:
+    """Whose rows these are."""
+    return {columns.facts.find_route(number).service for number in np.unique(columns.rows.routes[places]).tolist()}
 
 
 def _find_spans(rows: Rows) -> NDArray[np.uint64]:

@@ -175,7 +175,7 @@ def _write_field(field: Field) -> stream_pb2.SchemaField:
 
 
 PROTOCOL_VERSION: Final = 1
-FEATURES: Final = ("blocks", "policy_difference", "redirect", "reveal")
+FEATURES: Final = ("ack_range", "blocks", "policy_difference", "redirect", "reveal")
 # Field 2 of ConnectRequest, length-delimited: the tag before the bytes of a batch that is already serialised.
 _BATCH_TAG: Final = stream_pb2.ConnectRequest.BATCH_FIELD_NUMBER << 3 | 2
 REVEAL_HASHES_LIMIT: Final = 1_000

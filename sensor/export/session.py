@@ -40,6 +40,7 @@ _METHOD: Final = "/apidae.v1.CollectorService/Connect"
 # memory.
 IN_FLIGHT_BYTES_LIMIT: Final = 8 * 1024 * 1024
 IN_FLIGHT_COUNT_LIMIT: Final = 64
+ACKNOWLEDGED_LIMIT: Final = 10_000  # Batches that one acknowledgement is about: far more than are in flight.
 RETRY_LONGEST_SECONDS: Final = 60.0
 # After a status this version does not know: the batch is kept, and sent again when the collector may have been
 # replaced.
@@ -420,12 +421,18 @@ class Session:
         return messages.write_revealed(texts, key_id=self._listener.key_id)
 
     def _take_acknowledgement(self, ack: stream_pb2.Ack) -> None:
-        key = BatchKey(boot_id=ack.boot_id, sequence=ack.sequence)
+        """Of one batch, or of all from the first to the last."""
+        last = max(ack.sequence, min(ack.last_sequence, ack.sequence + ACKNOWLEDGED_LIMIT))
+        for sequence in range(ack.sequence, last + 1):
+            self._take_answer(BatchKey(boot_id=ack.boot_id, sequence=sequence), ack)
+        self._progress.set()
+        self._wake.set()
+
+    def _take_answer(self, key: BatchKey, ack: stream_pb2.Ack) -> None:
         entry = self._spool.find(key)
         if entry is not None:
             payload_bytes, _ = self._in_flight.pop(entry.ordinal, (0, 0))
             self._in_flight_bytes -= payload_bytes
-        self._progress.set()
         match ack.status:
             case stream_pb2.ACK_STATUS_ACCEPTED | stream_pb2.ACK_STATUS_DUPLICATE:
                 self.acknowledged_count += self._spool.acknowledge(key)
@@ -439,7 +446,6 @@ class Session:
                 self._retry(entry, ack.retry_after_ms)
             case _:
                 self._retry(entry, UNKNOWN_STATUS_RETRY_MS)
-        self._wake.set()
 
     def _retry(self, entry: SpoolEntry | None, after_ms: int) -> None:
         """Send again later, and nothing in between: what the collector cannot take now it cannot take of the next batch

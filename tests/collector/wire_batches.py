@@ -15,7 +15,6 @@ def make_batch(
         node=node,
         boot_id=boot_id,
         sequence=sequence,
-        partition=7,
         key_id=1,
         base_time_unix_seconds=base,
         strings=["", "shop.test", "GET", "users", "10.0.0.9", "shop/web", "1.1", "application/json", "POST"],

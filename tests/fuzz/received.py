@@ -23,7 +23,7 @@ from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import ExposureBook
 from collector.kubernetes.placements import Placements
 from collector.receiver.clocks import SensorClocks
-from collector.receiver.convert import convert_bytes
+from collector.receiver.convert import convert_bytes, convert_fronts
 from collector.receiver.policy import load_policy
 from collector.receiver.reader import WalReader, load_cursor
 from collector.receiver.reports import PROTOCOL_VERSION, RevealBook, convert_hello
@@ -113,10 +113,12 @@ def fuzz_sensor_message(data: bytes) -> None:
     context.witnesses.open("node-a").remember(11)
     _, result = stream._process(make_message(data, now=NOW), RouteMemory())
     if isinstance(result, _PreparedBatch):
-        batch = convert_bytes(result.append.payload, NOW)
-        assert isinstance(batch, RowBatch)
-        build_rows(make_group(batch))
-        build_routes([(route, NOW) for route in batch.routes])
+        checked = convert_fronts([result.submission.front])
+        batch = convert_bytes(result.submission.append.payload, NOW)
+        assert isinstance(batch, RowBatch) == (checked.group is not None)
+        if isinstance(batch, RowBatch):
+            build_rows(make_group(batch))
+            build_routes([(route, NOW) for route in batch.routes])
         rows.insert_records("schemas", result.schemas)
     elif callable(result):
         result()

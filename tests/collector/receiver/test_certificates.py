@@ -52,6 +52,7 @@ def make_service(sensors: SensorRegistry) -> CollectorService:
         keys=(),
         own_traffic=lambda: OwnTraffic(),
         policy=SimpleNamespace(epoch=0),
+        commit=SimpleNamespace(unknown_values=0),
         admission=admission,
         authorities=lambda: b"",
         clock=lambda: NOW,

@@ -4,15 +4,16 @@ import asyncio
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from collector.receiver import commit
-from collector.receiver.commit import CommitOutcome, Committed, GroupCommit
+from collector.receiver.commit import CommitOutcome, Committed, GroupCommit, Submission
+from collector.receiver.convert import BatchFront, RouteCache, read_front
 from collector.receiver.wal import Append, SequenceLedger, Wal
+from tests.collector.wire_batches import NOW, make_batch
 
 
 class MemoryWal:
@@ -31,8 +32,25 @@ class MemoryWal:
             self.ledger.add(append.node, append.boot_id, append.sequence)
 
 
-def make(sequence: int) -> Append:
-    return Append(node="n", boot_id="b", sequence=sequence, received_unix_ns=1, payload=b"x" * 10)
+def make(sequence: int, node: str = "n", status: int = 200) -> Submission:
+    """With ten bytes for the log, whatever it is."""
+    batch = make_batch(rows=1, sequence=sequence)
+    batch.rows.status_code[0] = status
+    front = read_front(batch, NOW, RouteCache(9))
+    assert isinstance(front, BatchFront)
+    append = Append(node=node, boot_id="b", sequence=sequence, received_unix_ns=1, payload=b"x" * 10)
+    return Submission(append=append, front=front)
+
+
+def test_what_is_wrong_is_refused_and_keeps_no_other_out() -> None:
+    async def work(group: GroupCommit) -> list[Committed]:
+        return list(await asyncio.gather(*(group.submit(make(n, status=9_999 if n == 2 else 200)) for n in (1, 2, 3))))
+
+    wal, _, results = run(work)
+    assert wal.writes == [[1, 3]]
+    durable, refused = CommitOutcome.DURABLE, CommitOutcome.REFUSED
+    assert [result.outcome for result in results] == [durable, refused, durable]
+    assert results[1].reason == "rows.status_code[0] is 9999; it must stay below 1000."
 
 
 def run(work: Callable[[GroupCommit], Any]) -> tuple[MemoryWal, list[OSError], Any]:
@@ -119,7 +137,7 @@ def test_one_node_fills_no_room_of_others(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(commit, "PENDING_OF_NODE_LIMIT_BYTES", 35)
 
     async def work(group: GroupCommit) -> list[Committed]:
-        other = replace(make(1), node="other")
+        other = make(1, "other")
         waiting = [group.submit(one) for one in (*(make(n) for n in range(1, 6)), other)]
         first = await asyncio.gather(*waiting)
         return [*first, await group.submit(make(6))]

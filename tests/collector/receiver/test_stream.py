@@ -12,7 +12,7 @@ from collector.receiver import service as services
 from collector.receiver import stream as streams
 from collector.receiver import witness as witnesses
 from collector.receiver.clocks import SensorClocks
-from collector.receiver.commit import CommitOutcome, Committed
+from collector.receiver.commit import CommitOutcome, Committed, Submission
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import SensorPolicy
 from collector.receiver.reports import PROTOCOL_VERSION, RevealBook
@@ -33,10 +33,20 @@ class Call:
     `time` in unix seconds; 0 says none."""
 
     def __init__(
-        self, *messages: stream_pb2.ConnectRequest, node: str = "node-a", is_open: bool = False, time: int = 0
+        self,
+        *messages: stream_pb2.ConnectRequest,
+        node: str = "node-a",
+        is_open: bool = False,
+        time: int = 0,
+        features: tuple[str, ...] = (),
     ) -> None:
         hello = stream_pb2.Hello(
-            protocol=PROTOCOL_VERSION, node=node, boot_id="b", version="1", time_unix_ns=time * 10**9
+            protocol=PROTOCOL_VERSION,
+            node=node,
+            boot_id="b",
+            version="1",
+            time_unix_ns=time * 10**9,
+            features=features,
         )
         self._messages = [stream_pb2.ConnectRequest(hello=hello), *messages]
         self._is_open = is_open
@@ -73,11 +83,15 @@ class Call:
 
 
 class InstantCommit:
-    """Stands for the log."""
+    """Stands for the log; batches of these sequences come again later."""
 
-    def submit(self, append: object) -> "asyncio.Future[Committed]":
+    unknown_values = 0
+    later: frozenset[int] = frozenset()
+
+    def submit(self, submission: Submission) -> "asyncio.Future[Committed]":
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        future.set_result(Committed(CommitOutcome.DURABLE))
+        is_later = submission.append.sequence in self.later
+        future.set_result(Committed(CommitOutcome.RETRY, "Later.") if is_later else Committed(CommitOutcome.DURABLE))
         return future
 
 
@@ -141,11 +155,30 @@ def test_a_message_that_cannot_be_processed_is_counted_and_the_stream_goes_on(
 def test_a_batch_that_cannot_be_processed_is_refused_so_that_it_does_not_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streams, "count_unknown", fail)
+    monkeypatch.setattr(streams, "count_unknown_fields", fail)
     service, call = make_service(), Call(wrap(7))
     asyncio.run(service.connect(None, call))
     assert call.list_refused() == [(7, "The collector could not process the batch; its log says where.")]
     assert (service.context.counts.batches_refused, service.context.failures) == (1, {"batch": 1})
+
+
+@pytest.mark.parametrize(
+    ("features", "told"),
+    [
+        (("ack_range",), [(1, 3, "ACCEPTED"), (4, 0, "RETRY"), (5, 6, "ACCEPTED"), (9, 0, "ACCEPTED")]),
+        ((), [(one, 0, "RETRY" if one == 4 else "ACCEPTED") for one in (1, 2, 3, 4, 5, 6, 9)]),
+    ],
+)
+def test_batches_in_a_row_are_acknowledged_as_a_range_where_the_sensor_takes_one(
+    features: tuple[str, ...], told: list[tuple[int, int, str]]
+) -> None:
+    service, call = make_service(), Call(*map(wrap, (1, 2, 3, 4, 5, 6, 9)), features=features)
+    cast(InstantCommit, service.context.commit).later = frozenset({4})
+    asyncio.run(service.connect(None, call))
+    acks = [one.ack for one in call.heard if one.WhichOneof("message") == "ack"]
+    names = [stream_pb2.AckStatus.Name(ack.status).removeprefix("ACK_STATUS_") for ack in acks]
+    assert [(ack.sequence, ack.last_sequence, name) for ack, name in zip(acks, names, strict=True)] == told
+    assert (service.context.counts.batches_durable, service.context.counts.batches_retry) == (6, 1)
 
 
 @pytest.mark.parametrize("days", [-400, -2, 2, 30])

@@ -80,6 +80,22 @@ def test_a_duplicate_is_forgotten(tmp_path: Path) -> None:
     with_sender(tmp_path, test)
 
 
+def test_one_acknowledgement_may_be_of_a_range(tmp_path: Path) -> None:
+    async def test(sender: Sender, collector: FakeCollector) -> None:
+        def answer(batch: data_pb2.Batch) -> stream_pb2.Ack | None:
+            if batch.sequence < 5:
+                return None
+            return stream_pb2.Ack(boot_id=batch.boot_id, sequence=1, last_sequence=5, status=accept(batch).status)
+
+        collector.answer = answer
+        sender.send(5)
+        await sender.drain()
+        assert "ack_range" in collector.hellos[0].features
+        assert (sender.spool.count().used, sender.spool.waiting_bytes) == (50, 0)
+
+    with_sender(tmp_path, test)
+
+
 def test_a_refusal_is_counted_by_reason(tmp_path: Path) -> None:
     async def test(sender: Sender, collector: FakeCollector) -> None:
         def answer(batch: data_pb2.Batch) -> stream_pb2.Ack:

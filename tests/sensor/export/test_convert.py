@@ -5,7 +5,6 @@ from itertools import accumulate
 from types import MappingProxyType
 
 import msgspec
-import numpy as np
 import pytest
 from apidae.v1 import data_pb2
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -26,7 +25,7 @@ from sensor.core.calls import (
 )
 from sensor.coverage.unread import ClientLoss, ClientLosses, UnreadCount, UnreadReason
 from sensor.export import convert
-from sensor.export.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, ServiceWay, find_partition
+from sensor.export.convert import BatchConverter, SerialisedBatch, ServiceWay
 from tests.sensor.records import START_NS, change_fields, make_record, make_route, make_service, records
 from tests.sensor.rows import Row
 from tests.sensor.rows import read_rows as read_columns
@@ -199,15 +198,10 @@ def test_rows_survive_the_wire(stream: list[CallRecord]) -> None:
     batches = [data_pb2.Batch.FromString(batch.payload) for batch in serialised]
     read = [row for batch in batches for row in read_rows(batch)]
     assert sorted(read, key=repr) == sorted(map(tell_row, rows), key=repr)
-    assert [batch.sequence for batch in batches] == list(range(1, len(batches) + 1))
+    assert [batch.sequence for batch in batches] == ([1] if rows else [])
     for batch, whole in zip(batches, serialised, strict=True):
         assert (whole.sequence, whole.calls) == (batch.sequence, sum(batch.rows.calls))
         assert len(UnknownFieldSet(batch)) == len(UnknownFieldSet(batch.rows)) == 0
-        assert {
-            find_partition(row.route.service)
-            for row in rows
-            if row.route.route_id in {r.route_id for r in batch.routes}
-        } == {batch.partition}
 
 
 def test_the_envelope_and_the_dictionaries() -> None:
@@ -250,16 +244,15 @@ def test_batches_are_bounded_in_bytes() -> None:
     assert max(batch.ByteSize() for batch in batches) < 3 * 1024 * 1024
 
 
-def test_each_partition_is_told_the_losses_since_its_last_batch() -> None:
+def test_rows_of_all_services_are_one_batch_with_what_was_lost_since_the_last() -> None:
     converter = BatchConverter(node="n", boot_id="b")
     of_web, of_api = make_record(), make_record(route=make_route(2, workload="api"))
-    web, api, both = make_rows([of_web]), make_rows([of_api]), make_rows([of_web, of_api])
-    assert find_partition(make_service()) != find_partition(make_service("api"))
+    web, both = make_rows([of_web]), make_rows([of_web, of_api])
     told = [
-        [(batch.lost_calls, batch.seen_calls) for batch in convert_rows(rows, converter, seen)]
-        for rows, seen in ((web, 100), (api, 150), (web, 300), (both, 300))
+        [(len(batch.services), batch.lost_calls, batch.seen_calls) for batch in convert_rows(rows, converter, seen)]
+        for rows, seen in ((web, 100), (both, 150), (web, 300), (both, 300))
     ]
-    assert told == [[(10, 100)], [(15, 150)], [(20, 200)], [(15, 150), (0, 0)]]
+    assert told == [[(1, 10, 100)], [(2, 5, 50)], [(1, 15, 150)], [(2, 0, 0)]]
 
 
 def test_what_a_service_lost_is_sent_once_and_with_its_own_rows() -> None:
@@ -310,16 +303,6 @@ def test_what_was_lost_of_tls_is_apart_and_its_rows_say_what_they_are() -> None:
     assert {status: bool(bits & encrypted) for status, bits in flags.items()} == {200: False, 404: True}
     (later,) = convert_rows(make_rows([make_record()]), converter, 200)
     assert (later.tls_lost_calls, later.tls_seen_calls) == (2, 50)
-
-
-def test_partitions_are_spread_and_fixed() -> None:
-    partitions = [find_partition(make_service(f"service-{number}")) for number in range(2_000)]
-    counts = np.bincount(partitions, minlength=PARTITIONS_COUNT)
-    assert len(counts) == PARTITIONS_COUNT
-    assert counts.min() > 0
-    # A change here breaks the ownership of partitions between nodes of different versions.
-    assert [find_partition(make_service(name)) for name in ("nginx.service", "api")] == [46, 1]
-    assert find_partition(make_service(port=1)) == find_partition(make_service(port=2))
 
 
 @pytest.mark.parametrize(

@@ -244,20 +244,22 @@ class InstallationKey(_message.Message):
     def __init__(self, key_id: _Optional[int] = ..., secret: _Optional[bytes] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("boot_id", "sequence", "status", "reason", "retry_after_ms", "redirect_to")
+    __slots__ = ("boot_id", "sequence", "status", "reason", "retry_after_ms", "redirect_to", "last_sequence")
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     REDIRECT_TO_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     boot_id: str
     sequence: int
     status: AckStatus
     reason: str
     retry_after_ms: int
     redirect_to: str
-    def __init__(self, boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., status: _Optional[_Union[AckStatus, str]] = ..., reason: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., redirect_to: _Optional[str] = ...) -> None: ...
+    last_sequence: int
+    def __init__(self, boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., status: _Optional[_Union[AckStatus, str]] = ..., reason: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., redirect_to: _Optional[str] = ..., last_sequence: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("epoch", "is_full", "base_epoch", "triggers", "consumer_order", "block_set")
