@@ -86,8 +86,13 @@ class PartCheck:
     _is_partial: set[tuple[str, str]] = field(default_factory=set)  # Aside for good, by table and name.
 
     def list_lost(self) -> tuple[str, ...]:
-        """Damaged parts that are set aside and of which no other table has the rows, as TABLE/PART."""
-        return tuple(f"{part.table}/{part.name}" for part in self._aside)
+        """Damaged parts that are set aside and of which no other table has all rows, as TABLE/PART. Not those that are
+        still to be rebuilt."""
+        return tuple(f"{part.table}/{part.name}" for part in self._aside if not self._is_to_be_rebuilt(part))
+
+    def _is_to_be_rebuilt(self, part: _Part) -> bool:
+        is_partial = (part.table, part.name) in self._is_partial
+        return not is_partial and (part.table in _REBUILT_BY or part.table == "endpoint_routes")
 
     def check_small(self) -> None:
         """Check the tables that are small, and see what the engine has set aside. Raises StoreError."""
@@ -156,17 +161,16 @@ class PartCheck:
     def _rebuild(self) -> None:
         """Parts that are set aside, source tables first: what was rebuilt is deleted, for others have it."""
         for part in sorted(self._aside, key=lambda part: part.table != "rows_hour"):
-            view = _REBUILT_BY.get(part.table)
+            if not self._is_to_be_rebuilt(part):
+                continue
             if part.table == "endpoint_routes":
                 if self.store.query(_UNNAMED):
                     continue
-            elif view is None or (part.table, part.name) in self._is_partial:
-                continue
             else:
                 with self.pause() as is_stored:
                     if not is_stored:
                         return
-                    if not self._rebuild_partition(view, part):
+                    if not self._rebuild_partition(_REBUILT_BY[part.table], part):
                         self._is_partial.add((part.table, part.name))
                         continue
             self.store.execute(

@@ -19,7 +19,7 @@ from apidae.v1 import data_pb2, stream_pb2
 
 from collector.receiver.segment import locate_segment
 from collector.receiver.wal import Append, Wal
-from collector.storage.embedded import EmbeddedStore, lock_directory
+from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
 from tests.collector.receiver.test_own_traffic import list_held
 from tests.collector.running import RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
 from tests.collector.wire_batches import make_batch
@@ -170,6 +170,31 @@ def test_damaged_byte_of_the_log_costs_its_batch_and_is_an_alert(tmp_path: Path)
         assert "recovered: 269; batches that were lost: 1 at most." in list_damage()[0]
         metrics = collector.get("/metrics").text.splitlines()
         assert "apidae_collector_log_batches_lost_total 1.0" in metrics
+    finally:
+        assert collector.stop() == 0
+
+
+def test_damaged_parts_of_tables_keep_no_collector_from_starting_and_are_an_alert(tmp_path: Path) -> None:
+    collector = RunningCollector(tmp_path, "--no-auth")
+    talk(collector.ready["grpc"], [make_hello(), wrap(make_current(1))])
+
+    def list_calls() -> list[int]:
+        return [item["calls"] for item in collector.get("/endpoints").json()["items"]]
+
+    wait_until(lambda: sum(list_calls()) == 6)
+    before = list_calls()
+    assert collector.stop() == 0
+    for table in ("endpoint_routes", "routes_hour"):
+        for path in (locate_tables(tmp_path / "store") / table).glob("*_*_*/data.bin"):
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+    collector = RunningCollector(tmp_path, "--no-auth", constants={"collector.server.compose.CHECK_SECONDS": 0.0})
+    try:
+        wait_until(lambda: "apidae_collector_parts_rebuilt_total 2.0" in collector.get("/metrics").text)
+        assert list_calls() == before
+        alert = wait_until(lambda: collector.get("/alerts?kind=table_damaged").json()["items"])[0]
+        assert alert["severity"] == "high" and alert["title"].startswith("Tables of the collector were damaged")
     finally:
         assert collector.stop() == 0
 

@@ -96,7 +96,7 @@ def test_a_damaged_part_of_a_summary_is_rebuilt_as_it_was(store: EmbeddedStore, 
     damage(store, table)
     check = make_check(store)
     check.check_small()
-    assert count(store, table) == 3 * CALLS and len(check.list_lost()) == 1
+    assert count(store, table) == 3 * CALLS and check.list_lost() == ()
     check.check_next()
     assert show(store, table) == before
     assert [count(store, one) for one in SUMMED] == [4 * CALLS] * 4
@@ -122,12 +122,12 @@ def test_routes_whose_names_were_damaged_are_named_again_at_the_start(store: Emb
     assert not isinstance(rows, Refusal)
     store.insert_arrow("routes", build_routes([(route, NOW) for route in rows.routes]))
     open_catalogue()
-    name = damage(store, "endpoint_routes")
+    damage(store, "endpoint_routes")
     check = make_check(store)
     check.check_small()
     assert not store.query("SELECT * FROM endpoint_routes")
     check.check_next()
-    assert check.list_lost() == (f"endpoint_routes/{name}",)
+    assert check.counts.rebuilt == 0
     named = open_catalogue().list_endpoints()
     assert named.keys() == {11, 12} == {row[0] for row in store.query("SELECT route_id FROM endpoint_routes")}
     check.check_next()
