@@ -296,6 +296,14 @@ class AlertKind(StrEnum):
     STORE_BEHIND = KindRow("store_behind", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM).in_words(
         advice="See the collector's log and load; past 2 GiB of log sensors have to send again what they hold."
     )
+    # A limit of what the collector keeps in memory.
+    LIMIT_REACHED = KindRow("limit_reached", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM).in_words(
+        advice="See the limits in /coverage; use a collector for each part of the installation."
+    )
+    # The disk refuses the detectors' state.
+    DETECTORS_UNSAVED = KindRow(
+        "detectors_unsaved", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM
+    ).in_words(advice="Make room on the disk of data_dir, or see why it refuses to write.")
 
     @classmethod
     def _missing_(cls, value: object) -> "AlertKind | None":

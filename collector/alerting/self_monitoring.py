@@ -15,6 +15,7 @@ from typing import Final
 
 from collector.alerting.alert import AlertKind, Report, Severity
 from collector.alerting.wording import format_minute
+from collector.core.limits import Limit
 from collector.receiver.sensors import SensorStatus
 from collector.receiver.witness import DailyUse
 
@@ -178,6 +179,26 @@ def _report_quota(node: str, use: DailyUse, now: float) -> Report:
     exceeded = use.list_exceeded()
     why = f"Since midnight UTC: {', '.join(what for what, _ in exceeded)}. {' '.join(then for _, then in exceeded)}"
     return _report(AlertKind.SENSOR_QUOTA, title, why, now, node=node)
+
+
+def look_at_limits(limits: Iterable[Limit], now: float) -> SelfFindings:
+    """Which limits are reached, in one report."""
+    reached = [one for one in limits if one.is_reached]
+    return _sort([(AlertKind.LIMIT_REACHED, "", _report_limits(reached, now) if reached else None)])
+
+
+def _report_limits(reached: Sequence[Limit], now: float) -> Report:
+    names = ", ".join(one.name.replace("_", " ") for one in reached)
+    why = " ".join(f"{one.maximum:,} {one.name.replace('_', ' ')}: {one.then}" for one in reached)
+    return _report(AlertKind.LIMIT_REACHED, f"The collector is at a limit ({names})", why, now)
+
+
+def look_at_detectors(disk_fault: str, now: float) -> SelfFindings:
+    """`disk_fault`: why the disk refused their state the last time; empty where it took it."""
+    title = "The detectors' state cannot be saved"
+    why = f"{disk_fault}. They go on, and after a crash evaluate anew what came since the last state was saved."
+    report = _report(AlertKind.DETECTORS_UNSAVED, title, why, now) if disk_fault else None
+    return _sort([(AlertKind.DETECTORS_UNSAVED, "", report)])
 
 
 LAG_SECONDS_MAX: Final = 60.0

@@ -1,6 +1,6 @@
 """/coverage: how much is read, what is not and why, and its history."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -8,6 +8,7 @@ from pydantic import Field
 
 from collector.api.base_model import HolderModel, Model, Ratio, ServiceModel, Time
 from collector.api.parameters import CoverageHistoryParameters, NoParameters
+from collector.core.limits import DetectionProgress, Limit
 from collector.inventory.coverage.coverage import BlindSpotKind, CoverageRole, PortProtocol, Reading
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
@@ -125,6 +126,24 @@ class LossModel(Model):
     advice: str
 
 
+class LimitModel(Model):
+    """A limit of what the collector keeps in memory."""
+
+    name: str = Field(examples=["detected_consumers"])
+    used: int
+    maximum: int
+    is_reached: bool
+    then: str = Field(description="What happens at the limit.")
+
+
+class DetectionProgressModel(Model):
+    """What the detectors evaluated since their process began."""
+
+    evaluated_calls: int
+    late_calls: int = Field(description="That came too late to be evaluated, as of a node that caught up last.")
+    waiting_batches: int = Field(description="Of nodes that wait for others to catch up after an outage.")
+
+
 class CoverageModel(Model):
     """How much is read, what never is, and every loss. The ports behind it: /coverage/ports."""
 
@@ -132,6 +151,8 @@ class CoverageModel(Model):
     nodes: tuple[NodeCoverageModel, ...]
     blind_spots: tuple[BlindSpotModel, ...] = Field(description="Always all five kinds.")
     losses: tuple[LossModel, ...]
+    detection: DetectionProgressModel = DetectionProgressModel(evaluated_calls=0, late_calls=0, waiting_batches=0)
+    limits: tuple[LimitModel, ...] = ()
 
 
 class CoveragePointModel(Model):
@@ -155,7 +176,13 @@ class CoverageHistoryModel(Model):
     points: tuple[CoveragePointModel, ...]
 
 
-def build_coverage_routes(*, coverage: CoverageInventory, clock: Callable[[], float]) -> APIRouter:
+def build_coverage_routes(
+    *,
+    coverage: CoverageInventory,
+    limits: Callable[[], Sequence[Limit]],
+    progress: Callable[[], DetectionProgress],
+    clock: Callable[[], float],
+) -> APIRouter:
     """Routes that read the coverage."""
     router = APIRouter(prefix="/coverage", tags=["coverage"])
 
@@ -163,7 +190,12 @@ def build_coverage_routes(*, coverage: CoverageInventory, clock: Callable[[], fl
     def get_coverage(_: Annotated[NoParameters, Query()]) -> CoverageModel:
         """The share of connections and bytes like HTTP that is read, of all nodes together and of each, and every loss
         with what may be done."""
-        return CoverageModel.model_validate(coverage.read_coverage())
+        found = CoverageModel.model_validate(coverage.read_coverage())
+        own = {
+            "detection": DetectionProgressModel.model_validate(progress()),
+            "limits": tuple(map(LimitModel.model_validate, limits())),
+        }
+        return found.model_copy(update=own)
 
     @router.get("/ports", summary="List ports")
     def list_ports(query: Annotated[PortQuery, Query()]) -> PortPageModel:

@@ -13,6 +13,7 @@ from collector.api.events import TABLES, EventHub, Topic, list_fingerprints
 from collector.core.budget import BudgetBook
 from collector.core.config import SensorSetup
 from collector.core.keys import InstallationKey
+from collector.core.limits import DetectionProgress, Limit
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.consumer import ConsumerName
 from collector.inventory.consumers.consumers import ConsumerInventory
@@ -88,6 +89,8 @@ class Services:
     readiness: Readiness
     metrics: Metrics
     storage: Storage = StorageState
+    limits: Callable[[], Sequence[Limit]] = tuple
+    progress: Callable[[], DetectionProgress] = DetectionProgress
     clusters: Clusters = lambda: ()
     notifiers: Sequence[Notifier] = ()
     responder: Responder | None = None

@@ -152,6 +152,11 @@ class Engine(DetectorState):
             "ahead": self._ahead_calls,
         }
 
+    def count_subjects(self) -> dict[str, tuple[int, int]]:
+        """How many endpoints, consumers and pairs are known, and the most."""
+        names = "endpoints", "consumers", "pairs"
+        return {name: (len(table), table.limit) for name, table in zip(names, self.subjects.tables, strict=True)}
+
     @property
     def evicted_count(self) -> int:
         """Subjects forgotten because there were too many."""

@@ -46,6 +46,8 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     totals: DetectorTotals
     dropped_calls: dict[str, int]  # By reason.
     waiting_batches: int = 0  # For nodes that catch up.
+    limits: dict[str, tuple[int, int]] = {}  # How many subjects are known, and the most.
+    disk_fault: str = ""  # Why the disk refused the state the last time.
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

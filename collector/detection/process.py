@@ -33,6 +33,7 @@ import msgspec
 import numpy as np
 
 from collector.alerting.alert import Alert, Signal
+from collector.core.limits import DetectionProgress, Limit
 from collector.core.rates import UTC_NAME, compute_rate
 from collector.detection.catch_up import SILENT_SECONDS, CatchUp, Place, Sent
 from collector.detection.checkpoint import (
@@ -123,7 +124,7 @@ class Follower:
     has_news: bool = False  # Something was evaluated that no checkpoint holds.
     saved_bytes: int = 0  # Of the newest checkpoint.
     unsaved_bytes: int = 0  # Of batches that were judged since.
-    _has_failed: bool = field(init=False, default=False)  # The disk, since the newest checkpoint.
+    _disk_fault: str = field(init=False, default="")  # Since the newest checkpoint.
     _read_at: float = field(init=False)  # Something, the last time.
     _under_way: set[Position] = field(init=False, default_factory=set)  # Ends of batches that are evaluated now.
     _cuts: CutJournal = field(init=False)
@@ -260,7 +261,7 @@ class Follower:
             path.unlink()  # Not before: whoever goes on from the last checkpoint may need it.
         self.reader.commit(self.catch_up.first or self.position)
         self.has_news, self.unsaved_bytes = False, 0
-        self._has_failed = False
+        self._disk_fault = ""
 
     def erase(self, message: Erase) -> None:
         """Forget a consumer; in effect with the next checkpoint. Raises OSError."""
@@ -283,9 +284,9 @@ class Follower:
             work()
         except OSError as error:
             self.disk_errors += 1
-            if not self._has_failed:
+            if not self._disk_fault:
                 self.sentences.append(f"The disk fails the detectors ({error}); they go on without it.")
-            self._has_failed = True
+            self._disk_fault = str(error)
             return False
         return True
 
@@ -366,7 +367,13 @@ class Follower:
             jumps_undone=self.undone_jumps,
             disk_errors=self.disk_errors,
         )
-        return Counts(totals=totals, dropped_calls=engine.dropped_calls, waiting_batches=self.catch_up.waiting_count)
+        return Counts(
+            totals=totals,
+            dropped_calls=engine.dropped_calls,
+            waiting_batches=self.catch_up.waiting_count,
+            limits=engine.count_subjects(),
+            disk_fault=self._disk_fault,
+        )
 
 
 def _load_failed(path: Path) -> frozenset[Position]:
@@ -448,6 +455,30 @@ class DetectorProcess:
         text = "Batches of nodes that are ahead of others that catch up after an outage, and wait for them."
         waiting = make_gauges([("detector_batches_waiting", text, counts.waiting_batches)])
         return (*own, *list_figures(counts.totals, "detector_"), *dropped, *waiting)
+
+    @property
+    def disk_fault(self) -> str:
+        """Why the disk refused their state the last time; empty where it took it."""
+        return self.counts.disk_fault if self.counts is not None else ""
+
+    def read_progress(self) -> DetectionProgress:
+        """What was evaluated since the child began, as of half a minute ago."""
+        counts = self.counts
+        if counts is None:
+            return DetectionProgress()
+        return DetectionProgress(
+            evaluated_calls=counts.totals.calls_used,
+            late_calls=counts.dropped_calls.get("late", 0),
+            waiting_batches=counts.waiting_batches,
+        )
+
+    def list_limits(self) -> list[Limit]:
+        """Subjects that the detectors know, as of half a minute ago."""
+        then = "Those that made no calls for longest are forgotten, and evaluated as new when they come back."
+        limits = self.counts.limits.items() if self.counts is not None else ()
+        return [
+            Limit(name=f"detected_{name}", used=used, maximum=maximum, then=then) for name, (used, maximum) in limits
+        ]
 
     def _count_dropped(self) -> None:
         self._dropped_messages += 1

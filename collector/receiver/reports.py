@@ -19,6 +19,7 @@ from typing import Any
 
 from apidae.v1 import stream_pb2
 
+from collector.core.limits import Limit
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from collector.receiver.convert import Refusal, bound_enum, convert_service
 from collector.receiver.sensors import Greeting, HealthReport, StageAccount
@@ -393,9 +394,16 @@ class RevealBook:
 
     def __init__(self, question_limit: int = QUESTION_LIMIT) -> None:
         """Empty."""
+        self._limit = question_limit
         # By hash, the last round in which sensors were asked, and how many of them.
         self._open: BoundedDict[int, tuple[int, int]] = BoundedDict(question_limit)
         self._lock = Lock()
+
+    @property
+    def limit(self) -> Limit:
+        """Of open questions."""
+        then = "Words of paths that were asked for first stay hidden until their routes are grouped again."
+        return Limit(name="hidden_words", used=len(self._open), maximum=self._limit, then=then)
 
     def ask(self, hashes: Iterable[int]) -> None:
         """Open questions for these words."""

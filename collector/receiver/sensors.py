@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from collector.core.limits import Limit
+
 _PAUSED, _STOPPING = 2, 3  # The wire's SensorState.
 # A name whose sensor has been silent for so long may be that of the same node in a cluster that was given another name.
 RENAME_SECONDS = 600.0
@@ -122,6 +124,12 @@ class SensorRegistry:
         self.changes = 0
         self._lock = threading.Lock()
         self.unlisted = 0  # Messages of nodes past the limit.
+
+    @property
+    def limit(self) -> Limit:
+        """Of sensors."""
+        then = "Sensors past it are not listed, and no alert says when they are silent; their calls are kept."
+        return Limit(name="sensors", used=len(self._statuses), maximum=SENSOR_LIMIT, then=then)
 
     def load(self, statuses: Iterable[SensorStatus]) -> None:
         with self._lock:

@@ -30,6 +30,7 @@ from typing import Any
 from apidae.v1 import data_pb2
 from google.protobuf.message import DecodeError
 
+from collector.core.limits import Limit
 from collector.receiver.reader import load_cursor, locate_cursor
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from common.bounded import BoundedDict
@@ -49,6 +50,7 @@ class SequenceLedger:
         """Empty; the limits are counts."""
         # By node, then by boot id. Ranges are [first, last], ascending, never touching.
         self._nodes: BoundedDict[str, BoundedDict[str, list[list[int]]]] = BoundedDict(node_limit)
+        self._node_limit = node_limit
         self._process_limit = process_limit
         self._range_limit = range_limit
         self._lock = Lock()
@@ -56,6 +58,12 @@ class SequenceLedger:
     def __len__(self) -> int:
         """Processes of sensors that are known."""
         return sum(map(len, self._nodes.values()))
+
+    @property
+    def limit(self) -> Limit:
+        """Of nodes."""
+        then = "A batch that one of the nodes past it sends twice would count twice."
+        return Limit(name="ledger_nodes", used=len(self._nodes), maximum=self._node_limit, then=then)
 
     def is_known(self, node: str, boot_id: str, sequence: int) -> bool:
         with self._lock:

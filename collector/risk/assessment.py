@@ -12,6 +12,7 @@ from typing import Final
 
 from collector.alerting.alert import Report
 from collector.core.errors import ConflictError
+from collector.core.limits import Limit
 from collector.core.rows import Service
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
@@ -109,6 +110,7 @@ class RiskAssessor:
         self._computed: dict[str, float] | None = None  # When each was assessed last.
         self._deciding = Lock()
         self.waiting_count = 0
+        self.due_count = 0  # In the last pass.
         self.assessed_count = 0
         self.alarms_dropped_count = 0
 
@@ -137,7 +139,8 @@ class RiskAssessor:
             (name for name, (last_seen, _) in recent.items() if last_seen > computed.get(name, 0.0) - LATE_SECONDS),
             key=lambda name: (computed.get(name, 0.0), name),  # Neighbours together: so the store reads less.
         )
-        taken, self.waiting_count = due[:PASS_MAX], max(0, len(due) - PASS_MAX)
+        taken, self.due_count = due[:PASS_MAX], len(due)
+        self.waiting_count = len(due) - len(taken)
         reports: list[Report] = []
         weak = read_weak_tls(self._store, now)
         with self._deciding:
@@ -161,6 +164,12 @@ class RiskAssessor:
         for start in range(0, min(len(ids), PASS_MAX), CHUNK):
             with self._deciding:
                 self._assess(list(ids[start : start + CHUNK]), {}, weak, now)
+
+    @property
+    def limit(self) -> Limit:
+        """Of endpoints that one pass assesses."""
+        then = "The others wait for the next minute, those that waited longest first."
+        return Limit(name="assessed_endpoints_a_minute", used=self.due_count, maximum=PASS_MAX, then=then)
 
     def decide(self, finding_id: str, state: FindingState, *, by: str, note: str, until: float = 0.0) -> Finding | None:
         """A person's word on a finding; its endpoint's score follows at once. Raises StoreError."""

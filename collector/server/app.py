@@ -184,7 +184,9 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
             responder=services.responder, approval_token=services.approval_token, exports=services.settings.exports
         )
         yield build_ladder_routes(responder=services.responder)
-    yield build_coverage_routes(coverage=services.coverage, clock=clock)
+    yield build_coverage_routes(
+        coverage=services.coverage, limits=services.limits, progress=services.progress, clock=clock
+    )
     yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock)
     yield build_service_routes(services=services.services, service_map=services.map, clock=clock)
     yield build_spec_routes(table=services.spec_table, assessor=services.spec_assessor, reporter=services.spec_reporter)

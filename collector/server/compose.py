@@ -36,6 +36,7 @@ from collector.core.keys import (
     load_token,
     read_token,
 )
+from collector.core.limits import Limit
 from collector.detection.changes.detector import ChangeDetector, FactTable
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.process import READER_NAME as DETECTORS
@@ -435,6 +436,8 @@ class Collector:
             readiness=readiness,
             metrics=metrics,
             storage=storage,
+            limits=self.list_limits,
+            progress=self.detectors.read_progress,
             clusters=lambda: [watcher.status for watcher in self._clusters],
             notifiers=self._notifiers.members,
             responder=self.responder,
@@ -450,6 +453,11 @@ class Collector:
             configuration=list_effective(settings),
             sensor_setup=find_setup(settings, grpc_port),
         )
+
+    def list_limits(self) -> list[Limit]:
+        """What is bounded in memory, and how much of it is in use."""
+        others = self.sensors, self.catalogue, self.reveals, self.wal.ledger, self._risks
+        return [*self.detectors.list_limits(), *(one.limit for one in others)]
 
     def list_figures(self) -> Iterator[Figure]:
         """Of what it keeps, beside its listeners and threads. Raises StoreError."""

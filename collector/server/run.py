@@ -21,7 +21,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from collector.alerting.self_monitoring import ExpiryWatch, SilenceWatch, StorageState, StorageWatch, look_at_claims
+from collector.alerting.self_monitoring import (
+    ExpiryWatch,
+    SilenceWatch,
+    StorageState,
+    StorageWatch,
+    look_at_claims,
+    look_at_detectors,
+    look_at_limits,
+)
 from collector.api.services import Services
 from collector.core.budget import BudgetBook, StoppedError
 from collector.core.config import CollectorSettings, join_address
@@ -278,6 +286,8 @@ class _Life:
             self._storage.look(self._read_storage(), now),
             self._silence.look(sensors, now),
             look_at_claims(self._collector.witnesses.list_uses(), now),
+            look_at_limits(self._collector.list_limits(), now),
+            look_at_detectors(self._collector.detectors.disk_fault, now),
             self._expiry.look(sensors, self._entrance.list_validities(), now),
         ):
             if findings.reports:

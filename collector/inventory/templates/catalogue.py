@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from collector.core.budget import check_budget
 from collector.core.kinds import BITS, RPC_BITS, Protocol
+from collector.core.limits import Limit
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
 from collector.inventory.templates.mapping import (
@@ -390,6 +391,12 @@ class Catalogue:
         """Endpoint ids by route id."""
         with self._lock:
             return dict(self._endpoints)
+
+    @property
+    def limit(self) -> Limit:
+        """Of routes."""
+        then = "The routes past it are endpoints of their own, without parameters."
+        return Limit(name="grouped_routes", used=len(self._endpoints), maximum=ROUTES_LIMIT, then=then)
 
     def take_changed(self) -> dict[int, str]:
         """Those that are new or others since the last call, all at first."""

@@ -71,7 +71,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     def show_coverage(request: Request) -> Response:
         query = {name: value for name, value in request.query_params.items() if value}
         values, is_refused = build_coverage_values(services.coverage, query, services.clock())
-        values |= read_service_findings(services.risks)
+        values |= {**read_service_findings(services.risks), "limits": services.limits()}
         asked = {} if is_refused else {name: value for name, value in query.items() if name != "since"}
         values["tools"] = build_tools(services.views, "coverage", asked, values["page"].total, "coverage/ports")
         return site.render(request, "coverage/coverage.html", values, status=422 if is_refused else 200)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from collector.api.services import ApiSettings, Services
+from collector.core.limits import DetectionProgress, Limit
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
@@ -56,11 +57,22 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             clock=lambda: NOW,
             readiness=lambda: "",
             metrics=lambda: b"",
+            limits=lambda: [Limit(name="sensors", used=20_000, maximum=20_000, then="Others are not listed.")],
+            progress=lambda: DetectionProgress(evaluated_calls=90, late_calls=10, waiting_batches=3),
         )
     )
     with TestClient(app, headers={"authorization": f"Bearer {TOKEN}"}) as opened:
         yield opened
     store.close()
+
+
+def test_limits_and_calls_that_were_too_late_are_said(client: TestClient) -> None:
+    found = client.get("/api/v1/coverage").json()
+    assert found["detection"] == {"evaluated_calls": 90, "late_calls": 10, "waiting_batches": 3}
+    assert found["limits"] == [
+        {"name": "sensors", "used": 20_000, "maximum": 20_000, "is_reached": True, "then": "Others are not listed."}
+    ]
+    assert " sensors: Others are not listed." in client.get("/coverage").text
 
 
 def test_share_is_of_listening_ports_that_are_like_http(client: TestClient) -> None:

@@ -359,7 +359,8 @@ def test_full_disk_ends_nothing_and_leaves_no_half_written_file(
     assert two.sentences == [
         "The disk fails the detectors ([Errno 28] No space left on device); they go on without it."
     ]
-    assert two.save() and not two.has_news and two.count().totals.disk_errors == 2
+    assert two.count().disk_fault == "[Errno 28] No space left on device"
+    assert two.save() and not two.has_news and two.count().totals.disk_errors == 2 and not two.count().disk_fault
 
 
 def test_log_that_cannot_be_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
