@@ -8,7 +8,7 @@ from pydantic import Field
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
 from collector.api.parameters import NoParameters
 from collector.api.problem import Problem, show
-from collector.inventory.sensors import CaptureWay, Sensor, SensorInventory, SensorState, find_troubles
+from collector.inventory.sensors import CaptureWay, Sensor, SensorInventory, SensorQuery, SensorState, find_troubles
 
 
 class StageCountModel(Model):
@@ -63,10 +63,12 @@ class SensorModel(Model):
     troubles: tuple[TroubleModel, ...] = Field(description="What is wrong with it, the worst first.")
 
 
-class SensorListModel(Model):
-    """All sensors, by node."""
+class SensorPageModel(Model):
+    """One page of sensors, by node."""
 
     items: tuple[SensorModel, ...]
+    next_cursor: str | None
+    total: int = Field(description="Sensors on all pages.")
 
 
 def build_sensor_routes(*, sensors: SensorInventory, version: str) -> APIRouter:
@@ -78,9 +80,10 @@ def build_sensor_routes(*, sensors: SensorInventory, version: str) -> APIRouter:
         return SensorModel.model_validate({**own, "troubles": find_troubles(sensor, version)})
 
     @router.get("/sensors", summary="List sensors")
-    def list_sensors(_: Annotated[NoParameters, Query()]) -> SensorListModel:
+    def list_sensors(query: Annotated[SensorQuery, Query()]) -> SensorPageModel:
         """Every sensor with its state, lag, loss and the account of each of its stages."""
-        return SensorListModel(items=tuple(map(view, sensors.list_sensors())))
+        page = sensors.list_page(query)
+        return SensorPageModel(items=tuple(map(view, page.items)), next_cursor=page.next_cursor, total=page.total)
 
     @router.get("/sensors/{node}", summary="One sensor")
     def get_sensor(node: str, _: Annotated[NoParameters, Query()]) -> SensorModel:

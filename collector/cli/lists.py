@@ -180,6 +180,7 @@ LISTS: Mapping[str, ListCommand] = {
         help="List the sensors with their state, lag and losses.",
         path="sensors",
         key="node",
+        query="collector.inventory.sensors:SensorQuery",
         columns=describe_columns(
             "node state capture/1 version/5 lag_ms/4 seen_calls/1 lost_calls loss_ratio/2 certificate_left_days/3 "
             "last_report_at/3 reason fallback_reason"

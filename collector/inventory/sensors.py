@@ -1,11 +1,14 @@
 """Reads the sensors: who each is, its state, and its account of every call (seen = used + dropped)."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import partial
 
+from collector.inventory.filters import ListQuery, Page
+from collector.inventory.query import Cursor
 from collector.receiver.sensors import SensorStatus
 from collector.storage.records import Reader, read_record, select_records
 
@@ -167,6 +170,10 @@ def read_statuses(reader: Reader) -> tuple[SensorStatus, ...]:
     return select_records(reader, SensorStatus, "sensors FINAL ORDER BY node", limit=SENSORS_MAX)
 
 
+class SensorQuery(ListQuery):
+    """A page of the list."""
+
+
 class SensorInventory:
     """Answers questions about sensors."""
 
@@ -182,9 +189,27 @@ class SensorInventory:
         now = self._clock()
         return tuple(_read_sensor(status, now) for status in self._list_statuses())
 
+    def list_page(self, query: SensorQuery, rank: Callable[[Sensor], float] | None = None) -> Page[Sensor]:
+        """One page by node; with `rank` those of the least first. Raises CursorError when the cursor is not of this
+        query."""
+        if rank is None:
+            found, now = self._list_statuses(), self._clock()
+            after = query.read_cursor(str)
+            start = bisect_right(found, after.id, key=lambda one: one.node) if after is not None else 0
+            rows, next_cursor = query.cut(
+                found[start : start + query.limit + 1], lambda last: Cursor(value=last.node, id=last.node)
+            )
+            return Page(items=tuple(_read_sensor(row, now) for row in rows), next_cursor=next_cursor, total=len(found))
+        ranked = sorted((rank(sensor), sensor.node, sensor) for sensor in self.list_sensors())
+        after = query.read_cursor(float)
+        left = [one for one in ranked if after is None or one[:2] > (float(after.value), after.id)]
+        shown, next_cursor = query.cut(left, lambda last: Cursor(value=last[0], id=last[1]))
+        return Page(items=tuple(sensor for *_, sensor in shown), next_cursor=next_cursor, total=len(ranked))
+
     def get_sensor(self, node: str) -> Sensor | None:
         """The one of a node."""
-        return next((sensor for sensor in self.list_sensors() if sensor.node == node), None)
+        found = next((status for status in self._list_statuses() if status.node == node), None)
+        return None if found is None else _read_sensor(found, self._clock())
 
 
 def _read_sensor(status: SensorStatus, now: float) -> Sensor:

@@ -3,7 +3,9 @@
 from fastapi import APIRouter, Request, Response
 
 from collector.api.problem import Problem
-from collector.inventory.sensors import find_troubles
+from collector.inventory.filters import Page as ListPage
+from collector.inventory.sensors import Sensor, SensorQuery, find_troubles
+from collector.ui.components.tables import link_to, read_list
 from collector.ui.site import Page, Site
 
 PATH = "/sensors"
@@ -15,9 +17,21 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     @router.get(PATH)
     def show_sensors(request: Request) -> Response:
-        rows = [(sensor, find_troubles(sensor, version)) for sensor in services.sensors.list_sensors()]
-        rows.sort(key=lambda row: -len(row[1]))  # Those with a trouble first, then by node.
-        return site.render(request, "sensors/sensors.html", {"rows": rows})
+        asked = dict(request.query_params)
+
+        def read(query: SensorQuery) -> ListPage[Sensor]:
+            """Those with a trouble first, then by node."""
+            return services.sensors.list_page(query, lambda sensor: -len(find_troubles(sensor, version)))
+
+        query, page, complaint = read_list(SensorQuery, asked, read)
+        values = {
+            "rows": [(sensor, find_troubles(sensor, version)) for sensor in page.items],
+            "total": page.total,
+            "first_link": PATH if query.cursor else "",
+            "next_link": link_to(PATH, asked, cursor=page.next_cursor) if page.next_cursor else "",
+            "complaint": complaint,
+        }
+        return site.render(request, "sensors/sensors.html", values, status=422 if complaint else 200)
 
     @router.get(PATH + "/{node}")
     def show_sensor(request: Request, node: str) -> Response:

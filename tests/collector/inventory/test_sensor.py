@@ -1,9 +1,14 @@
 """A sensor's share of lost calls, and what is left of its certificate."""
 
+from typing import Any, cast
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.inventory.sensors import CaptureWay, Sensor, SensorState
+from collector.inventory.query import CursorError
+from collector.inventory.sensors import CaptureWay, Sensor, SensorInventory, SensorQuery, SensorState
+from collector.receiver.sensors import SensorStatus
 
 
 def make_sensor(seen_calls: int, lost_calls: int, certificate_left_seconds: float | None = None) -> Sensor:
@@ -48,3 +53,31 @@ def test_days_that_are_left_of_its_certificate() -> None:
 @given(st.integers(0, 2**63), st.integers(0, 2**63))
 def test_a_ratio_is_a_ratio(seen: int, lost: int) -> None:
     assert 0.0 <= make_sensor(seen, lost).loss_ratio <= 1.0
+
+
+def make_inventory(count: int) -> SensorInventory:
+    """Of that many sensors; each third one is behind."""
+    statuses = [
+        SensorStatus(node=f"node-{number:03}", state=1, last_health_at=100.0, lag_ms=number % 3 * 1_000)
+        for number in range(count)
+    ]
+    return SensorInventory(reader=cast(Any, None), clock=lambda: 101.0, list_statuses=lambda: statuses)
+
+
+@pytest.mark.parametrize("is_ranked", [False, True])
+@pytest.mark.parametrize("limit", [1, 7, 20, 500])
+def test_pages_hold_every_sensor_once(is_ranked: bool, limit: int) -> None:
+    inventory, rank = make_inventory(20), (lambda sensor: -sensor.lag_ms) if is_ranked else None
+    cursor, found, pages = "", list[Sensor](), 0
+    while pages == 0 or cursor:
+        page = inventory.list_page(SensorQuery(limit=limit, cursor=cursor), rank)
+        assert page.total == 20
+        found += page.items
+        cursor, pages = page.next_cursor or "", pages + 1
+    assert pages == -(-20 // limit)
+    assert found == sorted(inventory.list_sensors(), key=lambda one: (-one.lag_ms * is_ranked, one.node))
+
+
+def test_a_cursor_of_another_list_is_refused() -> None:
+    with pytest.raises(CursorError):
+        make_inventory(3).list_page(SensorQuery(cursor="AAAA"))
