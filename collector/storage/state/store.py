@@ -13,13 +13,13 @@ import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event, inspect, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.sql.dml import UpdateBase
 
@@ -45,7 +45,6 @@ _PRAGMAS: Final = (
     f"journal_size_limit = {_LOG_BYTES}",
 )
 _DAMAGES: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_INSERTS: Final[Mapping[str, Callable[[Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class StateStore:
@@ -168,7 +167,8 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
     """Insert rows, or replace those with the same primary key."""
     if not rows:
         return
-    insert = _INSERTS[connection.dialect.name](table)
+    # The other database's dialect takes 3 MB.
+    insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
     changed = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
     connection.execute(insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed), rows)
 

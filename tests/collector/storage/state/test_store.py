@@ -192,6 +192,24 @@ def test_a_server_that_comes_back_is_used_again(postgresql_url: str, tmp_path: P
     state.close()
 
 
+def test_a_full_disk_loses_nothing_that_was_kept_and_is_no_damage(tmp_path: Path) -> None:
+    state = open_state(tmp_path)
+    note(state, "before")
+
+    def set_pages(count: int) -> None:  # SQLite's own bound says what a full disk says.
+        with state.read() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {count}")
+
+    set_pages(1)
+    with pytest.raises(StoreError, match=r"disk is full.*free some space"), state.write() as connection:
+        upsert(connection, IMPORTS, [{"name": f"{number:060}", "time": 1.0, "rows": 1} for number in range(1_000)])
+    assert list_names(state) == ["before"]
+    set_pages(1_000_000)
+    note(state, "later")
+    assert list_names(state) == ["before", "later"]
+    state.close()
+
+
 def test_routes_belong_to_an_alert(state: StateStore) -> None:
     with pytest.raises(RefusedStatementError), state.write() as connection:
         connection.execute(insert(ALERT_ROUTES), {"alert_id": "a", "position": 0, "route_id": 1})
