@@ -9,11 +9,14 @@ A file that cannot be read back is the operator's to mend: `read_json` raises th
 
 import json
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 T = TypeVar("T")
+
+_CHECKSUM = "checksum"
 
 
 def write_durably(path: Path, content: bytes | Callable[[IO[bytes]], object], *, mode: int = 0o600) -> None:
@@ -88,6 +91,20 @@ def read_json(path: Path, convert: Callable[[Any], T], damaged: Exception) -> T 
     except FileNotFoundError:
         return None
     return parse_json(content, convert, damaged)
+
+
+def seal(fields: Mapping[str, Any]) -> bytes:
+    """JSON of fields with a checksum of them: a changed digit is JSON too."""
+    return json.dumps({**fields, _CHECKSUM: zlib.crc32(json.dumps(fields).encode())}).encode()
+
+
+def check_seal(fields: dict[str, Any]) -> dict[str, Any]:
+    """What was sealed, without its checksum; files of earlier versions have none. Raises ValueError where it
+    changed since."""
+    checksum = fields.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != zlib.crc32(json.dumps(fields).encode()):
+        raise ValueError("the checksum is another")
+    return fields
 
 
 def parse_json(content: bytes, convert: Callable[[Any], T], damaged: Exception) -> T:

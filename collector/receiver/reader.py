@@ -8,7 +8,6 @@ under a token made of it, then committed. After a crash the same range comes aga
 (`collector/receiver/writer.py`).
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from collector.receiver.segment import (
     locate_segment,
     measure_frame,
 )
-from common.durable import read_json, write_durably
+from common.durable import check_seal, read_json, seal, write_durably
 from common.figures import total
 
 _READ_BYTES = 4 * 1024 * 1024
@@ -66,7 +65,7 @@ def load_cursor(directory: Path, name: str) -> ReadCursor | None:
 
 
 def _parse_cursor(fields: Any) -> ReadCursor:
-    claim = fields["claim_end"]
+    claim = check_seal(fields)["claim_end"]
     return ReadCursor(position=Position(*fields["position"]), claim_end=Position(*claim) if claim else None)
 
 
@@ -77,7 +76,7 @@ def save_cursor(directory: Path, name: str, cursor: ReadCursor) -> None:
         "position": [cursor.position.segment, cursor.position.offset],
         "claim_end": [cursor.claim_end.segment, cursor.claim_end.offset] if cursor.claim_end else None,
     }
-    write_durably(path, json.dumps(fields).encode())
+    write_durably(path, seal(fields))
 
 
 class WalReader:

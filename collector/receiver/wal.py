@@ -14,7 +14,6 @@ again counts twice. One node cannot push out another's.
 """
 
 import contextlib
-import json
 import os
 import secrets
 import threading
@@ -34,7 +33,7 @@ from collector.core.limits import Limit
 from collector.receiver.reader import load_cursor, locate_cursor
 from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from common.bounded import BoundedDict
-from common.durable import read_json, sync_directory, write_durably
+from common.durable import check_seal, read_json, seal, sync_directory, write_durably
 
 NODE_LIMIT = 20_000
 PROCESS_LIMIT = 64  # Of one node; each restart of its sensor makes one.
@@ -285,7 +284,7 @@ class Wal:
             "next_batch": self._next_batch,
             "pairs": self.ledger.dump(),
         }
-        write_durably(self._directory / SEQUENCES_FILE, json.dumps(state).encode())
+        write_durably(self._directory / SEQUENCES_FILE, seal(state))
         self._covered = self._number - 1
         # Unbuffered: a frame is in the file or the write failed, never in between.
         self._file = locate_segment(self._directory, self._number).open("xb", buffering=0)
@@ -307,7 +306,7 @@ class Wal:
 
     def _load_sequences(self, state: Any) -> int:
         """Takes up the ledger; gives the format of the segments."""
-        self._covered = state["before_segment"] - 1
+        self._covered = check_seal(state)["before_segment"] - 1
         self.ledger.load(state["pairs"])
         self._next_batch = state.get("next_batch", 1)
         return int(state.get("format", 0))

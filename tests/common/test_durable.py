@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.durable import append_line, parse_json, read_json, write_durably
+from common.durable import append_line, check_seal, parse_json, read_json, seal, write_durably
 
 DAMAGED = ValueError("the file is damaged; remove it.")
 
@@ -145,3 +145,24 @@ def test_a_full_disk_leaves_nothing_of_a_line(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space"):
         append_line(path, b"two and more")
     assert path.read_bytes() == b"one\n"
+
+
+def test_any_flipped_bit_of_sealed_fields_is_noticed_and_older_files_are_read() -> None:
+    fields = {"position": [12, 4_711], "claim_end": None, "names": ["é", "node-a"]}
+    sealed = seal(fields)
+    assert parse_json(sealed, check_seal, DAMAGED) == fields
+    assert parse_json(b'{"position": [12, 4711]}', check_seal, DAMAGED) == {"position": [12, 4_711]}
+    for place in range(len(sealed)):
+        for bit in range(8):
+            changed = bytearray(sealed)
+            changed[place] ^= 1 << bit
+            try:
+                assert parse_json(bytes(changed), _read_checked, DAMAGED) == fields
+            except ValueError as error:
+                assert error is DAMAGED
+
+
+def _read_checked(fields: Any) -> Any:
+    """As a reader does, which takes what it needs and no more."""
+    known = check_seal(fields)
+    return {name: known[name] for name in ("position", "claim_end", "names")}
