@@ -258,8 +258,8 @@ class Erased:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
     """The places. `notified` takes back what waits to be sent about a pattern. `erase_detected` has the detectors
-    forget a consumer (DetectorProcess.erase), and `erase_state` the state, by its id and pattern; `forget_labels` has
-    them read anew."""
+    forget a consumer (DetectorProcess.erase), and `erase_state` the state, by its id and pattern; `forget` has labels
+    read anew and sums of consumers made anew."""
 
     wal: Wal
     writer: StoreWriter
@@ -270,7 +270,7 @@ class Eraser:
     alert_service: AlertService
     responder: Responder
     notified: Callable[..., int]
-    forget_labels: Callable[[], None]
+    forget: Callable[[], None]
     lock: threading.Lock
 
     @use_budget(None)  # It is done as a whole, however long it takes.
@@ -294,8 +294,10 @@ class Eraser:
             notifications = self.notified(mention.pattern)
             rows = self.erase_state(consumer.id, mention.pattern) | self.tables.erase(consumer, mention)
         finally:
-            self.forget_labels()
-            self.lock.release()
+            try:
+                self.forget()
+            finally:
+                self.lock.release()
         logger.info("A consumer (%s) was erased by %s.", consumer.kind, wish.by)
         return Erased(
             rows=rows,

@@ -19,6 +19,7 @@ from collector.inventory.consumers.consumer import ConsumerName
 from collector.inventory.consumers.consumers import ConsumerInventory
 from collector.inventory.consumers.identify import ConsumerFinder
 from collector.inventory.consumers.labels import LabelBook
+from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure_list import ExposureInventory
@@ -101,6 +102,7 @@ class Services:
     editor: TemplateEditor | None = None
     erase: Erase | None = None
     label_book: LabelBook | None = None
+    sums: ConsumerSums | None = None
     list_keys: Callable[[], Sequence[InstallationKey]] = tuple
     budgets: BudgetBook = field(default_factory=BudgetBook)
     configuration: Sequence[EffectiveSetting] = ()
@@ -112,7 +114,7 @@ class Services:
         partners = PartnerNetworks(self.settings.partner_networks)
         self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners)
         self.labels = self.label_book or LabelBook(self.store, self.clock)
-        self.consumers = ConsumerInventory(reader=self.store, who=who, labels=self.labels)
+        self.consumers = ConsumerInventory(reader=self.store, who=who, labels=self.labels, sums=self.sums)
         self.finder = ConsumerFinder(reader=self.store, consumers=self.consumers, list_keys=self.list_keys)
         self.services = ServiceInventory(reader=self.store, who=who)
         self.map = MapInventory(reader=self.store, partners=partners)

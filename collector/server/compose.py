@@ -44,6 +44,7 @@ from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
 from collector.inventory.changes import RetiredEndpoints
 from collector.inventory.consumers.labels import LabelBook
+from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.credentials import CarrierProof
 from collector.inventory.endpoints.endpoints import EndpointInventory
@@ -243,7 +244,8 @@ class Collector:
                 figures=lambda: (*self._risks.figures(), *self._changes.figures()),
             ),
             Feature(figures=coverage.figures),
-            _cap_disk(settings, self.store),
+            _cap_disk(settings, self.store, self._forget_sums),
+            Feature(jobs=(Job(works=(self._sums.update,)),) if self._sums is not None else ()),
             Feature(jobs=(Job(works=(self._prune_audit,), seconds=PRUNE_SECONDS),)),
             Feature(
                 jobs=(Job(works=(self.parts.check_next,), seconds=CHECK_SECONDS),) if self._is_embedded else (),
@@ -265,6 +267,15 @@ class Collector:
         self.state.scrub()
         drop_old_tables(self.store)
         return counts
+
+    def _forget_consumers(self) -> None:
+        """What is kept of them in memory and in tables of its own. Raises StoreError."""
+        self.labels.forget()
+        self._forget_sums()
+
+    def _forget_sums(self) -> None:
+        if self._sums is not None:
+            self._sums.erase()
 
     def _act_on_alert(self, alert: Alert) -> bool:
         """Under a budget, for a preview asks the store; without an end, for nobody waits for it."""
@@ -318,6 +329,9 @@ class Collector:
         import_once(self.state, self.store, "alerts", import_alerts, self._clock())
         import_once(self.state, self.store, "decisions on detection", import_decisions, self._clock())
         self.labels = LabelBook(self.store, self._clock)
+        who = ConsumerSql(self.settings.consumer_order)
+        # A server may be older than what the sums are read by.
+        self._sums = ConsumerSums(store=self.store, who=who, clock=self._clock) if self._is_embedded else None
         self.reveals = RevealBook()
         versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
         mapping = EndpointMapping(writer=self.store, take_version=versions.take)
@@ -416,7 +430,7 @@ class Collector:
             alert_service=self.alert_service,
             responder=self.responder,
             notified=self._notifiers.erase,
-            forget_labels=self.labels.forget,
+            forget=self._forget_consumers,
             lock=threading.Lock(),
         )
         return Services(
@@ -448,6 +462,7 @@ class Collector:
             editor=TemplateEditor(store=self.store, names=self.catalogue, clock=self._clock),
             erase=eraser.erase,
             label_book=self.labels,
+            sums=self._sums,
             list_keys=lambda: list_installation_keys(self._directory / KEYS_FILE),
             budgets=self.budgets,
             configuration=list_effective(settings),
@@ -512,8 +527,8 @@ class Collector:
         )
 
 
-def _cap_disk(settings: CollectorSettings, store: ClickHouseStore) -> Feature:
-    """The cap on the disk of the embedded store."""
+def _cap_disk(settings: CollectorSettings, store: ClickHouseStore, forget: Callable[[], None]) -> Feature:
+    """The cap on the disk of the embedded store; `forget` is called when rows of hours went."""
     evicted_rows = 0
 
     def enforce() -> None:
@@ -521,6 +536,8 @@ def _cap_disk(settings: CollectorSettings, store: ClickHouseStore) -> Feature:
         for eviction in enforce_cap(store, limit_bytes=settings.disk_limit_bytes, now_unix_seconds=time.time()):
             evicted_rows += eviction.rows
             logger.warning("The disk cap removed %d rows of %s.", eviction.rows, eviction.table_name)
+            if eviction.table_name == "rows_hour":
+                forget()
 
     return Feature(
         jobs=(Job(works=(enforce,), seconds=CAP_SECONDS),) if settings.store_url is None else (),

@@ -61,6 +61,11 @@ class Store(Protocol):
         """How often this process appended rows to one of these tables; it asks the engine nothing."""
         ...
 
+    def has_rows_before(self, time: int, writes: int) -> bool:
+        """Whether this process appended rows of calls of minutes before `time`, in unix seconds, after as many inserts
+        as `count_writes` said of rows_minute."""
+        ...
+
     def close(self) -> None:
         """Release the engine; no method may be called after."""
         ...

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
 import pyarrow as pa
+import pyarrow.compute as pc
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from collector.core.budget import check_budget, find_budget
@@ -86,6 +87,7 @@ class ClickHouseStore:
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         self._ending = threading.Lock()  # Of the client that ends statements of others.
         self._writes: Counter[str] = Counter()  # By table.
+        self._oldest: dict[int, int] = {}  # Numbers of inserts of rows, by the hour of their oldest row.
         try:
             self._ender = open_client()
             self._clients.append(self._ender)
@@ -169,7 +171,18 @@ class ClickHouseStore:
             return
         with self._borrow() as client:
             client.insert_arrow(table, rows, settings={"insert_deduplication_token": token} if token else None)
+        if table == "rows_minute":
+            self._note_oldest(pc.min(rows["time"]).cast(pa.int64()).as_py())
         self._writes[table] += 1
+
+    def _note_oldest(self, time: int) -> None:
+        """Of each hour the last insert whose oldest row is of it; one that went further back makes up for it."""
+        hour, number = time // 3600 * 3600, self._writes["rows_minute"] + 1
+        self._oldest = {one: before for one, before in self._oldest.items() if one < hour} | {hour: number}
+
+    def has_rows_before(self, time: int, writes: int) -> bool:
+        """See Store."""
+        return any(number > writes for hour, number in self._oldest.items() if hour < time)
 
     def count_writes(self, tables: Collection[str]) -> int:
         """See Store."""

@@ -228,10 +228,10 @@ def list_shown_columns(by: UsedBy) -> dict[str, RowColumn]:
     return {name: column for name, column in COLUMNS.items() if column.shown_by & by}
 
 
-def sum_columns(by: UsedBy) -> str:
-    """`sum(r.calls) AS calls, ..`: all that is used there, but for keys, texts and sets, over rows by the alias `r`."""
+def sum_columns(by: UsedBy, row: str = "r") -> str:
+    """`sum(r.calls) AS calls, ..`: all that is used there, but for keys, texts and sets; `row` is the alias."""
     return ", ".join(
-        f"{column.adding}(r.{name}) AS {name}"
+        f"{column.adding}({row}.{name}) AS {name}"
         for name, column in COLUMNS.items()
         if (column.shown_by | column.read_by) & by and column.adding not in (Adding.KEY, Adding.SET)
         if not column.is_text

@@ -1,6 +1,7 @@
 """Reads consumers from the store: who calls, how much, and how many distinct objects they touched."""
 
 import ipaddress
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -21,6 +22,7 @@ from collector.inventory.consumers.consumer import (
     parse_consumer,
 )
 from collector.inventory.consumers.labels import LABEL_CHARACTERS_MAX, LabelBook
+from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.endpoints.operations import count_by_kind
 from collector.inventory.endpoints.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.endpoints.predicates import (
@@ -136,10 +138,13 @@ class ConsumerQuery(SortedQuery, SpanParameters):
 
 
 class ConsumerInventory:
-    def __init__(self, *, reader: Reader, who: ConsumerSql, labels: LabelBook) -> None:
+    def __init__(
+        self, *, reader: Reader, who: ConsumerSql, labels: LabelBook, sums: ConsumerSums | None = None
+    ) -> None:
         self._reader = reader
         self._who = who
         self._labels = labels
+        self._sums = sums
 
     def list_consumers(self, query: ConsumerQuery, span: Span) -> Page[Consumer]:
         """One page; raises CursorError when the cursor is not of this query."""
@@ -154,7 +159,14 @@ class ConsumerInventory:
         wheres = "".join(f" AND {one.sql}" for one in conditions if not one.columns)
         outer = " AND ".join(["true", *(one.sql for one in conditions if one.columns)])
         # First who is on the page, by the figure that sorts alone; sketches of objects are merged of these only.
-        statement = f"""
+        kept = self._sums.find(span) if self._sums is not None and not wheres else None
+        if self._sums is not None and kept is not None:
+            statement = self._sums.write_statement(kept, query.sort.value, outer, page)
+            found = select(self._reader, statement, parameters | self._sums.bind(kept, span))
+            place = operator.itemgetter("sort_value", "consumer")
+            rows = sorted(found, key=place, reverse=query.direction is Order.DESCENDING)
+        else:
+            statement = f"""
 WITH {NAMES}
 SELECT * FROM (
     SELECT consumer, toFloat64({query.sort.value}) AS sort_value, count() OVER () AS total
@@ -162,16 +174,18 @@ SELECT * FROM (
     WHERE {outer}
 )
 {page}"""
-        rows = select(self._reader, statement, parameters)
+            rows = select(self._reader, statement, parameters)
+            mine = f"{wheres} AND consumer IN {{shown:Array(String)}}"
+            ids = [row["consumer"] for row in rows]
+            found = (
+                select(self._reader, f"WITH {NAMES} {_figures(span, mine, self._who)}", {**parameters, "shown": ids})
+                if ids
+                else []
+            )
         named, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["consumer"]))
-        ids = [row["consumer"] for row in named]
-        found = select(
-            self._reader,
-            f"WITH {NAMES} {_figures(span, wheres + ' AND consumer IN {shown:Array(String)}', self._who)}",
-            {**parameters, "shown": ids},
-        )
         by_id = {row["consumer"]: row for row in found}
-        shown = [by_id[one] for one in ids if one in by_id]  # An erasure may have come between.
+        # An erasure may have come between.
+        shown = [by_id[row["consumer"]] for row in named if row["consumer"] in by_id]
         return Page(
             items=self._read_consumers(shown, span),
             next_cursor=next_cursor,

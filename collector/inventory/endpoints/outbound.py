@@ -11,7 +11,7 @@ loopback address went to one port of their own node, so only a watched server wi
 It reads the days' summaries: one row a route, role and day.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from string import hexdigits
 from typing import Any
@@ -39,6 +39,10 @@ HIDDEN_ROUTES = f"""
                     WHERE {WITHIN_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0)
                 GROUP BY a.host, a.port)"""
 
+_UNWATCHED = f"""
+SELECT DISTINCT s.host AS host, if({_IS_LOOPBACK}, s.port, 0) AS port FROM routes AS s
+WHERE s.host NOT IN ('', 'other') AND s.route_id NOT IN ({HIDDEN_ROUTES}) AND s.route_id IN (
+    SELECT d.route_id FROM routes_day AS d WHERE {WITHIN_DAYS} AND d.role = {ROLE_CLIENT})"""
 # The routes of some endpoints with their names, when each was first seen within retention, and whether a sensor saw it
 # called at the client's side, so that it may be left out.
 _ROUTES = f"""
@@ -63,6 +67,20 @@ WHERE s.host NOT IN ('', 'other') AND s.host IN {{hosts:Array(String)}} AND s.ro
     SELECT d.route_id FROM routes_day AS d
     WHERE {WITHIN_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0
         AND d.route_id IN (SELECT route_id FROM routes WHERE host IN {{hosts:Array(String)}}))"""
+
+
+def list_unwatched(reader: Reader, parameters: Mapping[str, Any]) -> frozenset[tuple[str, int]]:
+    """Hosts whose client-side calls count, each with its port, or 0 for any. Raises StoreError."""
+    return frozenset((row["host"], int(row["port"])) for row in select(reader, _UNWATCHED, parameters))
+
+
+def find_answered(
+    reader: Reader, names: Iterable[tuple[str, int]], parameters: Mapping[str, Any]
+) -> frozenset[tuple[str, int]]:
+    """Of the hosts of these names, those that a watched server answered, with its ports and 0. Raises StoreError."""
+    hosts = sorted({host for host, _ in names})
+    rows = select(reader, _ANSWERED, {**parameters, "hosts": hosts}) if hosts else ()
+    return frozenset((row["host"], port) for row in rows for port in (int(row["port"]), 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +110,7 @@ def find_routes(reader: Reader, ids: list[str], parameters: Mapping[str, Any]) -
             names[int(row["route_id"])] = row["called_host"], int(row["called_port"])
     if not names:  # Most endpoints are seen at their server only.
         return Routes(named=named, hidden=[])
-    asked = sorted({host for host, _ in names.values()})
-    answered = {(row["host"], int(row["port"])) for row in select(reader, _ANSWERED, {**parameters, "hosts": asked})}
-    answered |= {(host, 0) for host, _ in answered}
+    answered = find_answered(reader, names.values(), parameters)
     return Routes(named=named, hidden=[route for route, name in names.items() if name in answered])
 
 

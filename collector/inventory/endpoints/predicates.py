@@ -102,7 +102,7 @@ class ConsumerSql:
     """Who a row's consumer is: the first actor column of `order` that is known. A row past an endpoint's cap has none
     and is nobody."""
 
-    __slots__ = ("_actors", "count", "id", "state")
+    __slots__ = ("_actors", "count", "id", "key", "state")
 
     def __init__(self, order: Sequence[ConsumerColumn] = CONSUMER_ORDER) -> None:
         self._actors = tuple(_ACTORS[column] for column in order)
@@ -110,8 +110,9 @@ class ConsumerSql:
         keys = ", ".join(f"{actor.known}, {actor.key}" for actor in self._actors)
         known = " OR ".join(actor.known for actor in self._actors)
         self.id = f"multiIf({ids}, '{ConsumerKind.OTHER}:')"  # `kind:value`
-        self.count = count_distinct(f"uniqCombined64If(12)(multiIf({keys}, 0), {known})")  # Distinct consumers.
-        self.state = f"uniqCombined64IfState(12)(multiIf({keys}, 0), {known})"  # The same, to be merged.
+        self.key = f"multiIf({keys}, 0)"  # The same as a number; two consumers may have the same.
+        self.count = count_distinct(f"uniqCombined64If(12)({self.key}, {known})")  # Distinct consumers.
+        self.state = f"uniqCombined64IfState(12)({self.key}, {known})"  # The same, to be merged.
 
     def is_named(self, kind: ConsumerKind) -> str:
         """The condition on the rows of one consumer: its value ({hash:UInt64} or {text:String}), and nothing that would
