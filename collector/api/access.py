@@ -304,6 +304,8 @@ class Access:
 
     async def _work(self, scope: Scope, replay: Receive, receive: Receive, send: Send) -> None:
         """Answer within the budget of one request."""
+        if scope["path"] != METRICS_PATH:  # A program reads these all the time.
+            self._budgets.note_request()
         with self._budgets.open(seconds=self._limits.work_seconds) as budget:
             watching: asyncio.Task[None] | None = None
             if scope["method"] in SAFE_METHODS:  # A change is made as a whole, whoever waits for it.

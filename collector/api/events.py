@@ -114,6 +114,11 @@ class EventHub:
         """For metrics."""
         return make_gauges([("http_event_streams", "Streams of events that are open.", len(self._listeners))])
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether a stream is open."""
+        return bool(self._listeners)
+
     def open(self, client: str, is_admitted: Callable[[], bool]) -> "EventStream":
         """One stream, until nobody reads it or `is_admitted` no longer holds. Raises Problem where there is no room."""
         if self._is_closed:

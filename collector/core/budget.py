@@ -137,6 +137,15 @@ class BudgetBook:
         self._lock = threading.Lock()
         self._open: dict[str, Budget] = {}
         self._is_stopping = False
+        self._asked_at = float("-inf")
+
+    def note_request(self) -> None:
+        """Somebody asks for something that is stored."""
+        self._asked_at = self._monotonic()
+
+    def is_asked(self, seconds: float) -> bool:
+        """Whether somebody did within so many seconds."""
+        return self._monotonic() - self._asked_at < seconds
 
     def __len__(self) -> int:
         return len(self._open)

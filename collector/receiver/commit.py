@@ -15,10 +15,12 @@ from apidae.v1 import stream_pb2
 
 from collector.receiver.convert import BatchFront, convert_fronts, count_unknown_values
 from collector.receiver.wal import Append, Wal
+from collector.storage.columns import RowBatch
 
 INTERVAL_SECONDS = 0.1
 # Waiting for the disk, all streams together; past it sensors are told to come again.
 PENDING_LIMIT_BYTES = 32 * 1024 * 1024
+ROUTES_REMEMBERED = 100_000
 # Of these, of one node: twice what a sensor has in flight. The rest is for others.
 PENDING_OF_NODE_LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -52,11 +54,19 @@ class GroupCommit:
     """Owns the log's writing side inside one event loop."""
 
     def __init__(
-        self, wal: Wal, *, on_error: Callable[[OSError], None], interval_seconds: float = INTERVAL_SECONDS
+        self,
+        wal: Wal,
+        *,
+        on_error: Callable[[OSError], None],
+        on_new_routes: Callable[[], None] = lambda: None,
+        interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
-        """`on_error` is told when the disk refuses."""
+        """`on_error` is called when the disk refuses, `on_new_routes` after a batch with a route that none had since
+        the start."""
         self._wal = wal
         self._on_error = on_error
+        self._on_new_routes = on_new_routes
+        self._routes: set[int] = set()  # Of the batches that were written.
         self._interval = interval_seconds
         self._queue: list[Submission] = []
         self._futures: dict[tuple[str, str, int], asyncio.Future[Committed]] = {}
@@ -131,6 +141,14 @@ class GroupCommit:
             why = (error.strerror or str(error)).rstrip(".")
             written = Committed(CommitOutcome.RETRY, f"The collector cannot write its log ({why}).")
         else:
-            self.unknown_values += count_unknown_values(checked.group.rows) if checked.group is not None else 0
+            if checked.group is not None:
+                self._take_written(checked.group.rows)
         refused = {place: Committed(CommitOutcome.REFUSED, why.reason) for place, why in checked.refusals.items()}
         return [refused.get(place, written) for place in range(len(queue))]
+
+    def _take_written(self, rows: RowBatch) -> None:
+        self.unknown_values += count_unknown_values(rows)
+        routes = {route.route_id for route in rows.routes}
+        if not routes <= self._routes:
+            self._routes = self._routes | routes if len(self._routes) < ROUTES_REMEMBERED else routes
+            self._on_new_routes()

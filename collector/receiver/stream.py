@@ -117,6 +117,7 @@ class IngestContext:
     # Of a node: digests, and what asks for some of them, from any thread.
     on_schema_offer: Callable[[str, Sequence[int], Callable[[Sequence[int]], None]], None]
     on_enforcement: Callable[[str, EnforcementReport], None]
+    find_backlog: Callable[[], str] = lambda: ""  # Why no batch is taken for now, in one sentence.
     counts: IngestCounts = field(default_factory=IngestCounts)
     failures: Counter[str] = field(default_factory=Counter)  # Messages that could not be processed, by kind.
 
@@ -338,7 +339,7 @@ class SensorStream:
 
     def _prepare_batch(self, batch: data_pb2.Batch, routes: RouteMemory) -> _PreparedBatch | stream_pb2.Ack:
         context, witness, secrets = self._context, self._witness, self._secrets
-        if fault := context.clocks.find_fault():
+        if fault := context.clocks.find_fault() or context.find_backlog():
             return _postpone(batch.boot_id, batch.sequence, fault)
         now = context.clock()
         witness.bind_batch(batch, self._greeting)

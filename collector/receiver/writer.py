@@ -30,8 +30,13 @@ from collector.storage.columns import RowBatch
 from collector.storage.row_group import RowGroup, join_groups
 from common.figures import total
 
-BATCH_SECONDS = 1.0
-IDLE_SECONDS = 0.1  # Between two looks at a log that holds nothing new: some 20 us each.
+LOOK_SECONDS = 0.25  # Between two looks whether anything waits: some 5 us each.
+AGAIN_SECONDS = 1.0  # After an insert that failed.
+# How long rows may wait. An insert takes some 50 ms of a processor however few rows it has, and 5 us for each row.
+FULL_BYTES = 1024 * 1024  # Some 10,000 rows: from here on their number is what an insert costs.
+HURRIED_SECONDS = 0.5  # With that many rows, or where an alert or a new route waits for them.
+WATCHED_SECONDS = 1.0  # While somebody looks.
+UNWATCHED_SECONDS = 10.0
 LAST_SECONDS = 3.0  # After the stop: an hour's backlog must not keep the process.
 # One claim: about 100,000 rows of 68 bytes. Bounds what a replay repeats and what an insert holds in memory.
 CLAIM_BYTES = 8 * 1024 * 1024
@@ -83,6 +88,7 @@ class StoreWriter:
         self._find_shortage = find_shortage
         self._complete = complete
         self._oldest_unix_ns = 0  # When the oldest batch came that was read and is not stored; 0: all are.
+        self._is_hurried = False
         self._empty_at: Position | None = None  # A durable end before which nothing is left to store.
         self._known: set[int] = set()
         self._routes = CheckedRoutes(ROUTES_CACHED)
@@ -97,6 +103,28 @@ class StoreWriter:
         """How long ago the oldest batch came that is not in the tables, in seconds; 0 where all are."""
         oldest = self._oldest_unix_ns
         return max(0.0, now_unix_seconds - oldest / 1e9) if oldest else 0.0
+
+    def hurry(self) -> None:
+        """What waits is wanted soon. Any thread."""
+        self._is_hurried = True
+
+    def measure_waiting(self) -> int:
+        """Bytes of the log that are not stored, as far as one file of it shows; FULL_BYTES where it is more than one,
+        or where a range is to be stored again."""
+        durable, cursor = self._find_durable(), self._reader.cursor
+        if cursor.claim_end is None and durable == self._empty_at:
+            return 0
+        is_one = cursor.claim_end is None and durable.segment == cursor.position.segment
+        waiting = durable.offset - cursor.position.offset if is_one else FULL_BYTES
+        if waiting and not self._oldest_unix_ns:
+            self._oldest_unix_ns = time.time_ns()
+        return waiting
+
+    def find_wait(self, waiting_bytes: int, *, is_watched: bool) -> float:
+        """How long rows may wait that take so many bytes of the log, in seconds."""
+        if self._is_hurried or waiting_bytes >= FULL_BYTES:
+            return HURRIED_SECONDS
+        return WATCHED_SECONDS if is_watched else UNWATCHED_SECONDS
 
     def learn_routes(self) -> None:
         """Ask which routes are stored; to be called before `drain`. Raises StoreError."""
@@ -113,6 +141,7 @@ class StoreWriter:
         call begins with it.
         """
         with self._lock:
+            self._is_hurried = False
             total, durable = 0, self._find_durable()
             end = self._reader.cursor.claim_end
             if end is None and durable == self._empty_at:
@@ -124,7 +153,7 @@ class StoreWriter:
             while not has_to_end() and not self._find_shortage():
                 entries = self._reader.read(CLAIM_BYTES, until=self._find_durable())
                 if not entries:
-                    self._empty_at = durable
+                    self._empty_at, self._oldest_unix_ns = durable, 0
                     break
                 total += self._store_range(entries, is_claimed=False)
             return total
@@ -230,15 +259,16 @@ def run_writer(
     is_stopping: threading.Event,
     on_error: Callable[[Exception], None],
     on_drained: Callable[[], None] = lambda: None,
-    interval_seconds: float = BATCH_SECONDS,
+    is_watched: Callable[[], bool] = lambda: True,
 ) -> None:
-    """The writer's thread: drain at most once an interval, and soon after a batch comes where none came before it; go
-    on after errors. At the stop it goes on for `LAST_SECONDS`; the next start stores the rest.
+    """The writer's thread: store what waits once it has waited for long enough (`StoreWriter.find_wait`); go on after
+    errors. At the stop it goes on for `LAST_SECONDS`; the next start stores the rest.
 
     `on_error` is called with every failure (StoreError, OSError, or one of Arrow's), `on_drained` when something was
-    stored, and when nothing fails any more.
+    stored, and when nothing fails any more. `is_watched`: whether somebody looks at what is stored.
     """
-    has_failed, rest_seconds = False, min(interval_seconds, IDLE_SECONDS)
+    has_failed = False
+    begun_at: float | None = None  # To wait.
     ends_at: float | None = None
 
     def has_to_end() -> bool:
@@ -248,16 +278,22 @@ def run_writer(
         return ends_at is not None and time.monotonic() > ends_at
 
     while True:
-        is_last = is_stopping.wait(rest_seconds)
-        rest_seconds = interval_seconds
+        is_last = is_stopping.wait(LOOK_SECONDS)
+        now, waiting = time.monotonic(), writer.measure_waiting()
+        if not waiting and not has_failed and not is_last:
+            begun_at = None
+            continue
+        begun_at = now if begun_at is None else begun_at
+        wait = AGAIN_SECONDS if has_failed else writer.find_wait(waiting, is_watched=is_watched())
+        if now - begun_at < wait and not is_last:
+            continue
         try:
             if writer.drain(has_to_end) or has_failed:
                 has_failed = False
                 on_drained()
-            else:
-                rest_seconds = min(interval_seconds, IDLE_SECONDS)
+            begun_at = None
         except Exception as error:
-            has_failed = True
+            has_failed, begun_at = True, now
             on_error(error)
         if is_last:
             return

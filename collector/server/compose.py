@@ -15,7 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from collector.alerting.alert import Alert, Report, label_alert
+from collector.alerting.alert import Alert, Report, Signal, label_alert
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
 from collector.alerting.detection import Detection, DetectionTable, import_decisions
 from collector.alerting.imports import import_alerts
@@ -373,10 +373,14 @@ class Collector:
         self.detectors = DetectorProcess(
             wal_directory=self._directory / "wal",
             checkpoint_path=self._directory / CHECKPOINT_FILE,
-            take=self.alert_service.take_signals,
+            take=self._take_signals,
             consumer_order=self.settings.consumer_order,
             time_zone=self.settings.time_zone,
         )
+
+    def _take_signals(self, signals: Sequence[Signal]) -> None:
+        self.writer.hurry()  # Who reads the alert wants the calls that led to it.
+        self.alert_service.take_signals(signals)
 
     def _find_clusters(self, nodes: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(cluster or NO_CLUSTER for cluster in self.sensors.find_clusters(nodes)))

@@ -109,7 +109,10 @@ EXIT_FAILED, EXIT_CUT_OFF = 1, 3
 # Between two tries to end what runs under a budget.
 _CANCEL_SECONDS = 0.2
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
-WRITE_INTERVAL_SECONDS = 0.5
+ASKED_SECONDS = 15.0  # So long after a request somebody still looks.
+NEW_SECONDS = 60.0
+# What was accepted is in the tables so soon, or no more is accepted. The alert that the tables are behind comes before.
+BACKLOG_SECONDS = 90.0
 _POLL_SECONDS = 0.5
 # Of a policy that the disk did not take: until it does, no sensor knows of a block or of its end.
 POLICY_AGAIN_SECONDS = 1.0
@@ -174,7 +177,13 @@ class _Life:
         self._usage = Usage()
         self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
         self._is_writer_failing = False
-        self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
+        self._started_at = time.monotonic()
+        self._services: Services | None = None
+        self._commit = GroupCommit(
+            collector.wal,
+            on_error=lambda error: self._count("wal_errors", error),
+            on_new_routes=collector.writer.hurry,
+        )
         self._clocks = SensorClocks(time.time)
         self._ingest = CollectorService(
             IngestContext(
@@ -187,6 +196,7 @@ class _Life:
                 own_traffic=self._describe_own_traffic,
                 clock=time.time,
                 clocks=self._clocks,
+                find_backlog=self._find_backlog,
                 reveals=collector.reveals,
                 witnesses=collector.witnesses,
                 on_coverage=collector.reports.add_coverage,
@@ -253,7 +263,8 @@ class _Life:
             end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
             cancelling = asyncio.create_task(self._cancel_work())
             server.should_exit = True
-            self._services.events.close()
+            if self._services is not None:
+                self._services.events.close()
             self._ingest.end_streams()  # Else each would last for the whole grace.
             await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
@@ -374,8 +385,22 @@ class _Life:
             is_stopping=self._is_ending,
             on_error=fail,
             on_drained=succeed,
-            interval_seconds=WRITE_INTERVAL_SECONDS,
+            is_watched=self._is_watched,
         )
+
+    def _find_backlog(self) -> str:
+        """Why no rows are taken until the tables have caught up; empty where they are taken: while inserts fail, too,
+        for then the log is what takes them."""
+        lag_seconds = self._collector.writer.measure_lag(time.time())
+        if self._is_writer_failing or lag_seconds <= BACKLOG_SECONDS:
+            return ""
+        return f"The collector's tables are {lag_seconds:.0f} s behind its log; send again."
+
+    def _is_watched(self) -> bool:
+        """Whether somebody looks at what is stored, or the start was just now and somebody waits for the first rows."""
+        is_followed = self._services is not None and self._services.events.is_followed
+        is_new = time.monotonic() - self._started_at < NEW_SECONDS
+        return is_followed or is_new or self._collector.budgets.is_asked(ASKED_SECONDS)
 
     def _detect(self) -> None:
         """The detectors' thread: takes signals, and hands over what changed of the mapping."""
@@ -418,7 +443,8 @@ class _Life:
         return (
             *self._ingest.figures(),
             *self._entrance.figures(),
-            *((*self._http.figures(), *self._services.events.figures()) if self._http is not None else ()),
+            *(self._http.figures() if self._http is not None else ()),
+            *(self._services.events.figures() if self._services is not None else ()),
             *list_figures(self._errors),
             *self._usage.list_figures(),
             *self._collector.list_figures(),

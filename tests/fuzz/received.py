@@ -98,7 +98,7 @@ def fuzz_sensor_message(data: bytes) -> None:
     rows, sensors = Rows(), SensorRegistry(lambda: NOW)
     schemas: list[Any] = []
     context = SimpleNamespace(
-        sensors=sensors, keys=(), clock=lambda: NOW, clocks=SensorClocks(lambda: NOW),
+        sensors=sensors, keys=(), clock=lambda: NOW, clocks=SensorClocks(lambda: NOW), find_backlog=str,
         reveals=RevealBook(), failures=_Failing(),
         witnesses=WitnessBook(lambda *_: None, lambda: NOW),
         on_coverage=lambda _, records, __: rows.insert_records("coverage_rows", records),

@@ -181,6 +181,15 @@ def test_batches_in_a_row_are_acknowledged_as_a_range_where_the_sensor_takes_one
     assert (service.context.counts.batches_durable, service.context.counts.batches_retry) == (6, 1)
 
 
+def test_batches_come_again_while_the_tables_are_far_behind() -> None:
+    service, call = make_service(), Call(wrap(1), wrap(2))
+    service.context.find_backlog = lambda: "The collector's tables are 61 s behind its log; send again."
+    asyncio.run(service.connect(None, call))
+    retry, reason = stream_pb2.ACK_STATUS_RETRY, service.context.find_backlog()
+    assert call.list_answers() == [(1, retry, reason), (2, retry, reason)]
+    assert (service.context.counts.batches_retry, service.context.counts.batches_durable) == (2, 0)
+
+
 @pytest.mark.parametrize("days", [-400, -2, 2, 30])
 def test_a_collector_with_a_wrong_clock_asks_for_batches_again_and_refuses_none(days: int) -> None:
     service, call = make_service(lambda: NOW + days * 86_400), Call(wrap(1), wrap(2), time=NOW)

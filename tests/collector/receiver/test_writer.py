@@ -12,7 +12,14 @@ from collector.receiver import writer as writers
 from collector.receiver.reader import WalReader
 from collector.receiver.segment import locate_segment
 from collector.receiver.wal import Append, Wal
-from collector.receiver.writer import StoreWriter, run_writer
+from collector.receiver.writer import (
+    FULL_BYTES,
+    HURRIED_SECONDS,
+    UNWATCHED_SECONDS,
+    WATCHED_SECONDS,
+    StoreWriter,
+    run_writer,
+)
 from collector.storage.base import StoreError
 from collector.storage.row_group import RowGroup
 from tests.collector.wire_batches import NOW, make_batch
@@ -215,7 +222,11 @@ def test_what_cannot_be_read_back_is_counted(wal: Wal, tmp_path: Path) -> None:
     assert (counts.batches_seen, counts.batches_stored, counts.batches_refused, counts.rows_stored) == (2, 1, 1, 3)
 
 
-def test_thread_goes_on_after_errors_and_drains_at_the_stop(wal: Wal, tmp_path: Path) -> None:
+def test_thread_goes_on_after_errors_and_drains_at_the_stop(
+    wal: Wal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(writers, "WATCHED_SECONDS", 0.0)
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
     writer.learn_routes()
@@ -231,7 +242,7 @@ def test_thread_goes_on_after_errors_and_drains_at_the_stop(wal: Wal, tmp_path: 
     thread = threading.Thread(
         target=run_writer,
         args=(writer,),
-        kwargs={"is_stopping": stopping, "on_error": on_error, "interval_seconds": 0.001},
+        kwargs={"is_stopping": stopping, "on_error": on_error},
     )
     thread.start()
     assert failed.wait(60)
@@ -242,22 +253,44 @@ def test_thread_goes_on_after_errors_and_drains_at_the_stop(wal: Wal, tmp_path: 
     assert store.count("rows_minute") == 12
 
 
-def test_what_comes_after_a_pause_does_not_wait_for_the_interval(wal: Wal, tmp_path: Path) -> None:
+def test_the_fewer_rows_there_are_the_longer_they_wait_while_nobody_looks(wal: Wal, tmp_path: Path) -> None:
+    writer = make_writer(wal, TokenStore(), tmp_path)
+    writer.learn_routes()
+    assert writer.measure_waiting() == 0 or writer.drain() == 0
+    fill(wal, 1)
+    waiting = writer.measure_waiting()
+    assert 0 < waiting == wal.position.offset < FULL_BYTES
+    assert writer.find_wait(waiting, is_watched=False) == UNWATCHED_SECONDS
+    assert writer.find_wait(waiting, is_watched=True) == WATCHED_SECONDS
+    assert writer.find_wait(FULL_BYTES, is_watched=False) == HURRIED_SECONDS
+    writer.hurry()  # As for an alert.
+    assert writer.find_wait(waiting, is_watched=False) == HURRIED_SECONDS
+    assert writer.drain() == 1 and writer.measure_waiting() == 0
+    assert writer.find_wait(waiting, is_watched=False) == UNWATCHED_SECONDS
+
+
+def test_rows_wait_while_nobody_looks_and_are_stored_for_an_alert_and_at_the_stop(
+    wal: Wal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOOK_SECONDS", 0.001), ("UNWATCHED_SECONDS", 3_600.0), ("HURRIED_SECONDS", 0.0)):
+        monkeypatch.setattr(writers, name, seconds)
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
     writer.learn_routes()
+    writer.drain()
     stopping, drained = threading.Event(), threading.Event()
-    arguments = {"is_stopping": stopping, "on_error": pytest.fail, "on_drained": drained.set, "interval_seconds": 60.0}
-    thread = threading.Thread(target=run_writer, args=(writer,), kwargs=arguments)
+    arguments = {"is_stopping": stopping, "on_error": pytest.fail, "on_drained": drained.set}
+    thread = threading.Thread(target=run_writer, args=(writer,), kwargs=arguments | {"is_watched": lambda: False})
     thread.start()
     fill(wal, 1)
+    assert store.count("rows_minute") == 0 and not drained.is_set()
+    writer.hurry()
     assert drained.wait(60)
-    rows = store.count("rows_minute")
-    fill(wal, 1)  # So soon after the last one it waits.
-    assert rows > 0 and not stopping.wait(0.3) and store.count("rows_minute") == rows
+    assert store.count("rows_minute") == 6
+    fill(wal, 2)
     stopping.set()
     thread.join(60)
-    assert store.count("rows_minute") > rows
+    assert store.count("rows_minute") == 12
 
 
 def test_a_batch_that_no_table_can_hold_keeps_no_other_out(
