@@ -34,6 +34,7 @@ import numpy as np
 
 from collector.alerting.alert import Alert, Signal
 from collector.core.limits import DetectionProgress, Limit
+from collector.core.memory import release_library_pages
 from collector.core.rates import UTC_NAME, compute_rate
 from collector.detection.catch_up import SILENT_SECONDS, CatchUp, Place, Sent
 from collector.detection.checkpoint import (
@@ -641,6 +642,7 @@ def run_detectors(
             is_mapped = isinstance(message, Mapped)
             if not _obey(follower, mapping, message):
                 return
+        release_library_pages()
         save_at, count_at = time.monotonic() + CHECKPOINT_SECONDS[0], 0.0
         again_at = 0.0  # After a disk that refused.
         while True:

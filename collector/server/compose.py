@@ -37,6 +37,7 @@ from collector.core.keys import (
     read_token,
 )
 from collector.core.limits import Limit
+from collector.core.rates import Interval
 from collector.detection.changes.detector import ChangeDetector, FactTable
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.process import READER_NAME as DETECTORS
@@ -77,8 +78,8 @@ from collector.risk.assessment import RiskAssessor
 from collector.server.reports import ReportQueue
 from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
-from collector.storage.base import StoreError
-from collector.storage.clickhouse import ClickHouseStore, open_server
+from collector.storage.base import Store, StoreError
+from collector.storage.clickhouse import TABLES, ClickHouseStore, open_server
 from collector.storage.damage import PartCheck
 from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
 from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
@@ -105,6 +106,7 @@ GROUP_ALL_SECONDS = 600.0
 RETIRE_SECONDS = 3_600.0  # How often endpoints that nobody calls any more are looked for.
 # Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
 RISK_SECONDS = 60.0
+RISK_ROUNDS_AT_REST = 5  # So many are one while nothing is written.
 CAP_SECONDS = 60.0
 PRUNE_SECONDS = 6 * 3_600.0  # Between two looks for lines of the audit log that are too old.
 CHECK_SECONDS = 30.0  # Between two looks for damaged parts: 10 GB of tables in 40 minutes, then once a day.
@@ -129,6 +131,34 @@ class Job:
     works: tuple[Callable[[], object], ...]
     seconds: float = 0.0
     is_late: bool = False
+
+
+class RestWatch:
+    """Skips works while no table is written that they read: a round of them takes 200 ms of an empty store. They are
+    done now and then all the same, for what they find goes by the time, too."""
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        """`seconds`: between two rounds at rest."""
+        self._store = store
+        self._tables = tuple(table.name for table in TABLES if table.name != "sensors")
+        self._writes = -1
+        self._interval = Interval(seconds)
+        self._is_due = True
+
+    def look(self) -> None:
+        """Begin a round."""
+        writes = self._store.count_writes(self._tables)
+        self._is_due = self._interval.take() or writes != self._writes
+        self._writes = writes
+
+    def skip(self, work: Callable[[], object]) -> Callable[[], None]:
+        """The work, which is not done in a round at rest."""
+
+        def do() -> None:
+            if self._is_due:
+                work()
+
+        return do
 
 
 def _do_nothing() -> None:
@@ -210,6 +240,7 @@ class Collector:
         known = SensorInventory(reader=self.store, clock=clock, list_statuses=self.sensors.list_statuses)
         coverage = CoverageInventory(reader=self.store, sensors=known)
         group = self.catalogue.group
+        rest = RestWatch(self.store, RISK_SECONDS * RISK_ROUNDS_AT_REST)
         proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
         self.features = (
             Feature(jobs=(Job(works=(self.reports.flush_due,)),), figures=self.reports.figures),
@@ -237,7 +268,13 @@ class Collector:
             Feature(
                 jobs=(
                     Job(
-                        works=(proof.update, self._specs.look, self._risks.look, self._changes.look),
+                        works=(
+                            rest.look,
+                            rest.skip(proof.update),
+                            self._specs.look,  # It reads files, too.
+                            rest.skip(self._risks.look),
+                            rest.skip(self._changes.look),
+                        ),
                         seconds=RISK_SECONDS,
                     ),
                 ),
