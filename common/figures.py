@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from prometheus_client.core import Metric
 
 _SENTENCE: Final = "documentation"
 _NAME: Final = "name"
@@ -82,8 +81,11 @@ def make_labelled(
     )
 
 
-def collect_families(prefix: str, figures: Iterable[Figure]) -> Iterator[Metric]:
+def collect_families(prefix: str, figures: Iterable[Figure]) -> "Iterator[Metric]":
     """Prometheus families of figures, one for each name; `prefix` is that of the program."""
+    # Here, for it loads an HTTP server, and the detectors' process only counts.
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
     families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
     for figure in figures:
         family = families.get(figure.name)

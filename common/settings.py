@@ -64,18 +64,6 @@ class KubernetesUse(StrEnum):
     OFF = "off"
 
 
-class ConsumerColumn(StrEnum):
-    """A column that may name the consumer; the order here is the default one."""
-
-    PRINCIPAL = "principal"
-    CREDENTIAL = "credential"
-    CLIENT_ADDRESS = "client_address"
-    CLIENT_WORKLOAD = "client_workload"
-
-
-CONSUMER_ORDER: Final = tuple(ConsumerColumn)
-
-
 class Section(BaseModel):
     """An entry of a list, as of `notifiers`; lists hold one model for each `kind`."""
 

@@ -20,6 +20,7 @@ PACKAGES = {
         *(
             "bounded",
             "completion",
+            "consumer_order",
             "durable",
             "figures",
             "keyed_hash",

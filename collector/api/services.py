@@ -46,7 +46,8 @@ from collector.specs.table import SpecTable
 from collector.storage.base import Store
 from collector.storage.state.store import StateStore
 from collector.storage.tables.layout import Retention
-from common.settings import CONSUMER_ORDER, ConsumerColumn, EffectiveSetting
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
+from common.settings import EffectiveSetting
 
 Metrics = Callable[[], bytes]
 Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.

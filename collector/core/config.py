@@ -19,19 +19,9 @@ from collector.core.destinations import IntegrationList, NotifierList
 from collector.core.keys import SENSOR_TOKEN_FILE
 from collector.core.kinds import Sensitivity
 from collector.core.rates import UTC_NAME, LocalTime
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.networks import Networks
-from common.settings import (
-    CONSUMER_ORDER,
-    ConsumerColumn,
-    Group,
-    KubernetesUse,
-    LogLevel,
-    ProgramSettings,
-    Secret,
-    load,
-    read_removed,
-    split_address,
-)
+from common.settings import Group, KubernetesUse, LogLevel, ProgramSettings, Secret, load, read_removed, split_address
 
 # Names of version 0.1, for the sentence to whoever still uses one (docs/reference/settings.md has the table).
 REMOVED: Final = read_removed("""

@@ -43,7 +43,7 @@ from collector.detection.volume.silence import SilenceDetector
 from collector.detection.volume.volume import ConsumerVolume, EndpointVolume, PairVolume
 from collector.storage.columns import RowBatch
 from collector.storage.row_group import RowGroup, make_group
-from common.settings import CONSUMER_ORDER, ConsumerColumn
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 
 ROLE_SERVER = 1
 NODE_SECONDS = 600

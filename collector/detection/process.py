@@ -78,9 +78,9 @@ from collector.receiver.reader import WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
 from collector.storage.row_group import RowGroup
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.durable import write_durably
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
-from common.settings import CONSUMER_ORDER, ConsumerColumn
 
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.

@@ -15,8 +15,8 @@ from typing import Final
 from apidae.v1 import stream_pb2
 
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
+from common.consumer_order import ConsumerColumn
 from common.durable import read_json, write_durably
-from common.settings import ConsumerColumn
 
 # When a sensor sends a row before its window ends: the detectors of bursts and of enumeration are calibrated for these.
 TRIGGER_DISTINCT_OBJECTS_PER_SECOND: Final = 10

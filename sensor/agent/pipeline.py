@@ -11,8 +11,8 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from common.consumer_order import ConsumerColumn
 from common.figures import Figure, make_totals
-from common.settings import ConsumerColumn
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
 from sensor.aggregate.aggregator import Aggregator

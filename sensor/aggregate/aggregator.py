@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.settings import ConsumerColumn
+from common.consumer_order import ConsumerColumn
 from sensor.aggregate.dictionary import (
     NO_ROUTE,
     ROUTES_LIMIT,

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from common.settings import CONSUMER_ORDER, ConsumerColumn
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from sensor.core.arrays import KeyTable, Ragged, mix, mix_one, number_values
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind, Route
 

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from common.settings import CONSUMER_ORDER, ConsumerColumn
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from sensor.core.addresses import find_network
 from sensor.core.calls import (
     STATUS_NOT_READ,

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from apidae.v1 import data_pb2, stream_pb2
 from google.protobuf.message import Message
 
-from common.settings import CONSUMER_ORDER
+from common.consumer_order import CONSUMER_ORDER
 from sensor.aggregate.aggregator import Triggers
 from sensor.core.calls import Service
 from sensor.core.health import HealthReport

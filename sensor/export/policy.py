@@ -8,7 +8,7 @@ old one.
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from common.settings import CONSUMER_ORDER, ConsumerColumn
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
 from sensor.enforce.block import Block, find_fault
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from common.consumer_order import ConsumerColumn
 from common.durable import read_json, read_whole, write_durably
-from common.settings import ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
 from sensor.core.keyed import InstallationKey
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic

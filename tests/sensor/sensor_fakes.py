@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.figures import Figure
-from common.settings import CONSUMER_ORDER, ConsumerColumn
 from sensor.aggregate.dictionary import Facts
 from sensor.capture.source import Capture
 from sensor.core.calls import CallRecord, Calls, Exchange, make_calls

@@ -22,7 +22,7 @@ from collector.core.rows import ServiceLoss
 from collector.detection.framework.distinct import Groups, find_distinct, is_any_of, list_distinct, mix
 from collector.detection.framework.state import F64, U64, Bools, Slots
 from collector.storage.columns import RowBatch
-from common.settings import CONSUMER_ORDER, ConsumerColumn
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 
 C128 = NDArray[np.complex128]
 

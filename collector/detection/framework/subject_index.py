@@ -26,7 +26,7 @@ from collector.detection.framework.slots import SubjectName, Subjects, Touched
 from collector.detection.framework.state import F64, U64, Bools, DetectorState, Slots, array, column, grow, number
 from collector.inventory.naming import template
 from common.bounded import BoundedDict
-from common.settings import ConsumerColumn
+from common.consumer_order import ConsumerColumn
 
 ENDPOINTS_MAX = 20_000
 CONSUMERS_MAX = 100_000

@@ -23,7 +23,7 @@ from collector.core.kinds import (
 )
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.query import Rollup, Span
-from common.settings import CONSUMER_ORDER, ConsumerColumn
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 
 # Distinct values are exact up to here, and estimates beyond (uniqCombined64(12), and rows of over 256 objects).
 EXACT_MAX = 128

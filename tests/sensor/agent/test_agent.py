@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from apidae.v1 import stream_pb2
 
-from common.settings import CONSUMER_ORDER, ConsumerColumn
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from sensor.agent.pause import Command
 from sensor.agent.pipeline import Pipeline
 from sensor.agent.wakeup import PollScheduler

@@ -9,7 +9,7 @@ from apidae.v1 import data_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.settings import ConsumerColumn
+from common.consumer_order import ConsumerColumn
 from sensor.aggregate.aggregator import Aggregator, Triggers, WindowLimits
 from sensor.aggregate.rows import RowFlag
 from sensor.core.calls import STATUS_NOT_READ, AuthenticationKind, CallRecord, PrincipalKind

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.settings import ConsumerColumn
+from common.consumer_order import ConsumerColumn
 from sensor.aggregate import dictionary as identities
 from sensor.aggregate import dictionary as module
 from sensor.aggregate.dictionary import (

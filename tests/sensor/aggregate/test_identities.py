@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.settings import ConsumerColumn
+from common.consumer_order import ConsumerColumn
 from sensor.aggregate.dictionary import Identities, IdentityRow, pack_manner
 from sensor.core.calls import AuthenticationKind, CallKind, PrincipalKind
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.settings import ConsumerColumn
+from common.consumer_order import ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
 from sensor.export.policy import Policy, PolicyUpdate, apply_update
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.settings import ConsumerColumn
+from common.consumer_order import ConsumerColumn
 from sensor.aggregate.aggregator import Triggers
 from sensor.core.keyed import InstallationKey
 from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
