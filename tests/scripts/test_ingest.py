@@ -48,8 +48,7 @@ def test_a_cost_that_noise_makes_negative_is_nothing_and_the_other_bears_all() -
 def test_an_installation_is_the_sum_of_its_units() -> None:
     costs = UnitCosts(
         idle_cores=0.005,
-        active_cores=0.01,
-        jobs_cores=0.005,
+        active_cores=0.015,
         stream_us_a_second=50.0,
         batch_us=0.0,
         row_us=10.0,

@@ -1,11 +1,10 @@
 """What one unit of load costs a collector, and by that what installations of different sizes need.
 
-    cores = idle + active + jobs + streams * stream + batches/s * batch + rows/s * row
+    cores = idle + active + streams * stream + batches/s * batch + rows/s * row
 
-`idle` is a collector without streams, `active` what small inserts take while few rows come, and `jobs` the work on what
-is stored, such as risk. A batch and a row are solved from the two floods, which differ in rows a batch, without jobs
-and requests. The costs are measured, the installations are computed. In these the nodes have no consumer in common, so
-that each has keys of its own in the tables.
+`idle` is a collector without streams, and `active` what small inserts take while few rows come. A batch and a row are
+solved from the two floods, which differ in rows a batch. The costs are measured, the installations are computed. In
+these the nodes have no consumer in common, so that each has keys of its own in the tables.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +32,6 @@ class UnitCosts:
 
     idle_cores: float
     active_cores: float
-    jobs_cores: float
     stream_us_a_second: float
     batch_us: float
     row_us: float
@@ -58,30 +56,26 @@ class NodeFigures:
 
 def estimate_unit_costs(lines: Mapping[str, Mapping[str, Any]]) -> UnitCosts:
     """By the lines of a default run, by the names of their loads."""
-    rest, idle, light, small = (lines[name] for name in ("no streams", "idle streams", "light", "small"))
+    rest, idle, light = (lines[name] for name in ("no streams", "idle streams", "light"))
     floods, totals = (lines["flood of small"], lines["flood of busy"]), lines["totals"]
     streams = max(1, idle["streams"])
     stream = max(0.0, idle["cores"] - rest["cores"]) / streams
-    jobs = max(0.0, _find_jobs(small) - _find_jobs(idle))
     used, counts = [], []
     for flood in floods:
-        # Jobs and requests are neither a batch's nor a row's; those of an idle collector are in its cores.
-        own = flood["cores"] - _find_jobs(flood) - (rest["cores"] - _find_jobs(rest))
-        used.append(own - stream * flood["streams"])
+        used.append(flood["cores"] - rest["cores"] - stream * flood["streams"])
         counts.append((flood["batches_per_second"], flood["rows_per_second"]))
     batch, row = solve(counts, used)
     of_light = light["batches_per_second"] * batch + light["rows_per_second"] * row
     return UnitCosts(
         idle_cores=round(rest["cores"], 4),
         active_cores=round(max(0.0, light["cores"] - rest["cores"] - stream * light["streams"] - of_light), 4),
-        jobs_cores=round(jobs, 4),
         stream_us_a_second=round(stream * 1e6, 1),
         batch_us=round(batch * 1e6, 1),
         row_us=round(row * 1e6, 2),
         batch_of_14_rows_us=round((batch + 14 * row) * 1e6, 1),
         row_of_200_us=round((batch / 200 + row) * 1e6, 2),
         rest_mb=round(sum(rest["memory_mb"].values())),
-        stream_kb=round(1e3 * max(0.0, _sum_memory(idle) - _sum_memory(light)) / streams),
+        stream_kb=round(1e3 * max(0.0, _sum_memory(idle) - _sum_memory(rest)) / streams),
         row_bytes=round(floods[0]["bytes_a_row"], 1),
         minute_row_bytes=round(totals["rows_minute_bytes"] / max(1, totals["rows_minute_count"]), 1),
         hour_row_bytes=round(totals["rows_hour_bytes"] / max(1, totals["rows_hour_count"]), 1),
@@ -103,7 +97,7 @@ def list_installations(costs: UnitCosts, figures: Mapping[str, NodeFigures]) -> 
     for nodes, name in INSTALLATIONS:
         node = figures[name]
         batches, rows = nodes * node.batches, nodes * node.rows
-        cores = costs.idle_cores + costs.active_cores + costs.jobs_cores + nodes * costs.stream_us_a_second / 1e6
+        cores = costs.idle_cores + costs.active_cores + nodes * costs.stream_us_a_second / 1e6
         cores += (batches * costs.batch_us + rows * costs.row_us) / 1e6
         minute_bytes = nodes * node.minute_keys * 60 * MINUTE_HOURS * costs.minute_row_bytes
         hour_bytes = nodes * node.hour_keys * 24 * HOUR_DAYS * costs.hour_row_bytes
@@ -146,10 +140,6 @@ def _measure_node(name: str) -> NodeFigures:
         minute_keys=counts[60 // WINDOW_SECONDS],
         hour_keys=counts[windows_of_hour],
     )
-
-
-def _find_jobs(line: Mapping[str, Any]) -> float:
-    return sum(line["cores_of_stages"].get(stage, 0.0) for stage in ("jobs", "requests"))
 
 
 def _sum_memory(line: Mapping[str, Any]) -> float:
