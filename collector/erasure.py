@@ -281,7 +281,7 @@ class Eraser:
         check_consumer(consumer)
         mention = find_mention(consumer)
         if not self.lock.acquire(blocking=False):
-            raise ConflictError("Another consumer is being erased; erase this one when that is done.")
+            raise ConflictError("Another erasure or a backup is under way; erase this consumer when that is done.")
         try:
             names = [consumer, *find_credentials(self.store, consumer)]
             hashes = {int(name.value, 16) for name in names if name.is_hash}

@@ -52,7 +52,10 @@ SIDES: Final = {
                 *("set", "block", "approve", "reject", "lift"),
                 *("acknowledge", "silence", "unsilence", "verdict", "known-good", "erase"),
             ),
-            MANAGE: ("consumers", "specs", "templates", "notifiers", "certificates", "enrollment", "keys", "config"),
+            MANAGE: (
+                *("consumers", "specs", "templates", "notifiers", "certificates", "enrollment", "keys", "config"),
+                *("backup", "restore"),
+            ),
             RUN: ("collector",),
         },
         modules=frozenset(

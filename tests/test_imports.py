@@ -43,7 +43,7 @@ PACKAGES = {
     ),
     "collector": (
         *("core", "trust", "storage", "receiver", "alerting", "kubernetes", "inventory", "schemas", "specs"),
-        *("response", "risk", "detection", "erasure", "api", "ui", "server", "cli"),
+        *("response", "risk", "detection", "erasure", "backup", "api", "ui", "server", "cli"),
     ),
 }
 

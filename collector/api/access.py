@@ -6,7 +6,7 @@ This is the one place that decides who may enter. The order is fixed, and nothin
 2. The body, counted and timed while it comes: 413, 408. Long ones share a budget of bytes until they are answered: 503.
 3. A turn among the requests of all clients (collector/api/request_queue.py), else 503. Then a budget of time: past it
    503, and what the request asked of the store is ended. So it is where its client leaves, unless it changes something.
-   What needs no token takes no turn and needs none; nor does the stream of events.
+   What needs no token takes no turn and needs none; nor do the stream of events and a backup.
 
 Health checks, the sign-in and the page's files need no token. Everything else does, also what does not exist.
 `collector.server.http_server` bounds connections and the time of a request head.
@@ -208,6 +208,8 @@ STATIC_PREFIX: Final = "/static/"
 METRICS_PATH: Final = "/metrics"
 # Answered for as long as its client listens; it takes no turn, and has a bound of its own (collector/api/events.py).
 STREAM_PATH: Final = f"{API_PREFIX}/events"
+# The same; one at a time (collector/api/backup.py).
+BACKUP_PATH: Final = f"{API_PREFIX}/backup"
 
 logger = logging.getLogger(__name__)
 
@@ -270,7 +272,7 @@ class Access:
         client = name_client(scope)
         large = self._limits.large_bodies.get(path)
         try:
-            if is_public or path == STREAM_PATH:
+            if is_public or path in (STREAM_PATH, BACKUP_PATH):
                 await self._enter(scope, receive, send, self._limits.public_body, None)
             elif large is None:
                 await self._enter(scope, receive, send, self._limits.body, client)

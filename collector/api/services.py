@@ -10,6 +10,7 @@ from collector.alerting.self_monitoring import StorageState
 from collector.alerting.service import AlertService
 from collector.api.access import Authenticator
 from collector.api.events import TABLES, EventHub, Topic, list_fingerprints
+from collector.backup.snapshot import Backup
 from collector.core.budget import BudgetBook
 from collector.core.config import SensorSetup
 from collector.core.keys import InstallationKey
@@ -102,6 +103,8 @@ class Services:
     detection: tuple[Detection, AlertService] | None = None
     editor: TemplateEditor | None = None
     erase: Erase | None = None
+    backup: Backup | None = None
+    backup_token: str = field(default="", repr=False)
     label_book: LabelBook | None = None
     sums: ConsumerSums | None = None
     list_keys: Callable[[], Sequence[InstallationKey]] = tuple

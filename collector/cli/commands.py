@@ -28,6 +28,7 @@ Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
 SERVER = ("collector", "keys")
 TRUST = ("certificates", "enrollment")
+BACKUP = ("backup", "restore")
 
 
 def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
@@ -39,7 +40,11 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
         from collector.cli.trust import register_trust
 
         register_trust(app)
-    if first in (*SERVER, *TRUST):
+    if first in ("", *BACKUP):
+        from collector.cli.backup import register_backup
+
+        register_backup(app)
+    if first in (*SERVER, *TRUST, *BACKUP):
         return
     get = add_group(app, "get", "List what the collector knows.")
     if first in ("", "get"):  # Each list loads its filters.

@@ -18,6 +18,7 @@ from common.durable import parse_json, write_durably
 
 SENSOR_TOKEN_FILE = "sensor.token"
 API_TOKEN_FILE = "api.token"
+BACKUP_TOKEN_FILE = "backup.token"
 KEYS_FILE = "installation.keys"
 KEY_BYTES = 16  # SipHash-2-4.
 ROTATION_SECONDS = 8 * 86_400

@@ -21,6 +21,7 @@ from collector.api.access import (
     SecurityHeaders,
 )
 from collector.api.alerts import build_alert_routes, build_incident_routes
+from collector.api.backup import build_backup_routes
 from collector.api.blocks import build_block_routes, build_ladder_routes
 from collector.api.calls import build_call_routes
 from collector.api.changes import build_change_routes
@@ -194,6 +195,10 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         yield build_edit_routes(editor=services.editor)
     if services.erase is not None:
         yield build_erasure_routes(erase=services.erase)
+    if services.backup is not None:
+        yield build_backup_routes(
+            backup=services.backup, token=services.backup_token, budgets=services.budgets, clock=clock
+        )
     yield build_change_routes(store=store, retired=services.retired, clock=clock)
     yield build_view_routes(views=services.views)
     yield build_sensor_routes(sensors=services.sensors, version=services.settings.version)

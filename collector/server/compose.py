@@ -24,10 +24,13 @@ from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.repository import ALERTS_MAX, AlertTable
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
+from collector.backup.restore import check_finished
+from collector.backup.snapshot import Backup
 from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings, find_setup
 from collector.core.keys import (
     API_TOKEN_FILE,
+    BACKUP_TOKEN_FILE,
     KEYS_FILE,
     SENSOR_TOKEN_FILE,
     Token,
@@ -79,21 +82,19 @@ from collector.server.reports import ReportQueue
 from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.base import Store, StoreError
-from collector.storage.clickhouse import TABLES, ClickHouseStore, open_server
+from collector.storage.clickhouse import TABLES, ClickHouseStore
 from collector.storage.damage import PartCheck
-from collector.storage.disk import DiskReserve, enforce_cap, keep_reserve, measure_bytes
-from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
+from collector.storage.disk import enforce_cap, keep_reserve, measure_bytes
+from collector.storage.embedded import STORE_DIRECTORY, find_retention, locate_tables, lock_directory, open_store
 from collector.storage.replay import complete_insert
 from collector.storage.state.imports import drop_old_tables, import_once
 from collector.storage.state.store import open_state
-from collector.storage.tables.layout import Retention
 from common.figures import Figure, list_figures, make_gauges, make_totals
 from common.keyed_hash import hash_value
 from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse, list_effective
 
 STORE_READER = "store"
-STORE_DIRECTORY = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
 BLOCKS_FILE = "blocks.json"
 AUDIT_FILE = "audit.jsonl"
@@ -122,6 +123,7 @@ class Tokens:
     sensor: Token | None
     api: Token | None
     approval: Token | None  # The second person's.
+    backup: Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +191,9 @@ class Collector:
         self._directory = directory = settings.data_dir
         self.disk = keep_reserve(directory, settings.disk_reserve_bytes)
         self._lock = lock_directory(directory)
+        check_finished(directory)
         self._clock = clock = time.time
+        self._whole = threading.Lock()  # Of who reads or changes everything that is kept: a backup, an erasure.
         self.keys = load_installation_keys(directory / KEYS_FILE, clock())
         # Before anything listens or connects.
         self.process_mark = open_process_mark(self.keys[0])
@@ -356,6 +360,7 @@ class Collector:
             find_shortage=self.disk.find_shortage,
         )
         self.store = open_store(self.settings, self.disk)
+        self.store.drop_clones()  # Of a backup that a crash cut off.
         self.parts = PartCheck(
             store=self.store, pause=lambda: self.writer.pause(), retention=self.store.layout.retention
         )
@@ -472,7 +477,16 @@ class Collector:
             responder=self.responder,
             notified=self._notifiers.erase,
             forget=self._forget_consumers,
-            lock=threading.Lock(),
+            lock=self._whole,
+        )
+        backup = Backup(
+            directory=self._directory,
+            store=self.store,
+            writer=self.writer,
+            wal=self.wal,
+            version=self.version,
+            clock=self._clock,
+            lock=self._whole,
         )
         return Services(
             store=self.store,
@@ -502,6 +516,8 @@ class Collector:
             detection=(self._detection, self.alert_service),
             editor=TemplateEditor(store=self.store, names=self.catalogue, clock=self._clock),
             erase=eraser.erase,
+            backup=backup,
+            backup_token=tokens.backup.value,
             label_book=self.labels,
             sums=self._sums,
             list_keys=lambda: list_installation_keys(self._directory / KEYS_FILE),
@@ -609,6 +625,7 @@ def _find_tokens(settings: CollectorSettings) -> Tokens:
         sensor=_find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE) if settings.takes_tokens else None,
         api=_find_token(settings, settings.api_token_file, API_TOKEN_FILE),
         approval=load_token(settings.data_dir / APPROVAL_TOKEN_FILE) if has_approval else None,
+        backup=load_token(settings.data_dir / BACKUP_TOKEN_FILE),
     )
 
 
@@ -617,16 +634,3 @@ def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> To
     if settings.no_auth:
         return None
     return load_token(settings.data_dir / own) if given is None else read_token(given)
-
-
-def open_store(settings: CollectorSettings, disk: DiskReserve) -> ClickHouseStore:
-    """The store that the settings name. Raises StoreError."""
-    if settings.store_url is None:
-        return EmbeddedStore(settings.data_dir / STORE_DIRECTORY, disk=disk, retention=find_retention(settings))
-    return open_server(settings.store_url.get_secret_value(), find_retention(settings))
-
-
-def find_retention(settings: CollectorSettings) -> Retention:
-    """How long the tables keep rows."""
-    kept = settings.retention
-    return Retention(minute_hours=kept.minute_hours, hour_days=kept.hour_days, alert_days=kept.alert_days)

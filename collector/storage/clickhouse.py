@@ -14,6 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -37,6 +39,17 @@ QUERY_TIMEOUT_SECONDS = 30
 # Of a statement whose rows somebody takes bit by bit: his work counts, too.
 STREAM_TIMEOUT_SECONDS = 600
 STREAM_ROWS = 8_192  # At a time, some 2 MB of endpoints.
+# Of rows that are copied as they are. The engine wants the statements' settings in their text, else it collects all.
+_CLONE_BYTES = 4 * 1024 * 1024
+_CLONE_READING = "SETTINGS max_execution_time = 0, max_threads = 1"
+CLONE_WRITING: Mapping[str, Any] = {
+    "max_execution_time": 0,
+    "max_insert_threads": 1,
+    "optimize_on_insert": 0,
+    "min_insert_block_size_rows": 131_072,
+    "min_insert_block_size_bytes": 64 * 1024 * 1024,
+}
+_CREATE = re.compile(r"CREATE TABLE \S+ ")
 # Of a statement with a time limit, which somebody asked for. The longest lists of ours have 200,000 rows.
 STATEMENT_MEMORY_BYTES = 400_000_000
 STATEMENT_ROWS_MAX = 250_000
@@ -76,11 +89,21 @@ SESSION_SETTINGS: Mapping[str, Any] = {
 }
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Clone:
+    """A table as it was at one moment. `create` is the statement that made it, `bytes` what it takes on disk."""
+
+    name: str
+    create: str
+    rows: int
+    bytes: int
+
+
 class ClickHouseStore:
     """A Store (collector/storage/base.py) behind a pool of clients. Thread-safe."""
 
-    def __init__(self, open_client: Callable[[], Any], layout: Layout | None = None) -> None:
-        """Open the clients and bring the tables up to date. Raises StoreError."""
+    def __init__(self, open_client: Callable[[], Any], layout: Layout | None = None, *, is_bare: bool = False) -> None:
+        """Open the clients and bring the tables up to date, but not where it `is_bare`. Raises StoreError."""
         self._layout = layout or Layout()
         self._clients: list[Any] = []
         self._names: dict[str, tuple[str, ...]] = {}  # Columns of statements that gave nothing, by their text.
@@ -91,21 +114,28 @@ class ClickHouseStore:
         try:
             self._ender = open_client()
             self._clients.append(self._ender)
+            self._copier = open_client()  # It is busy for minutes, one statement after the other.
+            self._clients.append(self._copier)
             for _ in range(CLIENT_COUNT):
                 client = open_client()
                 self._clients.append(client)
                 self._idle.put(client)
-            for statement in render_statements(self._layout, self._list_columns()):
-                self.execute(statement)
-            created = dict(
-                self.query("SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()")
-            )
-            for table in TABLES:
-                for statement in table.render_expiry(self._layout, created[f"{table.name}{self._layout.write_table}"]):
-                    self.execute(statement)
+            if not is_bare:
+                self._update_tables()
         except Exception as error:
             self.close()
             raise error if isinstance(error, StoreError) else make_store_error(error) from error
+
+    def _update_tables(self) -> None:
+        """Make and change what another version, or other settings, left. Raises StoreError."""
+        for statement in render_statements(self._layout, self._list_columns()):
+            self.execute(statement)
+        created = dict(
+            self.query("SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()")
+        )
+        for table in TABLES:
+            for statement in table.render_expiry(self._layout, created[f"{table.name}{self._layout.write_table}"]):
+                self.execute(statement)
 
     def _list_columns(self) -> dict[str, set[str]]:
         """Those that there are, by table. Raises StoreError."""
@@ -188,6 +218,76 @@ class ClickHouseStore:
         """See Store."""
         return sum(self._writes[table] for table in tables)
 
+    def list_tables(self) -> list[str]:
+        """All that hold rows, whoever made them. Raises StoreError."""
+        found = "database = currentDatabase() AND engine LIKE '%MergeTree'"
+        return [str(row[0]) for row in self.query(f"SELECT name FROM system.tables WHERE {found} ORDER BY name")]
+
+    def clone_tables(self) -> list[Clone]:
+        """Of all tables, for `stream_clone`: they share their files, and what is written later is not in them. Raises
+        StoreError."""
+        self.drop_clones()
+        database = self._name_clones()
+        self.execute(f"CREATE DATABASE {database}")
+        tables = self.list_tables()
+        for table in tables:
+            self.execute(f"CREATE TABLE {database}.{table} CLONE AS {table}")
+        clones = []
+        for table in tables:
+            # Rows of one key that are merged, or too old, would change the count.
+            self.execute(f"SYSTEM STOP MERGES {database}.{table}")
+            found = "SELECT create_table_query, total_bytes FROM system.tables WHERE database = {database:String} "
+            create, size = self.query(f"{found}AND name = {{name:String}}", {"database": database, "name": table})[0]
+            rows = int(self.query(f"SELECT count() FROM {database}.{table}")[0][0])
+            clones.append(Clone(name=table, create=create, rows=rows, bytes=int(size or 0)))
+        return clones
+
+    def drop_clones(self) -> None:
+        """Those that there are. Raises StoreError."""
+        self.execute(f"DROP DATABASE IF EXISTS {self._name_clones()} SYNC")
+
+    def _name_clones(self) -> str:
+        return f"{self.query('SELECT currentDatabase()')[0][0]}_backup"
+
+    def stream_clone(self, table: str) -> Iterator[bytes]:
+        """The rows of a clone in the engine's format Native, some MB at a time; one caller at a time. Raises
+        StoreError."""
+        try:
+            # A server then says in its status that it failed, and not within the rows.
+            transport = {"wait_end_of_query": 1}
+            sql = f"SELECT * FROM {self._name_clones()}.{table} {_CLONE_READING}"
+            stream = self._copier.raw_stream(sql, fmt="Native", settings=transport)
+            try:
+                while part := stream.read(_CLONE_BYTES):
+                    check_budget()
+                    yield part
+            finally:
+                stream.close()
+        except (ClickHouseError, RuntimeError, OSError) as error:
+            check_budget()
+            raise make_store_error(error) from error
+
+    def drop_tables(self, tables: Collection[str]) -> None:
+        """With their rows. Raises StoreError."""
+        for table in tables:
+            self.execute(f"DROP TABLE {table} SYNC")
+
+    def restore_table(self, table: str, create: str) -> None:
+        """An empty table by the statement of its clone, which merges nothing until this store is opened again. Raises
+        StoreError."""
+        self.execute(_CREATE.sub(f"CREATE TABLE {table} ", create, count=1))
+        self.execute(f"SYSTEM STOP MERGES {table}")
+
+    def count_rows(self, table: str) -> int:
+        """As they are stored, before any merge. Raises StoreError."""
+        return int(self.query(f"SELECT count() FROM {table}")[0][0])
+
+    def insert_native(self, table: str, path: Path) -> None:
+        """Append rows as `stream_clone` gave them, from a file that zstd compressed. Raises StoreError."""
+        with self._borrow() as client, path.open("rb") as file:
+            settings = {**CLONE_WRITING, "insert_deduplication_token": make_token()}
+            client.raw_insert(table, insert_block=file, settings=settings, fmt="Native", compression="zstd")
+
     def close(self) -> None:
         for client in self._clients:
             client.close()
@@ -232,7 +332,7 @@ class ClickHouseStore:
             self._ender.command(f"KILL QUERY WHERE Settings['log_comment'] = '{label}' ASYNC")
 
 
-def open_server(url: str, retention: Retention | None = None) -> ClickHouseStore:
+def open_server(url: str, retention: Retention | None = None, *, is_bare: bool = False) -> ClickHouseStore:
     """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`, with `?cluster=NAME` where the
     tables are made on a cluster. Raises StoreError; never shows the password.
     """
@@ -266,10 +366,16 @@ def open_server(url: str, retention: Retention | None = None) -> ClickHouseStore
         )
 
     try:
-        return ClickHouseStore(open_client, Layout(cluster=cluster, retention=retention or Retention()))
+        layout = Layout(cluster=cluster, retention=retention or Retention())
+        return ClickHouseStore(open_client, layout, is_bare=is_bare)
     except StoreError as error:
         address = f"{parts.scheme}://{parts.hostname}:{port}"
         raise StoreError(f"The store at {address} cannot be used ({error}); start it or correct store_url.") from error
+
+
+def make_token() -> str:
+    """Of an insert whose blocks are rows of their own, however alike."""
+    return token_hex(16)
 
 
 def make_store_error(error: Exception) -> StoreError:

@@ -13,11 +13,13 @@ from typing import IO, Any
 
 import clickhouse_connect
 
+from collector.core.config import CollectorSettings
 from collector.storage.base import StoreError
-from collector.storage.clickhouse import SESSION_SETTINGS, ClickHouseStore
+from collector.storage.clickhouse import CLONE_WRITING, SESSION_SETTINGS, ClickHouseStore, make_token, open_server
 from collector.storage.disk import DiskReserve
 from collector.storage.tables.layout import Layout, Retention
 
+STORE_DIRECTORY = "store"  # Below data_dir.
 CPU_INFO = Path("/proc/cpuinfo")
 MEMORY_LIMIT_BYTES = 1_500_000_000
 # Bytes; the defaults (5 GiB of marks, 8 threads) are a server's.
@@ -61,9 +63,11 @@ class EmbeddedStore(ClickHouseStore):
         memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
         disk: DiskReserve | None = None,
         retention: Retention | None = None,
+        *,
+        is_bare: bool = False,
     ) -> None:
-        """Check, lock, open. Without `disk`, whose floor is kept, all of the volume may be used. Raises StoreError with
-        one sentence."""
+        """Check, lock, open. Without `disk`, whose floor is kept, all of the volume may be used; `is_bare` as for
+        ClickHouseStore. Raises StoreError with one sentence."""
         check_cpu(CPU_INFO)
         self._lock = lock_directory(directory)
         # The engine reads its options behind the path, so a path may not bring its own.
@@ -83,14 +87,21 @@ class EmbeddedStore(ClickHouseStore):
 
         layout = Layout(retention=retention or Retention())
         if disk is None:
-            super().__init__(open_client, layout)
+            super().__init__(open_client, layout, is_bare=is_bare)
             return
         # In memory, for the engine's options cannot name each path, and the disk may be nearly full.
         with os.fdopen(os.memfd_create("engine.xml"), "w") as file:
             file.write(_CONFIGURATION.format(floor_bytes=disk.floor_bytes, idle_seconds=_IDLE_SECONDS))
             file.flush()
             options["config-file"] = f"/proc/self/fd/{file.fileno()}"
-            super().__init__(open_client, layout)
+            super().__init__(open_client, layout, is_bare=is_bare)
+
+    def insert_native(self, table: str, path: Path) -> None:
+        """See ClickHouseStore; the engine reads the file itself, so that it need not be in memory."""
+        quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+        settings = ", ".join(f"{name} = {value}" for name, value in CLONE_WRITING.items())
+        settings += f", insert_deduplication_token = '{make_token()}'"
+        self.execute(f"INSERT INTO {table} FROM INFILE '{quoted}' COMPRESSION 'zstd' SETTINGS {settings} FORMAT Native")
 
     def close(self) -> None:
         super().close()
@@ -142,3 +153,19 @@ def lock_directory(directory: Path) -> IO[str]:
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def open_store(
+    settings: CollectorSettings, disk: DiskReserve | None = None, *, is_bare: bool = False
+) -> ClickHouseStore:
+    """The store that the settings name; `is_bare`: without making tables. Raises StoreError."""
+    retention = find_retention(settings)
+    if settings.store_url is None:
+        return EmbeddedStore(settings.data_dir / STORE_DIRECTORY, disk=disk, retention=retention, is_bare=is_bare)
+    return open_server(settings.store_url.get_secret_value(), retention, is_bare=is_bare)
+
+
+def find_retention(settings: CollectorSettings) -> Retention:
+    """How long the tables keep rows."""
+    kept = settings.retention
+    return Retention(minute_hours=kept.minute_hours, hour_days=kept.hour_days, alert_days=kept.alert_days)

@@ -2,8 +2,8 @@
 protocol that a server speaks, so that the store's way over HTTP is tested without one.
 
 It takes what clickhouse-connect sends: statements in the body or in `query`, parameters in the URL or a form, settings
-in the URL, Native inserts compressed by lz4, basic authentication; it answers results, or an error with its code. Run
-as a program it prints its port, and ends when its standard input does.
+in the URL, Native inserts compressed by lz4 or zstd, basic authentication; it answers results, or an error with its
+code. Run as a program it prints its port, and ends when its standard input does.
 """
 
 import base64
@@ -127,6 +127,10 @@ class Handler(BaseHTTPRequestHandler):
                 import lz4.frame
 
                 return bytes(lz4.frame.decompress(body))
+            case "zstd":
+                from backports import zstd
+
+                return bytes(zstd.decompress(body))
             case None:
                 return body
             case other:

@@ -1,0 +1,146 @@
+"""Writes the backup of a running collector.
+
+What is acknowledged is in the log or in the tables, so both are of one moment: the writer of the tables rests while the
+log's files are opened and the tables are cloned. A clone shares the files of its table (hard links), so all of that
+takes a second or two. Batches that come meanwhile go into the log, and are not in the backup. What the log holds and
+the tables do not have is in the backup as it is, and the restored collector stores it.
+
+Files are read as of when they were opened: the collector replaces its files as a whole, and only appends to others.
+The log's cursors are opened before the state of the detectors, which may be newer than its cursor but not older.
+SQLite is asked for a copy.
+"""
+
+import logging
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from collector.backup.archive import BLOCK_BYTES, FILES, FORMAT, TABLES, ArchiveWriter, Contents, TableContents
+from collector.core.budget import use_budget
+from collector.core.errors import ConflictError
+from collector.receiver.wal import Wal
+from collector.receiver.writer import StoreWriter
+from collector.storage.clickhouse import ClickHouseStore
+
+_SQLITE: Final = b"SQLite format 3\0"
+# Of data_dir: the tables, which are asked for; what is of the running process; and the log's id, for a new log has
+# another.
+_EXCLUDED: Final = ("store", "lock", "wal/id")
+_EXCLUDED_SUFFIXES: Final = (".new", "-wal", "-shm", "-journal")
+_COPY: Final = ".copy"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """`lock` is held meanwhile."""
+
+    directory: Path
+    store: ClickHouseStore
+    writer: StoreWriter
+    wal: Wal
+    version: str
+    clock: Callable[[], float]
+    lock: threading.Lock
+
+    def write(self) -> Generator[bytes]:
+        """The archive. Raises ConflictError before the first byte; StoreError, OSError."""
+        if self.store.layout.cluster:
+            raise ConflictError(
+                "The tables are on a ClickHouse cluster; back these up with its own BACKUP, and data_dir by a copy."
+            )
+        if not self.lock.acquire(blocking=False):
+            raise ConflictError("Another backup or an erasure is under way; try again when that is done.")
+        with ExitStack() as stack:
+            stack.callback(self.lock.release)
+            files, tables = self._cut(stack)
+            contents = Contents(
+                format=FORMAT,
+                version=self.version,
+                made_at=self.clock(),
+                tables=tables,
+                files={name: size for name, (_, size) in files.items()},
+            )
+            archive = ArchiveWriter(contents)
+            yield archive.begin()
+            for name, (file, size) in files.items():
+                yield from archive.add_entry(FILES + name, _read_file(file, size))
+            for name in tables:
+                yield from archive.add_entry(TABLES + name, self.store.stream_clone(name))
+            yield archive.end()
+            logger.info("A backup of %d rows and %d files was made.", contents.rows, len(files))
+
+    def _cut(self, stack: ExitStack) -> tuple[dict[str, tuple[IO[bytes], int]], dict[str, TableContents]]:
+        """The files and clones of one moment."""
+        with self.writer.pause() as is_settled:
+            if not is_settled:
+                # Some rows of the claimed range may be in some of the tables, and only these know which.
+                raise ConflictError(
+                    "The tables did not take the last rows; see `storage` in /readyz, and make the backup when it is "
+                    "ok."
+                )
+            with self.wal.hold():
+                files = {name: stack.enter_context(_open_file(path)) for name, path in self._list_files()}
+            stack.callback(use_budget(None)(self.store.drop_clones))  # Also where the client has left.
+            clones = self.store.clone_tables()
+        return files, {
+            clone.name: TableContents(create=clone.create, rows=clone.rows, bytes=clone.bytes) for clone in clones
+        }
+
+    def _list_files(self) -> list[tuple[str, Path]]:
+        """Names below the directory, the log first."""
+        found = []
+        for folder, folders, names in os.walk(self.directory):
+            place = Path(folder).relative_to(self.directory)
+            folders[:] = [one for one in folders if (place / one).as_posix() not in _EXCLUDED]
+            for name in names:
+                path = place / name
+                if path.as_posix() in _EXCLUDED or name.endswith((*_EXCLUDED_SUFFIXES, _COPY)):
+                    continue
+                if stat.S_ISREG((self.directory / path).lstat().st_mode):
+                    found.append((path.as_posix(), self.directory / path))
+        return sorted(found, key=lambda one: (not one[0].startswith("wal/"), one[0]))
+
+
+@contextmanager
+def _open_file(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    with path.open("rb") as file:
+        if file.read(len(_SQLITE)) != _SQLITE:
+            file.seek(0)
+            yield file, os.fstat(file.fileno()).st_size
+            return
+    with _copy_sqlite(path) as file:
+        yield file, os.fstat(file.fileno()).st_size
+
+
+def _copy_sqlite(path: Path) -> IO[bytes]:
+    """A copy of one moment, which is gone when it is closed. Raises OSError."""
+    copy = path.with_name(path.name + _COPY)
+    copy.unlink(missing_ok=True)
+    try:
+        connection = sqlite3.connect(path)
+        try:
+            connection.execute("VACUUM INTO ?", (str(copy),))
+        finally:
+            connection.close()
+        return copy.open("rb")
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be copied ({error})") from error
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _read_file(file: IO[bytes], size: int) -> Iterator[bytes]:
+    left = size
+    while left and (part := file.read(min(left, BLOCK_BYTES))):
+        left -= len(part)
+        yield part
+    if left:
+        raise OSError(f"{file.name} became shorter while it was read")
