@@ -18,6 +18,8 @@ from collector.receiver.columns import FUTURE_LIMIT_SECONDS
 # Rows of a sensor that is right are refused by a collector that is this much slow. One that is this much fast deletes
 # them too early.
 OFFSET_LIMIT_SECONDS: Final = float(FUTURE_LIMIT_SECONDS)
+# 2024 to 2100. A clock that says another year was never set, and says nothing about the collector's.
+_PLAUSIBLE_UNIX_NS: Final = range(1_704_067_200 * 10**9, 4_102_444_800 * 10**9)
 _LOOK_SECONDS: Final = 1.0  # Between two comparisons: each looks at all sensors.
 
 
@@ -33,8 +35,8 @@ class SensorClocks:
         self._looked_at = float("-inf")
 
     def record(self, node: str, stream: object, unix_ns: int) -> None:
-        """The sensor of a node says what time it is; 0 says nothing."""
-        if unix_ns:
+        """The sensor of a node says what time it is; 0 says nothing, and neither does a clock that was never set."""
+        if unix_ns in _PLAUSIBLE_UNIX_NS:
             is_new = node not in self._starts
             self._starts[node] = stream, unix_ns / 1e9 - self._steady_clock()
             if is_new:

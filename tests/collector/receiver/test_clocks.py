@@ -30,6 +30,8 @@ def test_sensors_that_agree_or_say_nothing_are_no_fault() -> None:
     own, clocks = make_clocks()
     assert clocks.find_fault() == ""
     clocks.record("silent", "stream", 0)
+    clocks.record("never set", "stream", 86_400 * 10**9)
+    clocks.record("far ahead", "stream", 2**64 - 1)
     record(clocks, own, "a", DAY - 1)
     assert clocks.find_fault() == ""
 
