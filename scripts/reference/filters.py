@@ -11,6 +11,7 @@ from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.endpoints.exposure_list import ExposureQuery
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import ListQuery, list_members
+from collector.inventory.sensors import SensorQuery
 from collector.inventory.services.services import ServiceQuery
 from collector.risk.finding_query import FindingGroupQuery, FindingQuery
 
@@ -22,6 +23,7 @@ LISTS: Final[dict[str, tuple[type[ListQuery], str]]] = {
     "/consumers": (ConsumerQuery, "consumers"),
     "/exposure": (ExposureQuery, "exposure"),
     "/coverage/ports": (PortQuery, "coverage"),
+    "/sensors": (SensorQuery, "sensors"),
     "/alerts": (AlertQuery, "alerts"),
     "/incidents": (IncidentQuery, "incidents"),
     "/findings": (FindingQuery, "findings"),

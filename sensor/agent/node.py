@@ -61,8 +61,7 @@ class Node:
         self.identity, self._listeners, self._hidden = tables.identity, tables.listeners, tables.hidden
         self._containers, self._zone = tables.containers, settings.zone
         self._cgroups, self._cgroup_watch = tables.cgroups, tables.cgroup_watch
-        # Whose calls are excluded as Apidae's own; None where a setting includes them.
-        self.own_traffic = None if settings.include_own_traffic else tables.own_traffic
+        self.own_traffic = tables.own_traffic  # Whose calls are excluded as Apidae's own.
         self._memory = PortMemory()
         self._proxies = ClientAddresses(map(str, settings.trusted_proxy_cidrs))
         self._pids: frozenset[int] = frozenset()  # In the scope; of the whole host none are asked for.
@@ -88,13 +87,11 @@ class Node:
 
     def identify_own_traffic(self, collector: CollectorTraffic) -> None:
         """What the collector says of its own traffic from now on."""
-        if self.own_traffic is not None:
-            self.own_traffic.identify(collector)
+        self.own_traffic.identify(collector)
 
     def set_client_finder(self, find_client: FindClient) -> None:
         """How the capture that is open knows the socket of a client on this node."""
-        if self.own_traffic is not None:
-            self.own_traffic.set_client_finder(find_client)
+        self.own_traffic.set_client_finder(find_client)
 
     @property
     def degradation(self) -> str:
@@ -157,8 +154,7 @@ class Node:
                 logger.exception("reading the node's processes and sockets failed")
 
     def _refresh_own_traffic(self) -> None:
-        if self.own_traffic is not None:
-            self.own_traffic.refresh()
+        self.own_traffic.refresh()
 
     def _read_pids(self) -> None:
         self._pids = self._scope.read_pids() or frozenset()
@@ -195,7 +191,7 @@ class Node:
             hidden=self._read_hidden(),
             memory=self._memory,
             why_unread=self.unread.why,
-            is_own=self.own_traffic.is_own_listener if self.own_traffic is not None else None,
+            is_own=self.own_traffic.is_own_listener,
         )
         missed = (
             *list_limits(counters, unknown_service),
@@ -219,7 +215,7 @@ class Node:
         """Whether unix sockets of a process are: those in the scope, without Apidae's own."""
         if process is None:
             return self._scope.is_whole_host
-        if self.own_traffic is not None and self.own_traffic.is_own_process(process.pid):
+        if self.own_traffic.is_own_process(process.pid):
             return False
         return self._scope.is_whole_host or process.pid in self._pids
 

@@ -34,6 +34,7 @@ REMOVED: Final = read_removed("""
     is_watching_system_namespaces: now include_system_namespaces
     is_telling_probes: now include_health_checks
     is_telling_descriptions: now export_openapi_outlines
+    include_own_traffic: Apidae's own calls are always excluded and counted; remove it
     is_recognising: now match_in_kernel
     is_reading_bodies: now read_bodies
     is_reading_tls: now read_tls
@@ -136,8 +137,6 @@ class SensorSettings(ProgramSettings):
     """Watch Pods of system namespaces such as `kube-system` too."""
     include_health_checks: bool = False
     """Report health checks, kubelet probes and metrics scrapes as calls too."""
-    include_own_traffic: bool = False
-    """Report Apidae's own calls too."""
 
     # Files.
     state_dir: Path = Path("/var/lib/apidae/sensor")

@@ -54,7 +54,7 @@ HELD_BACK: Final = "That is less than they might be, for the sensor's processor 
 SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not distinguish them."
 CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."
 KERNEL_TLS: Final = "{count} open connections are encrypted by the kernel (kTLS)."
-OWN: Final = "Apidae's own: its calls are excluded, and it is in no share; include_own_traffic shows them."
+OWN: Final = "Apidae's own: its calls are excluded, and it is in no share."
 FOLDED: Final = "Rows past the {limit} that are listed one by one."
 
 

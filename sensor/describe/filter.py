@@ -200,9 +200,7 @@ PROBES_PER_SECOND: Final = 10
 PATHS_MAX: Final = 4_096
 SWITCHED_OFF: Final = "calls"
 OWN_TRAFFIC: Final = "Apidae's own traffic"
-_OWN_REASON: Final = (
-    "Excluded from the inventory, for Apidae serves or makes these calls; include_own_traffic shows them."
-)
+_OWN_REASON: Final = "Excluded from the inventory, for Apidae serves or makes these calls."
 _REASON: Final = "Recognised and kept out of the inventory; include_health_checks reports them."
 _SECOND_NS: Final = 1_000_000_000
 

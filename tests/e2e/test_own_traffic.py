@@ -135,7 +135,7 @@ def list_excluded(inventory: Inventory) -> dict[int, int]:
     """Calls that are excluded as Apidae's own, by the port that served them."""
     rows: list[dict[str, Any]] = inventory.list_items("/coverage/ports")
     own = [row for row in rows if row["protocol"] == "left_out" and row["address"] == OWN]
-    assert all("include_own_traffic" in row["reason"] for row in own)
+    assert all("Apidae serves or makes these calls" in row["reason"] for row in own)
     return {row["service"]["port"]: row["calls"] for row in own}
 
 
@@ -196,23 +196,6 @@ def test_what_the_collector_serves_is_excluded_by_system_calls_too(stage: Stage,
     assert sensor.stop() == 0, sensor.log_tail()
     assert list_methods(inventory, http_port) == {}
     assert list_methods(inventory, stage.impostor).keys() == {"GET"}
-
-
-@FULL
-def test_a_setting_includes_own_traffic(stage: Stage, tmp_path: Path) -> None:
-    (tmp_path / "sensor.toml").write_text("include_own_traffic = true\n")
-    address = stage.start_collector()
-    sensor = stage.product.start_sensor(address, "--config", str(tmp_path / "sensor.toml"))
-    inventory = stage.product.open_inventory(address)
-    http_port, receiver_port = int(address.http.rpartition(":")[2]), stage.receiver.server_address[1]
-    # By system calls a notifier's connection may have ended before its process was found: such calls are shown.
-    before = list_methods(inventory, receiver_port).get("POST", 0)
-    stage.use(address)
-    # An alert may have been sent besides.
-    wait_until(lambda: list_methods(inventory, receiver_port).get("POST", 0) >= before + POSTS, "the notifier's calls")
-    wait_until(lambda: list_methods(inventory, http_port).get("GET", 0) >= 3 * PAGES, "pages in the inventory")
-    assert list_excluded(inventory) == {}
-    assert sensor.stop() == 0, sensor.log_tail()
 
 
 @FULL

@@ -332,7 +332,7 @@ def test_ports_of_apidae_are_listed_and_in_no_share() -> None:
         theirs, own = rows
         assert (theirs.is_http_like, own.is_http_like) == (True, False)
         assert (own.service.port, own.protocol, own.connections) == (8080, PortProtocol.HTTP, 3)
-        assert "include_own_traffic" in own.reason and "include_own_traffic" not in theirs.reason
+        assert "Apidae's own" in own.reason and "Apidae" not in theirs.reason
 
 
 def test_a_port_that_others_share_with_apidae_is_theirs() -> None:

@@ -201,7 +201,7 @@ def test_own_calls_are_excluded_by_who_serves_and_by_who_makes_them(
         ("w8", 8080, OWN_TRAFFIC): 1,
         ("w8", 0, OWN_TRAFFIC): 1,
     }
-    assert "include_own_traffic" in own_gate._account.cover(make_service(0, 0))[0].reason
+    assert "Apidae serves or makes these" in own_gate._account.cover(make_service(0, 0))[0].reason
 
 
 def test_without_own_traffic_to_exclude_it_is_reported_like_any_other(gate: CallFilter) -> None:
