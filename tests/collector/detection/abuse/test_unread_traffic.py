@@ -6,6 +6,7 @@ from collector.alerting.alert import AbuseSignal, AlertKind
 from collector.alerting.wording import report_signal
 from collector.detection.abuse.detector import YOUNG_SECONDS
 from collector.detection.framework.loss import NodeLoss
+from collector.storage.row_group import make_group
 from tests.collector.detection.scene import AbuseScene
 from tests.collector.detection.stream import START, Row, make_batch
 
@@ -55,6 +56,6 @@ def test_what_may_be_an_accident_is_not_reported(steps: list[list[Row]]) -> None
 
 def test_what_clients_hide_widens_no_range() -> None:
     losses = NodeLoss()
-    batch = make_batch([hide(1_000), Row(route=0, address=OTHER)])
-    losses.add(START, batch)
-    assert losses.measure_rows([batch], START) is None
+    group = make_group(make_batch([hide(1_000), Row(route=0, address=OTHER)]))
+    losses.add(START, group)
+    assert losses.measure_rows(group, START) is None
