@@ -58,6 +58,8 @@ WHEEL_PATTERNS = (
     "numpy/_core/lib",
     "numpy/f2py",
     "pygments/lexers/[a-z]*.py",
+    "sqlalchemy/testing",
+    "alembic/testing",
 )
 
 

@@ -14,7 +14,7 @@ from scripts.containers.rootfs import CONTAINERFILES
 
 README: Final = CONTAINERFILES / "README.md"
 # Bytes. What stands in the way of less: images/README.md.
-BUDGETS: Final = {"sensor": 200_000_000, "collector": 850_000_000}
+BUDGETS: Final = {"sensor": 200_000_000, "collector": 870_000_000}
 ROW_BYTES: Final = 5_000_000  # What is less in both images is one row together.
 _SITE: Final = r"opt/apidae/lib/python3[^/]*/site-packages/"
 # The first that matches: (what it is, paths). `\1` is the first group of the pattern.
