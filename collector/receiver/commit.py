@@ -8,6 +8,7 @@ batch that is sent again while its first copy is being written waits for the sam
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,9 +21,9 @@ from collector.storage.columns import RowBatch
 INTERVAL_SECONDS = 0.1
 # Waiting for the disk, all streams together; past it sensors are told to come again.
 PENDING_LIMIT_BYTES = 32 * 1024 * 1024
-ROUTES_REMEMBERED = 100_000
 # Of these, of one node: twice what a sensor has in flight. The rest is for others.
 PENDING_OF_NODE_LIMIT_BYTES = 16 * 1024 * 1024
+ROUTES_REMEMBERED = 100_000
 
 
 class CommitOutcome(Enum):
@@ -100,24 +101,26 @@ class GroupCommit:
         return future
 
     async def run(self) -> None:
-        """Write until `stop`; then write what is left."""
-        while not (self._is_stopping and not self._queue):
-            await self._wake.wait()
-            if not self._is_stopping:
-                await asyncio.sleep(self._interval)
-            self._wake.clear()
-            await self._flush()
+        """Write until `stop`; then write what is left. In a thread of its own, so that no job delays an
+        acknowledgement."""
+        with ThreadPoolExecutor(1, thread_name_prefix="log") as thread:
+            while not (self._is_stopping and not self._queue):
+                await self._wake.wait()
+                if not self._is_stopping:
+                    await asyncio.sleep(self._interval)
+                self._wake.clear()
+                await self._flush(thread)
 
     def stop(self) -> None:
         """Let `run` end after a last write; later batches are told to come again."""
         self._is_stopping = True
         self._wake.set()
 
-    async def _flush(self) -> None:
+    async def _flush(self, thread: ThreadPoolExecutor) -> None:
         queue, self._queue = self._queue, []
         if not queue:
             return
-        results = await asyncio.to_thread(self._write, queue)
+        results = await asyncio.get_running_loop().run_in_executor(thread, self._write, queue)
         for submission, result in zip(queue, results, strict=True):
             append = submission.append
             self._pending_bytes -= len(append.payload)
