@@ -30,7 +30,7 @@ from collector.storage.records import read_record, select_records
 from collector.storage.state.erasing import blank_texts
 from collector.storage.state.imports import OldRows
 from collector.storage.state.store import StateStore, read_row, upsert
-from collector.storage.state.tables import DETECTION_DECISIONS, KNOWN_GOOD
+from collector.storage.state.tables.alerts import DETECTION_DECISIONS, KNOWN_GOOD
 from common.durable import read_json, write_durably
 from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket

@@ -11,7 +11,7 @@ from collector.alerting.repository import AlertAction, save_alerts, save_silence
 from collector.alerting.silences import Silence, SilenceKind
 from collector.storage.records import read_record
 from collector.storage.state.imports import OldRows
-from collector.storage.state.tables import ALERT_ACTIONS, ALERTS, INCIDENT_ENTRIES
+from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERTS, INCIDENT_ENTRIES
 
 
 def import_alerts(connection: Connection, rows: OldRows) -> None:

@@ -17,7 +17,7 @@ from collector.alerting.silences import Silence
 from collector.storage.disk import StoredRows
 from collector.storage.state.erasing import blank_texts, find_mentions
 from collector.storage.state.store import StateStore, read_row, upsert
-from collector.storage.state.tables import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
+from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
 
 # However many there are within the retention: with their timelines and what people did some 500 MB.
 ALERTS_MAX: Final = 100_000

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select
 from collector.storage.base import Store
 from collector.storage.clickhouse import ClickHouseStore
 from collector.storage.state.store import StateStore
-from collector.storage.state.tables import IMPORTS
+from collector.storage.state.tables.base import IMPORTS
 
 # By name, whether the newest version of a row holds.
 OLD_TABLES: Final[Mapping[str, bool]] = {

@@ -12,20 +12,20 @@ import logging
 import os
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event, func, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.sql.dml import UpdateBase
 
 from collector.core.budget import check_budget, find_budget, hold
 from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.records import read_record
+from collector.storage.state.tables.base import TABLE_WRITES
 
 RecordT = TypeVar("RecordT")
 
@@ -56,7 +56,6 @@ class StateStore:
         self._engine = engine
         self._is_file = engine.dialect.name == "sqlite"
         self._writing = threading.Lock()
-        self._writes: Counter[str] = Counter()  # By table.
         event.listen(engine, "after_execute", _note_written)
 
     def prepare(self) -> None:
@@ -82,7 +81,7 @@ class StateStore:
             connection.info["written"] = written = set[str]()
             with connection.execution_options(is_write=True).begin():
                 yield connection
-            self._writes.update(written)
+                _count_written(connection, written)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -95,8 +94,12 @@ class StateStore:
                 yield connection
 
     def count_writes(self, tables: Collection[str]) -> int:
-        """How many transactions of this process wrote into each of these tables, together."""
-        return sum(self._writes[table] for table in tables)
+        """How many transactions wrote into each of these tables, together, of all collectors of this state."""
+        with self.read() as connection:
+            found = connection.execute(
+                select(func.coalesce(func.sum(TABLE_WRITES.c.writes), 0)).where(TABLE_WRITES.c.table_name.in_(tables))
+            )
+            return int(found.scalar_one())
 
     def measure_bytes(self) -> int:
         """What the database takes on disk."""
@@ -249,6 +252,16 @@ def _migrate(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _count_written(connection: Connection, tables: Collection[str]) -> None:
+    """At the end of its transaction, so that no other one waits long for the rows; in an order that all keep."""
+    counts = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(TABLE_WRITES)
+    changed = {"writes": TABLE_WRITES.c.writes + 1}
+    for table in sorted(tables):
+        connection.execute(
+            counts.values(table_name=table, writes=1).on_conflict_do_update(index_elements=["table_name"], set_=changed)
+        )
 
 
 def _note_written(connection: Connection, statement: object, *_: object) -> None:

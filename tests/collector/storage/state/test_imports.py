@@ -17,7 +17,7 @@ from collector.alerting.silences import KnownGood, SilenceKind
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.imports import OLD_TABLES, drop_old_tables, import_once
 from collector.storage.state.store import StateStore
-from collector.storage.state.tables import ALERT_ACTIONS
+from collector.storage.state.tables.alerts import ALERT_ACTIONS
 from tests.collector.alerting.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store

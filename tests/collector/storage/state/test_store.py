@@ -13,7 +13,9 @@ from sqlalchemy import create_engine, insert, select, text
 from collector.core.budget import Budget, StoppedError, use_budget
 from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.state.store import FILE_NAME, StateStore, open_state, upsert
-from collector.storage.state.tables import ALERT_ROUTES, IMPORTS, METADATA, SILENCES
+from collector.storage.state.tables import METADATA
+from collector.storage.state.tables.alerts import ALERT_ROUTES, SILENCES
+from collector.storage.state.tables.base import IMPORTS
 
 PASSWORD = "hidden-one"
 

@@ -1,29 +1,11 @@
-"""The schema of the state. `migrations` bring a database to it; a test compares the two.
-
-Times are unix seconds. Ids are made by the collector.
-"""
+"""Alerts, their incidents and timelines, and what people decided on alerts and on the detection."""
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, MetaData, Table
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, Table
 
+from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE, ROW_NUMBER, SUBJECT
 from collector.storage.state.types import BoundedText, Hash64, Number
-
-ID: Final = 64  # Characters, as the next.
-NAME: Final = 1_100  # Of an endpoint, a consumer, a node, a host, a person: texts on the wire have 1,024 bytes.
-SUBJECT: Final = 2_600  # PostgreSQL indexes no more.
-PROSE: Final = 4_096
-
-METADATA: Final = MetaData()
-
-# What was imported from the tables of an earlier version, once.
-IMPORTS: Final = Table(
-    "imports",
-    METADATA,
-    Column("name", BoundedText(ID), primary_key=True),
-    Column("time", Number, nullable=False),
-    Column("rows", BigInteger, nullable=False),
-)
 
 # collector.alerting.alert.Alert. `workload` is that of the service, for the filter.
 ALERTS: Final = Table(
@@ -83,13 +65,11 @@ ALERT_ROUTES: Final = Table(
     Index("ix_alert_routes_route_id", "route_id"),
 )
 
-_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by an INTEGER alone.
-
 # collector.alerting.repository.AlertAction: what people did to alerts.
 ALERT_ACTIONS: Final = Table(
     "alert_actions",
     METADATA,
-    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("alert_id", BoundedText(ID), nullable=False),
     Column("time", Number, nullable=False),
     Column("action", BoundedText(ID), nullable=False),
@@ -104,7 +84,7 @@ ALERT_ACTIONS: Final = Table(
 INCIDENT_ENTRIES: Final = Table(
     "incident_entries",
     METADATA,
-    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("incident_id", BoundedText(ID), nullable=False),
     Column("time", Number, nullable=False),
     Column("alert_id", BoundedText(ID), nullable=False),
@@ -155,7 +135,7 @@ KNOWN_GOOD: Final = Table(
 DETECTION_DECISIONS: Final = Table(
     "detection_decisions",
     METADATA,
-    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("time", Number, nullable=False),
     Column("actor", BoundedText(NAME), nullable=False),
     Column("action", BoundedText(ID), nullable=False),
