@@ -41,6 +41,7 @@ REMOVED: Final = read_removed("""
     block_export_dir: now an entry of integrations with kind = "files"
     haproxy_socket, haproxy_acl: now an entry of integrations with kind = "haproxy"
     traefik_entry_points: now an entry of integrations with kind = "traefik"
+    kubeconfig: now an entry of other_clusters, as CLUSTER=KUBECONFIG
     is_four_eyes: now require_second_approval
     store_cluster: now ?cluster=NAME at the end of store_url
     store_memory_bytes: the embedded tables use at most 1,500 MB; remove it, or use store_url
@@ -142,13 +143,11 @@ class CollectorSettings(ProgramSettings):
 
     # Kubernetes.
     kubernetes: KubernetesUse = KubernetesUse.AUTO
-    """Whether the collector watches the Kubernetes API. `auto`: in a Pod, or if a kubeconfig is set."""
+    """Whether the collector watches the Kubernetes API. `auto`: in a Pod."""
     cluster: str = Field(default="", max_length=253)
     """Name of the watched cluster, as its sensors give it."""
-    kubeconfig: Path | None = None
-    """Kubeconfig file, for a collector that runs outside a Pod."""
     other_clusters: tuple[str, ...] = ()
-    """Further clusters to watch, as CLUSTER=KUBECONFIG."""
+    """Clusters to watch beside the one that the collector runs in, as CLUSTER=KUBECONFIG."""
 
     # Blocks, risk, descriptions.
     require_second_approval: bool = False

@@ -609,8 +609,8 @@ def _compose_clusters(
     if settings.kubernetes is KubernetesUse.OFF:
         return ()
     watched: list[tuple[str, Path | None]] = []
-    if settings.kubernetes is KubernetesUse.ON or settings.kubeconfig is not None or is_in_cluster():
-        watched.append((settings.cluster, settings.kubeconfig))
+    if settings.kubernetes is KubernetesUse.ON or is_in_cluster():
+        watched.append((settings.cluster, None))
     for other in settings.other_clusters:
         name, _, file = other.partition("=")
         watched.append((name, Path(file)))

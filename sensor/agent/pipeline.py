@@ -73,7 +73,6 @@ class ProcessorState:
         self.facts = aggregator.facts
         self.monotonic_ns = clock.monotonic_ns
         self.settings = MatchSettings(
-            is_recognising=settings.match_in_kernel,
             heads_per_second=settings.heads_per_second,
             heads_burst=settings.heads_burst,
             body_bytes_per_second=settings.body_bytes_per_second if settings.read_bodies else 0,

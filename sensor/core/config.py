@@ -31,11 +31,11 @@ REMOVED: Final = read_removed("""
     cache_dir: the compiled eBPF programs are in state_dir; remove it
     ready_file: in a Pod the file is /tmp/apidae-ready; elsewhere ask /readyz of metrics_listen
     consumer_order: now consumer_order of the collector, which sends it to its sensors
-    is_watching_system_namespaces: now include_system_namespaces
+    is_watching_system_namespaces, include_system_namespaces: name them in included_workloads, as kube-system
     is_telling_probes: now include_health_checks
     is_telling_descriptions: now export_openapi_outlines
     include_own_traffic: Apidae's own calls are always excluded and counted; remove it
-    is_recognising: now match_in_kernel
+    is_recognising, match_in_kernel: known calls are always matched in the kernel; remove it
     is_reading_bodies: now read_bodies
     is_reading_tls: now read_tls
     is_enforcing: now enforcement.enabled
@@ -133,8 +133,6 @@ class SensorSettings(ProgramSettings):
     """Pods that are not watched, as NAMESPACE or NAMESPACE/WORKLOAD with `*` and `?`. Overrides all other rules."""
     included_workloads: tuple[str, ...] = ()
     """Pods that are watched whatever their annotations and labels say, in the same form."""
-    include_system_namespaces: bool = False
-    """Watch Pods of system namespaces such as `kube-system` too."""
     include_health_checks: bool = False
     """Report health checks, kubelet probes and metrics scrapes as calls too."""
 
@@ -159,9 +157,6 @@ class SensorSettings(ProgramSettings):
     """Size of the ring buffer between kernel and sensor; a power of two."""
 
     # Request heads: how many are copied to user space.
-    match_in_kernel: bool = True
-    """Match known calls in the kernel and report each as one short record. Without it every request head is copied to
-    user space."""
     heads_per_second: int = Field(default=2_000, ge=1, le=1_000_000)
     """Most request heads that are copied to user space, for each cgroup; for the node twice as many."""
     capture_budget_core_share: float = Field(default=0.03, gt=0, le=64)

@@ -231,8 +231,15 @@ class Cluster:
     def start_product(self, *sensor_flags: str) -> CollectorAddress:
         """The collector, and a sensor on each node; all are ready when it returns."""
         kubeconfig = self.api.write_kubeconfig(self.directory / "kubeconfig")
-        command = [APIDAE, "collector", "--data-dir", str(self.directory / "data"), "--no-auth", "--cluster", CLUSTER]
-        command += ["--kubeconfig", str(kubeconfig), "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+        command = [APIDAE, "collector", "--data-dir", str(self.directory / "data"), "--no-auth"]
+        command += [
+            "--other-clusters",
+            f"{CLUSTER}={kubeconfig}",
+            "--grpc-listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+        ]
         collector = Program("collector", command, self.directory / "collector.log")
         self.stack.callback(collector.stop)
         event = collector.wait_for("ready", COLLECTOR_READY_SECONDS)

@@ -32,9 +32,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningColle
             api.put(make_pod(f"{owner[1]}-aaaaa", owner=owner, node=NODE, addresses=(CLIENT,)))
             configs[cluster] = api.write_kubeconfig(place / cluster)
         settings = place / "collector.toml"
-        settings.write_text(
-            f'cluster = "east"\nkubeconfig = "{configs["east"]}"\nother_clusters = ["west={configs["west"]}"]\n'
-        )
+        settings.write_text(f'other_clusters = ["east={configs["east"]}", "west={configs["west"]}"]\n')
         running = RunningCollector(place / "data", "--no-auth", "--config", str(settings))
         try:
             wait_until(lambda: _count_current(running) == 2)

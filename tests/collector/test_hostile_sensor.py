@@ -28,7 +28,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningColle
             owner = ("ReplicaSet", f"{workload}-5d4f8b9c7d")
             api.put(make_pod(f"{owner[1]}-aaaaa", owner=owner, node=node, addresses=(f"10.1.0.{len(workload)}",)))
         settings = place / "collector.toml"
-        settings.write_text(f'cluster = "{CLUSTER}"\nkubeconfig = "{api.write_kubeconfig(place / "config")}"\n')
+        settings.write_text(f'other_clusters = ["{CLUSTER}={api.write_kubeconfig(place / "config")}"]\n')
         running = RunningCollector(place / "data", "--no-auth", "--config", str(settings))
         try:
             wait_until(lambda: all(one["is_current"] for one in running.get("/exposure").json()["clusters"]))

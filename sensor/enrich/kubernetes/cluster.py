@@ -9,7 +9,7 @@ Whether a Pod is watched (docs/use/kubernetes.md has the same table). The first 
 2. `included_workloads`: on. So a team cannot exclude itself from what is named here.
 3. Annotation `apidae.io/watch` of the Pod.
 4. Label `apidae.io/watch` of its namespace.
-5. System namespaces: off, unless `include_system_namespaces`, or the Pod is an ingress controller.
+5. System namespaces: off, unless the Pod is an ingress controller.
 6. On.
 """
 
@@ -49,7 +49,7 @@ SYSTEM_NAMESPACES: Final = tuple(_SYSTEM_WORDS.split())
 EXCLUDED: Final = "Switched off by the setting excluded_workloads."
 ANNOTATED: Final = f"Switched off by the annotation {WATCH_KEY} of its Pod."
 LABELLED: Final = f"Switched off by the label {WATCH_KEY} of its namespace."
-SYSTEM: Final = "In a system namespace; include_system_namespaces switches these on."
+SYSTEM: Final = "In a system namespace; name it in included_workloads to watch it."
 
 _STOP_SECONDS: Final = 2.0
 _VALUES: Final = {"true": True, "false": False}
@@ -62,7 +62,6 @@ class SelectionRules:
 
     excluded: tuple[str, ...] = ()
     included: tuple[str, ...] = ()
-    include_system_namespaces: bool = False
 
 
 class Selection:
@@ -88,7 +87,7 @@ class Selection:
         if labelled is not None:
             return "" if labelled else LABELLED
         is_system = any(fnmatchcase(pod.namespace, pattern) for pattern in SYSTEM_NAMESPACES)
-        return SYSTEM if is_system and not rules.include_system_namespaces and not pod.is_ingress else ""
+        return SYSTEM if is_system and not pod.is_ingress else ""
 
     def set_labels(self, values: Mapping[str, str]) -> None:
         """Values of the label `apidae.io/watch`, by namespace, of all that have it."""

@@ -39,7 +39,6 @@ def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "C
             rules=SelectionRules(
                 excluded=settings.excluded_workloads,
                 included=settings.included_workloads,
-                include_system_namespaces=settings.include_system_namespaces,
             ),
         ),
         open_client=partial(open_client, settings.kubeconfig),

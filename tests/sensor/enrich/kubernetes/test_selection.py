@@ -22,7 +22,7 @@ def make(namespace: str = "shop", watch: str = "", *, is_ingress: bool = False) 
         (make("kube-system"), {}, "", SYSTEM),
         (make("openshift-dns"), {}, "", SYSTEM),
         (make("kube-system", is_ingress=True), {}, "", ""),
-        (make("kube-system"), {"include_system_namespaces": True}, "", ""),
+        (make("kube-system"), {"included": ("kube-*",)}, "", ""),
         (make("kube-system"), {}, "true", ""),
         (make("kube-system"), {"included": ("kube-system/cart",)}, "", ""),
         (make(), {}, "false", LABELLED),
