@@ -25,7 +25,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from collector.core.budget import check_budget, find_budget, hold
 from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.records import read_record
-from collector.storage.state.tables.base import TABLE_WRITES
+from collector.storage.state.tables.base import TABLE_WRITES, UNCOUNTED
 
 RecordT = TypeVar("RecordT")
 
@@ -92,6 +92,11 @@ class StateStore:
             interrupt = driver.interrupt if self._is_file else driver.cancel
             with nullcontext() if budget is None else budget.interrupted_by(interrupt), connection.begin():
                 yield connection
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several collectors may use it: a server, and not a file."""
+        return not self._is_file
 
     def count_writes(self, tables: Collection[str]) -> int:
         """How many transactions wrote into each of these tables, together, of all collectors of this state."""
@@ -265,6 +270,7 @@ def _count_written(connection: Connection, tables: Collection[str]) -> None:
 
 
 def _note_written(connection: Connection, statement: object, *_: object) -> None:
-    if isinstance(statement, UpdateBase):
+    table = statement.table if isinstance(statement, UpdateBase) else None
+    if isinstance(table, Table) and not table.info.get(UNCOUNTED):
         with suppress(KeyError):
-            connection.info["written"].add(str(statement.table))
+            connection.info["written"].add(table.name)

@@ -15,6 +15,8 @@ SUBJECT: Final = 2_600  # PostgreSQL indexes no more.
 PROSE: Final = 4_096
 ROW_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by an INTEGER alone.
 
+UNCOUNTED: Final = "uncounted"  # In the info of a table whose writes TABLE_WRITES does not count.
+
 METADATA: Final = MetaData()
 
 # What was imported from the tables of an earlier version, once.
@@ -26,7 +28,7 @@ IMPORTS: Final = Table(
     Column("rows", BigInteger, nullable=False),
 )
 
-# How often each table was written, by all collectors of this state.
+# How often each table was written, but for the UNCOUNTED ones, by all collectors of this state.
 TABLE_WRITES: Final = Table(
     "table_writes",
     METADATA,
