@@ -11,8 +11,8 @@ the batch's dictionary. Nobody may write the log meanwhile.
 Texts: `Mention` finds `kind:value`, or the value alone where that is specific enough. An address is not part of a
 longer one. The name of a workload is also that of a service, so it counts only behind its kind.
 
-State: its alerts, with their timelines and what people did to them, its silences and known-good rules are deleted. In
-texts that stay, its name is blanked. The database overwrites what it deletes.
+State: its alerts, with their timelines and what people did to them, its silences, its known-good rules and what changes
+are compared with are deleted. In texts that stay, its name is blanked. The database overwrites what it deletes.
 
 Tables: its rows of calls and reports are deleted. In texts that stay, its name is blanked. Sums of
 all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the statement, which
@@ -115,7 +115,6 @@ _CALLS: Final = ("rows_minute", "rows_hour")
 _SPOKEN: Final = (
     ("detector_reports", "consumer = {id:String}"),
     ("consumer_labels", "consumer = {id:String}"),
-    ("change_facts", "detail = {id:String} OR subject = {id:String}"),
 )
 # Texts of people and of rules, and clients of encrypted connections.
 _WRITTEN: Final = (

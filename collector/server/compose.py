@@ -41,7 +41,7 @@ from collector.core.keys import (
 )
 from collector.core.limits import Limit
 from collector.core.rates import Interval
-from collector.detection.changes.detector import ChangeDetector, FactTable
+from collector.detection.changes.detector import ChangeDetector, FactTable, import_facts
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
@@ -300,11 +300,13 @@ class Collector:
     def _expire_state(self) -> None:
         """Delete what the state keeps no longer."""
         self._detection_table.expire(self._clock())
+        self._facts.expire(self._clock())
         self._evicted_alerts += self._alert_table.expire(self._clock(), self.settings.retention.alert_days)
 
     def _erase_state(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
         """Take a consumer out of the state, and with it what earlier versions kept."""
         counts = self._alert_table.erase(consumer, pattern) | self._detection_table.erase(consumer, pattern)
+        counts |= self._facts.erase(consumer)
         self.state.scrub()
         drop_old_tables(self.store)
         return counts
@@ -370,6 +372,7 @@ class Collector:
         self.state = open_state(self._directory, None if url is None else url.get_secret_value())
         import_once(self.state, self.store, "alerts", import_alerts, self._clock())
         import_once(self.state, self.store, "decisions on detection", import_decisions, self._clock())
+        import_once(self.state, self.store, "known facts", import_facts, self._clock())
         self.labels = LabelBook(self.store, self._clock)
         who = ConsumerSql(self.settings.consumer_order)
         # A server may be older than what the sums are read by.
@@ -446,8 +449,12 @@ class Collector:
     def _compose_risks(self) -> None:
         """What is computed of endpoints: descriptions, risk, changes."""
         store, clock, who = self.store, self._clock, ConsumerSql(self.settings.consumer_order)
+        self._facts = FactTable(self.state)
         self._changes = ChangeDetector(
-            facts=FactTable(store), callers=StoredCallers(store, who), clock=clock, report=self.alert_service.take_found
+            facts=self._facts,
+            callers=StoredCallers(store, who),
+            clock=clock,
+            report=self.alert_service.take_found,
         )
         self._specs = SpecAssessor(
             store=store, table=SpecTable(store, clock), paths=self.settings.spec_paths, clock=clock

@@ -1,15 +1,17 @@
-"""Watches for changes: takes what the risk job saw, keeps in the store what exists, and reports what is new.
+"""Watches for changes: takes what the risk job saw, keeps in the state what exists, and reports what is new.
 
-A restart neither repeats nor forgets. What was reported is a fact in the store, and the facts of a look are written
+A restart neither repeats nor forgets. What was reported is a fact in the state, and the facts of a look are written
 after its reports are taken. If the collector ends between the two, the same reports are made again, and the alert
 lifecycle recognises their subjects.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from threading import Lock
 from typing import Any, Final
+
+from sqlalchemy import Connection, Select, delete, or_, select
 
 from collector.alerting.alert import Report, Severity
 from collector.detection.changes.rules import (
@@ -37,41 +39,64 @@ from collector.detection.changes.wording import (
     report_login,
 )
 from collector.risk.finding import Circumstances, Finding
-from collector.storage.base import Store
-from collector.storage.records import select
+from collector.storage.records import read_record
+from collector.storage.state.imports import OldRows
+from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.tables.changes import CHANGE_FACTS
 from common.figures import Figure, make_gauges, make_totals
 
-_COLUMNS: Final = ", ".join(field.name for field in fields(Fact))
-_OF_SUBJECTS: Final = f"SELECT {_COLUMNS} FROM change_facts FINAL WHERE subject IN {{subjects:Array(String)}}"
-_TOLD: Final = f"""
-SELECT {_COLUMNS} FROM change_facts FINAL
-WHERE kind = {{kind:String}} AND told_at > {{since:Float64}} AND scope IN {{scopes:Array(String)}}
-ORDER BY told_at, first_seen, subject, detail LIMIT {{limit:UInt32}}"""
 TOLD_MAX: Final = 5_000  # Facts of one day that alerts are made of.
+_KEPT_SECONDS: Final = 180 * DAY_SECONDS  # After it was seen last; long past the rows of calls.
 
 
 class FactTable:
-    """The table `change_facts`; methods raise StoreError."""
+    """What is known to exist, in the state. Methods raise StoreError."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, state: StateStore) -> None:
+        self._state = state
 
     def read(self, subjects: Sequence[str]) -> list[Fact]:
         """All facts of these subjects."""
-        return self._select(_OF_SUBJECTS, {"subjects": list(subjects)}) if subjects else []
+        return self._select(select(CHANGE_FACTS).where(CHANGE_FACTS.c.subject.in_(subjects))) if subjects else []
 
     def read_told(self, kind: FactKind, scopes: Sequence[str], since: float) -> list[Fact]:
         """What was reported after `since`, oldest first."""
-        asked = {"kind": kind.value, "scopes": list(scopes), "since": since, "limit": TOLD_MAX}
-        return self._select(_TOLD, asked) if scopes else []
+        if not scopes:
+            return []
+        facts = CHANGE_FACTS.c
+        told = select(CHANGE_FACTS).where(facts.kind == kind, facts.told_at > since, facts.scope.in_(scopes))
+        return self._select(told.order_by(facts.told_at, facts.first_seen, facts.subject, facts.detail).limit(TOLD_MAX))
 
     def save(self, facts: Sequence[Fact]) -> None:
-        """Keep versions, of which the newest holds."""
-        self._store.insert_records("change_facts", facts)
+        """Keep facts as they are now."""
+        with self._state.write() as connection:
+            save_facts(connection, facts)
 
-    def _select(self, sql: str, parameters: dict[str, Any]) -> list[Fact]:
-        rows = select(self._store, sql, parameters)
-        return [Fact(**{**row, "kind": FactKind(row["kind"]), "key_id": int(row["key_id"])}) for row in rows]
+    def expire(self, now: float) -> None:
+        """Delete what was not seen for long."""
+        with self._state.write() as connection:
+            connection.execute(delete(CHANGE_FACTS).where(CHANGE_FACTS.c.seen_at < now - _KEPT_SECONDS))
+
+    def erase(self, consumer: str) -> dict[str, int]:
+        """Delete what is of a consumer; rows by table."""
+        is_own = or_(CHANGE_FACTS.c.detail == consumer, CHANGE_FACTS.c.subject == consumer)
+        with self._state.write() as connection:
+            return {CHANGE_FACTS.name: connection.execute(delete(CHANGE_FACTS).where(is_own)).rowcount}
+
+    def _select(self, statement: Select[Any]) -> list[Fact]:
+        with self._state.read() as connection:
+            return [read_row(Fact, row) for row in connection.execute(statement)]
+
+
+def save_facts(connection: Connection, facts: Sequence[Fact]) -> None:
+    """The newest of each subject, kind and detail."""
+    upsert(connection, CHANGE_FACTS, [asdict(fact) for fact in facts])
+
+
+def import_facts(connection: Connection, rows: OldRows) -> None:
+    """Those that an earlier version kept in ClickHouse. Raises StoreError."""
+    for facts in rows.read("change_facts", lambda row: read_record(Fact, row)):
+        save_facts(connection, facts)
 
 
 ENDPOINTS_MAX: Final = 10_000  # That wait for a look; further ones are counted.
@@ -120,7 +145,6 @@ class ChangeDetector:
         self._seen: dict[str, SeenEndpoint] = {}
         self._asking: dict[str, SeenEndpoint] = {}  # Of which it is still to be asked who called.
         self._asked_at: dict[str, float] = {}
-        self._start: Fact | None = None
         self.dropped_count = 0  # Endpoints not looked at and reports not told, for there were too many.
 
     def note(self, seen: Circumstances, findings: Sequence[Finding]) -> None:
@@ -164,14 +188,13 @@ class ChangeDetector:
         return len(reports[:REPORTS_MAX])
 
     def _is_learning(self, now: float) -> bool:
-        start = self._start or next(iter(self._facts.read([""])), None)
+        start = next(iter(self._facts.read([""])), None)
         if start is None:
             start = Fact(kind=FactKind.START, subject="", first_seen=now, seen_at=now)
             self._facts.save([start])
         elif now - start.seen_at >= REFRESH_SECONDS:
             start = replace(start, seen_at=now)
             self._facts.save([start])
-        self._start = start
         return now - start.first_seen < LEARNING_SECONDS
 
     def _read(self, look: _Look, subjects: Iterable[str]) -> None:

@@ -24,6 +24,7 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "alert_mutes": True,
     "known_good": True,
     "detection_decisions": False,
+    "change_facts": True,
 }
 
 logger = logging.getLogger(__name__)

@@ -1,39 +1,16 @@
-"""The tables of what detectors, rules and people decide: changes, detection, risk and API descriptions, and saved
-views of lists. Alerts and known-good rules are in the state
-(collector/storage/state).
+"""The tables of what detectors, rules and people decide that are not in the state (collector/storage/state) yet:
+reports of detectors, risk and API descriptions, labels of consumers, and saved views of lists.
 
-They hold known facts (collector/detection/changes), reports and known-good rules. They also
-hold risk scores, findings and decisions on these. Of API descriptions they hold texts by name and version, how far
+They hold risk scores, findings and decisions on these. Of API descriptions they hold texts by name and version, how far
 those seen in traffic are in force, and what they say of each endpoint.
 """
 
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, Table
 
-FACT_RETENTION_DAYS = 180  # After it was seen last; long past the rows of calls.
 REPORT_RETENTION_DAYS = 30
 FINDING_RETENTION_DAYS = 400
 
 TABLES = (
-    # collector.detection.changes.rules.Fact, field by field; the newest version of (subject, kind, detail) holds.
-    Table(
-        name="change_facts",
-        columns="""
-            kind LowCardinality(String)
-            subject String
-            detail String
-            scope String
-            label String
-            anchor String
-            first_seen Float64
-            seen_at Float64
-            told_at Float64
-            key_id UInt32
-            version UInt64 MATERIALIZED toUInt64(seen_at * 1000000)
-        """,
-        key="subject, kind, detail",
-        shard_by="cityHash64(subject)",
-        expiry=f"toDateTime(seen_at) + INTERVAL {FACT_RETENTION_DAYS} DAY",
-    ),
     # collector.alerting.detection.PastReport, field by field: of what a preview of the levels is made. Append only.
     Table(
         name="detector_reports",

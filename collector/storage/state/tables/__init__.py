@@ -1,6 +1,6 @@
 """The schema of the state, one module a subject. `migrations` bring a database to it; a test compares the two."""
 
-from collector.storage.state.tables import alerts, base, leases
+from collector.storage.state.tables import alerts, base, changes, leases
 
-SUBJECTS = (base, leases, alerts)
+SUBJECTS = (base, leases, alerts, changes)
 METADATA = base.METADATA

@@ -77,7 +77,7 @@ class Office:
             self.desk.take_found(reports)
 
         self.watch = ChangeDetector(
-            facts=FactTable(self.store),
+            facts=FactTable(self.state),
             callers=StoredCallers(self.store, ConsumerSql()),
             clock=lambda: self.now,
             report=tell,

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 
-from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import open_state
+from collector.storage.state.tables.changes import CHANGE_FACTS
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.risk.traffic import Sensor
 from tests.collector.running import make_hello, talk, wrap
@@ -18,10 +20,6 @@ pytestmark = pytest.mark.store
 KNOWN: dict[str, Any] = {"id": "shop", "path": "/v1/orders/{n}", "client": "8.8.4.4", "jwt": "good"}
 PEOPLE = [{"email": "ada@example.org", "first_name": "Ada", "last_name": "Lovelace"}]
 FRESH: dict[str, Any] = {"id": "shop", "path": "/v1/people", "client": "8.8.4.4", "answer": PEOPLE}
-_AGE = """
-INSERT INTO change_facts (kind, subject, detail, scope, label, anchor, first_seen, seen_at, told_at, key_id)
-SELECT kind, subject, detail, scope, label, anchor, first_seen - 172800, seen_at + 0.001, told_at, key_id
-FROM change_facts FINAL"""
 
 
 def test_a_new_endpoint_is_told_by_a_running_collector(tmp_path: Path) -> None:
@@ -32,10 +30,11 @@ def test_a_new_endpoint_is_told_by_a_running_collector(tmp_path: Path) -> None:
         assert _list_new(collector) == []
     finally:
         assert collector.stop() == 0
-    store = EmbeddedStore(tmp_path / "data" / "store")
-    store.execute(_AGE)
-    kinds = {row[0] for row in store.query("SELECT kind FROM change_facts FINAL")}
-    store.close()
+    state = open_state(tmp_path / "data")
+    with state.write() as connection:
+        connection.execute(update(CHANGE_FACTS).values(first_seen=CHANGE_FACTS.c.first_seen - 172_800))
+        kinds = set(connection.execute(select(CHANGE_FACTS.c.kind)).scalars())
+    state.close()
     assert kinds >= {"start", "service", "endpoint"}
     collector = start_collector(tmp_path)
     try:

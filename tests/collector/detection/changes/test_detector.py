@@ -1,5 +1,6 @@
 """The watch over time: budget and levels, known good, restarts, failures, and what is kept and erased."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,10 +8,13 @@ import pytest
 from collector.alerting.alert import AlertKind, Severity
 from collector.alerting.filter import ReportOutcome
 from collector.core.kinds import Sensitivity
-from collector.erasure import TableEraser, find_mention
-from collector.inventory.consumers.consumer import parse_consumer
+from collector.detection.changes.detector import FactTable, import_facts
+from collector.detection.changes.rules import Fact, FactKind
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.imports import drop_old_tables, import_once
+from collector.storage.state.store import StateStore
 from tests.collector.detection.changes.office import BEARER, CARDS, DAY, EMPTY, HOUR, NAMED, PUBLIC, Office
+from tests.collector.inventory.seed import NOW
 
 pytestmark = pytest.mark.store
 
@@ -84,14 +88,48 @@ def test_an_erased_consumer_is_in_no_fact(office: Office) -> None:
     office.learn((known, {**NAMED, "client_address": "8.8.8.8"}), (known, {**NAMED, "client_address": "9.9.9.1"}))
     office.now += 2.2 * DAY
     office.call((known, {**NAMED, "client_address": "8.8.8.8"}), (known, {**NAMED, "client_address": "9.9.9.1"}))
-    names = {row[0] for row in office.store.query("SELECT detail FROM change_facts WHERE kind = 'consumer'")}
-    assert names == {"address:8.8.8.8", "address:9.9.9.1"}
-    consumer = parse_consumer("address:8.8.8.8")
-    assert consumer is not None
-    counts = TableEraser(office.store, office.store.layout).erase(consumer, find_mention(consumer))
-    assert counts["change_facts"] == 1
-    names = {row[0] for row in office.store.query("SELECT detail FROM change_facts WHERE kind = 'consumer'")}
-    assert names == {"address:9.9.9.1"}
+    assert _list_consumers(office) == {"address:8.8.8.8", "address:9.9.9.1"}
+    assert FactTable(office.state).erase("address:8.8.8.8") == {"change_facts": 1}
+    assert _list_consumers(office) == {"address:9.9.9.1"}
+
+
+def _list_consumers(office: Office) -> set[str]:
+    return {fact.detail for fact in FactTable(office.state).read(["ep0001"]) if fact.kind is FactKind.CONSUMER}
+
+
+def test_facts_are_kept_newest_first_found_and_forgotten_on_both_databases(state: StateStore) -> None:
+    table = FactTable(state)
+    known = Fact(kind=FactKind.DATA, subject="ep1", detail="personal", scope="shop", first_seen=1.0, seen_at=1.0)
+    told = replace(known, detail="financial", anchor="ep1", seen_at=2.0, told_at=2.0)
+    table.save([known, told])
+    table.save([replace(known, seen_at=NOW, key_id=2**32 - 1)])
+    assert {fact.detail: (fact.seen_at, fact.key_id) for fact in table.read(["ep1", "ep2"])} == {
+        "personal": (NOW, 2**32 - 1),
+        "financial": (2.0, 0),
+    }
+    assert table.read_told(FactKind.DATA, ["shop"], 1.5) == [told]
+    assert table.read_told(FactKind.DATA, ["shop"], 2.0) == table.read_told(FactKind.DATA, ["pay"], 1.5) == []
+    table.expire(NOW)
+    assert [fact.detail for fact in table.read(["ep1"])] == ["personal"]
+
+
+def test_facts_of_an_earlier_version_are_imported_once(embedded: EmbeddedStore, sqlite_state: StateStore) -> None:
+    embedded.execute(
+        """CREATE TABLE change_facts (
+            kind LowCardinality(String), subject String, detail String, scope String, label String, anchor String,
+            first_seen Float64, seen_at Float64, told_at Float64, key_id UInt32,
+            version UInt64 MATERIALIZED toUInt64(seen_at * 1000000)
+        ) ENGINE = ReplacingMergeTree(version) ORDER BY (subject, kind, detail)"""
+    )
+    try:
+        old = Fact(kind=FactKind.LOGIN, subject="ep1", scope="shop", first_seen=NOW, seen_at=NOW, key_id=2**32 - 1)
+        embedded.insert_records("change_facts", [replace(old, seen_at=NOW + 9)])
+        embedded.insert_records("change_facts", [old])
+        for _ in range(2):
+            import_once(sqlite_state, embedded, "known facts", import_facts, NOW)
+            assert FactTable(sqlite_state).read(["ep1"]) == [replace(old, seen_at=NOW + 9)]
+    finally:
+        drop_old_tables(embedded)
 
 
 def test_facts_outlive_the_rows_of_calls_while_they_are_seen(office: Office) -> None:
@@ -99,8 +137,9 @@ def test_facts_outlive_the_rows_of_calls_while_they_are_seen(office: Office) -> 
     office.learn((known, {**CARDS, **BEARER}))
     office.now += 31 * DAY
     office.call((known, {**CARDS, **BEARER}))
-    rows = office.store.query("SELECT kind, detail, min(seen_at), max(seen_at) FROM change_facts GROUP BY 1, 2")
-    renewed = {(row[0], row[1]) for row in rows if row[3] == office.now}
+    subjects = ["", "ep0001", *{fact.scope for fact in FactTable(office.state).read(["ep0001"])}]
+    facts = FactTable(office.state).read(subjects)
+    renewed = {(fact.kind, fact.detail) for fact in facts if fact.seen_at == office.now}
     assert renewed == {
         *(("start", ""), ("service", ""), ("endpoint", ""), ("data", ""), ("data", "financial")),
         ("consumer", "inside:"),
