@@ -193,7 +193,9 @@ class Lifecycle:
         return min((life.last_report_at + life.calm_seconds for life in self._lives.values()), default=inf)
 
     def restore(self, alerts: Iterable[Alert]) -> None:
-        """Take up what the store knows after a start: open alerts and recent ones."""
+        """Take up what the state knows, and nothing else: open alerts and recent ones."""
+        self._lives, self._closed, self._opened_at, self._entries = {}, {}, [], []
+        self._incidents = Incidents()
         for alert in sorted(alerts, key=lambda alert: alert.opened_at):
             is_above = alert.observed_rate >= alert.expected_rate
             why, evidence = _split_why(alert.why)

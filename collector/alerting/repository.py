@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, delete, fun
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerting.lifecycle import Incident, IncidentEntry
+from collector.alerting.pending import Write, delete_pending
 from collector.alerting.silences import Silence
 from collector.storage.disk import StoredRows
 from collector.storage.state.erasing import blank_texts, find_mentions
@@ -77,10 +78,23 @@ class AlertAction:
 class AlertTable:
     """Reads and writes alerts. Methods raise StoreError."""
 
-    def __init__(self, state: StateStore, find_routes: Callable[[str], Sequence[int]] = lambda endpoint_id: ()) -> None:
-        """`find_routes` gives the routes of an endpoint: its id changes with its template, and its routes do not."""
+    def __init__(
+        self,
+        state: StateStore,
+        find_routes: Callable[[str], Sequence[int]] = lambda endpoint_id: (),
+        begin: Callable[[], Write] | None = None,
+    ) -> None:
+        """`find_routes` gives the routes of an endpoint: its id changes with its template, and its routes do not.
+        `begin` gives the transactions of the holder of the lease, once it has it; without one any process writes."""
         self._state = state
         self._find_routes = find_routes
+        self._begin = begin
+        self._write: Write = state.write
+
+    def begin(self) -> None:
+        """Write as the present holder of the lease from here on. Raises LeaseLostError where that is another."""
+        if self._begin is not None:
+            self._write = self._begin()
 
     def write(
         self,
@@ -90,10 +104,12 @@ class AlertTable:
         actions: Sequence[AlertAction] = (),
         silence: Silence | None = None,
         lifted: str = "",
+        taken: Collection[int] = (),
     ) -> None:
-        """The alerts as they are now, what timelines gained, what people did, and what is silenced or (`lifted`, a
-        subject) no longer: all of it, or nothing."""
-        with self._state.write() as connection:
+        """The alerts as they are now, what timelines gained, what people did, what is silenced or (`lifted`, a
+        subject) no longer, and (`taken`) numbers of pending reports that alerts were made of: all of it, or nothing."""
+        with self._write() as connection:
+            delete_pending(connection, taken)
             save_alerts(connection, alerts)
             for table, records in ((INCIDENT_ENTRIES, entries), (ALERT_ACTIONS, actions)):
                 if records:

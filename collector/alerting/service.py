@@ -1,14 +1,19 @@
 """The alert service: the one thread-safe place where reports arrive and people's decisions are made.
 
-It writes every change to the store before it returns, and queues it for the notifiers.
+It writes every change to the state before it returns, and queues it for the notifiers. Of several processes the holder
+of the lease `jobs` does this. What it knows is in the state, so another one takes over with `restore`. Signals and
+reports of other processes wait in the state (collector/alerting/pending.py).
 """
 
+import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Unpack
+from itertools import groupby
+from types import NoneType
+from typing import Any, Unpack
 
 from collector.alerting.alert import (
     NOWHERE,
@@ -33,10 +38,14 @@ from collector.alerting.lifecycle import (
     write_entry,
 )
 from collector.alerting.notifiers.delivery import is_named
+from collector.alerting.pending import TAKEN_MAX, Pending, PendingReports, Settled
 from collector.alerting.repository import AlertAction, AlertFilters, AlertPlace, AlertTable
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
 from collector.alerting.wording import report_signal
 from collector.core.errors import ConflictError
+from collector.storage.base import StoreError
+
+logger = logging.getLogger(__name__)
 
 _UNWRITTEN_MAX = 10_000  # Entries of timelines that wait for a store that is away; the oldest go.
 
@@ -56,10 +65,12 @@ class AlertService:
         name_holder: Callable[[Report], Report] = lambda report: report,
         find_place: Callable[[str, Sequence[int]], Place] = lambda endpoint_id, route_ids: NOWHERE,
         find_label: Callable[[str], str] = lambda consumer: "",
+        pending: PendingReports | None = None,
     ) -> None:
         """`name_holder` says who held an address that a report accuses; `find_place` where an endpoint is served;
         `find_label` what people call a consumer. `detection` filters what detectors report; `notify` queues an alert
-        for the notifiers; `expect` gives it to the detectors. None of these blocks for long. `clock`: unix seconds."""
+        for the notifiers; `expect` gives it to the detectors. None of these blocks for long. `pending` has what other
+        threads and processes found. `clock`: unix seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock
@@ -74,6 +85,9 @@ class AlertService:
         # What the store did not take, which goes with the next.
         self._unsaved: dict[str, Alert] = {}
         self._unwritten: list[IncidentEntry] = []
+        self._pending = pending
+        self._taken: set[int] = set()  # Numbers of pending reports that are in alerts, and not deleted yet.
+        self._pending_writes = -1
 
     @property
     def suppressed_count(self) -> int:
@@ -81,27 +95,77 @@ class AlertService:
         return self._lifecycle.suppressed_count
 
     def restore(self) -> None:
-        """Take up open and recent alerts after a start."""
+        """Take over from the state: open and recent alerts, silences, rules, verdicts. What an earlier holder of the
+        lease had in memory alone is in no alert, and comes again."""
         now = self._clock()
-        silences = self._table.list_silences(now)
         with self._lock:
+            self._table.begin()  # First: what the previous holder still writes is there then, or is refused.
+            self._unsaved, self._unwritten, self._taken, self._pending_writes = {}, [], set(), -1
+            silences = self._table.list_silences(now)
             self._silences.restore(silences)
             since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
             self._lifecycle.restore(self._table.list_restorable(since))
         self._detection.restore(self._table.list_with_verdict())
 
+    def look(self) -> None:
+        """Take what other processes found, where there is something new."""
+        if self._pending is None:
+            return
+        writes = self._pending.count_writes()
+        if writes != self._pending_writes:
+            self.take_pending()
+            self._pending_writes = writes
+
+    def take_pending(self) -> None:
+        """Make alerts of all signals and reports that wait, in their order."""
+        while self._pending is not None:
+            with self._lock:
+                rows = [row for row in self._pending.list() if row.number not in self._taken]
+                for kind, group in groupby(rows, lambda row: type(row.content)):
+                    self._take_rows(kind, list(group))
+                self._keep([], self._clock())
+            if len(rows) < TAKEN_MAX:
+                return
+
+    def _take_rows(self, kind: type, rows: Sequence[Pending]) -> None:
+        """Rows of one kind, with the lock held."""
+        contents: list[Any] = [row.content for row in rows]
+        numbers = {row.number for row in rows}
+        try:
+            if kind is Report:
+                self._take(contents, numbers)
+            elif kind is Settled:
+                self._taken |= numbers
+                for one in contents:
+                    self.settle(one.kind, one.node)
+            elif kind is not NoneType:
+                self._take_signals(contents, numbers)
+            else:
+                self._taken |= numbers
+                logger.error("%d reports of another version cannot be read; no alert is made of them.", len(rows))
+        except StoreError:
+            raise
+        except Exception:  # A fault of ours: it would fail again.
+            self._taken |= numbers
+            logger.exception("No alert could be made of %d reports", len(rows))
+
     def take_signals(self, signals: Sequence[Signal]) -> None:
         """Signals of the detectors, in order: what the level, known good and verdicts leave of them."""
+        self._take_signals(signals)
+
+    def _take_signals(self, signals: Sequence[Signal], numbers: Collection[int] = ()) -> None:
         self.take_found(
-            [report_signal(signal, self._find_place(signal.endpoint_id, signal.route_ids)) for signal in signals]
+            [report_signal(signal, self._find_place(signal.endpoint_id, signal.route_ids)) for signal in signals],
+            numbers,
         )
 
-    def take_found(self, reports: Sequence[Report]) -> None:
-        """The same of what was found elsewhere than in the detectors' process."""
+    def take_found(self, reports: Sequence[Report], numbers: Collection[int] = ()) -> None:
+        """The same of what was found elsewhere than in the detectors' process. `numbers` are those that they had while
+        they were pending."""
         placed = [self._place(report) for report in reports]
         with self._lock:
             filtered = self._detection.filter_reports(placed, self._lifecycle.is_open)
-        self.take_reports([self._name_holder(one.report) for one in filtered if one.outcome is ReportOutcome.SENT])
+        self._take([self._name_holder(one.report) for one in filtered if one.outcome is ReportOutcome.SENT], numbers)
 
     def _place(self, report: Report) -> Report:
         """With where its endpoint is served, unless it says so."""
@@ -111,7 +175,11 @@ class AlertService:
 
     def take_reports(self, reports: Sequence[Report]) -> None:
         """Reports of anyone, in order; also closes what is calm."""
+        self._take(reports)
+
+    def _take(self, reports: Sequence[Report], numbers: Collection[int] = ()) -> None:
         with self._lock:
+            self._taken |= set(numbers)
             now = self._clock()
             taken = [report for report in reports if not self._is_expected(report, now)]
             changed = [self._lifecycle.take(report, now) for report in taken]
@@ -120,6 +188,7 @@ class AlertService:
     def erase(self, pattern: re.Pattern[str]) -> int:
         """Forget all that names a consumer by this pattern, how many open and recent alerts that were; the tables are
         another's."""
+        self.take_pending()
         with self._lock:
             count = self._lifecycle.erase(pattern)
             self._silences.erase(pattern)
@@ -324,9 +393,9 @@ class AlertService:
         self._unwritten = [*self._unwritten, *self._lifecycle.take_entries()][-_UNWRITTEN_MAX:]
         self._unsaved |= {alert.id: alert for alert in alerts}
         newest = list(self._unsaved.values())
-        if newest or self._unwritten:
-            self._table.write(alerts=newest, entries=self._unwritten)
-        self._unsaved, self._unwritten = {}, []
+        if newest or self._unwritten or self._taken:
+            self._table.write(alerts=newest, entries=self._unwritten, taken=self._taken)
+        self._unsaved, self._unwritten, self._taken = {}, [], set()
         for alert in newest:
             if self._must_notify(alert, now):
                 self._notify(alert)

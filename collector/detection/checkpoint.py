@@ -55,10 +55,11 @@ class CheckpointVersionError(CheckpointError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """Where the state stands: everything before `position` is in it, but for what waits in `catch_up`; the next signal
-    is number `next_signal`."""
+    is number `next_signal` of those counted since `learnt_from`, where the detectors began to learn."""
 
     position: Position
     next_signal: int
+    learnt_from: Position = field(default_factory=lambda: Position(0, 0))
     jumps: Jumps = field(default_factory=Jumps, compare=False)
     catch_up: CatchUp = field(default_factory=CatchUp, compare=False)
 
@@ -88,7 +89,16 @@ def load_checkpoint(path: Path, engine: DetectorState) -> Checkpoint | None:
 
 def write_state(file: IO[bytes], engine: DetectorState, checkpoint: Checkpoint) -> None:
     """Equal states give equal bytes. Raises OSError."""
-    at = np.array([checkpoint.position.segment, checkpoint.position.offset, checkpoint.next_signal])
+    begun = checkpoint.learnt_from
+    at = np.array(
+        [
+            checkpoint.position.segment,
+            checkpoint.position.offset,
+            checkpoint.next_signal,
+            begun.segment,
+            begun.offset,
+        ]
+    )
     saved = {"version": np.array([VERSION]), "at": at} | checkpoint.jumps.dump(_JUMPS)
     saved |= checkpoint.catch_up.dump(_CATCH_UP) | engine.dump()
     listed = msgspec.msgpack.encode([_Column(name, array.dtype.str, array.shape) for name, array in saved.items()])
@@ -107,13 +117,19 @@ def read_state(file: IO[bytes], engine: DetectorState) -> Checkpoint:
         if name == "version" and array[0] != VERSION:  # It is the first.
             raise CheckpointVersionError(int(array[0]))
         saved[name] = array
-    segment, offset, next_signal = (int(value) for value in saved.pop("at"))
+    segment, offset, next_signal, *begun = (int(value) for value in saved.pop("at"))
     jumps, catch_up = Jumps(), CatchUp()
     jumps.load(saved, _JUMPS)
     catch_up.load(saved, _CATCH_UP)
     others = "version", _JUMPS, _CATCH_UP
     engine.load({name: array for name, array in saved.items() if not name.startswith(others)})
-    return Checkpoint(position=Position(segment, offset), next_signal=next_signal, jumps=jumps, catch_up=catch_up)
+    return Checkpoint(
+        position=Position(segment, offset),
+        next_signal=next_signal,
+        learnt_from=Position(*begun) if begun else Position(0, 0),  # Earlier versions did not say.
+        jumps=jumps,
+        catch_up=catch_up,
+    )
 
 
 def read_arrays(file: IO[bytes]) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -18,10 +18,12 @@ from common.figures import total
 
 
 class Told(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: signals numbered from `first`."""
+    """Child to parent: signals numbered from `first`. `series` names what is numbered: another one where the detectors
+    learned anew and numbers begin again."""
 
     first: int
     signals: tuple[Signal, ...]
+    series: str = ""
 
 
 @dataclass(slots=True)

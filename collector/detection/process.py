@@ -7,7 +7,7 @@ fork. It ends with its parent, because its pipe ends then. The parent starts it 
 Nothing is lost or reported twice. A checkpoint holds the state, the position in the log and the number of the next
 signal. It is written only when every earlier signal was acknowledged. After a crash the batches since the checkpoint
 are read again in the same groups (collector/detection/read_boundaries.py). They give the same signals with the same
-numbers, and the parent drops the numbers it has.
+numbers, and the state drops the numbers it has (collector/alerting/pending.py).
 
 The log is read each half second, and what came meanwhile is processed together. While sensors send a backlog, batches
 wait for one another (collector/detection/catch_up.py). Before a jump of time, the state is
@@ -32,7 +32,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from collector.alerting.alert import Alert, Signal
+from collector.alerting.alert import Alert
 from collector.core.limits import DetectionProgress, Limit
 from collector.core.memory import release_library_pages
 from collector.core.rates import UTC_NAME, compute_rate
@@ -112,6 +112,7 @@ class Follower:
     monotonic: Callable[[], float] = time.monotonic
     next_signal: int = 1
     taken: int = 1
+    learnt_from: Position = field(init=False)
     refused_batches: int = 0
     lost_batches: int = 0  # That waited in the log.
     done: list[Done] = field(default_factory=list)  # Requests that no checkpoint holds yet.
@@ -135,6 +136,7 @@ class Follower:
 
     def __post_init__(self) -> None:
         self._read_at = self.monotonic()
+        self.learnt_from = self.reader.position
         self._cuts = CutJournal(self.checkpoint_path.with_suffix(".cuts"))
         self._failed_path = self.checkpoint_path.with_suffix(".failed")
 
@@ -153,6 +155,7 @@ class Follower:
         if checkpoint is not None:
             self.position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal
+            self.learnt_from = checkpoint.learnt_from
             self.jumps, self.catch_up = checkpoint.jumps, checkpoint.catch_up
             # The cursor is before what waits.
             while self.reader.position < self.position and self.reader.read(until=self.position):
@@ -247,7 +250,7 @@ class Follower:
             self._mind_time(group)
             signals = self.engine.feed(group.rows, group.received_of_rows)
             if signals:
-                self.tell(Told(self.next_signal, tuple(signals)))
+                self.tell(Told(self.next_signal, tuple(signals), str(self.learnt_from)))
                 self.next_signal += len(signals)
 
     def save(self) -> bool:
@@ -342,7 +345,11 @@ class Follower:
 
     def _stand(self) -> Checkpoint:
         return Checkpoint(
-            position=self.position, next_signal=self.next_signal, jumps=self.jumps, catch_up=self.catch_up
+            position=self.position,
+            next_signal=self.next_signal,
+            learnt_from=self.learnt_from,
+            jumps=self.jumps,
+            catch_up=self.catch_up,
         )
 
     def _convert(self, entries: Sequence[Entry]) -> tuple[RowGroup | None, list[Entry]]:
@@ -402,13 +409,14 @@ class DetectorProcess:
         *,
         wal_directory: Path,
         checkpoint_path: Path,
-        take: Callable[[Sequence[Signal]], None],
+        take: Callable[[Told], None],
         consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
         time_zone: str = UTC_NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`take` makes signals durable (AlertService.take_signals). StoreError leaves them unacknowledged, and the next
-        `poll` begins with them; what else it raises is a fault of ours, and they are given up."""
+        """`take` makes signals durable, each number of a series once (PendingReports.add_signals). StoreError leaves
+        them unacknowledged, and the next `poll` begins with them; what else it raises is a fault of ours, and they are
+        given up."""
         self._arguments = (str(wal_directory), str(checkpoint_path), consumer_order, time_zone)
         self._take = take
         self._clock = clock
@@ -416,7 +424,6 @@ class DetectorProcess:
         self._child: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
         self._outbox: Outbox | None = None
-        self._next = 0  # Of the signals taken; 0: none yet, whatever comes first is new.
         self._untaken: Told | None = None  # What `take` did not take; nothing that comes later is read before.
         self._mapping: dict[int, str] = {}
         self._unsent = UnsentRoutes()
@@ -591,18 +598,15 @@ class DetectorProcess:
                 self._take_told(message)
 
     def _take_told(self, message: Told) -> None:
-        fresh = message.signals[max(0, self._next - message.first) :]
-        if fresh:
-            self._untaken = message
-            try:
-                self._take(fresh)
-            except Exception as error:
-                if not isinstance(error, StoreError):
-                    self._untaken = None
-                raise
+        self._untaken = message
+        try:
+            self._take(message)
+        except Exception as error:
+            if not isinstance(error, StoreError):
+                self._untaken = None
+            raise
         self._untaken = None
-        self._next = max(self._next, message.first + len(message.signals))
-        self._send("taken", Taken(self._next))
+        self._send("taken", Taken(message.first + len(message.signals)))
 
     def _send(self, key: str, message: ToChild) -> None:
         """Queue for the child; a child that is gone is noticed by `poll`."""

@@ -15,12 +15,13 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from collector.alerting.alert import Alert, Report, Signal, label_alert
+from collector.alerting.alert import Alert, Report, label_alert
 from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
 from collector.alerting.detection import Detection, DetectionTable, import_decisions
 from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
+from collector.alerting.pending import PendingReports
 from collector.alerting.repository import ALERTS_MAX, AlertTable
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
@@ -43,6 +44,7 @@ from collector.core.limits import Limit
 from collector.core.rates import Interval
 from collector.detection.changes.detector import ChangeDetector, FactTable, import_facts
 from collector.detection.changes.rules import StoredCallers
+from collector.detection.messages import Told
 from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
@@ -250,7 +252,13 @@ class Collector:
             Feature(jobs=(Job(works=(self.reports.flush_due,)),), figures=self.reports.figures),
             Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
             Feature(figures=lambda: list_figures(self.witnesses.counts, "witness_")),
-            Feature(jobs=(Job(works=(self._expire_state,), seconds=EXPIRE_SECONDS),), figures=self._list_alert_figures),
+            Feature(
+                jobs=(
+                    Job(works=(self.alert_service.look,)),
+                    Job(works=(self._expire_state,), seconds=EXPIRE_SECONDS),
+                ),
+                figures=self._list_alert_figures,
+            ),
             Feature(start=integrations.start, stop=integrations.stop, figures=integrations.figures),
             Feature(
                 start=self._alert_actions.start,
@@ -402,6 +410,7 @@ class Collector:
             clock=self._clock,
             new_id=lambda: uuid.uuid4().hex,
         )
+        self._pending = PendingReports(self.state)
         places = Places(self.store)
         self._alert_table = AlertTable(self.state, places.list_routes)
         self.alert_service = AlertService(
@@ -414,6 +423,7 @@ class Collector:
             find_place=places.find,
             find_label=self._find_label,
             expect=lambda alert: self.detectors.expect(alert),
+            pending=self._pending,
         )
         self.detectors = DetectorProcess(
             wal_directory=self._directory / "wal",
@@ -423,9 +433,10 @@ class Collector:
             time_zone=self.settings.time_zone,
         )
 
-    def _take_signals(self, signals: Sequence[Signal]) -> None:
+    def _take_signals(self, told: Told) -> None:
         self.writer.hurry()  # Who reads the alert wants the calls that led to it.
-        self.alert_service.take_signals(signals)
+        self._pending.add_signals(f"{self.wal.id}/{told.series}", told.first, told.signals)
+        self.alert_service.take_pending()
 
     def _find_clusters(self, nodes: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(cluster or NO_CLUSTER for cluster in self.sensors.find_clusters(nodes)))

@@ -25,6 +25,7 @@ from collector.alerting.alert import (
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.filter import ReportOutcome
 from collector.alerting.lifecycle import Happening, Lifecycle
+from collector.alerting.pending import PendingReports
 from collector.alerting.repository import (
     AlertFilters,
     AlertPlace,
@@ -98,6 +99,7 @@ class Office:
             clock=lambda: self.now,
             notify=self.notified.append,
             expect=self.taught.append,
+            pending=PendingReports(self.state),
         )
         desk.restore()
         return desk

@@ -4,7 +4,7 @@ real child."""
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +31,18 @@ from tests.collector.detection.states import list_arrays
 from tests.collector.detection.stream import START
 
 DEADLINE_SECONDS = 60.0
+
+
+class Kept(list[AlertSignal]):
+    """The signals that came, each number of a series once, as in the state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next: dict[str, int] = {}
+
+    def take(self, told: Told) -> None:
+        self += told.signals[max(0, self.next.get(told.series, 0) - told.first) :]  # type: ignore[arg-type]
+        self.next[told.series] = told.first + len(told.signals)
 
 
 def wait_for(process: DetectorProcess, is_met: Callable[[], bool]) -> None:
@@ -202,8 +214,8 @@ def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -
     follower = follow(tmp_path, expected)
     while follower.step():
         pass
-    taken: list[AlertSignal] = []
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.extend)
+    taken = Kept()
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.take)
     process.start()
     count = sum(len(told.signals) for told in expected)
     wait_for(process, lambda: len(taken) >= count)
@@ -220,15 +232,15 @@ def test_what_the_store_did_not_take_is_taken_with_the_next_poll(tmp_path: Path)
     follower = follow(tmp_path, expected)
     while follower.step():
         pass
-    taken: list[Signal] = []
+    taken = Kept()
     failures = 3
 
-    def take(signals: Sequence[Signal]) -> None:
+    def take(told: Told) -> None:
         nonlocal failures
         failures -= 1
         if failures >= 0:
             raise StoreError("The store is away.")
-        taken.extend(signals)
+        taken.take(told)
 
     process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=take)
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -244,7 +256,7 @@ def test_what_the_store_did_not_take_is_taken_with_the_next_poll(tmp_path: Path)
 def test_real_child_learns_by_the_clocks_of_the_time_zone_that_is_set(tmp_path: Path) -> None:
     fill(tmp_path, range(2))
     state = tmp_path / "detectors.state"
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=[].extend, time_zone="Asia/Tokyo")
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=Kept().take, time_zone="Asia/Tokyo")
     process.start()
     wait_for(process, lambda: process.pid is not None)
     process.stop()
@@ -254,7 +266,7 @@ def test_real_child_learns_by_the_clocks_of_the_time_zone_that_is_set(tmp_path: 
 def test_real_child_judges_nothing_before_it_has_the_mapping(tmp_path: Path) -> None:
     fill(tmp_path, range(2))
     state = tmp_path / "detectors.state"
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=[].extend)
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=Kept().take)
     process.map_routes({1: "another"})
     process.map_routes({1: "an endpoint"})
     process.start()
@@ -401,8 +413,8 @@ def test_state_of_an_older_version_is_moved_aside_told_once_and_learnt_anew(
     with state.open("wb") as file:
         np.savez(file, version=np.array([1]))
     old = state.read_bytes()
-    taken: list[AlertSignal] = []
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.extend)
+    taken = Kept()
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.take)
     wait_for(process, lambda: bool(taken))
     process.stop()
     assert process.restart_count == 0
@@ -415,8 +427,8 @@ def test_state_of_an_older_version_is_moved_aside_told_once_and_learnt_anew(
 def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
     fill(tmp_path, range(44))
     state = tmp_path / "detectors.state"
-    taken: list[AlertSignal] = []
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.extend)
+    taken = Kept()
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.take)
     wait_for(process, lambda: bool(taken))
     signal = taken[0]
     alert = make_alert(
@@ -446,8 +458,8 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
 
 def test_mapping_larger_than_the_pipe_does_not_block_the_parent(tmp_path: Path) -> None:
     fill(tmp_path, range(44))
-    taken: list[AlertSignal] = []
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.extend)
+    taken = Kept()
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.take)
     process.start()
     mapping = {route: f"endpoint-{route:032x}" for route in range(50_000)}  # 2.5 MB; a pipe holds about 200 KiB.
     for _ in range(20):
