@@ -197,8 +197,7 @@ class TableEraser:
         return counts
 
     def _alter(self, table: str, change: str, parameters: Mapping[str, str] | None = None) -> None:
-        layout = self._layout
-        self._store.execute(f"ALTER TABLE {table}{layout.write_table}{layout.on_cluster} {change}", parameters)
+        self._store.execute(f"ALTER TABLE {table} {change}", parameters)
 
     def _mutate(self, table: str, change: str, parameters: Mapping[str, str] | None = None) -> None:
         self._alter(table, change, parameters)
@@ -218,9 +217,8 @@ class TableEraser:
         self._wait_for("mutations", f"position(command, '{_NOTHING}') = 0", tables, "still has old statements")
 
     def _wait_for(self, system: str, condition: str, tables: Sequence[str], what: str) -> None:
-        layout = self._layout
-        names = ", ".join(f"'{table}{layout.write_table}'" for table in tables)
-        source = f"clusterAllReplicas('{layout.cluster}', system.{system})" if layout.cluster else f"system.{system}"
+        names, replicas = ", ".join(f"'{table}'" for table in tables), self._layout.replicas
+        source = f"clusterAllReplicas('{replicas}', system.{system})" if replicas else f"system.{system}"
         sql = f"SELECT table FROM {source} WHERE database = currentDatabase() AND table IN ({names}) AND {condition}"
         until = self._clock() + WAIT_SECONDS
         while rows := self._store.query(f"{sql} LIMIT 1"):
@@ -232,7 +230,7 @@ class TableEraser:
             # The engine's cleaner rests for minutes; this wakes it. Servers that do not know it clean up by themselves.
             for table in tables if system == "parts" else ():
                 with suppress(StoreError):
-                    self._store.execute(f"SYSTEM START CLEANUP{layout.on_cluster} {table}{layout.write_table}")
+                    self._store.execute(f"SYSTEM START CLEANUP {table}")
             self._wait(_LOOK_SECONDS)
 
 

@@ -52,9 +52,9 @@ class Backup:
 
     def write(self) -> Generator[bytes]:
         """The archive. Raises ConflictError before the first byte; StoreError, OSError."""
-        if self.store.layout.cluster:
+        if self.store.layout.replicas:
             raise ConflictError(
-                "The tables are on a ClickHouse cluster; back these up with its own BACKUP, and data_dir by a copy."
+                "The tables have replicas; back these up with ClickHouse's own BACKUP, and data_dir by a copy."
             )
         if not self.lock.acquire(blocking=False):
             raise ConflictError("Another backup or an erasure is under way; try again when that is done.")

@@ -43,7 +43,7 @@ REMOVED: Final = read_removed("""
     traefik_entry_points: now an entry of integrations with kind = "traefik"
     kubeconfig: now an entry of other_clusters, as CLUSTER=KUBECONFIG
     is_four_eyes: now require_second_approval
-    store_cluster: now ?cluster=NAME at the end of store_url
+    store_cluster: now a database with the engine Replicated in store_url
     store_memory_bytes: the embedded tables use at most 1,500 MB; remove it, or use store_url
     wal_limit_bytes: the write-ahead log holds at most 2 GiB; remove it
     sensor_certificate_seconds: certificates of sensors are valid for 30 days; remove it
@@ -129,8 +129,8 @@ class CollectorSettings(ProgramSettings):
 
     # Tables, log and state.
     store_url: Secret | None = None
-    """URL of a ClickHouse server to use instead of the embedded tables. `?cluster=NAME` makes the tables on a
-    cluster."""
+    """URL of a ClickHouse server to use instead of the embedded tables. A database with the engine Replicated gives
+    each replica all rows."""
     state_url: Secret | None = None
     """URL of a PostgreSQL database for the state (alerts, silences, rules), as
     `postgresql://user:password@host:port/database`. Without it the state is the file `state.db` in `data_dir`."""

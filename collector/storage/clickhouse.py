@@ -1,4 +1,4 @@
-"""The store over clickhouse-connect: one class for the embedded engine (chdb) and for a ClickHouse server or cluster.
+"""The store over clickhouse-connect: one class for the embedded engine (chdb) and for ClickHouse servers.
 
 Both are the same client with the same SQL, inserts and parameters. A client serves one call at a time, so there is a
 small pool. Rules of the engine, as measured: one process owns the data directory, a forked child hangs, memory needs a
@@ -29,12 +29,12 @@ from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.tables import calls, decisions, facts
 from collector.storage.tables.layout import Layout, Retention
 
-_CLUSTER = re.compile(r"[A-Za-z0-9_.-]*")
 # One each for the writer, housekeeping, the detectors' alerts, what these propose, and each request that may run
 # (collector/api/request_queue.py): whoever writes never waits for whoever reads.
 CLIENT_COUNT = 6
 # Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
 STATEMENTS_MAX = 500
+_COUNT = re.compile(r"[1-9]\d?")
 QUERY_TIMEOUT_SECONDS = 30
 # Of a statement whose rows somebody takes bit by bit: his work counts, too.
 STREAM_TIMEOUT_SECONDS = 600
@@ -78,7 +78,7 @@ def render_statements(layout: Layout, known: Mapping[str, Collection[str]]) -> l
     """Every statement that brings a database up to date which has the columns `known`, by table, in order; each may run
     again."""
     tables = [statement for table in TABLES for statement in table.render(layout, known)]
-    return [*tables, *(statement for view in VIEWS for statement in view.render(layout))]
+    return [*tables, *(statement for view in VIEWS for statement in view.render())]
 
 
 SESSION_SETTINGS: Mapping[str, Any] = {
@@ -88,6 +88,16 @@ SESSION_SETTINGS: Mapping[str, Any] = {
     # A sensor that was away for a week sends rows of 168 hours at once.
     "max_partitions_per_insert_block": 0,
 }
+
+
+# In a database with replicas. The log forgets what was inserted, so most replicas have it then: of two both. A
+# statement that makes or changes a table waits for those that are reached; the others run it when they are back.
+REPLICA_SETTINGS: Mapping[str, Any] = {
+    "insert_quorum": "auto",
+    "insert_quorum_timeout": QUERY_TIMEOUT_SECONDS * 1_000,
+    "distributed_ddl_output_mode": "throw_only_active",
+}
+_DISTRIBUTED = "SELECT min(name) FROM system.tables WHERE database = currentDatabase() AND engine = 'Distributed'"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +113,16 @@ class Clone:
 class ClickHouseStore:
     """A Store (collector/storage/base.py) behind a pool of clients. Thread-safe."""
 
-    def __init__(self, open_client: Callable[[], Any], layout: Layout | None = None, *, is_bare: bool = False) -> None:
-        """Open the clients and bring the tables up to date, but not where it `is_bare`. Raises StoreError."""
+    def __init__(
+        self,
+        open_client: Callable[[], Any],
+        layout: Layout | None = None,
+        *,
+        is_bare: bool = False,
+        replica_settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open the clients and bring the tables up to date, but not where it `is_bare`. `replica_settings` go before
+        REPLICA_SETTINGS. Raises StoreError."""
         self._layout = layout or Layout()
         self._clients: list[Any] = []
         self._names: dict[str, tuple[str, ...]] = {}  # Columns of statements that gave nothing, by their text.
@@ -121,6 +139,11 @@ class ClickHouseStore:
                 client = open_client()
                 self._clients.append(client)
                 self._idle.put(client)
+            self._layout = dataclasses.replace(self._layout, replicas=self._find_replicas())
+            if self._layout.replicas:
+                for client in self._clients:
+                    for name, value in {**REPLICA_SETTINGS, **(replica_settings or {})}.items():
+                        client.set_client_setting(name, value)
             if not is_bare:
                 self._update_tables()
         except Exception as error:
@@ -135,8 +158,24 @@ class ClickHouseStore:
             self.query("SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()")
         )
         for table in TABLES:
-            for statement in table.render_expiry(self._layout, created[f"{table.name}{self._layout.write_table}"]):
+            for statement in table.render_expiry(self._layout, created[table.name]):
                 self.execute(statement)
+
+    def _find_replicas(self) -> str:
+        """The name of the database where it has replicas, each with all rows. Raises StoreError."""
+        name, engine = self.query("SELECT name, engine FROM system.databases WHERE name = currentDatabase()")[0]
+        if engine != "Replicated":
+            ((table,),) = self.query(_DISTRIBUTED)
+            if table:
+                raise StoreError(
+                    f"The table {table} of the database {name} is of the engine Distributed, which this version does "
+                    "not use; name a database with the engine Replicated instead (UPGRADING.md)"
+                )
+            return ""
+        ((shards,),) = self.query("SELECT max(shard_num) FROM system.clusters WHERE cluster = currentDatabase()")
+        if shards > 1:
+            raise StoreError(f"The database {name} has {shards} shards; make it of one shard with replicas")
+        return str(name)
 
     def _list_columns(self) -> dict[str, set[str]]:
         """Those that there are, by table. Raises StoreError."""
@@ -334,21 +373,20 @@ class ClickHouseStore:
 
 
 def open_server(url: str, retention: Retention | None = None, *, is_bare: bool = False) -> ClickHouseStore:
-    """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`, with `?cluster=NAME` where the
-    tables are made on a cluster. Raises StoreError; never shows the password.
+    """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`. Where the database has replicas,
+    `?insert_quorum=N` says how many have a row before it counts as stored. Raises StoreError; never shows the password.
     """
     try:
         parts = urlsplit(url)
         port = parts.port or (8443 if parts.scheme == "https" else 8123)
         asked = dict(parse_qsl(parts.query, keep_blank_values=True))
-        cluster = asked.pop("cluster", "")
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
-        is_url = is_url and not asked and bool(_CLUSTER.fullmatch(cluster))
+        is_url = is_url and asked.keys() <= {"insert_quorum"} and all(_COUNT.fullmatch(one) for one in asked.values())
     except ValueError:
         is_url = False  # The error quotes what stands where the port is expected, which may be of the password.
     if not is_url:
         raise StoreError(
-            "The store_url is not http[s]://user:password@host:port/database, with ?cluster=NAME for a cluster; "
+            "The store_url is not http[s]://user:password@host:port/database, with ?insert_quorum=N at most; "
             "write it in this form."
         )
     database = parts.path.strip("/") or "default"
@@ -367,8 +405,8 @@ def open_server(url: str, retention: Retention | None = None, *, is_bare: bool =
         )
 
     try:
-        layout = Layout(cluster=cluster, retention=retention or Retention())
-        return ClickHouseStore(open_client, layout, is_bare=is_bare)
+        layout = Layout(retention=retention or Retention())
+        return ClickHouseStore(open_client, layout, is_bare=is_bare, replica_settings=asked)
     except StoreError as error:
         address = f"{parts.scheme}://{parts.hostname}:{port}"
         raise StoreError(f"The store at {address} cannot be used ({error}); start it or correct store_url.") from error

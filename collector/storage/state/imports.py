@@ -81,7 +81,5 @@ def import_once(
 
 def drop_old_tables(store: ClickHouseStore) -> None:
     """For an erasure. Raises StoreError."""
-    layout = store.layout
     for table in OLD_TABLES:
-        for suffix in dict.fromkeys((layout.write_table, "")):
-            store.execute(f"DROP TABLE IF EXISTS {table}{suffix}{layout.on_cluster} SYNC")
+        store.execute(f"DROP TABLE IF EXISTS {table} SYNC")

@@ -32,7 +32,6 @@ from collector.core.kinds import (
 )
 from collector.storage.columns import COLUMNS, Adding, RowColumn
 from collector.storage.tables.layout import (
-    DEDUPLICATE,
     HOUR_RETENTION_DAYS,
     HOUR_SUMMARY_RETENTION_DAYS,
     SERVICE_COLUMNS,
@@ -70,11 +69,11 @@ ROWS_MINUTE = Table(
     name="rows_minute",
     columns=_OWN_COLUMNS + _list_columns(COLUMNS),
     key=_order(COLUMNS),
-    shard_by="route_id",
     engine="AggregatingMergeTree",
     partition="toStartOfHour(time)",
     expiry="time + INTERVAL {minute_hours} HOUR",
-    settings=f"{DEDUPLICATE}, ttl_only_drop_parts = 1, {_GRANULES}",
+    is_deduplicated=True,
+    settings=f"ttl_only_drop_parts = 1, {_GRANULES}",
 )
 
 # The same by hour.
@@ -82,11 +81,11 @@ ROWS_HOUR = Table(
     name="rows_hour",
     columns=f"{_OWN_COLUMNS}{_list_columns(_HOURLY)}\nobjects_state AggregateFunction(uniqCombined64(12), UInt64)",
     key=_order(_HOURLY),
-    shard_by="route_id",
     engine="AggregatingMergeTree",
     partition="toDate(time)",
     expiry="time + INTERVAL {hour_days} DAY",
-    settings=f"{DEDUPLICATE}, ttl_only_drop_parts = 1, {_GRANULES}",
+    is_deduplicated=True,
+    settings=f"ttl_only_drop_parts = 1, {_GRANULES}",
 )
 
 ROWS_HOUR_VIEW = View(
@@ -143,11 +142,11 @@ def _summarise(name: str, days: int | str) -> Table:
         name=name,
         columns=_SUMMARY_COLUMNS,
         key="role, route_id, time",
-        shard_by="route_id",
         engine="AggregatingMergeTree",
         partition="toDate(time)",
         expiry=f"time + INTERVAL {days} DAY",
-        settings=f"{DEDUPLICATE}, ttl_only_drop_parts = 1",
+        is_deduplicated=True,
+        settings="ttl_only_drop_parts = 1",
     )
 
 
@@ -206,7 +205,6 @@ def _keep_operations(name: str, columns: Iterable[str], key: str = "") -> Table:
         """.rstrip(" ")
         + "\n".join(f"{column} {_OPERATION[column]}" for column in columns),
         key=f"route_id, protocol, kind, name, node, boot_id, generation{key}",
-        shard_by="route_id",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     )
 
@@ -243,7 +241,6 @@ TABLES = (
             version UInt32 MATERIALIZED 4294967295 - toUnixTimestamp(first_seen)
         """,
         key="route_id",
-        shard_by="route_id",
     ),
     # route -> endpoint. The latest version of a route_id holds (merge, rename, undo never touch rows). Read with FINAL.
     Table(
@@ -258,7 +255,6 @@ TABLES = (
             url_template String
         """,
         key="route_id",
-        shard_by="route_id",
     ),
     # Ids under which an endpoint was known before its routes moved, each with the route that moved last: a link in an
     # alert that was sent stays good. Read with FINAL.
@@ -270,7 +266,6 @@ TABLES = (
             route_id UInt64
         """,
         key="endpoint_id",
-        shard_by="cityHash64(endpoint_id)",
     ),
     # Words whose text the sensors may send (docs/use/privacy.md). A word's hash is keyed, so each rotation has its own.
     Table(
@@ -282,7 +277,6 @@ TABLES = (
             time DateTime('UTC')
         """,
         key="hash",
-        shard_by="hash",
         engine="ReplacingMergeTree(time)",
     ),
     # What people decided about templates (collector/inventory/templates/mapping.py): one row an edit, its latest
@@ -305,7 +299,6 @@ TABLES = (
             undone_at UInt32
         """,
         key="id",
-        shard_by="cityHash64(id)",
     ),
     # What was known of endpoints that are gone, when they went; `days` is JSON. `is_back` takes a stone away. Read with
     # FINAL.
@@ -331,7 +324,6 @@ TABLES = (
             operation_name String
         """,
         key="endpoint_id",
-        shard_by="cityHash64(endpoint_id)",
     ),
     # Routes with carriers of possible credentials that are credentials there (collector/inventory/credentials.py).
     Table(
@@ -342,7 +334,6 @@ TABLES = (
             time DateTime('UTC')
         """,
         key="route_id, carriers",
-        shard_by="route_id",
         engine="ReplacingMergeTree(time)",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),

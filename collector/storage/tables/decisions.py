@@ -30,7 +30,6 @@ TABLES = (
             rule_id String
         """,
         key="time",
-        shard_by="cityHash64(consumer, endpoint_id)",
         engine="MergeTree",
         expiry=f"toDateTime(time) + INTERVAL {REPORT_RETENTION_DAYS} DAY",
     ),
@@ -46,7 +45,6 @@ TABLES = (
             version UInt64 MATERIALIZED toUInt64(changed_at * 1000000)
         """,
         key="consumer",
-        shard_by="cityHash64(consumer)",
     ),
     # collector.risk.repository.RiskRecord; the newest of an endpoint holds. `explanation` is JSON
     # (collector.risk.formula).
@@ -71,7 +69,6 @@ TABLES = (
             version UInt64 MATERIALIZED toUInt64(computed_at * 1000000)
         """,
         key="endpoint_id",
-        shard_by="cityHash64(endpoint_id)",
         expiry=f"toDateTime(computed_at) + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
     # collector.risk.finding.Finding; the newest version holds. Those of an endpoint lie together, and the assessor asks
@@ -104,7 +101,6 @@ TABLES = (
             version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
         """,
         key="endpoint_id, id",
-        shard_by="cityHash64(id)",
         expiry=f"toDateTime(last_seen) + INTERVAL {FINDING_RETENTION_DAYS} DAY",
     ),
     # collector.risk.finding.FindingChange: who changed a finding's state and why. Append only.
@@ -119,7 +115,6 @@ TABLES = (
             decision_id String
         """,
         key="finding_id, time",
-        shard_by="cityHash64(finding_id)",
         engine="MergeTree",
         expiry=f"toDateTime(time) + INTERVAL {FINDING_RETENTION_DAYS} DAY",
     ),
@@ -138,7 +133,6 @@ TABLES = (
             version UInt64
         """,
         key="id",
-        shard_by="cityHash64(id)",
     ),
     # A text as it came. The newest `time` of a name is the one in force, the others are its older versions;
     # `is_deleted` takes one out. Read with FINAL.
@@ -156,7 +150,6 @@ TABLES = (
             version UInt64
         """,
         key="name, digest",
-        shard_by="cityHash64(name)",
     ),
     # `extent` is an Extent of collector/specs/fit.py. Read with FINAL.
     Table(
@@ -167,7 +160,6 @@ TABLES = (
             version UInt64
         """,
         key="name",
-        shard_by="cityHash64(name)",
     ),
     # `status` is a SpecStatus; `requires_authentication` is -1 where nothing is said. Read with FINAL.
     Table(
@@ -184,6 +176,5 @@ TABLES = (
             version UInt64
         """,
         key="endpoint_id",
-        shard_by="cityHash64(endpoint_id)",
     ),
 )

@@ -4,7 +4,7 @@ Coverage is each sensor's last report of its ports, and its growth by hour. Sche
 a route from each sensor process. `evictions` records what the disk cap removed.
 """
 
-from collector.storage.tables.layout import DURABLE, HOUR_RETENTION_DAYS, SERVICE_COLUMNS, Table, View
+from collector.storage.tables.layout import HOUR_RETENTION_DAYS, SERVICE_COLUMNS, Table, View
 
 # What a row of coverage is about. `role` is the wire's CoverageRole, `protocol` its PortProtocol.
 _KEY = ("node", "cluster", "namespace", "workload", "workload_kind", "host_name", "port", "role", "protocol", "address")
@@ -37,7 +37,6 @@ TABLES = (
             report_time DateTime('UTC') DEFAULT time
         """,
         key=", ".join(_KEY),
-        shard_by="cityHash64(node)",
         engine="ReplacingMergeTree(time)",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
@@ -52,11 +51,10 @@ TABLES = (
             first_time SimpleAggregateFunction(min, DateTime('UTC')) DEFAULT time
         """,
         key=", ".join((*_KEY, "boot_id", "time")),
-        shard_by="cityHash64(node)",
         engine="AggregatingMergeTree",
         partition="toDate(time)",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
-        settings=f"{DURABLE}, ttl_only_drop_parts = 1",
+        settings="ttl_only_drop_parts = 1",
     ),
     # collector.kubernetes.addresses.Peer, field by field; an interval's latest version holds. Times are unix seconds,
     # `until` 0 while it goes on. Read with FINAL.
@@ -79,7 +77,6 @@ TABLES = (
             version UInt64
         """,
         key="address, port, cluster, since, kind, namespace, name",
-        shard_by="cityHash64(address)",
         expiry=f"toDateTime(until) + INTERVAL {HOUR_RETENTION_DAYS} DAY DELETE WHERE until > 0",
     ),
     # collector.kubernetes.exposure.Exposure: a row a change, so that the newest is what is so and the others are
@@ -95,7 +92,6 @@ TABLES = (
             facts String
         """,
         key="cluster, namespace, workload, port, time",
-        shard_by="cityHash64(cluster, namespace, workload)",
         engine="ReplacingMergeTree",
     ),
     # collector.receiver.reports.WorkloadRecord: what the sensor of each node last said. Labels are `key=value`. A
@@ -114,7 +110,6 @@ TABLES = (
             time DateTime('UTC')
         """,
         key="cluster, namespace, workload, node",
-        shard_by="cityHash64(cluster, namespace, workload)",
         engine="ReplacingMergeTree(time)",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
@@ -131,7 +126,6 @@ TABLES = (
             time DateTime('UTC')
         """,
         key="cluster, node, former_name",
-        shard_by="cityHash64(cluster, node, former_name)",
         engine="ReplacingMergeTree(time)",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
@@ -159,7 +153,6 @@ TABLES = (
             digest UInt64
         """,
         key="route_id, part, status_class, media_type, node, boot_id, generation, operation",
-        shard_by="route_id",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
     # The last word of each sensor. `state` is the wire's SensorState; `stages` is JSON: [{stage, seen, used, dropped:
@@ -195,7 +188,6 @@ TABLES = (
             row_version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
         """,
         key="node",
-        shard_by="cityHash64(node)",
         engine="ReplacingMergeTree(row_version)",
     ),
     # What the disk cap removed: a person who misses minutes must find out why.
@@ -210,7 +202,6 @@ TABLES = (
             reason String
         """,
         key="time",
-        shard_by="rand()",
         engine="MergeTree",
     ),
 )

@@ -1,8 +1,8 @@
 """What a table and a view are made of, and the statements that make them, in one ClickHouse dialect for the embedded
-engine and for a cluster.
+engine, a server and replicas.
 
-On a cluster tables are replicated, have the suffix `_local`, and behind the name without it stands a Distributed table.
-Readers and writers always use the name without suffix.
+In a database with the engine Replicated each replica has all rows: the database runs our statements everywhere, and
+the engines of the tables are the Replicated ones. There are no shards: our statements join whole tables.
 """
 
 import re
@@ -16,9 +16,10 @@ HOUR_RETENTION_DAYS = 90
 HOUR_SUMMARY_RETENTION_DAYS = 8
 # Insert tokens remembered a table. The writer replays at most what one WAL cursor interval holds, far below this.
 DEDUPLICATION_WINDOW = 10_000
+# Of replicas, which forget tokens by time too.
+_DEDUPLICATION_SECONDS = 7 * 86_400
 # A part is on disk before its insert returns, for the log forgets it then: 10 ms a batch of 10,000 rows, measured.
-DURABLE = "fsync_after_insert = 1, fsync_part_directory = 1"
-DEDUPLICATE = f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, {DURABLE}"
+_DURABLE = "fsync_after_insert = 1, fsync_part_directory = 1"
 
 SERVICE_COLUMNS = """
     cluster LowCardinality(String)
@@ -49,41 +50,31 @@ class Retention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Where the tables live, and for how long: embedded and single servers keep the defaults; a cluster names
-    itself."""
+    """Where the tables live, and for how long. `replicas` is the name of a database with the engine Replicated, which
+    is also that of the cluster of its replicas; the embedded engine and single servers keep the default."""
 
-    cluster: str = ""
+    replicas: str = ""
     retention: Retention = Retention()
 
     @property
     def engine_prefix(self) -> str:
-        """`Replicated` on a cluster."""
-        return "Replicated" if self.cluster else ""
-
-    @property
-    def on_cluster(self) -> str:
-        """The clause that runs a statement on every host."""
-        return f" ON CLUSTER '{self.cluster}'" if self.cluster else ""
-
-    @property
-    def write_table(self) -> str:
-        """The suffix of the tables that hold data."""
-        return "_local" if self.cluster else ""
+        """`Replicated` where there are replicas."""
+        return "Replicated" if self.replicas else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One table. `columns` has a line each, name and type; `shard_by` is the expression by which rows find their shard
-    on a cluster. Unless the engine says otherwise, of each `key` the row with the highest `version` holds."""
+    """One table. `columns` has a line each, name and type. Unless the engine says otherwise, of each `key` the row with
+    the highest `version` holds. Where it `is_deduplicated`, an insert with a token that it knows is a no-op."""
 
     name: str
     columns: str
     key: str
-    shard_by: str
     engine: str = "ReplacingMergeTree(version)"
     partition: str = ""
     expiry: str = ""  # What follows TTL, with the names of Retention in braces.
-    settings: str = DURABLE
+    is_deduplicated: bool = False
+    settings: str = ""  # Besides those that all tables have.
 
     @property
     def types(self) -> dict[str, str]:
@@ -93,24 +84,28 @@ class Table:
 
     def render(self, layout: Layout, known: Mapping[str, Collection[str]]) -> Iterator[str]:
         """The statements that bring it up to date where there are already columns `known`, by table."""
-        suffix = layout.write_table
         clauses = (
-            f"CREATE TABLE IF NOT EXISTS {self.name}{suffix}{layout.on_cluster} (",
+            f"CREATE TABLE IF NOT EXISTS {self.name} (",
             ",\n".join(f"    {name} {kind}" for name, kind in self.types.items()),
             f") ENGINE = {layout.engine_prefix}{self.engine}",
             f"PARTITION BY {self.partition}" if self.partition else "",
             f"ORDER BY ({self.key})",
             f"TTL {self.write_expiry(layout)}" if self.expiry else "",
-            f"SETTINGS {self.settings}",
+            f"SETTINGS {self._write_settings(layout)}",
         )
         yield "\n".join(filter(None, clauses))
-        yield from self._add_columns(f"{self.name}{suffix}", layout, known, has_key=True)
-        if layout.cluster:
-            yield (
-                f"CREATE TABLE IF NOT EXISTS {self.name}{layout.on_cluster} AS {self.name}{suffix} ENGINE = "
-                f"Distributed('{layout.cluster}', currentDatabase(), '{self.name}{suffix}', {self.shard_by})"
-            )
-            yield from self._add_columns(self.name, layout, known, has_key=False)
+        yield from self._add_columns(known)
+
+    def _write_settings(self, layout: Layout) -> str:
+        """Tables of replicas drop each block that they know already, unless they are asked not to."""
+        window = DEDUPLICATION_WINDOW if self.is_deduplicated else 0
+        if layout.replicas:
+            tokens = f"replicated_deduplication_window = {window}"
+            if window:
+                tokens += f", replicated_deduplication_window_seconds = {_DEDUPLICATION_SECONDS}"
+        else:
+            tokens = f"non_replicated_deduplication_window = {window}" if window else ""
+        return ", ".join(filter(None, (tokens, _DURABLE, self.settings)))
 
     def write_expiry(self, layout: Layout) -> str:
         """What follows TTL."""
@@ -121,21 +116,20 @@ class Table:
         keep them so already. Rows are not rewritten for it: parts learn anew when they expire."""
         wanted, found = (_find_span(text) for text in (self.write_expiry(layout), created.partition(" TTL ")[2]))
         if wanted and found and wanted != found:
-            alter = f"ALTER TABLE {self.name}{layout.write_table}{layout.on_cluster}"
-            yield f"{alter} MODIFY SETTING materialize_ttl_recalculate_only = 1"
-            yield f"{alter} MODIFY TTL {self.write_expiry(layout)}"
+            yield f"ALTER TABLE {self.name} MODIFY SETTING materialize_ttl_recalculate_only = 1"
+            yield f"ALTER TABLE {self.name} MODIFY TTL {self.write_expiry(layout)}"
 
-    def _add_columns(
-        self, name: str, layout: Layout, known: Mapping[str, Collection[str]], *, has_key: bool
-    ) -> Iterator[str]:
+    def _add_columns(self, known: Mapping[str, Collection[str]]) -> Iterator[str]:
         """What a table of an older version lacks. A column may join the key only in the statement that adds it."""
-        missing = {column: kind for column, kind in self.types.items() if column not in known.get(name, self.types)}
+        missing = {
+            column: kind for column, kind in self.types.items() if column not in known.get(self.name, self.types)
+        }
         if not missing:
             return
         columns = ", ".join(f"ADD COLUMN IF NOT EXISTS {column} {kind}" for column, kind in missing.items())
-        is_keyed = has_key and not missing.keys().isdisjoint(self.key.split(", "))
+        is_keyed = not missing.keys().isdisjoint(self.key.split(", "))
         order = f", MODIFY ORDER BY ({self.key})" if is_keyed else ""
-        yield f"ALTER TABLE {name}{layout.on_cluster} {columns}{order}"
+        yield f"ALTER TABLE {self.name} {columns}{order}"
 
 
 def _find_span(expiry: str) -> tuple[str, str] | None:
@@ -159,11 +153,10 @@ class View:
         columns = ",\n    ".join(f"{expression} AS {name}" for name, expression in self.select.items())
         return f"SELECT\n    {columns}\nFROM {source}\n{self.clauses}"
 
-    def render(self, layout: Layout) -> Iterator[str]:
+    def render(self) -> Iterator[str]:
         """The view, and its query anew where an older one is there: changed in place, so that no insert goes past
         it."""
         table, _, alias = self.source.partition(" ")
-        query = self.write_query(f"{table}{layout.write_table} AS {alias}")
-        name, into = f"{self.target}_view{layout.on_cluster}", f"{self.target}{layout.write_table}"
-        yield f"CREATE MATERIALIZED VIEW IF NOT EXISTS {name} TO {into} AS\n{query}"
-        yield f"ALTER TABLE {name} MODIFY QUERY\n{query}"
+        query = self.write_query(f"{table} AS {alias}")
+        yield f"CREATE MATERIALIZED VIEW IF NOT EXISTS {self.target}_view TO {self.target} AS\n{query}"
+        yield f"ALTER TABLE {self.target}_view MODIFY QUERY\n{query}"

@@ -224,8 +224,8 @@ def test_only_one_backup_or_erasure_is_under_way(tmp_path: Path) -> None:
         next(backup.write())
 
 
-def test_a_cluster_is_backed_up_by_its_own_means(tmp_path: Path) -> None:
-    store: Any = SimpleNamespace(layout=Layout(cluster="all"))
+def test_replicas_are_backed_up_by_their_own_means(tmp_path: Path) -> None:
+    store: Any = SimpleNamespace(layout=Layout(replicas="apidae"))
     nothing: Any = None
     backup = Backup(
         directory=tmp_path,
@@ -236,5 +236,5 @@ def test_a_cluster_is_backed_up_by_its_own_means(tmp_path: Path) -> None:
         clock=time.time,
         lock=threading.Lock(),
     )
-    with pytest.raises(ConflictError, match="back these up with its own BACKUP"):
+    with pytest.raises(ConflictError, match="back these up with ClickHouse's own BACKUP"):
         next(backup.write())

@@ -1,5 +1,6 @@
 """What every store must do, whatever is behind it; here the embedded engine (`store` in conftest.py)."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -200,31 +201,29 @@ def test_statements_run_again(store: Store) -> None:
         store.execute(statement)
 
 
-def test_cluster_layout_differs_in_three_places_only() -> None:
-    plain, cluster = render_statements(Layout(), {}), render_statements(Layout(cluster="main"), {})
-    distributed = [statement for statement in cluster if "Distributed(" in statement]
-    assert len(cluster) == len(plain) + len(distributed) and len(distributed) == len(TABLES)
-    assert all("ON CLUSTER 'main'" in statement for statement in cluster)
-    tables = [statement for statement in cluster if "MergeTree" in statement]
-    assert len(tables) == len(TABLES) and all("ENGINE = Replicated" in s and "_local ON CLUSTER" in s for s in tables)
+def test_replicas_have_other_engines_and_windows_and_nothing_else() -> None:
+    plain, replicated = (render_statements(layout, {}) for layout in (Layout(), Layout(replicas="apidae")))
+    assert len(plain) == len(replicated)
+    changed = [(one, other) for one, other in zip(plain, replicated, strict=True) if one != other]
+    assert len(changed) == len(TABLES)
+    week = "replicated_deduplication_window_seconds = 604800"
+    for one, other in changed:
+        if window := re.search(r"non_replicated_deduplication_window = (\d+)", one):
+            one = one.replace(window[0], f"replicated_deduplication_window = {window[1]}, {week}")
+        else:
+            one = one.replace("SETTINGS ", "SETTINGS replicated_deduplication_window = 0, ")
+        assert one.replace("ENGINE = ", "ENGINE = Replicated") == other
 
 
-def test_a_missing_column_is_added_to_the_table_that_holds_data_and_to_the_one_in_front() -> None:
+def test_a_missing_column_is_added_with_its_place_in_the_key() -> None:
     table = next(table for table in TABLES if table.name == "rows_minute")
     known = table.types.keys() - {"attacks", "client_software"}
-    added = [
-        statement
-        for statement in render_statements(Layout(cluster="main"), {"rows_minute": known, "rows_minute_local": known})
-        if "ADD COLUMN" in statement
-    ]
+    added = [one for one in render_statements(Layout(), {"rows_minute": known}) if "ADD COLUMN" in one]
     columns = (
         "ADD COLUMN IF NOT EXISTS client_software LowCardinality(String), "
         "ADD COLUMN IF NOT EXISTS attacks SimpleAggregateFunction(sum, UInt64)"
     )
-    assert added == [
-        f"ALTER TABLE rows_minute_local ON CLUSTER 'main' {columns}, MODIFY ORDER BY ({table.key})",
-        f"ALTER TABLE rows_minute ON CLUSTER 'main' {columns}",
-    ]
+    assert added == [f"ALTER TABLE rows_minute {columns}, MODIFY ORDER BY ({table.key})"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """A ClickHouse server over HTTP: what differs from the embedded engine; what is alike is in test_conformance.py."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from collector.storage.base import StoreError
@@ -21,3 +24,50 @@ def test_a_wrong_password_is_one_sentence_without_it(server_address: str, user: 
     ) as told:
         open_server(f"http://{user}:{password}@{host}/default")
     assert password not in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("query", ["?cluster=main", "?insert_quorum=0", "?insert_quorum=many", "?compress=1"])
+def test_a_url_with_other_options_is_refused_with_the_form_that_holds(query: str) -> None:
+    with pytest.raises(
+        StoreError, match=r"The store_url is not .*with \?insert_quorum=N at most; write it in this form"
+    ):
+        open_server(f"http://user:secret@127.0.0.1:1/db{query}")
+
+
+class Replicas:
+    """Clients of a server whose database has replicas: the engine, what else the catalogue answers, and what is set."""
+
+    def __init__(self, engine: str = "Replicated", answer: object = 1) -> None:
+        self.engine, self.answer = engine, answer
+        self.settings: list[dict[str, object]] = []
+
+    def open(self) -> Any:
+        own: dict[str, object] = {}
+        self.settings.append(own)
+        return SimpleNamespace(
+            set_client_setting=own.__setitem__,
+            close=lambda: None,
+            query=lambda sql, **_: SimpleNamespace(
+                result_rows=[("apidae", self.engine)] if "system.databases" in sql else [(self.answer,)]
+            ),
+        )
+
+
+def test_rows_count_as_stored_when_most_replicas_have_them() -> None:
+    replicas = Replicas()
+    store = ClickHouseStore(replicas.open, is_bare=True)
+    assert store.layout.replicas == "apidae"
+    assert all(own["insert_quorum"] == "auto" for own in replicas.settings) and len(replicas.settings) > 2
+    fewer = Replicas()
+    ClickHouseStore(fewer.open, is_bare=True, replica_settings={"insert_quorum": "1"})
+    assert all(own["insert_quorum"] == "1" for own in fewer.settings)
+
+
+def test_shards_are_refused() -> None:
+    with pytest.raises(StoreError, match="The database apidae has 2 shards; make it of one shard with replicas"):
+        ClickHouseStore(Replicas(answer=2).open, is_bare=True)
+
+
+def test_distributed_tables_of_an_earlier_version_are_refused_by_the_name_of_one() -> None:
+    with pytest.raises(StoreError, match=r"The table routes of the database apidae is of the engine Distributed"):
+        ClickHouseStore(Replicas("Atomic", "routes").open, is_bare=True)
