@@ -204,7 +204,7 @@ async def _collect_collector(settings: CollectorSettings) -> list[Metric]:
     collector = Collector(settings)
     with ExitStack() as stack:
         stack.callback(collector.close)
-        entrance = Entrance(settings, collector.tokens.sensor)
+        entrance = Entrance(settings, collector.tokens.sensor, state=collector.state, secrets=collector.secrets)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         life = _Life(collector, entrance, listener, build_app)
         life._http = life._build_http()

@@ -42,7 +42,7 @@ PACKAGES = {
         *("enforce", "export", "offload", "capture", "agent", "preflight", "cli"),
     ),
     "collector": (
-        *("core", "trust", "storage", "receiver", "alerting", "kubernetes", "inventory", "schemas", "specs"),
+        *("core", "storage", "trust", "receiver", "alerting", "kubernetes", "inventory", "schemas", "specs"),
         *("response", "risk", "detection", "erasure", "backup", "api", "ui", "server", "cli"),
     ),
 }
@@ -61,6 +61,7 @@ EDGES = {
     "pyarrow": {"collector.storage"},
     "sqlalchemy": {
         "collector.storage",
+        "collector.trust",
         "collector.alerting",
         "collector.detection",
         "collector.risk",

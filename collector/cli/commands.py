@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -22,9 +23,27 @@ from collector.cli.client import add_group
 from collector.cli.config import register_config
 from collector.cli.top.command import register_top
 from collector.cli.watch import register_watch
+from collector.core.keys import (
+    API_TOKEN_FILE,
+    APPROVAL_TOKEN_FILE,
+    BACKUP_TOKEN_FILE,
+    SENSOR_TOKEN_FILE,
+    WEBHOOK_SECRET_FILE,
+)
 from common.log_lines import escape, open_log
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
+
+
+class OwnToken(StrEnum):
+    """Tokens that the collector makes, by their files."""
+
+    SENSOR = SENSOR_TOKEN_FILE
+    API = API_TOKEN_FILE
+    APPROVAL = APPROVAL_TOKEN_FILE
+    BACKUP = BACKUP_TOKEN_FILE
+    WEBHOOK = WEBHOOK_SECRET_FILE
+
 
 SERVER = ("collector", "keys")
 TRUST = ("certificates", "enrollment")
@@ -79,6 +98,9 @@ def register_server(app: typer.Typer) -> None:
     keys.command(name="rotate", help="Make a new key. The running collector sends it to its sensors.")(
         with_flags(CollectorSettings, ("data_dir",))(rotate_key)
     )
+    keys.command(name="replace-token", help="Make a new token. It holds from the next start of the collector on.")(
+        with_flags(CollectorSettings, ("data_dir",))(replace_own_token)
+    )
 
 
 def run(flags: dict[str, Any], config: Config = None) -> None:
@@ -118,16 +140,28 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
 
 def rotate_key(flags: dict[str, Any], config: Config = None) -> None:
     """Put a new installation key before the one in use, which stays for 8 days."""
-    from collector.core.config import load_settings
-    from collector.core.keys import KEYS_FILE, KeyFileError, rotate_installation_key
-    from common.settings import ConfigError
+    from collector.cli.trust import open_secrets
+    from collector.trust.installation_keys import InstallationKeyTable
 
-    try:
-        settings = load_settings(flags, config_path=config)
-        key = rotate_installation_key(settings.data_dir / KEYS_FILE, time.time())
-    except (ConfigError, KeyFileError) as error:
-        _fail(error)
-    print(f"The installation key is number {key.key_id} now; the one before stays in use for 8 days.")
+    with open_secrets(flags, config) as (_, state, key):
+        new = InstallationKeyTable(state, key).rotate(time.time())
+    print(f"The installation key is number {new.key_id} now; the one before stays in use for 8 days.")
+
+
+def replace_own_token(
+    flags: dict[str, Any],
+    name: Annotated[OwnToken, typer.Argument(help="Which one.", show_default=False)],
+    config: Config = None,
+) -> None:
+    """One of those that the collector made, in the state and in its file for people."""
+    from collector.cli.trust import open_secrets
+    from collector.trust.secrets import SecretTable
+    from collector.trust.secrets import replace_token as replace
+
+    with open_secrets(flags, config) as (settings, state, key):
+        path = settings.data_dir / name.value
+        replace(SecretTable(state, key), path, time.time())
+    print(f"{path} holds a new token; restart the collector.")
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -1,23 +1,27 @@
 """`apidae enrollment` and `apidae certificates`: one-time tokens, revocation, rotation of the authority, and Secrets.
 
-They work on the files in the collector's data directory, as the collector's user, also while it runs: it reads them
-every second. Standard output is for programs: one line of text, or a JSON object a line.
+They work on the collector's state, with its settings and as its user, also while it runs: it looks every second.
+Standard output is for programs: one line of text, or a JSON object a line.
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from collector.core.config import CollectorSettings, load_settings
 from common.settings import ConfigError
+
+if TYPE_CHECKING:  # The state takes half a second to load.
+    from collector.storage.state.store import StateStore
+    from collector.trust.secrets import StateKey
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 DataDirectory = Annotated[Path | None, typer.Option("--data-dir", help="Where the collector keeps everything.")]
@@ -60,15 +64,12 @@ def create(
 ) -> None:
     """Print a token on standard output, and what to do with it on standard error."""
     from collector.core.keys import read_private
-    from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, make_enrollment
+    from collector.trust.enrollment import EnrollmentTable
     from collector.trust.files import NO_PIN, PIN_FILE
 
-    with _one_sentence():
-        settings = load_settings({"data_dir": data_dir}, config_path=config)
-        directory = _find_directory(settings)
-        pin = (read_private(directory / PIN_FILE) or NO_PIN.encode()).decode()
-        enrollment, token = make_enrollment(
-            directory / ENROLLMENTS_DIRECTORY,
+    with open_state({"data_dir": data_dir}, config) as (settings, state):
+        pin = (read_private(_find_directory(settings) / PIN_FILE) or NO_PIN.encode()).decode()
+        enrollment, token = EnrollmentTable(state).make(
             now=time.time(),
             ttl_seconds=ttl_seconds,
             node=node,
@@ -90,26 +91,23 @@ def create(
 
 def list_tokens(config: Config = None, data_dir: DataDirectory = None) -> None:
     """One JSON object a token."""
-    from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, list_enrollments
+    from collector.trust.enrollment import EnrollmentTable
 
-    with _one_sentence():
-        settings = load_settings({"data_dir": data_dir}, config_path=config)
-        found = list_enrollments(_find_directory(settings) / ENROLLMENTS_DIRECTORY)
+    with open_state({"data_dir": data_dir}, config) as (_, state):
+        found = EnrollmentTable(state).list_all()
     now = time.time()
     for enrollment in found:
-        state = "used" if enrollment.used_at else "expired" if now >= enrollment.expires_at else "open"
-        _print({"state": state, **asdict(enrollment)})
+        word = "used" if enrollment.used_at else "expired" if now >= enrollment.expires_at else "open"
+        _print({"state": word, **asdict(enrollment)})
 
 
 def list_certificates(config: Config = None, data_dir: DataDirectory = None) -> None:
     """One JSON object a certificate, with whether it is revoked."""
-    from collector.trust.revocation import ISSUED_FILE, REVOCATIONS_FILE, list_issued, load_revocations
+    from collector.trust.revocation import CertificateTable
 
-    with _one_sentence():
-        settings = load_settings({"data_dir": data_dir}, config_path=config)
-        directory = _find_directory(settings)
-        found = list_issued(directory / ISSUED_FILE)
-        revocations = load_revocations(directory / REVOCATIONS_FILE)
+    with open_state({"data_dir": data_dir}, config) as (_, state):
+        table = CertificateTable(state)
+        found, revocations = table.list_issued(), table.load_revocations()
     now = time.time()
     for certificate in found:
         if certificate.not_after > now:
@@ -126,20 +124,18 @@ def revoke(
     data_dir: DataDirectory = None,
 ) -> None:
     """By node or by serial number; streams that are open end within seconds."""
-    from collector.trust.revocation import ISSUED_FILE, REVOCATIONS_FILE, list_issued
-    from collector.trust.revocation import revoke as add
+    from collector.trust.revocation import CertificateTable
 
-    with _one_sentence():
+    with open_state({"data_dir": data_dir}, config) as (_, state):
         if bool(node) == bool(serial):
             raise ValueError("revoke takes --node or --serial, one of them")
-        settings = load_settings({"data_dir": data_dir}, config_path=config)
-        directory = _find_directory(settings)
-        clusters = {one.cluster for one in list_issued(directory / ISSUED_FILE) if one.node == node}
+        table = CertificateTable(state)
+        clusters = {one.cluster for one in table.list_issued(node=node)}
         if node and clusters and cluster not in clusters:
             known = ", ".join(sorted(name or "(none)" for name in clusters))
             raise ValueError(f"node {node} of cluster {cluster or '(none)'} has no certificate; it is of {known}")
         try:
-            add(directory / REVOCATIONS_FILE, now=time.time(), node=(cluster, node) if node else None, serial=serial)
+            table.revoke(now=time.time(), node=(cluster, node) if node else None, serial=serial)
         except ValueError:
             raise ValueError(f"--serial is {serial!r}; give the hexadecimal digits of a serial number") from None
     if node and not clusters:
@@ -150,12 +146,10 @@ def revoke(
 
 def allow(node: Node, cluster: Cluster = "", config: Config = None, data_dir: DataDirectory = None) -> None:
     """Its certificates work again, until they expire."""
-    from collector.trust.revocation import REVOCATIONS_FILE
-    from collector.trust.revocation import allow as remove
+    from collector.trust.revocation import CertificateTable
 
-    with _one_sentence():
-        settings = load_settings({"data_dir": data_dir}, config_path=config)
-        if not remove(_find_directory(settings) / REVOCATIONS_FILE, node=(cluster, node)):
+    with open_state({"data_dir": data_dir}, config) as (_, state):
+        if not CertificateTable(state).allow(node=(cluster, node)):
             raise ValueError(
                 f"node {node} of cluster {cluster or '(none)'} is not revoked; correct --node or --cluster"
             )
@@ -164,14 +158,14 @@ def allow(node: Node, cluster: Cluster = "", config: Config = None, data_dir: Da
 
 def rotate_authority(config: Config = None, data_dir: DataDirectory = None) -> None:
     """Of the collector's own authority; one that was given by files is rotated where it was made."""
-    from collector.trust.authority import AUTHORITY_FILE, SENSOR_CERTIFICATE_SECONDS, rotate_own_authority
+    from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS, rotate_own_authority
+    from collector.trust.secrets import SecretTable
 
-    with _one_sentence():
-        settings = load_settings({"data_dir": data_dir}, config_path=config)
+    with open_secrets({"data_dir": data_dir}, config) as (settings, state, key):
         if settings.ca_cert_file is not None:
             raise ValueError(f"the authority is the one of ca_cert_file, {settings.ca_cert_file}; rotate it there")
         overlap = SENSOR_CERTIFICATE_SECONDS
-        rotate_own_authority(_find_directory(settings) / AUTHORITY_FILE, now=time.time(), overlap_seconds=overlap)
+        rotate_own_authority(SecretTable(state, key), now=time.time(), overlap_seconds=overlap)
     print(f"The authority is new; the one before is trusted for {overlap / 86_400:g} days more.")
 
 
@@ -222,14 +216,39 @@ def _find_directory(settings: CollectorSettings) -> Path:
 
 
 @contextmanager
+def open_state(flags: Mapping[str, Any], config: Path | None) -> "Iterator[tuple[CollectorSettings, StateStore]]":
+    """The settings, and the state that they name. What goes wrong is one sentence."""
+    from collector.storage.state.store import join_state
+
+    with _one_sentence():
+        settings = load_settings(flags, config_path=config)
+        url = settings.state_url
+        state = join_state(settings.data_dir, None if url is None else url.get_secret_value())
+        with closing(state):
+            yield settings, state
+
+
+@contextmanager
+def open_secrets(
+    flags: Mapping[str, Any], config: Path | None
+) -> "Iterator[tuple[CollectorSettings, StateStore, StateKey]]":
+    """The same, and the key of its secrets."""
+    from collector.trust.secrets import open_state_key
+
+    with open_state(flags, config) as (settings, state):
+        yield settings, state, open_state_key(settings, state)
+
+
+@contextmanager
 def _one_sentence() -> Iterator[None]:
     """What went wrong on standard error, and exit code 1."""
     from collector.core.keys import KeyFileError
+    from collector.storage.base import StoreError
     from collector.trust.files import TrustError
 
     try:
         yield
-    except (ConfigError, KeyFileError, TrustError, ValueError) as error:
+    except (ConfigError, KeyFileError, StoreError, TrustError, ValueError) as error:
         print(f"apidae: {str(error).rstrip('.')}.", file=sys.stderr)
         raise typer.Exit(1) from None
 

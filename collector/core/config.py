@@ -134,6 +134,9 @@ class CollectorSettings(ProgramSettings):
     state_url: Secret | None = None
     """URL of a PostgreSQL database for the state (alerts, silences, rules), as
     `postgresql://user:password@host:port/database`. Without it the state is the file `state.db` in `data_dir`."""
+    state_key_file: Path | None = None
+    """File with the key of the state's secrets: 64 hexadecimal digits, the same for all collectors of a state. Without
+    it the first start makes `state.key` in `data_dir`."""
     disk_limit_bytes: int = Field(default=10_000_000_000, ge=200_000_000)
     """Size limit of the tables; past it the oldest rows are deleted."""
     disk_reserve_bytes: int | None = Field(default=None, ge=16_000_000)

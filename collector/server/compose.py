@@ -31,13 +31,11 @@ from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings, find_setup
 from collector.core.keys import (
     API_TOKEN_FILE,
+    APPROVAL_TOKEN_FILE,
     BACKUP_TOKEN_FILE,
-    KEYS_FILE,
     SENSOR_TOKEN_FILE,
+    WEBHOOK_SECRET_FILE,
     Token,
-    list_installation_keys,
-    load_installation_keys,
-    load_token,
     read_token,
 )
 from collector.core.limits import Limit
@@ -91,17 +89,18 @@ from collector.storage.embedded import STORE_DIRECTORY, find_retention, locate_t
 from collector.storage.replay import complete_insert
 from collector.storage.state.imports import drop_old_tables, import_once
 from collector.storage.state.store import open_state
+from collector.trust.imports import import_files
+from collector.trust.installation_keys import InstallationKeyTable
+from collector.trust.secrets import SecretTable, load_token, open_state_key
 from common.figures import Figure, list_figures, make_gauges, make_totals
 from common.keyed_hash import hash_value
 from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse, list_effective
 
 STORE_READER = "store"
-WEBHOOK_SECRET_FILE = "webhook.secret"
 BLOCKS_FILE = "blocks.json"
 AUDIT_FILE = "audit.jsonl"
 LADDER_FILE = "ladder.json"
-APPROVAL_TOKEN_FILE = "approval.token"
 CHECKPOINT_FILE = "detectors.checkpoint"
 GROUP_SECONDS = 10.0
 # Routes are looked at among their siblings soon after they came, and all of them now and then, for calls show more.
@@ -196,12 +195,13 @@ class Collector:
         check_finished(directory)
         self._clock = clock = time.time
         self._whole = threading.Lock()  # Of who reads or changes everything that is kept: a backup, an erasure.
-        self.keys = load_installation_keys(directory / KEYS_FILE, clock())
+        self._open_state()
+        self.keys = self.installation_keys.load(clock())
         # Before anything listens or connects.
         self.process_mark = open_process_mark(self.keys[0])
         if self.process_mark is not None:
             self.process_mark.watch_connections()
-        self.tokens = _find_tokens(settings)
+        self.tokens = _find_tokens(settings, self._load_own_token)
         notifiers = build_notifiers(
             settings.notifiers,
             cluster=settings.cluster,
@@ -358,10 +358,22 @@ class Collector:
                 watcher.set_node_addresses(node, addresses)
 
     def _load_secret(self) -> str:
-        return load_token(self._directory / WEBHOOK_SECRET_FILE).value
+        return self._load_own_token(WEBHOOK_SECRET_FILE).value
+
+    def _load_own_token(self, file: str) -> Token:
+        return load_token(self.secrets, self._directory / file, self._clock())
+
+    def _open_state(self) -> None:
+        """The state, and what it keeps secret."""
+        url = self.settings.state_url
+        self.state = open_state(self._directory, None if url is None else url.get_secret_value())
+        key = open_state_key(self.settings, self.state)
+        self.installation_keys = InstallationKeyTable(self.state, key)
+        self.secrets = SecretTable(self.state, key)
+        import_files(self._directory, self.state, keys=self.installation_keys, secrets=self.secrets, now=self._clock())
 
     def _open_store(self) -> None:
-        """The log, the tables behind it, the state, and the names of endpoints."""
+        """The log, the tables behind it, and the names of endpoints."""
         directory = self._directory / "wal"
         self.wal = Wal(
             directory,
@@ -376,8 +388,6 @@ class Collector:
         )
         if self._is_embedded:
             self.parts.check_small()  # Before anything reads the tables.
-        url = self.settings.state_url
-        self.state = open_state(self._directory, None if url is None else url.get_secret_value())
         import_once(self.state, self.store, "alerts", import_alerts, self._clock())
         import_once(self.state, self.store, "decisions on detection", import_decisions, self._clock())
         import_once(self.state, self.store, "known facts", import_facts, self._clock())
@@ -538,7 +548,7 @@ class Collector:
             backup_token=tokens.backup.value,
             label_book=self.labels,
             sums=self._sums,
-            list_keys=lambda: list_installation_keys(self._directory / KEYS_FILE),
+            list_keys=self.installation_keys.list_all,
             budgets=self.budgets,
             configuration=list_effective(settings),
             sensor_setup=find_setup(settings, grpc_port),
@@ -637,18 +647,16 @@ def _compose_clusters(
     )
 
 
-def _find_tokens(settings: CollectorSettings) -> Tokens:
-    has_approval = settings.require_second_approval
+def _find_tokens(settings: CollectorSettings, load_own: Callable[[str], Token]) -> Tokens:
+    def find(given: Path | None, own: str) -> Token | None:
+        """The operator's where a file is set, else our own; None without authentication. Raises KeyFileError."""
+        if settings.no_auth:
+            return None
+        return load_own(own) if given is None else read_token(given)
+
     return Tokens(
-        sensor=_find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE) if settings.takes_tokens else None,
-        api=_find_token(settings, settings.api_token_file, API_TOKEN_FILE),
-        approval=load_token(settings.data_dir / APPROVAL_TOKEN_FILE) if has_approval else None,
-        backup=load_token(settings.data_dir / BACKUP_TOKEN_FILE),
+        sensor=find(settings.sensor_token_file, SENSOR_TOKEN_FILE) if settings.takes_tokens else None,
+        api=find(settings.api_token_file, API_TOKEN_FILE),
+        approval=load_own(APPROVAL_TOKEN_FILE) if settings.require_second_approval else None,
+        backup=load_own(BACKUP_TOKEN_FILE),
     )
-
-
-def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> Token | None:
-    """The operator's where a file is set, else our own; None without authentication. Raises KeyFileError."""
-    if settings.no_auth:
-        return None
-    return load_token(settings.data_dir / own) if given is None else read_token(given)

@@ -20,12 +20,15 @@ from collector.core.config import CollectorSettings
 from collector.core.keys import KeyFileError, Token
 from collector.receiver.service import GRPC_LIMIT_BYTES, CollectorService, EnrollmentService
 from collector.server.listeners import StartError, bind
+from collector.storage.base import StoreError
+from collector.storage.state.store import StateStore
 from collector.trust.admission import Admission
 from collector.trust.enroller import Enroller
 from collector.trust.enrollment import TokenReviewer
 from collector.trust.files import Trust, TrustError
 from collector.trust.identity import list_own_names
-from collector.trust.revocation import ISSUED_FILE, Revocations, forget_expired
+from collector.trust.revocation import Revocations
+from collector.trust.secrets import SecretTable
 from collector.trust.tls_terminator import RefusalLog, TlsTerminator
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
 from common.settings import split_address
@@ -52,11 +55,13 @@ logger = logging.getLogger(__name__)
 class Entrance:
     """Made in a thread (it reads and writes files), started and stopped in the event loop."""
 
-    def __init__(self, settings: CollectorSettings, token: Token | None) -> None:
+    def __init__(
+        self, settings: CollectorSettings, token: Token | None, *, state: StateStore, secrets: SecretTable
+    ) -> None:
         """`token` is the sensors', where it is taken. Raises StartError."""
         self._settings = settings
         self._refusals = RefusalLog(time.monotonic)
-        self._trust = _open_trust(settings)
+        self._trust = _open_trust(settings, state, secrets)
         self._terminator: TlsTerminator | None = None
         if settings.is_grpc_secure:
             assert self._trust is not None
@@ -158,13 +163,13 @@ class Entrance:
         self._http_context = context
 
     def look(self) -> None:
-        """Read files that changed; blocks. What cannot be read leaves in use what was, and is told once."""
+        """Read what changed; blocks. What cannot be read leaves in use what was, and is logged once."""
         if self._trust is None:
             return
         try:
             self._trust.refresh()
             self._error = ""
-        except (TrustError, KeyFileError) as error:
+        except (TrustError, KeyFileError, StoreError) as error:
             self._error_count += 1
             if str(error) != self._error:
                 logger.error("What was read before stays in use: %s", error)
@@ -199,21 +204,21 @@ class Entrance:
             text = "Seconds until the collector's own certificate expires."
             found += make_gauges([("tls_certificate_left_seconds", text, left)])
         if self._terminator is not None:
-            text = "Times that a certificate or revocation file could not be read; what was read before stays in use."
+            text = "Times that certificates or revocations could not be read; what was read before stays in use."
             found += (*self._terminator.figures(), *make_totals([("trust_errors", text, self._error_count)]))
         if self._enrollment is not None:
             found += list_figures(self._enrollment.counts, "sensors_")
         return tuple(found)
 
 
-def _open_trust(settings: CollectorSettings) -> Trust | None:
+def _open_trust(settings: CollectorSettings, state: StateStore, secrets: SecretTable) -> Trust | None:
     if not (settings.is_grpc_secure or settings.is_http_secure):
         return None
     listens = [split_address(listen)[0] for listen in (settings.grpc_listen, settings.http_listen)]
-    trust = Trust(settings, list_own_names(listens, settings.tls_server_names), time.time)
+    trust = Trust(settings, list_own_names(listens, settings.tls_server_names), time.time, state=state, secrets=secrets)
     try:
         trust.refresh()
-        forget_expired(trust.directory / ISSUED_FILE, time.time())
+        trust.certificates.forget_expired(time.time())
     except (TrustError, KeyFileError) as error:
         raise StartError(str(error)) from error
     return trust

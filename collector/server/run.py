@@ -33,7 +33,7 @@ from collector.alerting.self_monitoring import (
 from collector.api.services import Services
 from collector.core.budget import BudgetBook, StoppedError
 from collector.core.config import CollectorSettings, join_address
-from collector.core.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
+from collector.core.keys import API_TOKEN_FILE, APPROVAL_TOKEN_FILE, SENSOR_TOKEN_FILE
 from collector.core.memory import release_library_pages
 from collector.core.rates import Interval
 from collector.receiver.clocks import SensorClocks
@@ -43,7 +43,7 @@ from collector.receiver.policy import load_policy, put_blocks
 from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext
 from collector.receiver.writer import run_writer
-from collector.server.compose import APPROVAL_TOKEN_FILE, Collector, Job
+from collector.server.compose import Collector, Job
 from collector.server.grpc_server import Entrance
 from collector.server.http_server import HttpServer
 from collector.server.listeners import allow_open_files, bind, check_certificate
@@ -137,7 +137,9 @@ async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> Non
         http_socket.close()
         raise
     try:
-        entrance = await asyncio.to_thread(Entrance, settings, collector.tokens.sensor)
+        entrance = await asyncio.to_thread(
+            Entrance, settings, collector.tokens.sensor, state=collector.state, secrets=collector.secrets
+        )
         try:
             await _Life(collector, entrance, http_socket, build_app).run()
         finally:
@@ -307,8 +309,8 @@ class _Life:
                 self._collector.alert_service.settle(kind, node)
 
     def _read_keys(self) -> None:
-        """Keys of a rotation, and of its end. A file that cannot be read leaves those in use."""
-        keys = load_installation_keys(self._settings.data_dir / KEYS_FILE, time.time())
+        """Keys of a rotation, and of its end. A state that cannot be read leaves those in use."""
+        keys = self._collector.installation_keys.load(time.time())
         if keys != self._ingest.context.keys:
             self._loop.call_soon_threadsafe(self._ingest.change_keys, keys)
 

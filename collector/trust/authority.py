@@ -7,9 +7,9 @@ A rotation makes a new authority and cross-signs it: the new key under the name 
 lasts, the collector shows the cross-signed certificate. So a sensor that knows only the old authority still trusts it.
 The collector takes certificates of both.
 
-The collector's own authority is one 0600 file, so that a crash in a rotation leaves the old one or the new one. It
-holds the key, the certificate, and during a rotation the cross-signed and the previous certificate. The operator's
-authority is read from `ca_cert_file` and `ca_key_file` and never written.
+The collector's own authority is one secret of the state, so that a crash in a rotation leaves the old one or the new
+one. It holds the key, the certificate, and during a rotation the cross-signed and the previous certificate. The
+operator's authority is read from `ca_cert_file` and `ca_key_file` and never written.
 """
 
 import dataclasses
@@ -35,8 +35,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from collector.core.keys import KeyFileError, read_private, write_private
+from collector.core.keys import KeyFileError
 from collector.trust.identity import BACKDATE_SECONDS, write_uri
+from collector.trust.secrets import SecretTable
 
 AUTHORITY_SECONDS: Final = 3650 * 86_400
 # Of sensors' certificates, and how long a former authority is trusted. A node that was away for two weeks still renews.
@@ -275,53 +276,50 @@ def _sign_authority(
     return builder.add_extension(_identify_issuer(issuer), critical=False).sign(issuer.key, _digest(issuer.key))
 
 
-AUTHORITY_FILE: Final = "authority.pem"
-# Beside: what sensors and people may be given.
+AUTHORITY: Final = "authority"  # Name of the secret.
+# Beside the collector's certificate: what sensors and people may be given.
 AUTHORITY_CERTIFICATE_FILE: Final = "ca.crt"
 
 
-def load_own_authority(path: Path, *, now: float, overlap_seconds: float) -> Authority:
+def load_own_authority(table: SecretTable, *, now: float, overlap_seconds: float) -> Authority:
     """Read it, or make the first one. After a rotation the one before is trusted for `overlap_seconds` more. Raises
-    KeyFileError."""
-    authority = read_own_authority(path)
-    if authority is None:
-        authority = make_authority(now)
-        _write(path, authority)
+    KeyFileError, StoreError."""
+    content = table.find_or_make(AUTHORITY, lambda: _write(make_authority(now)), now)
+    authority = parse_own_authority(content, table.place)
     if authority.cross is not None and now >= _made_at(authority) + overlap_seconds:
         authority = dataclasses.replace(authority, others=(), cross=None)
     return authority
 
 
-def rotate_own_authority(path: Path, *, now: float, overlap_seconds: float) -> Authority:
-    """Put a new authority in the place of the one in use; a running collector takes it up within seconds. Raises
-    KeyFileError, also while the last rotation lasts: a third one would leave sensors behind that know only the first.
-    """
-    old = read_own_authority(path)
-    if old is None:
-        raise KeyFileError(
-            f"There is no authority in {path}; start the collector once off loopback, or correct --data-dir."
-        )
-    left = _made_at(old) + overlap_seconds - now
-    if old.cross is not None and left > 0:
-        raise KeyFileError(
-            f"The last rotation of {path} lasts for {left / 86_400:.1f} days more, in which sensors learn the new "
-            "authority; rotate after that."
-        )
-    new = rotate_authority(dataclasses.replace(old, others=(), cross=None), now)
-    _write(path, new)
-    return new
+def rotate_own_authority(table: SecretTable, *, now: float, overlap_seconds: float) -> Authority:
+    """Put a new authority in the place of the one in use; running collectors take it up within seconds. Raises
+    StoreError, and KeyFileError also while the last rotation lasts: a third one would leave sensors behind that know
+    only the first."""
+
+    def rotate(known: bytes | None) -> bytes:
+        if known is None:
+            raise KeyFileError(
+                f"There is no authority in {table.place}; start the collector once off loopback, or correct --data-dir."
+            )
+        old = parse_own_authority(known, table.place)
+        left = _made_at(old) + overlap_seconds - now
+        if old.cross is not None and left > 0:
+            raise KeyFileError(
+                f"The last rotation of the authority lasts for {left / 86_400:.1f} days more, in which sensors learn "
+                "the new one; rotate after that."
+            )
+        return _write(rotate_authority(dataclasses.replace(old, others=(), cross=None), now))
+
+    return parse_own_authority(table.change(AUTHORITY, rotate, now), table.place)
 
 
-def read_own_authority(path: Path) -> Authority | None:
-    """The authority as it stands in the file; None where there is none. Raises KeyFileError."""
-    content = read_private(path)
-    if content is None:
-        return None
+def parse_own_authority(content: bytes, place: Path | str) -> Authority:
+    """The authority as it is kept. Raises KeyFileError, which names the place."""
     try:
         load_pem_private_key(content, password=None)
         authority = read_authority(content, content)
     except (AuthorityError, ValueError, TypeError):
-        raise KeyFileError(f"The authority in {path} is damaged; restore the file from a backup.") from None
+        raise KeyFileError(f"The authority in {place} is damaged; restore it from a backup.") from None
     # `others` are the cross-signed certificate, which has our key, and the one before.
     own = authority.certificate.public_key()
     cross = next((item for item in authority.others if item.public_key() == own), None)
@@ -333,7 +331,7 @@ def _made_at(authority: Authority) -> float:
     return authority.certificate.not_valid_before_utc.timestamp() + BACKDATE_SECONDS
 
 
-def _write(path: Path, authority: Authority) -> None:
+def _write(authority: Authority) -> bytes:
     assert authority.key is not None
     above = () if authority.cross is None else (authority.cross, *authority.others)
-    write_private(path, write_key(authority.key) + write_certificates((authority.certificate, *above)))
+    return write_key(authority.key) + write_certificates((authority.certificate, *above))

@@ -1,7 +1,7 @@
 """Gives sensors their certificates: for a one-time token, a Kubernetes service account's token, or the one in use.
 
 Takes a request for a certificate and the proof of the right to one. Gives the chain, or an `EnrollmentRefusedError`
-whose sentence the sensor prints. The used token and the line of the certificate are written before the answer, in a
+whose sentence the sensor prints. The used token and the certificate's row are written before the answer, in a
 thread.
 
 `FailureAllowance` limits failed tries: a token bucket per address, and one for all addresses. A token has 256 random
@@ -17,23 +17,10 @@ from typing import Final
 from cryptography import x509
 
 from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS, AuthorityError, issue_sensor_certificate
-from collector.trust.enrollment import (
-    ENROLLMENTS_DIRECTORY,
-    TOKEN_PREFIX,
-    EnrollmentRefusedError,
-    TokenReviewer,
-    take_enrollment,
-)
+from collector.trust.enrollment import TOKEN_PREFIX, EnrollmentRefusedError, TokenReviewer
 from collector.trust.files import Trust
 from collector.trust.identity import SensorCertificate
-from collector.trust.revocation import (
-    ISSUED_FILE,
-    REVOCATIONS_FILE,
-    IssuedCertificate,
-    list_issued,
-    load_revocations,
-    record_issued,
-)
+from collector.trust.revocation import IssuedCertificate
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 
@@ -103,7 +90,7 @@ class Enroller:
         self._reviews = asyncio.Semaphore(REVIEWS_LIMIT)
 
     async def enroll(self, application: Application) -> bytes:
-        """A first certificate. Raises EnrollmentRefusedError, AccessError, ApiError, KeyFileError."""
+        """A first certificate. Raises EnrollmentRefusedError, AccessError, ApiError, StoreError."""
         wait = self._allowance.find_wait(application.host)
         if wait > 0:
             raise EnrollmentRefusedError(
@@ -119,35 +106,21 @@ class Enroller:
             raise
 
     async def renew(self, certificate: SensorCertificate, request: bytes, *, cluster: str, node: str) -> bytes:
-        """The next certificate of the same node. Raises EnrollmentRefusedError, KeyFileError."""
+        """The next certificate of the same node. Raises EnrollmentRefusedError, StoreError."""
         application = Application(host="", cluster=cluster, node=node, request=request)
         _check(application)
         return await asyncio.to_thread(self._issue, application, f"renewal of {certificate.serial_text}")
 
     def _enroll_by_token(self, application: Application) -> bytes:
         now, (cluster, node) = self._clock(), (application.cluster, application.node)
-        taken = take_enrollment(
-            self._trust.directory / ENROLLMENTS_DIRECTORY,
+        taken = self._trust.enrollments.take(
             application.token,
             now=now,
             node=node,
             cluster=cluster,
-            is_taken=self._has_certificate(cluster, node, now),
+            is_taken=self._trust.certificates.has_valid(cluster=cluster, node=node, now=now),
         )
         return self._issue(application, f"token {taken.number}")
-
-    def _has_certificate(self, cluster: str, node: str, now: float) -> bool:
-        """Whether a node has a certificate that is valid and not revoked."""
-        directory = self._trust.directory
-        revocations = load_revocations(directory / REVOCATIONS_FILE)
-        revoked_at = revocations.nodes.get((cluster, node), -1.0)
-        return any(
-            (one.cluster, one.node) == (cluster, node)
-            and one.not_after > now
-            and one.issued_at > revoked_at
-            and one.serial not in revocations.serials
-            for one in list_issued(directory / ISSUED_FILE)
-        )
 
     async def _enroll_by_kubernetes(self, application: Application) -> bytes:
         if self._reviewer is None:
@@ -170,7 +143,7 @@ class Enroller:
                 "other_node", f"The service account token is of a Pod on node {found}, not on {node}; correct --node."
             )
         # Of this moment, not of the last look: who was just allowed need not try twice.
-        revocations = await asyncio.to_thread(load_revocations, self._trust.directory / REVOCATIONS_FILE)
+        revocations = await asyncio.to_thread(self._trust.certificates.load_revocations)
         if revocations.is_node_revoked(cluster=cluster, node=node):
             raise EnrollmentRefusedError(
                 "revoked", f"Node {node} is revoked; allow it with `apidae certificates allow` on the collector."
@@ -191,8 +164,7 @@ class Enroller:
         except AuthorityError as error:
             raise EnrollmentRefusedError("request", f"No certificate can be made: {error}.") from error
         leaf = x509.load_pem_x509_certificates(chain)[0]
-        record_issued(
-            self._trust.directory / ISSUED_FILE,
+        self._trust.certificates.record_issued(
             IssuedCertificate(
                 serial=f"{leaf.serial_number:x}",
                 cluster=application.cluster,
@@ -200,7 +172,7 @@ class Enroller:
                 issued_at=now,
                 not_after=leaf.not_valid_after_utc.timestamp(),
                 way=way,
-            ),
+            )
         )
         return chain
 

@@ -1,8 +1,8 @@
-"""One-time enrolment tokens: one file each, named by the token's number, with the hash of its secret, never the secret.
+"""One-time enrolment tokens: one row of the state each, with the hash of its secret, never the secret.
 
 A token is `apidae1.NUMBER.SECRET.FINGERPRINT`: 256 random bits, and the SHA-256 of the public key by which the sensor
 knows the collector before it sends anything. `-` means that the sensor must know its authority already. To use a token
-renames its file, which only one process can do. So it is used once, also with two at a time and after a crash.
+marks its row where it is not marked yet. So it is used once, also with two at a time and after a crash.
 
 In Kubernetes a sensor enrols with the service account token of its Pod instead. It is a projected one, made for the
 collector's audience and bound to the Pod. So it is worthless elsewhere and ends with the Pod. `TokenReviewer` asks the
@@ -14,21 +14,22 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts
 
 import hashlib
 import hmac
-import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from collector.core.keys import KeyFileError, read_private, write_private
-from common.durable import parse_json
+from sqlalchemy import delete, func, insert, select, update
+
+from collector.core.keys import KeyFileError
+from collector.storage.state.store import StateStore, read_row
+from collector.storage.state.tables.trust import ENROLLMENTS
 from common.kubernetes.objects import Metadata, Part
 from common.kubernetes.reflector import ask, open_client
 
-ENROLLMENTS_DIRECTORY: Final = "enrollments"
 TOKEN_PREFIX: Final = "apidae1"
 SECRET_BYTES: Final = 32
 NUMBER_BYTES: Final = 8
@@ -36,7 +37,6 @@ NUMBER_BYTES: Final = 8
 KEPT_SECONDS: Final = 7 * 86_400
 ENROLLMENTS_LIMIT: Final = 10_000
 _NUMBER: Final = re.compile(r"[0-9a-f]{16}\Z")
-_USED: Final = ".used"
 
 
 class EnrollmentRefusedError(Exception):
@@ -60,38 +60,63 @@ class Enrollment:
     used_by: str = ""
 
 
-def make_enrollment(
-    directory: Path, *, now: float, ttl_seconds: float, node: str, cluster: str, pin: str
-) -> tuple[Enrollment, str]:
-    """Make a token; it is in the second value and nowhere else. Raises KeyFileError."""
-    _forget_old(directory, now)
-    if len(list_enrollments(directory)) >= ENROLLMENTS_LIMIT:
-        raise KeyFileError(f"There are {ENROLLMENTS_LIMIT} enrolment tokens in {directory}; use or remove some first.")
-    number, secret = secrets.token_hex(NUMBER_BYTES), secrets.token_urlsafe(SECRET_BYTES)
-    enrollment = Enrollment(number=number, node=node, cluster=cluster, made_at=now, expires_at=now + ttl_seconds)
-    write_private(directory / f"{number}.json", _write(enrollment, _hash(secret)))
-    return enrollment, f"{TOKEN_PREFIX}.{number}.{secret}.{pin}"
+class EnrollmentTable:
+    """Methods raise StoreError."""
+
+    def __init__(self, state: StateStore) -> None:
+        self._state = state
+
+    def make(self, *, now: float, ttl_seconds: float, node: str, cluster: str, pin: str) -> tuple[Enrollment, str]:
+        """Make a token; it is in the second value and nowhere else. Raises KeyFileError where there are too many."""
+        number, secret = secrets.token_hex(NUMBER_BYTES), secrets.token_urlsafe(SECRET_BYTES)
+        made = Enrollment(number=number, node=node, cluster=cluster, made_at=now, expires_at=now + ttl_seconds)
+        with self._state.write() as connection:
+            connection.execute(delete(ENROLLMENTS).where(ENROLLMENTS.c.expires_at < now - KEPT_SECONDS))
+            if connection.execute(select(func.count()).select_from(ENROLLMENTS)).scalar_one() >= ENROLLMENTS_LIMIT:
+                raise KeyFileError(
+                    f"There are {ENROLLMENTS_LIMIT} enrolment tokens in {self._state.place}; use some first, or wait "
+                    "until some expire."
+                )
+            connection.execute(insert(ENROLLMENTS), {**asdict(made), "secret_sha256": _hash(secret)})
+        return made, f"{TOKEN_PREFIX}.{number}.{secret}.{pin}"
+
+    def take(self, token: str, *, now: float, node: str, cluster: str, is_taken: bool = False) -> Enrollment:
+        """Use up a token for a node; `is_taken`: there is a valid certificate of this name, so that the token must name
+        the node. Raises EnrollmentRefusedError."""
+        parts = token.split(".")
+        if len(parts) != 4 or parts[0] != TOKEN_PREFIX or not _NUMBER.match(parts[1]):
+            raise EnrollmentRefusedError("unknown", _UNKNOWN)
+        own = ENROLLMENTS.c.number == parts[1]
+        with self._state.write() as connection:
+            row = connection.execute(select(ENROLLMENTS).where(own)).first()
+            if row is None or not hmac.compare_digest(row.secret_sha256, _hash(parts[2])):
+                raise EnrollmentRefusedError("unknown", _UNKNOWN)
+            enrollment = read_row(Enrollment, row)
+            _check(enrollment, now=now, node=node, cluster=cluster, is_taken=is_taken)
+            used_by = f"node {node}" if not cluster else f"node {node} of cluster {cluster}"
+            used = {"node": node, "cluster": cluster, "used_at": now, "used_by": used_by}
+            # Another process may have taken it since it was read.
+            marked = update(ENROLLMENTS).where(own, ENROLLMENTS.c.used_at == 0).values(used)
+            if connection.execute(marked).rowcount != 1:
+                raise EnrollmentRefusedError("used", "The enrolment token was used already; make another one.")
+        return replace(enrollment, node=node, cluster=cluster, used_at=now, used_by=used_by)
+
+    def list_all(self) -> list[Enrollment]:
+        """All that are remembered, used ones too, the newest first."""
+        with self._state.read() as connection:
+            rows = connection.execute(select(ENROLLMENTS).order_by(ENROLLMENTS.c.made_at.desc()))
+            return [read_row(Enrollment, row) for row in rows]
 
 
-def take_enrollment(
-    directory: Path, token: str, *, now: float, node: str, cluster: str, is_taken: bool = False
-) -> Enrollment:
-    """Use up a token for a node; `is_taken`: there is a valid certificate of this name, so that the token must name the
-    node. Raises EnrollmentRefusedError, KeyFileError."""
-    parts = token.split(".")
-    if len(parts) != 4 or parts[0] != TOKEN_PREFIX or not _NUMBER.match(parts[1]):
-        raise EnrollmentRefusedError("unknown", "The enrolment token is none of this collector's; make one there.")
-    path = directory / f"{parts[1]}.json"
-    found = _read(path)
-    if found is None:
-        used = _read(path.with_suffix(_USED))
-        if used is not None and hmac.compare_digest(used[1], _hash(parts[2])):
-            raise EnrollmentRefusedError(
-                "used", f"The enrolment token was used already, by {used[0].used_by}; make another one."
-            )
-    if found is None or not hmac.compare_digest(found[1], _hash(parts[2])):
-        raise EnrollmentRefusedError("unknown", "The enrolment token is none of this collector's; make one there.")
-    enrollment = found[0]
+_UNKNOWN: Final = "The enrolment token is not one of this collector's; make one there."
+
+
+def _check(enrollment: Enrollment, *, now: float, node: str, cluster: str, is_taken: bool) -> None:
+    """Raises EnrollmentRefusedError."""
+    if enrollment.used_at:
+        raise EnrollmentRefusedError(
+            "used", f"The enrolment token was used already, by {enrollment.used_by}; make another one."
+        )
     if now >= enrollment.expires_at:
         late = now - enrollment.expires_at
         raise EnrollmentRefusedError("expired", f"The enrolment token expired {late:.0f} s ago; make another one.")
@@ -104,66 +129,11 @@ def take_enrollment(
         raise EnrollmentRefusedError(
             "taken", f"Node {node} has a certificate already; make a token for it with --node {node}."
         )
-    try:
-        path.rename(path.with_suffix(_USED))
-    except FileNotFoundError:
-        raise EnrollmentRefusedError("used", "The enrolment token was used already; make another one.") from None
-    used_by = f"node {node}" if not cluster else f"node {node} of cluster {cluster}"
-    taken = replace(enrollment, node=node, cluster=cluster, used_at=now, used_by=used_by)
-    write_private(path.with_suffix(_USED), _write(taken, found[1]))
-    return taken
-
-
-def list_enrollments(directory: Path) -> list[Enrollment]:
-    """All that are remembered, used ones too, the newest first. Raises KeyFileError."""
-    found = [_read(path) for path in _list_files(directory)]
-    return sorted((item[0] for item in found if item is not None), key=lambda item: item.made_at, reverse=True)
-
-
-def _list_files(directory: Path) -> list[Path]:
-    try:
-        return [path for path in directory.iterdir() if path.suffix in (".json", _USED) and _NUMBER.match(path.stem)]
-    except FileNotFoundError:
-        return []
-
-
-def _forget_old(directory: Path, now: float) -> None:
-    for path in _list_files(directory):
-        found = _read(path)
-        if found is not None and now > found[0].expires_at + KEPT_SECONDS:
-            path.unlink(missing_ok=True)
 
 
 def _hash(secret: str) -> str:
     # Plain SHA-256: the secret is 256 random bits, so there is nothing to guess.
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _write(enrollment: Enrollment, secret_hash: str) -> bytes:
-    content = {**asdict(enrollment), "secret_sha256": secret_hash}
-    del content["number"]  # It is the file's name.
-    return (json.dumps(content) + "\n").encode()
-
-
-def _read(path: Path) -> tuple[Enrollment, str] | None:
-    """A token's file; None where there is none."""
-    content = read_private(path)
-    if content is None:
-        return None
-    damaged = KeyFileError(f"The enrolment token in {path} is damaged; remove the file.")
-    return parse_json(content, lambda found: (_parse(path.stem, found), str(found["secret_sha256"])), damaged)
-
-
-def _parse(number: str, found: Mapping[str, Any]) -> Enrollment:
-    return Enrollment(
-        number=number,
-        node=str(found["node"]),
-        cluster=str(found["cluster"]),
-        made_at=float(found["made_at"]),
-        expires_at=float(found["expires_at"]),
-        used_at=float(found["used_at"]),
-        used_by=str(found["used_by"]),
-    )
 
 
 _NODE: Final = "authentication.kubernetes.io/node-name"

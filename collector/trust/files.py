@@ -1,9 +1,9 @@
 """What the collector trusts and shows at this moment, read again while it runs.
 
-Every second `refresh` looks at the files: the authority (own or the operator's), the certificate of the listeners, the
-revocations. What changed holds from the next connection on. Where a file cannot be read, the previous content stays in
-use, and the fault is logged once. The collector's own certificate is renewed before it ends, or when its names or its
-authority changed.
+Every second `refresh` looks at the state, for the own authority and the revocations, and at files, for the certificate
+of the listeners and the operator's authority. What changed holds from the next connection on. Where something cannot be
+read, the previous content stays in use, and the fault is logged once. The collector's own certificate is renewed before
+it ends, or when its names or its authority changed.
 """
 
 import ssl
@@ -16,9 +16,10 @@ from cryptography.exceptions import InvalidSignature
 
 from collector.core.config import CollectorSettings
 from collector.core.keys import read_private, write_private
+from collector.storage.state.store import StateStore
+from collector.storage.state.tables.trust import REVOKED_CERTIFICATES, REVOKED_NODES, SECRETS
 from collector.trust.authority import (
     AUTHORITY_CERTIFICATE_FILE,
-    AUTHORITY_FILE,
     SENSOR_CERTIFICATE_SECONDS,
     Authority,
     AuthorityError,
@@ -28,7 +29,9 @@ from collector.trust.authority import (
     load_own_authority,
     read_authority,
 )
-from collector.trust.revocation import REVOCATIONS_FILE, Revocations, load_revocations
+from collector.trust.enrollment import EnrollmentTable
+from collector.trust.revocation import CertificateTable, Revocations
+from collector.trust.secrets import SecretTable
 
 TRUST_DIRECTORY: Final = "tls"
 SERVER_CERTIFICATE_FILE: Final = "server.crt"
@@ -39,6 +42,7 @@ NO_PIN: Final = "-"
 SERVER_SECONDS: Final = 90 * 86_400
 # Of a certificate's life; a third is left for whoever has to notice that renewal fails.
 RENEW_RATIO: Final = 2 / 3
+_READ_TABLES: Final = tuple(table.name for table in (SECRETS, REVOKED_CERTIFICATES, REVOKED_NODES))
 
 
 class TrustError(Exception):
@@ -48,9 +52,22 @@ class TrustError(Exception):
 class Trust:
     """`refresh` first; it may block. `version` grows with every change of what connections see."""
 
-    def __init__(self, settings: CollectorSettings, names: Sequence[str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        names: Sequence[str],
+        clock: Callable[[], float],
+        *,
+        state: StateStore,
+        secrets: SecretTable,
+    ) -> None:
         """`names` are those of the own certificate; `clock` gives unix seconds."""
         self._settings = settings
+        self._state = state
+        self._secrets = secrets
+        self._writes = -1
+        self.certificates = CertificateTable(state)
+        self.enrollments = EnrollmentTable(state)
         self._names = tuple(names)
         self._clock = clock
         self.directory = settings.data_dir / TRUST_DIRECTORY
@@ -83,9 +100,13 @@ class Trust:
         return self._context
 
     def refresh(self) -> bool:
-        """Read what changed; whether connections see something else now. Raises TrustError, KeyFileError."""
-        self.revocations = load_revocations(self.directory / REVOCATIONS_FILE)
-        authority = self._load_authority()
+        """Read what changed; whether connections see something else now. Raises TrustError, KeyFileError and
+        StoreError."""
+        writes = self._state.count_writes(_READ_TABLES)
+        if writes != self._writes:
+            self.revocations = self.certificates.load_revocations()
+        authority = self._load_authority(is_new=writes != self._writes)
+        self._writes = writes
         if self._settings.tls_cert_file is None:
             self._keep_server_certificate(authority)
         seen = (authority.bundle, *(_read(path) for path in self.server_files))
@@ -114,11 +135,14 @@ class Trust:
                 f"({getattr(error, 'reason', None) or 'they cannot be parsed'}); correct them."
             ) from error
 
-    def _load_authority(self) -> Authority:
+    def _load_authority(self, *, is_new: bool) -> Authority:
         given = self._settings.ca_cert_file
         if given is None:
-            path = self.directory / AUTHORITY_FILE
-            authority = load_own_authority(path, now=self._clock(), overlap_seconds=SENSOR_CERTIFICATE_SECONDS)
+            # One that was replaced is trusted for a while, which ends by the clock.
+            if self._authority is not None and self._authority.cross is None and not is_new:
+                return self._authority
+            now, overlap = self._clock(), SENSOR_CERTIFICATE_SECONDS
+            authority = load_own_authority(self._secrets, now=now, overlap_seconds=overlap)
             beside = self.directory / AUTHORITY_CERTIFICATE_FILE
             if read_private(beside) != authority.bundle:
                 write_private(beside, authority.bundle)

@@ -1,23 +1,20 @@
-"""Revoked certificates, by node or serial number, and the list of certificates that this collector issued.
+"""Certificates of sensors in the state: those that this collector issued, and those that are revoked.
 
-Revocations are a JSON file that the command writes and a running collector reads. A node's revocation covers all its
-certificates issued until then. A later one-time token, which a person makes, admits the node again. A Kubernetes token,
-which the node has by itself, does not, until the revocation is lifted.
+A node's revocation covers all its certificates issued until then. A later one-time token, which a person makes, admits
+the node again. A Kubernetes token, which the node has by itself, does not, until the revocation is lifted.
 
-Issued certificates are a JSON line each, for people who look or revoke. The list decides nothing: a certificate is
-valid by its signature, its time and the revocations.
+The list of issued certificates is for people who look or revoke. It decides nothing but whether a name is taken: a
+certificate is valid by its signature, its time and the revocations.
 """
 
-import json
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 
-from collector.core.keys import KeyFileError, read_private, write_private
+from sqlalchemy import Connection, delete, exists, select
+
+from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.tables.trust import ISSUED_CERTIFICATES, REVOKED_CERTIFICATES, REVOKED_NODES
 from collector.trust.identity import SensorCertificate
-from common.durable import append_line, parse_json
-
-REVOCATIONS_FILE: Final = "revoked.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,65 +39,9 @@ class Revocations:
         return (cluster, node) in self.nodes
 
 
-def load_revocations(path: Path) -> Revocations:
-    """What the file says; nothing where there is none. Raises KeyFileError."""
-    content = read_private(path)
-    if content is None:
-        return Revocations()
-    damaged = KeyFileError(f"The revocations in {path} are damaged; restore the file from a backup.")
-    return parse_json(content, _parse_revocations, damaged)
-
-
-def _parse_revocations(found: Any) -> Revocations:
-    return Revocations(
-        nodes={(str(item["cluster"]), str(item["node"])): float(item["revoked_at"]) for item in found["nodes"]},
-        serials={str(item["serial"]): float(item["revoked_at"]) for item in found["serials"]},
-    )
-
-
-def revoke(path: Path, *, now: float, node: tuple[str, str] | None = None, serial: str = "") -> None:
-    """Add a node (cluster, node) or a serial number. Raises KeyFileError."""
-    known = load_revocations(path)
-    if node is not None:
-        known = replace(known, nodes={**known.nodes, node: now})
-    if serial:
-        known = replace(known, serials={**known.serials, normalise_serial(serial): now})
-    _write(path, known)
-
-
-def allow(path: Path, *, node: tuple[str, str]) -> bool:
-    """Take a node's revocation back: its old certificates work again. Whether there was one. Raises KeyFileError."""
-    known = load_revocations(path)
-    if node not in known.nodes:
-        return False
-    _write(path, replace(known, nodes={key: value for key, value in known.nodes.items() if key != node}))
-    return True
-
-
-def normalise_serial(text: str) -> str:
-    """Hexadecimal digits as `openssl x509 -serial` or a browser write them. Raises ValueError."""
-    return f"{int(text.replace(':', '').strip(), 16):x}"
-
-
-def _write(path: Path, revocations: Revocations) -> None:
-    content = {
-        "nodes": [
-            {"cluster": cluster, "node": node, "revoked_at": revoked_at}
-            for (cluster, node), revoked_at in sorted(revocations.nodes.items())
-        ],
-        "serials": [
-            {"serial": serial, "revoked_at": revoked_at} for serial, revoked_at in sorted(revocations.serials.items())
-        ],
-    }
-    write_private(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-ISSUED_FILE: Final = "issued.jsonl"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCertificate:
-    """One line; times are unix seconds, `serial` is hexadecimal, `way` is how it was asked for."""
+    """Times are unix seconds, `serial` is hexadecimal, `way` is how it was asked for."""
 
     serial: str
     cluster: str
@@ -110,28 +51,82 @@ class IssuedCertificate:
     way: str
 
 
-def record_issued(path: Path, certificate: IssuedCertificate) -> None:
-    """Append one. Raises KeyFileError."""
-    try:
-        append_line(path, json.dumps(asdict(certificate)).encode())
-    except OSError as error:
-        raise KeyFileError(f"{path} cannot be written ({error.strerror}); give this user the right.") from None
+class CertificateTable:
+    """Methods raise StoreError."""
+
+    def __init__(self, state: StateStore) -> None:
+        self._state = state
+
+    def load_revocations(self) -> Revocations:
+        """All of them."""
+        with self._state.read() as connection:
+            nodes = connection.execute(select(REVOKED_NODES)).all()
+            serials = connection.execute(select(REVOKED_CERTIFICATES)).all()
+        return Revocations(
+            nodes={(row.cluster, row.node): row.revoked_at for row in nodes},
+            serials={row.serial: row.revoked_at for row in serials},
+        )
+
+    def revoke(self, *, now: float, node: tuple[str, str] | None = None, serial: str = "") -> None:
+        """Add a node (cluster, node) or a serial number. Raises ValueError where that is not hexadecimal."""
+        nodes = {} if node is None else {node: now}
+        with self._state.write() as connection:
+            insert_revocations(
+                connection,
+                Revocations(nodes=nodes, serials={normalise_serial(serial): now} if serial else {}),
+            )
+
+    def allow(self, *, node: tuple[str, str]) -> bool:
+        """Take a node's revocation back: its old certificates work again. Whether there was one."""
+        cluster, name = node
+        own = (REVOKED_NODES.c.cluster == cluster) & (REVOKED_NODES.c.node == name)
+        with self._state.write() as connection:
+            return connection.execute(delete(REVOKED_NODES).where(own)).rowcount > 0
+
+    def record_issued(self, certificate: IssuedCertificate) -> None:
+        """Keep one for the list."""
+        with self._state.write() as connection:
+            insert_issued(connection, [certificate])
+
+    def list_issued(self, *, node: str | None = None) -> list[IssuedCertificate]:
+        """All, or those of nodes of this name, the newest last."""
+        rows = select(ISSUED_CERTIFICATES).order_by(ISSUED_CERTIFICATES.c.issued_at, ISSUED_CERTIFICATES.c.serial)
+        if node is not None:
+            rows = rows.where(ISSUED_CERTIFICATES.c.node == node)
+        with self._state.read() as connection:
+            return [read_row(IssuedCertificate, row) for row in connection.execute(rows)]
+
+    def has_valid(self, *, cluster: str, node: str, now: float) -> bool:
+        """Whether a node has a certificate that is valid and not revoked."""
+        issued, revoked = ISSUED_CERTIFICATES.c, REVOKED_NODES.c
+        is_revoked = exists().where(
+            revoked.cluster == issued.cluster, revoked.node == issued.node, revoked.revoked_at >= issued.issued_at
+        ) | exists().where(REVOKED_CERTIFICATES.c.serial == issued.serial)
+        valid = select(issued.serial).where(
+            issued.node == node, issued.cluster == cluster, issued.not_after > now, ~is_revoked
+        )
+        with self._state.read() as connection:
+            return connection.execute(valid.limit(1)).first() is not None
+
+    def forget_expired(self, now: float) -> None:
+        """Keep those that are still good."""
+        with self._state.write() as connection:
+            connection.execute(delete(ISSUED_CERTIFICATES).where(ISSUED_CERTIFICATES.c.not_after <= now))
 
 
-def list_issued(path: Path) -> list[IssuedCertificate]:
-    """All lines that can be read, the newest last. Raises KeyFileError."""
-    found = []
-    for line in (read_private(path) or b"").decode("utf-8", "replace").splitlines():
-        try:
-            found.append(IssuedCertificate(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue  # Cut by a crash.
-    return found
+def insert_revocations(connection: Connection, revocations: Revocations) -> None:
+    """Add some to those that are kept."""
+    nodes = [{"cluster": cluster, "node": node, "revoked_at": at} for (cluster, node), at in revocations.nodes.items()]
+    upsert(connection, REVOKED_NODES, nodes)
+    serials = [{"serial": serial, "revoked_at": at} for serial, at in revocations.serials.items()]
+    upsert(connection, REVOKED_CERTIFICATES, serials)
 
 
-def forget_expired(path: Path, now: float) -> None:
-    """Keep those that are still good. Only while nobody appends: at the collector's start. Raises KeyFileError."""
-    known = list_issued(path)
-    kept = [certificate for certificate in known if certificate.not_after > now]
-    if len(kept) < len(known):
-        write_private(path, "".join(json.dumps(asdict(certificate)) + "\n" for certificate in kept).encode())
+def insert_issued(connection: Connection, certificates: Sequence[IssuedCertificate]) -> None:
+    """Add some to those that are kept."""
+    upsert(connection, ISSUED_CERTIFICATES, [asdict(certificate) for certificate in certificates])
+
+
+def normalise_serial(text: str) -> str:
+    """Hexadecimal digits as `openssl x509 -serial` or a browser write them. Raises ValueError."""
+    return f"{int(text.replace(':', '').strip(), 16):x}"

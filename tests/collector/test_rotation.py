@@ -4,12 +4,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from apidae.v1 import stream_pb2
 
-from collector.core.keys import KEYS_FILE, load_installation_keys
+from collector.core.config import CollectorSettings
+from collector.core.keys import InstallationKey
+from collector.storage.state.store import join_state
+from collector.trust.installation_keys import InstallationKeyTable
+from collector.trust.secrets import open_state_key
 from tests.collector.running import Conversation, RunningCollector, clean_environment, make_hello, wrap
 from tests.collector.wire_batches import make_batch
 from tests.waiting import wait_until
@@ -31,6 +36,12 @@ def rotate(directory: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def load_keys(directory: Path) -> tuple[InstallationKey, ...]:
+    with closing(join_state(directory)) as state:
+        key = open_state_key(CollectorSettings(data_dir=directory), state)
+        return InstallationKeyTable(state, key).load(time.time())
+
+
 def send(conversation: Conversation, sequence: int, key_id: int) -> None:
     batch = make_batch(sequence=sequence, base=int(time.time()) - 60)
     batch.key_id = key_id
@@ -46,13 +57,13 @@ def send(conversation: Conversation, sequence: int, key_id: int) -> None:
 
 
 def test_a_rotation_reaches_sensors_and_loses_no_row(tmp_path: Path, collector: RunningCollector) -> None:
-    (old,) = load_installation_keys(tmp_path / KEYS_FILE, time.time())
+    (old,) = load_keys(tmp_path)
     first = Conversation(collector.ready["grpc"], make_hello(key_id=0))
     assert [key.key_id for key in first.hear().welcome.keys] == [old.key_id]
     send(first, 1, old.key_id)
     done = rotate(tmp_path)
     assert done.returncode == 0, done.stderr
-    new, kept = load_installation_keys(tmp_path / KEYS_FILE, time.time())
+    new, kept = load_keys(tmp_path)
     assert kept == old and str(new.key_id) in done.stdout and new.secret.hex() not in done.stdout
     while first.hear() is not None:  # The stream ends in order, within seconds.
         pass

@@ -9,12 +9,18 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import select
 
-from collector.trust.authority import read_own_authority
+from collector.core.config import CollectorSettings
+from collector.storage.state.store import join_state
+from collector.storage.state.tables.trust import ENROLLMENTS
+from collector.trust.authority import Authority, load_own_authority
+from collector.trust.secrets import SecretTable, open_state_key
 from sensor.export.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.e2e.authority import DAY, make_pair
@@ -36,6 +42,12 @@ def collector(data: Path) -> Iterator[RunningCollector]:
     running = RunningCollector(data, "--sensor-auth", "certificate")
     yield running
     assert running.stop() == 0
+
+
+def read_authority(data: Path) -> Authority:
+    with closing(join_state(data)) as state:
+        secrets = SecretTable(state, open_state_key(CollectorSettings(data_dir=data), state))
+        return load_own_authority(secrets, now=time.time(), overlap_seconds=DAY)
 
 
 def count_refused(data: Path, collector: RunningCollector, reason: str) -> float:
@@ -61,8 +73,9 @@ def state(tmp_path_factory: pytest.TempPathFactory, collector: RunningCollector,
     assert event["event"] == "enrolled" and event["node"] == IDENTITY.node
     assert (directory / "state" / "certificate.pem").stat().st_mode & 0o777 == 0o600
     assert token not in done.stderr + done.stdout
-    (made,) = (data / "tls" / "enrollments").iterdir()
-    assert token.split(".")[2] not in made.read_text()
+    with closing(join_state(data)) as kept, kept.read() as connection:
+        (made,) = connection.execute(select(ENROLLMENTS)).all()
+    assert token.split(".")[2] not in str(made)
     return directory
 
 
@@ -110,7 +123,7 @@ def test_a_token_of_another_node_or_another_collector(collector: RunningCollecto
     done = enroll(address, tmp_path / "state", f"apidae1.{number}.{secret}.{'0' * 64}")
     assert f"{address} is not the collector that made the enrolment token" in done.stderr and done.returncode == 1
     done = enroll(address, tmp_path / "state", token.replace(secret, "A" * 43))
-    assert "the enrolment token is none of this collector's; make one there" in done.stderr
+    assert "the enrolment token is not one of this collector's; make one there" in done.stderr
     done = enroll(address, tmp_path / "state", token[:-9])
     assert "the enrolment token is not whole" in done.stderr
     assert not (tmp_path / "state" / "certificate.pem").exists()
@@ -172,7 +185,7 @@ def test_a_certificate_out_of_its_time(
     told: str,
     logged: str,
 ) -> None:
-    authority = read_own_authority(data / "tls" / "authority.pem")
+    authority = read_authority(data)
     pair = make_pair(tmp_path, authority, starts=starts, seconds=seconds)
     said = greet(
         collector.ready["grpc"], tmp_path, ca_file=authority_file, cert_file=pair.certificate, key_file=pair.key
@@ -186,7 +199,7 @@ def test_a_certificate_of_another_node(
     collector: RunningCollector, data: Path, tmp_path: Path, authority_file: Path
 ) -> None:
     address = collector.ready["grpc"]
-    pair = make_pair(tmp_path, read_own_authority(data / "tls" / "authority.pem"), node="node-2")
+    pair = make_pair(tmp_path, read_authority(data), node="node-2")
     said = greet(address, tmp_path, ca_file=authority_file, cert_file=pair.certificate, key_file=pair.key)
     assert said == (
         f"the collector at {address} rejects this sensor (PERMISSION_DENIED: The certificate is for node node-2 of "

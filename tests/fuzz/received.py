@@ -41,9 +41,10 @@ from collector.storage.arrow import build_routes, build_rows
 from collector.storage.clickhouse import TABLES, _plain
 from collector.storage.columns import RowBatch
 from collector.storage.row_group import make_group
+from collector.storage.state.store import open_state
 from collector.trust.authority import Authority, AuthorityError, issue_sensor_certificate, make_authority
-from collector.trust.enrollment import EnrollmentRefusedError, make_enrollment, take_enrollment
-from collector.trust.revocation import list_issued, load_revocations
+from collector.trust.enrollment import Enrollment, EnrollmentRefusedError, EnrollmentTable
+from collector.trust.imports import read_issued, read_revocations
 from common.durable import read_json
 from tests.collector.kubernetes.manifests import (
     make_ingress,
@@ -232,8 +233,8 @@ def fuzz_stored_file(data: bytes) -> None:
             lambda: Ladder(path),
             lambda: load_policy(path, ()),
             lambda: load_cursor(Path(name), "file"),
-            lambda: load_revocations(path),
-            lambda: list_issued(path),
+            lambda: read_revocations(data[1:], path),
+            lambda: list(read_issued(data[1:])),
             lambda: read_json(path, _read_level, ValueError(f"{path} is damaged")),
         )
         try:
@@ -245,14 +246,13 @@ def fuzz_stored_file(data: bytes) -> None:
 def fuzz_enrollment(data: bytes) -> None:
     """What anybody who reaches the collector may send: a token and a certificate request, by a zero byte between."""
     token, _, request = data.partition(b"\0")
-    with tempfile.TemporaryDirectory(dir=_FAST) as name:
-        enrollment, _ = make_enrollment(Path(name), now=NOW, ttl_seconds=60, node="n", cluster="", pin="-")
-        text = token.decode("utf-8", "replace").replace("NUMBER", enrollment.number)
-        try:
-            take_enrollment(Path(name), text, now=NOW, node="n", cluster="")
-            raise AssertionError("a made-up token was taken")
-        except EnrollmentRefusedError as error:
-            assert error.reason
+    table, enrollment = _enrollments()
+    text = token.decode("utf-8", "replace").replace("NUMBER", enrollment.number)
+    try:
+        table.take(text, now=NOW, node="n", cluster="")
+        raise AssertionError("a made-up token was taken")
+    except EnrollmentRefusedError as error:
+        assert error.reason
     try:
         assert issue_sensor_certificate(_authority(), request, cluster="c", node="n", now=NOW, seconds=60)
     except AuthorityError as error:
@@ -270,6 +270,12 @@ def fuzz_hello(data: bytes) -> None:
         rows.insert_records("sensors", sensors.take_changed())
     else:
         assert greeting.reason
+
+
+@cache
+def _enrollments() -> tuple[EnrollmentTable, Enrollment]:
+    table = EnrollmentTable(open_state(Path(tempfile.mkdtemp(dir=_FAST))))
+    return table, table.make(now=NOW, ttl_seconds=60, node="n", cluster="", pin="-")[0]
 
 
 @cache

@@ -5,7 +5,8 @@ By default it is the file `state.db` in `data_dir`: SQLite in WAL mode, synced a
 StoreError with one sentence that holds no value and no password.
 
 SQLite has one writer at a time, so writers of this process wait for each other here, and not in the engine, which
-polls. Only the collector's own process opens the file. Deleted content is overwritten, so an erasure is one on disk.
+polls. Beside the collector's process only commands open the file, for moments. Deleted content is overwritten, so an
+erasure is one on disk.
 """
 
 import logging
@@ -73,6 +74,16 @@ class StateStore:
                     f"version knows {_REVISIONS[-1]}); start that version, or restore a backup from before the upgrade."
                 )
             _migrate(self._engine)
+
+    def check_revision(self) -> None:
+        """That the schema is the one of this version."""
+        with self._report(), self._engine.connect() as connection:
+            revision = _find_revision(connection)
+        if revision != _REVISIONS[-1]:
+            raise StoreError(
+                f"The state in {self.place} is of another version of Apidae (its schema is {revision or 'empty'}, this "
+                f"version's is {_REVISIONS[-1]}); start the collector of this version once."
+            )
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -171,6 +182,19 @@ def open_state(directory: Path, url: str | None = None) -> StateStore:
     return state
 
 
+def join_state(directory: Path, url: str | None = None) -> StateStore:
+    """The state of a collector, for a command beside it: nothing is made or migrated. Raises StoreError."""
+    if url is None and not (directory / FILE_NAME).exists():
+        raise StoreError(f"There is no state in {directory}; start the collector once, or correct --data-dir.")
+    state = _open_file(directory / FILE_NAME) if url is None else _open_server(url)
+    try:
+        state.check_revision()
+    except BaseException:
+        state.close()
+        raise
+    return state
+
+
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, or replace those with the same primary key."""
     if not rows:
@@ -179,6 +203,13 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
     insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
     changed = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
     connection.execute(insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed), rows)
+
+
+def lock_table(connection: Connection, table: Table) -> None:
+    """Have others that lock the table, or write it, wait for the end of this transaction: for a change that depends on
+    rows which may not exist yet. With SQLite a transaction that writes does so anyhow."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def read_row(kind: type[RecordT], row: Row[Any], **given: Any) -> RecordT:

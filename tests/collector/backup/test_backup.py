@@ -123,7 +123,7 @@ def test_acknowledged_is_restored_once(made: tuple[Path, Path, int, int], tmp_pa
     done = run("restore", str(file), "--data-dir", str(restored))
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("Restored ")
-    for name in ("installation.keys", "backup.token"):
+    for name in ("state.key", "backup.token"):
         assert (restored / name).read_bytes() == (data / name).read_bytes()
         assert stat.S_IMODE((restored / name).stat().st_mode) == 0o600
     with contextlib.closing(sqlite3.connect(restored / "state.db")) as state:

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.core.keys import KEYS_FILE
 from collector.inventory.consumers.identify import list_forms
+from collector.trust.imports import KEYS_FILE
 from sensor.core.keyed import KeyedHash
 from sensor.describe.auth.principal import Principals
 from sensor.http.http1.head import RequestHead, parse_request_head

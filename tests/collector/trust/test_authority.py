@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from collector.core.keys import KeyFileError
 from collector.trust.authority import (
-    AUTHORITY_FILE,
+    AUTHORITY,
     Authority,
     AuthorityError,
     KeyPair,
@@ -28,6 +28,7 @@ from collector.trust.authority import (
     write_key,
 )
 from collector.trust.identity import read_certificate
+from collector.trust.secrets import SecretTable
 from sensor.export.certificates import make_key_request
 
 DAY = 86_400.0
@@ -156,27 +157,24 @@ def test_a_given_authority_is_read_with_those_beside_it() -> None:
         read_authority(content, b"no key")
 
 
-def test_the_file_keeps_and_rotates_it(tmp_path: Path) -> None:
-    path = tmp_path / AUTHORITY_FILE
+def test_the_state_keeps_and_rotates_it(secrets: SecretTable) -> None:
+    def load(now: float) -> Authority:
+        return load_own_authority(secrets, now=now, overlap_seconds=DAY)
+
     with pytest.raises(KeyFileError, match=r"no authority in .*start the collector once"):
-        rotate_own_authority(path, now=NOW, overlap_seconds=DAY)
-    first = load_own_authority(path, now=NOW, overlap_seconds=DAY)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert load_own_authority(path, now=NOW, overlap_seconds=DAY).certificate == first.certificate
-    second = rotate_own_authority(path, now=NOW, overlap_seconds=DAY)
-    during = load_own_authority(path, now=NOW + DAY - 2, overlap_seconds=DAY)
+        rotate_own_authority(secrets, now=NOW, overlap_seconds=DAY)
+    first = load(NOW)
+    assert load(NOW).certificate == first.certificate
+    second = rotate_own_authority(secrets, now=NOW, overlap_seconds=DAY)
+    during = load(NOW + DAY - 2)
     assert during.certificate == second.certificate and during.others == (first.certificate,)
     assert during.cross is not None and during.cross == second.cross
     with pytest.raises(KeyFileError, match=r"lasts for 1\.0 days more"):
-        rotate_own_authority(path, now=NOW, overlap_seconds=DAY)
-    after = load_own_authority(path, now=NOW + DAY + 2, overlap_seconds=DAY)
+        rotate_own_authority(secrets, now=NOW, overlap_seconds=DAY)
+    after = load(NOW + DAY + 2)
     assert after.certificate == second.certificate and not after.others and after.cross is None
-    third = rotate_own_authority(path, now=NOW + DAY + 2, overlap_seconds=DAY)
+    third = rotate_own_authority(secrets, now=NOW + DAY + 2, overlap_seconds=DAY)
     assert third.others == (second.certificate,)
-    path.chmod(0o644)
-    with pytest.raises(KeyFileError, match="can be read by others"):
-        load_own_authority(path, now=NOW, overlap_seconds=DAY)
-    path.chmod(0o600)
-    path.write_text("nonsense")
+    secrets.change(AUTHORITY, lambda _: b"nonsense", NOW)
     with pytest.raises(KeyFileError, match="is damaged"):
-        load_own_authority(path, now=NOW, overlap_seconds=DAY)
+        load(NOW)

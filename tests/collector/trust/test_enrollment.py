@@ -4,6 +4,8 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +13,14 @@ from typing import cast
 from unittest.mock import AsyncMock
 
 import pytest
+from sqlalchemy import select
 
+import collector.trust.enrollment
 from collector.core.config import CollectorSettings
 from collector.core.keys import KeyFileError
+from collector.storage.state.store import StateStore, open_state
+from collector.storage.state.tables.trust import ENROLLMENTS
+from collector.trust.authority import rotate_own_authority
 from collector.trust.enroller import (
     ALL_FAILURES,
     HOST_FAILURES,
@@ -22,97 +29,98 @@ from collector.trust.enroller import (
     Enroller,
     FailureAllowance,
 )
-from collector.trust.enrollment import (
-    KEPT_SECONDS,
-    EnrollmentRefusedError,
-    TokenReviewer,
-    list_enrollments,
-    make_enrollment,
-    take_enrollment,
-)
-from collector.trust.files import TRUST_DIRECTORY, Trust
+from collector.trust.enrollment import KEPT_SECONDS, EnrollmentRefusedError, EnrollmentTable, TokenReviewer
+from collector.trust.files import Trust
 from collector.trust.identity import BACKDATE_SECONDS, SensorCertificate
-from collector.trust.revocation import (
-    ISSUED_FILE,
-    REVOCATIONS_FILE,
-    IssuedCertificate,
-    allow,
-    forget_expired,
-    list_issued,
-    load_revocations,
-    normalise_serial,
-    record_issued,
-    revoke,
-)
+from collector.trust.revocation import CertificateTable, IssuedCertificate
+from collector.trust.secrets import SecretTable
 from collector.trust.tls_terminator import REMEMBERED_LIMIT, RefusalLog
 from tests.collector.running import clean_environment
+from tests.collector.trust.conftest import KEY
 
 NOW = 1_000_000.0
+ISSUED = IssuedCertificate(serial="1", cluster="east", node="n", issued_at=NOW, not_after=NOW + 90, way="token")
 
 
-def make(directory: Path, *, now: float = NOW, node: str = "", cluster: str = "") -> str:
-    _, token = make_enrollment(directory, now=now, ttl_seconds=60, node=node, cluster=cluster, pin="-")
+@pytest.fixture
+def enrollments(state: StateStore) -> EnrollmentTable:
+    return EnrollmentTable(state)
+
+
+@pytest.fixture
+def certificates(state: StateStore) -> CertificateTable:
+    return CertificateTable(state)
+
+
+def make(table: EnrollmentTable, *, now: float = NOW, node: str = "", cluster: str = "") -> str:
+    _, token = table.make(now=now, ttl_seconds=60, node=node, cluster=cluster, pin="-")
     return token
 
 
-def take(directory: Path, token: str, *, now: float = NOW, node: str = "n", cluster: str = "") -> str:
+def take(table: EnrollmentTable, token: str, *, now: float = NOW, node: str = "n", cluster: str = "") -> str:
     """Why it was refused, or ""."""
     try:
-        take_enrollment(directory, token, now=now, node=node, cluster=cluster)
+        table.take(token, now=now, node=node, cluster=cluster)
     except EnrollmentRefusedError as error:
         return error.reason
     return ""
 
 
-def test_a_token_is_for_one_node_once_and_for_a_while(tmp_path: Path) -> None:
-    token = make(tmp_path, node="n", cluster="c")
-    assert take(tmp_path, token, node="m", cluster="c") == "other_node"
-    assert take(tmp_path, token, node="n", cluster="d") == "other_node"
-    assert take(tmp_path, token, cluster="c", now=NOW + 60) == "expired"
-    assert take(tmp_path, token, cluster="c", now=NOW + 59) == ""
-    assert take(tmp_path, token, cluster="c", now=NOW + 59) == "used"
-    (used,) = list_enrollments(tmp_path)
+def test_a_token_is_for_one_node_once_and_for_a_while(enrollments: EnrollmentTable) -> None:
+    token = make(enrollments, node="n", cluster="c")
+    assert take(enrollments, token, node="m", cluster="c") == "other_node"
+    assert take(enrollments, token, node="n", cluster="d") == "other_node"
+    assert take(enrollments, token, cluster="c", now=NOW + 60) == "expired"
+    assert take(enrollments, token, cluster="c", now=NOW + 59) == ""
+    assert take(enrollments, token, cluster="c", now=NOW + 59) == "used"
+    (used,) = enrollments.list_all()
     assert (used.used_at, used.used_by) == (NOW + 59, "node n of cluster c")
 
 
-def test_tokens_that_nobody_made(tmp_path: Path) -> None:
-    token = make(tmp_path)
+def test_tokens_that_nobody_made(enrollments: EnrollmentTable) -> None:
+    token = make(enrollments)
     prefix, number, secret, pin = token.split(".")
     for wrong in ("", "apidae1", f"{prefix}.{number}.{'x' * 43}.{pin}", f"{prefix}.{'0' * 16}.{secret}.{pin}"):
-        assert take(tmp_path, wrong) == "unknown"
-    assert take(tmp_path, f"{prefix}.../../etc.{secret}.{pin}") == "unknown"
-    assert take(tmp_path, token) == ""
+        assert take(enrollments, wrong) == "unknown"
+    assert take(enrollments, f"{prefix}.../../etc.{secret}.{pin}") == "unknown"
+    assert take(enrollments, token) == ""
     # Who has not the secret is not told that it was used.
-    assert take(tmp_path, f"{prefix}.{number}.{'x' * 43}.{pin}") == "unknown"
+    assert take(enrollments, f"{prefix}.{number}.{'x' * 43}.{pin}") == "unknown"
 
 
-def test_of_two_at_a_time_one_gets_in(tmp_path: Path) -> None:
-    token = make(tmp_path)
+def test_of_two_at_a_time_one_gets_in(state: StateStore) -> None:
+    token = make(EnrollmentTable(state))
     outcomes: list[str] = []
-    start = threading.Barrier(8)
+    start = threading.Barrier(4)
 
     def race() -> None:
         start.wait()
-        outcomes.append(take(tmp_path, token))
+        outcomes.append(take(EnrollmentTable(state), token))
 
-    threads = [threading.Thread(target=race) for _ in range(8)]
+    threads = [threading.Thread(target=race) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["", *["used"] * 7]
+    assert sorted(outcomes) == ["", *["used"] * 3]
 
 
-def test_secrets_are_not_kept_and_old_tokens_are_forgotten(tmp_path: Path) -> None:
-    token = make(tmp_path)
-    (file,) = tmp_path.iterdir()
-    assert token.split(".")[2] not in file.read_text() and file.stat().st_mode & 0o777 == 0o600
-    make(tmp_path, now=NOW + 61 + KEPT_SECONDS)
-    assert not file.exists() and len(list_enrollments(tmp_path)) == 1
-    (file,) = tmp_path.iterdir()
-    file.write_text("{")
-    with pytest.raises(KeyFileError, match="is damaged; remove the file"):
-        list_enrollments(tmp_path)
+def test_secrets_are_not_kept_and_old_tokens_are_forgotten(state: StateStore, enrollments: EnrollmentTable) -> None:
+    token = make(enrollments)
+    with state.read() as connection:
+        assert token.split(".")[2] not in str(connection.execute(select(ENROLLMENTS)).all())
+    make(enrollments, now=NOW + 61 + KEPT_SECONDS)
+    (left,) = enrollments.list_all()
+    assert left.made_at > NOW
+
+
+def test_more_tokens_than_the_limit_are_one_sentence(
+    enrollments: EnrollmentTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector.trust.enrollment, "ENROLLMENTS_LIMIT", 1)
+    make(enrollments)
+    with pytest.raises(KeyFileError, match="1 enrolment tokens"):
+        make(enrollments)
 
 
 def certificate(serial: int = 171, *, issued_at: float = NOW, cluster: str | None = "c") -> SensorCertificate:
@@ -122,24 +130,20 @@ def certificate(serial: int = 171, *, issued_at: float = NOW, cluster: str | Non
     )
 
 
-def test_revocations_by_node_and_by_serial(tmp_path: Path) -> None:
-    path = tmp_path / "revoked.json"
-    assert load_revocations(path).find_reason(certificate()) == ""
-    revoke(path, now=NOW + 5, node=("c", "n"))
-    revoke(path, now=NOW + 5, serial="00:AB")
-    known = load_revocations(path)
+def test_revocations_by_node_and_by_serial(certificates: CertificateTable) -> None:
+    assert certificates.load_revocations().find_reason(certificate()) == ""
+    certificates.revoke(now=NOW + 5, node=("c", "n"))
+    certificates.revoke(now=NOW + 5, serial="00:AB")
+    known = certificates.load_revocations()
     assert known.find_reason(certificate()) == "certificate ab is revoked"
     assert known.find_reason(certificate(1)) == "the certificates of node n of cluster c are revoked"
     assert known.find_reason(certificate(1, issued_at=NOW + 6)) == ""
     assert known.find_reason(certificate(1, cluster="d")) == ""
     assert known.is_node_revoked(cluster="c", node="n") and not known.is_node_revoked(cluster="", node="n")
-    assert allow(path, node=("c", "n")) and not allow(path, node=("c", "n"))
-    assert load_revocations(path).find_reason(certificate(1)) == ""
+    assert certificates.allow(node=("c", "n")) and not certificates.allow(node=("c", "n"))
+    assert certificates.load_revocations().find_reason(certificate(1)) == ""
     with pytest.raises(ValueError, match="invalid literal"):
-        normalise_serial("no number")
-    path.write_text("[]")
-    with pytest.raises(KeyFileError, match="are damaged"):
-        load_revocations(path)
+        certificates.revoke(now=NOW, serial="no number")
 
 
 def test_failures_run_out_and_come_back() -> None:
@@ -177,26 +181,21 @@ def test_refusals_are_counted_always_and_told_once_a_minute(caplog: pytest.LogCa
     assert len(log._logged) == REMEMBERED_LIMIT
 
 
-def test_issued_certificates_are_listed_until_they_end(tmp_path: Path) -> None:
-    path = tmp_path / "issued.jsonl"
-    assert list_issued(path) == []
+def test_issued_certificates_are_listed_until_they_end(certificates: CertificateTable) -> None:
+    assert certificates.list_issued() == []
     for number in range(3):
-        item = IssuedCertificate(
-            serial=str(number), cluster="", node="n", issued_at=NOW, not_after=NOW + number, way="kubernetes"
-        )
-        record_issued(path, item)
-    with path.open("a") as file:
-        file.write('{"serial": "cut')
-    assert [item.serial for item in list_issued(path)] == ["0", "1", "2"]
-    forget_expired(path, NOW + 1)
-    assert [item.serial for item in list_issued(path)] == ["2"]
+        certificates.record_issued(replace(ISSUED, serial=str(number), not_after=NOW + number))
+    assert [item.serial for item in certificates.list_issued()] == ["0", "1", "2"]
+    assert len(certificates.list_issued(node="n")) == 3 and certificates.list_issued(node="m") == []
+    certificates.forget_expired(NOW + 1)
+    assert [item.serial for item in certificates.list_issued()] == ["2"]
 
 
-def test_a_token_for_any_node_gives_no_certificate_of_one_that_has_one(tmp_path: Path) -> None:
+def test_a_token_for_any_node_gives_no_certificate_of_one_that_has_one(enrollments: EnrollmentTable) -> None:
     for node, reason in (("", "taken"), ("n", "")):
-        token = make(tmp_path, node=node)
+        token = make(enrollments, node=node)
         try:
-            take_enrollment(tmp_path, token, now=NOW, node="n", cluster="", is_taken=True)
+            enrollments.take(token, now=NOW, node="n", cluster="", is_taken=True)
         except EnrollmentRefusedError as error:
             assert error.reason == reason and "--node n" in str(error)
         else:
@@ -204,10 +203,12 @@ def test_a_token_for_any_node_gives_no_certificate_of_one_that_has_one(tmp_path:
 
 
 @pytest.mark.parametrize("cluster, reason", [("east", "revoked"), ("west", "other_cluster"), ("", "other_cluster")])
-def test_a_revoked_node_stays_revoked_whatever_cluster_it_names(tmp_path: Path, cluster: str, reason: str) -> None:
-    trust = Trust(CollectorSettings(data_dir=tmp_path), ["localhost"], lambda: NOW)
-    trust.directory.mkdir()
-    revoke(trust.directory / REVOCATIONS_FILE, now=NOW, node=("east", "node-7"))
+def test_a_revoked_node_stays_revoked_whatever_cluster_it_names(
+    tmp_path: Path, sqlite_state: StateStore, cluster: str, reason: str
+) -> None:
+    settings, secrets = CollectorSettings(data_dir=tmp_path), SecretTable(sqlite_state, KEY)
+    trust = Trust(settings, ["localhost"], lambda: NOW, state=sqlite_state, secrets=secrets)
+    trust.certificates.revoke(now=NOW, node=("east", "node-7"))
     reviewer = cast(TokenReviewer, SimpleNamespace(find_node=AsyncMock(return_value="node-7")))
     enroller = Enroller(trust=trust, reviewer=reviewer, cluster="east", clock=lambda: NOW)
     application = Application(host="10.0.0.9", cluster=cluster, node="node-7", request=b"", token="of its Pod")
@@ -217,10 +218,8 @@ def test_a_revoked_node_stays_revoked_whatever_cluster_it_names(tmp_path: Path, 
 
 
 def test_a_node_is_revoked_in_the_cluster_that_it_is_of(tmp_path: Path) -> None:
-    directory = tmp_path / TRUST_DIRECTORY
-    directory.mkdir()
-    issued = IssuedCertificate(serial="1", cluster="east", node="n", issued_at=NOW, not_after=NOW + 9, way="token")
-    record_issued(directory / ISSUED_FILE, issued)
+    with closing(open_state(tmp_path)) as state:
+        CertificateTable(state).record_issued(ISSUED)
 
     def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, "-c", "from common.main import main; main()", "certificates", "revoke"]
@@ -233,24 +232,39 @@ def test_a_node_is_revoked_in_the_cluster_that_it_is_of(tmp_path: Path) -> None:
     assert run("--node", "n", "--cluster", "east") == (0, "")
     code, said = run("--node", "m")  # Mistyped, or one that is to have none.
     assert code == 0 and "No certificate of node m is known" in said
-    assert load_revocations(directory / REVOCATIONS_FILE).is_node_revoked(cluster="east", node="n")
+    with closing(open_state(tmp_path)) as state:
+        assert CertificateTable(state).load_revocations().is_node_revoked(cluster="east", node="n")
 
 
-def test_a_revoked_certificate_takes_no_name(tmp_path: Path) -> None:
-    trust = Trust(CollectorSettings(data_dir=tmp_path), ["localhost"], lambda: NOW)
-    trust.directory.mkdir()
-    enroller = Enroller(trust=trust, reviewer=None, cluster="", clock=lambda: NOW)
-
+def test_a_revoked_certificate_takes_no_name(certificates: CertificateTable) -> None:
     def has_certificate(now: float = NOW) -> bool:
-        return enroller._has_certificate("east", "n", now)
+        return certificates.has_valid(cluster="east", node="n", now=now)
 
     assert not has_certificate()
-    issued = IssuedCertificate(serial="a1", cluster="east", node="n", issued_at=NOW, not_after=NOW + 90, way="token")
-    record_issued(trust.directory / ISSUED_FILE, issued)
+    certificates.record_issued(replace(ISSUED, serial="a1"))
     assert has_certificate() and not has_certificate(NOW + 90)
-    revoke(trust.directory / REVOCATIONS_FILE, now=NOW, serial="a1")
+    assert not certificates.has_valid(cluster="", node="n", now=NOW)
+    certificates.revoke(now=NOW, serial="a1")
     assert not has_certificate()
-    record_issued(trust.directory / ISSUED_FILE, replace(issued, serial="a2"))
+    certificates.record_issued(replace(ISSUED, serial="a2"))
     assert has_certificate()
-    revoke(trust.directory / REVOCATIONS_FILE, now=NOW, node=("east", "n"))
+    certificates.revoke(now=NOW, node=("east", "n"))
     assert not has_certificate()
+    certificates.record_issued(replace(ISSUED, serial="a3", issued_at=NOW + 1))
+    assert has_certificate()
+
+
+def test_another_collector_sees_what_was_changed_at_the_next_look(tmp_path: Path, state: StateStore) -> None:
+    def make_trust(name: str) -> Trust:
+        settings = CollectorSettings(data_dir=tmp_path / name)
+        trust = Trust(settings, ["localhost"], time.time, state=state, secrets=SecretTable(state, KEY))
+        assert trust.refresh() and not trust.refresh()
+        return trust
+
+    first, second = make_trust("1"), make_trust("2")
+    assert first.bundle == second.bundle
+    first.certificates.revoke(now=NOW, serial="ab")
+    assert not second.refresh() and second.revocations.serials == {"ab": NOW}
+    rotate_own_authority(SecretTable(state, KEY), now=time.time(), overlap_seconds=9_999.0)
+    assert first.refresh() and second.refresh() and first.bundle == second.bundle
+    assert second.authority.cross is not None
