@@ -24,6 +24,7 @@ from collector.alerting.filter import FilteredReport, ReportFilter, ReportOutcom
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.core.errors import ConflictError, UnknownError
+from collector.core.feature import Feature, Job, Role
 from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_sent_at
 from collector.storage.base import Store
 from collector.storage.records import read_record, select_records
@@ -36,6 +37,7 @@ from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket
 
 DAY_SECONDS: Final = 86_400.0
+EXPIRE_SECONDS: Final = 3_600.0  # Between two looks for what is too old.
 _LOOK_SECONDS: Final = 1.0  # Alerts are looked at that often, about.
 # What rules and verdicts took out would be taken out at every level.
 _COUNTED: Final = frozenset({ReportOutcome.SENT, ReportOutcome.TOO_QUIET})
@@ -281,6 +283,16 @@ class Detection:
         consumer holds as if it had not been said."""
         with self._lock:
             self._filter.restore_verdicts(alerts)
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats and shows."""
+        return Feature(
+            name="decisions on detection",
+            role=Role.JOBS,
+            jobs=(Job(works=(lambda: self._table.expire(self._clock()),), seconds=EXPIRE_SECONDS),),
+            figures=self.figures,
+        )
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics: reports by what became of them."""

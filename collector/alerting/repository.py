@@ -15,12 +15,15 @@ from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, S
 from collector.alerting.lifecycle import Incident, IncidentEntry
 from collector.alerting.pending import Write, delete_pending
 from collector.alerting.silences import Silence
+from collector.core.feature import Feature, Job, Role
 from collector.storage.disk import StoredRows
 from collector.storage.state.erasing import blank_texts, find_mentions
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
+from common.figures import make_totals
 
 # However many there are within the retention: with their timelines and what people did some 500 MB.
+EXPIRE_SECONDS: Final = 3_600.0  # Between two looks for what is too old.
 ALERTS_MAX: Final = 100_000
 ENTRIES_MAX: Final = 500_000
 _RESTORED_MAX = 10_000
@@ -88,6 +91,7 @@ class AlertTable:
         `begin` gives the transactions of the holder of the lease, once it has it; without one any process writes."""
         self._state = state
         self._find_routes = find_routes
+        self._evicted_count = 0
         self._begin = begin
         self._write: Write = state.write
 
@@ -203,6 +207,16 @@ class AlertTable:
         with self._state.read() as connection:
             return tuple(read_row(Silence, row) for row in connection.execute(in_force))
 
+    def make_feature(self, clock: Callable[[], float], kept_days: int) -> Feature:
+        """What the collector repeats and shows."""
+        text = f"Closed alerts that were deleted because there were more than {ALERTS_MAX:,}."
+        return Feature(
+            name="kept alerts",
+            role=Role.JOBS,
+            jobs=(Job(works=(lambda: self.expire(clock(), kept_days),), seconds=EXPIRE_SECONDS),),
+            figures=lambda: make_totals([("alerts_evicted", text, self._evicted_count)]),
+        )
+
     def expire(self, now: float, kept_days: int) -> int:
         """Delete what is past its retention, and the oldest beyond what is kept at most; how many alerts of those."""
         before = now - kept_days * 86_400
@@ -217,6 +231,7 @@ class AlertTable:
             for table in (ALERT_ACTIONS, INCIDENT_ENTRIES):
                 older = select(table.c.number).order_by(table.c.number.desc()).offset(ENTRIES_MAX)
                 connection.execute(delete(table).where(table.c.number.in_(older)))
+        self._evicted_count += int(evicted)
         return int(evicted)
 
     def erase(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:

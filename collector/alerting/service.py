@@ -43,7 +43,9 @@ from collector.alerting.repository import AlertAction, AlertFilters, AlertPlace,
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
 from collector.alerting.wording import report_signal
 from collector.core.errors import ConflictError
+from collector.core.feature import Feature, Job, Role
 from collector.storage.base import StoreError
+from common.figures import make_totals
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +95,18 @@ class AlertService:
     def suppressed_count(self) -> int:
         """Alerts held back by the daily budget."""
         return self._lifecycle.suppressed_count
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector starts and shows."""
+        text = "Alerts beyond the budget of alerts a day that were not opened."
+        return Feature(
+            name="alerts",
+            role=Role.JOBS,
+            start=self.restore,
+            jobs=(Job(works=(self.look,)),),
+            figures=lambda: make_totals([("alerts_suppressed", text, self.suppressed_count)]),
+        )
 
     def restore(self) -> None:
         """Take over from the state: open and recent alerts, silences, rules, verdicts. What an earlier holder of the

@@ -33,6 +33,7 @@ import msgspec
 import numpy as np
 
 from collector.alerting.alert import Alert
+from collector.core.feature import Feature, Role, Worker
 from collector.core.limits import DetectionProgress, Limit
 from collector.core.memory import release_library_pages
 from collector.core.rates import UTC_NAME, compute_rate
@@ -84,6 +85,7 @@ from common.figures import Figure, list_figures, make_gauges, make_labelled, mak
 
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
+_TOLD_SECONDS = 0.5  # Of the parent, from one look at the mapping to the next while the child says nothing.
 _POLL_SECONDS = 0.25  # Of the parent, while the child is gone or ends.
 # From one checkpoint to the next, while something is judged: the larger a state, the longer, so that a small
 # installation writes less than 100 MB a day. What came since is judged again after a crash.
@@ -463,6 +465,37 @@ class DetectorProcess:
         text = "Batches of nodes that are ahead of others that catch up after an outage, and wait for them."
         waiting = make_gauges([("detector_batches_waiting", text, counts.waiting_batches)])
         return (*own, *list_figures(counts.totals, "detector_"), *dropped, *waiting)
+
+    def make_feature(
+        self, take_changed: Callable[[], Mapping[int, str]], on_error: Callable[[Exception], None]
+    ) -> Feature:
+        """What the collector starts and shows. `take_changed` gives what changed of the inventory's mapping."""
+        worker = Worker("detectors", partial(self.follow, take_changed=take_changed, on_error=on_error))
+        return Feature(
+            name="detectors",
+            role=Role.DETECT,
+            start=worker.start,
+            stop=worker.stop,
+            figures=self.figures,
+            limits=self.list_limits,
+        )
+
+    def follow(
+        self,
+        is_stopping: threading.Event,
+        *,
+        take_changed: Callable[[], Mapping[int, str]],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """The thread: take signals, and hand over what changed of the mapping."""
+        while not is_stopping.is_set():
+            try:
+                self.map_routes(take_changed())  # Before the first start, too.
+                self.poll(_TOLD_SECONDS)
+            except Exception as error:
+                on_error(error)
+                is_stopping.wait(_TOLD_SECONDS)
+        self.stop()
 
     @property
     def disk_fault(self) -> str:

@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from collector.core.budget import check_budget
+from collector.core.feature import Feature, Job, Role
 from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide
 from collector.inventory.endpoints.endpoint import AuthenticationLevel, decide_level
 from collector.inventory.endpoints.hops import HOP_ROUTES
@@ -390,6 +391,9 @@ class RetiredRecord:
     operation_name: str = ""
 
 
+RETIRE_SECONDS: Final = 3_600.0  # Between two looks for endpoints that nobody calls any more.
+
+
 class RetiredEndpoints:
     """Keeps `endpoint_tombstones`. Blocks. Raises StoreError."""
 
@@ -397,6 +401,13 @@ class RetiredEndpoints:
         self._store = store
         self._clock = clock
         self._versions = Versions(store, "endpoint_tombstones", clock=clock)
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats."""
+        return Feature(
+            name="retired endpoints", role=Role.JOBS, jobs=(Job(works=(self.update,), seconds=RETIRE_SECONDS),)
+        )
 
     def update(self) -> int:
         """Write what is retired since the last time, take away what is called again; gives how many."""

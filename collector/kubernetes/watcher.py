@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from collector.core.feature import Feature
 from collector.kubernetes import objects
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import ROUTE_KINDS, Exposure, ExposureBook
@@ -99,6 +100,11 @@ class ClusterWatcher:
     def stop(self) -> None:
         """End, and wait for it. What is not stored yet is found again by the next start."""
         self._thread.stop()
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector starts, in each process: whoever takes calls asks where Pods are."""
+        return Feature(name=f"cluster {self._cluster}".strip(), start=self.start, stop=self.stop)
 
     @property
     def cluster(self) -> str:

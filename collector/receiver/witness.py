@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 from apidae.v1 import data_pb2
 
+from collector.core.feature import Feature, Role
 from collector.core.rows import Route, Segment
 from collector.receiver.columns import NAME_LIMIT_BYTES, copy_column
 from collector.receiver.convert import RouteCache
@@ -34,7 +35,7 @@ from collector.receiver.reports import FormerName, HiddenWords, RevealedWord, Wo
 from collector.receiver.schemas import SchemaRecord
 from collector.receiver.sensors import Greeting
 from common.bounded import BoundedDict
-from common.figures import total
+from common.figures import list_figures, total
 from common.keyed_hash import compute_route_id, hash_value
 from common.token_bucket import TokenBucket
 
@@ -331,6 +332,11 @@ class WitnessBook:
         """Routes that nodes called before the collector's start, as (node, route id)."""
         for name, route_id in called:
             self.open(name).remember(int(route_id))
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector shows."""
+        return Feature(name="witnesses", role=Role.INGEST, figures=lambda: list_figures(self.counts, "witness_"))
 
     def list_uses(self) -> list[tuple[str, DailyUse]]:
         """(node, use) of all nodes that sent something since midnight UTC."""

@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
+from collector.core.feature import Feature, Role, Worker
 from collector.core.rows import Route
 from collector.receiver.convert import CheckedRoutes, convert_payloads
 from collector.receiver.reader import LogCounts, WalReader
@@ -28,7 +30,7 @@ from collector.storage.arrow import build_routes, build_rows
 from collector.storage.base import Store
 from collector.storage.columns import RowBatch
 from collector.storage.row_group import RowGroup, join_groups
-from common.figures import total
+from common.figures import list_figures, total
 
 LOOK_SECONDS = 0.25  # Between two looks whether anything waits: some 5 us each.
 AGAIN_SECONDS = 1.0  # After an insert that failed.
@@ -253,10 +255,34 @@ def _keep_written(items: list[T], build: Callable[[Sequence[T]], Any]) -> tuple[
     return kept, build(kept) if kept else None
 
 
-def run_writer(
+def make_feature(
     writer: StoreWriter,
     *,
+    on_error: Callable[[Exception], None],
+    on_drained: Callable[[], None],
+    is_watched: Callable[[], bool],
+) -> Feature:
+    """What the collector starts and shows; the arguments are those of `run_writer`."""
+    run = partial(run_writer, writer, on_error=on_error, on_drained=on_drained, is_watched=is_watched)
+    worker = Worker("writer", run)
+
+    def start() -> None:
+        writer.learn_routes()
+        worker.start()
+
+    return Feature(
+        name="writer",
+        role=Role.WRITER,
+        start=start,
+        stop=worker.stop,
+        figures=lambda: (*list_figures(writer.counts, "writer_"), *list_figures(writer.log_counts, "log_")),
+    )
+
+
+def run_writer(
+    writer: StoreWriter,
     is_stopping: threading.Event,
+    *,
     on_error: Callable[[Exception], None],
     on_drained: Callable[[], None] = lambda: None,
     is_watched: Callable[[], bool] = lambda: True,

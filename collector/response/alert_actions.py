@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Final
 
 from collector.alerting.alert import Alert
+from collector.core.feature import Feature, Role
+from common.figures import make_totals
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,18 @@ class AlertActions:
         """End after what waits."""
         self._waiting.put(None)
         self._thread.join()
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector starts and shows."""
+        text = "Alerts for which no block was proposed: too many, or too late."
+        return Feature(
+            name="answers to alerts",
+            role=Role.JOBS,
+            start=self.start,
+            stop=self.stop,
+            figures=lambda: make_totals([("alert_answers_dropped", text, self.dropped_count)]),
+        )
 
     def take(self, alert: Alert) -> None:
         """Does not block."""

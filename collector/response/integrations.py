@@ -30,6 +30,7 @@ from collector.core.destinations import (
     TraefikIntegration,
     WebhookIntegration,
 )
+from collector.core.feature import Feature, Role
 from collector.receiver.policy import BlockOrder
 from collector.response.block import Block, BlockState
 from collector.response.block_store import AuditEntry, AuditLog
@@ -262,6 +263,11 @@ class Integrations:
         self.exporter.stop()
         if self.webhook is not None:
             self.webhook.stop()
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector starts and shows."""
+        return Feature(name="integrations", role=Role.JOBS, start=self.start, stop=self.stop, figures=self.figures)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""

@@ -21,6 +21,7 @@ from typing import Final
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
 from collector.core.budget import StoppedError
 from collector.core.errors import ConflictError, UnknownError
+from collector.core.feature import Feature, Job, Role
 from collector.receiver.policy import BlockKind, BlockOrder, BlockStatus, EnforcementReport
 from collector.response.block import (
     PART_MARK,
@@ -454,6 +455,11 @@ class Responder:
             return False
         first = self._previewer.find_first_seen(target)
         return not first or self._clock() - first < YOUNG_SECONDS
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats."""
+        return Feature(name="blocks", role=Role.JOBS, jobs=(Job(works=(self.tick,)),))
 
     def tick(self) -> None:
         """Once a second: what is over ends. Raises OSError."""

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,13 +22,14 @@ from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.pending import PendingReports
-from collector.alerting.repository import ALERTS_MAX, AlertTable
+from collector.alerting.repository import EXPIRE_SECONDS, AlertTable
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
 from collector.backup.restore import check_finished
 from collector.backup.snapshot import Backup
 from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings, find_setup
+from collector.core.feature import Feature, Job, Role
 from collector.core.keys import (
     API_TOKEN_FILE,
     APPROVAL_TOKEN_FILE,
@@ -84,7 +85,7 @@ from collector.specs.table import SpecTable
 from collector.storage.base import Store, StoreError
 from collector.storage.clickhouse import TABLES, ClickHouseStore
 from collector.storage.damage import PartCheck
-from collector.storage.disk import enforce_cap, keep_reserve, measure_bytes
+from collector.storage.disk import DiskCap, keep_reserve, measure_bytes
 from collector.storage.embedded import STORE_DIRECTORY, find_retention, locate_tables, lock_directory, open_store
 from collector.storage.replay import complete_insert
 from collector.storage.state.imports import drop_old_tables, import_once
@@ -102,17 +103,10 @@ BLOCKS_FILE = "blocks.json"
 AUDIT_FILE = "audit.jsonl"
 LADDER_FILE = "ladder.json"
 CHECKPOINT_FILE = "detectors.checkpoint"
-GROUP_SECONDS = 10.0
-# Routes are looked at among their siblings soon after they came, and all of them now and then, for calls show more.
-GROUP_ALL_SECONDS = 600.0
-RETIRE_SECONDS = 3_600.0  # How often endpoints that nobody calls any more are looked for.
 # Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
 RISK_SECONDS = 60.0
 RISK_ROUNDS_AT_REST = 5  # So many are one while nothing is written.
-CAP_SECONDS = 60.0
 PRUNE_SECONDS = 6 * 3_600.0  # Between two looks for lines of the audit log that are too old.
-CHECK_SECONDS = 30.0  # Between two looks for damaged parts: 10 GB of tables in 40 minutes, then once a day.
-EXPIRE_SECONDS = 3_600.0
 
 logger = logging.getLogger(__name__)
 
@@ -125,15 +119,6 @@ class Tokens:
     api: Token | None
     approval: Token | None  # The second person's.
     backup: Token
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """Work that is repeated every so many seconds, 0 for each round; `is_late`: not before the first have passed."""
-
-    works: tuple[Callable[[], object], ...]
-    seconds: float = 0.0
-    is_late: bool = False
 
 
 class RestWatch:
@@ -164,22 +149,8 @@ class RestWatch:
         return do
 
 
-def _do_nothing() -> None:
-    """Of a feature without threads of its own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feature:
-    """One part of the collector: what is started and stopped, repeated, and shown in the metrics."""
-
-    start: Callable[[], None] = _do_nothing
-    stop: Callable[[], None] = _do_nothing
-    jobs: tuple[Job, ...] = ()
-    figures: Callable[[], Iterable[Figure]] = tuple
-
-
 class Collector:
-    """What `collector/server/run.py` starts and stops. `features` start in their order and stop in the opposite one."""
+    """What `collector/server/run.py` starts and stops. `features` are all but writer and detectors."""
 
     def __init__(self, settings: CollectorSettings) -> None:
         """Open everything in order; each step's error is one sentence (StoreError, KeyFileError, OSError, RuntimeError,
@@ -228,7 +199,7 @@ class Collector:
             limits=settings.blocks,
             requires_second_approval=settings.require_second_approval,
         )
-        integrations = compose_integrations(
+        self._integrations = compose_integrations(
             settings.integrations,
             self.responder,
             audit,
@@ -238,78 +209,68 @@ class Collector:
         )
         self._notifiers = notifiers
         self._alert_actions = AlertActions(self._act_on_alert)
-        self._evicted_alerts = 0
         self._compose_detection()
         self._compose_risks()
         self.witnesses = WitnessBook(self.find_placement, clock)
         self.witnesses.load(self.store.query("SELECT DISTINCT node, route_id FROM schemas"))
         known = SensorInventory(reader=self.store, clock=clock, list_statuses=self.sensors.list_statuses)
         coverage = CoverageInventory(reader=self.store, sensors=known)
-        group = self.catalogue.group
-        rest = RestWatch(self.store, RISK_SECONDS * RISK_ROUNDS_AT_REST)
-        proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
-        self.features = (
-            Feature(jobs=(Job(works=(self.reports.flush_due,)),), figures=self.reports.figures),
-            Feature(start=notifiers.start, stop=notifiers.stop, figures=notifiers.figures),
-            Feature(figures=lambda: list_figures(self.witnesses.counts, "witness_")),
-            Feature(
-                jobs=(
-                    Job(works=(self.alert_service.look,)),
-                    Job(works=(self._expire_state,), seconds=EXPIRE_SECONDS),
-                ),
-                figures=self._list_alert_figures,
-            ),
-            Feature(start=integrations.start, stop=integrations.stop, figures=integrations.figures),
-            Feature(
-                start=self._alert_actions.start,
-                stop=self._alert_actions.stop,
-                jobs=(Job(works=(self.responder.tick,)),),
-            ),
-            *(Feature(start=watcher.start, stop=watcher.stop) for watcher in self._clusters),
-            Feature(figures=lambda: list_watch_figures(self._clusters)),
-            Feature(
-                jobs=(
-                    Job(works=(group,), seconds=GROUP_SECONDS),
-                    Job(works=(partial(group, is_all=True),), seconds=GROUP_ALL_SECONDS, is_late=True),
-                )
-            ),
-            Feature(
-                jobs=(Job(works=(RetiredEndpoints(store=self.store, clock=clock).update,), seconds=RETIRE_SECONDS),)
-            ),
-            # What is a credential and API descriptions come before the risk, and what changed comes after it.
-            Feature(
-                jobs=(
-                    Job(
-                        works=(
-                            rest.look,
-                            rest.skip(proof.update),
-                            self._specs.look,  # It reads files, too.
-                            rest.skip(self._risks.look),
-                            rest.skip(self._changes.look),
-                        ),
-                        seconds=RISK_SECONDS,
-                    ),
-                ),
-                figures=lambda: (*self._risks.figures(), *self._changes.figures()),
-            ),
-            Feature(figures=coverage.figures),
-            _cap_disk(settings, self.store, self._forget_sums),
-            Feature(jobs=(Job(works=(self._sums.update,)),) if self._sums is not None else ()),
-            Feature(jobs=(Job(works=(self._prune_audit,), seconds=PRUNE_SECONDS),)),
-            Feature(
-                jobs=(Job(works=(self.parts.check_next,), seconds=CHECK_SECONDS),) if self._is_embedded else (),
-                figures=lambda: list_figures(self.parts.counts, "store_"),
-            ),
+        self._proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
+        self._retired = RetiredEndpoints(store=self.store, clock=clock)
+        self.features = tuple(self._list_features(coverage))
+
+    def _list_features(self, coverage: CoverageInventory) -> Iterator[Feature]:
+        """Alerts first, for all others may report."""
+        clock, settings = self._clock, self.settings
+        yield Feature(name="log and tables", figures=self._list_own_figures, limits=self._list_own_limits)
+        yield self.alert_service.feature
+        yield self._alert_table.make_feature(clock, settings.retention.alert_days)
+        yield self._detection.feature
+        yield Feature(
+            name="facts of changes",
+            role=Role.JOBS,
+            jobs=(Job(works=(lambda: self._facts.expire(clock()),), seconds=EXPIRE_SECONDS),),
         )
+        yield self._notifiers.feature
+        yield self._integrations.feature
+        yield self._alert_actions.feature
+        yield self.responder.feature
+        yield Feature(name="audit log", role=Role.JOBS, jobs=(Job(works=(self._prune_audit,), seconds=PRUNE_SECONDS),))
+        yield from (watcher.feature for watcher in self._clusters)
+        yield Feature(name="clusters", figures=lambda: list_watch_figures(self._clusters))
+        yield self.reports.feature
+        yield self.witnesses.feature
+        yield self.catalogue.feature
+        yield self._retired.feature
+        rest = RestWatch(self.store, RISK_SECONDS * RISK_ROUNDS_AT_REST)
+        # What is a credential and API descriptions come before the risk, and what changed comes after it.
+        yield Feature(
+            name="risk",
+            role=Role.JOBS,
+            jobs=(
+                Job(
+                    works=(
+                        rest.look,
+                        rest.skip(self._proof.update),
+                        self._specs.look,  # It reads files, too.
+                        rest.skip(self._risks.look),
+                        rest.skip(self._changes.look),
+                    ),
+                    seconds=RISK_SECONDS,
+                ),
+            ),
+            figures=lambda: (*self._risks.figures(), *self._changes.figures()),
+            limits=lambda: (self._risks.limit,),
+        )
+        yield Feature(name="coverage", figures=coverage.figures)
+        if self._sums is not None:
+            yield self._sums.feature
+        if self._is_embedded:
+            yield DiskCap(self.store, settings.disk_limit_bytes, self._forget_sums).feature
+            yield self.parts.feature
 
     def _prune_audit(self) -> None:
         self._audit.prune(self._clock() - self.settings.retention.audit_days * 86_400)
-
-    def _expire_state(self) -> None:
-        """Delete what the state keeps no longer."""
-        self._detection_table.expire(self._clock())
-        self._facts.expire(self._clock())
-        self._evicted_alerts += self._alert_table.expire(self._clock(), self.settings.retention.alert_days)
 
     def _erase_state(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
         """Take a consumer out of the state, and with it what earlier versions kept."""
@@ -556,11 +517,13 @@ class Collector:
 
     def list_limits(self) -> list[Limit]:
         """What is bounded in memory, and how much of it is in use."""
-        others = self.sensors, self.catalogue, self.reveals, self.wal.ledger, self._risks
-        return [*self.detectors.list_limits(), *(one.limit for one in others)]
+        return [*self.detectors.list_limits(), *(limit for one in self.features for limit in one.limits())]
 
-    def list_figures(self) -> Iterator[Figure]:
-        """Of what it keeps, beside its listeners and threads. Raises StoreError."""
+    def _list_own_limits(self) -> tuple[Limit, ...]:
+        return self.sensors.limit, self.reveals.limit, self.wal.ledger.limit
+
+    def _list_own_figures(self) -> Iterator[Figure]:
+        """Of log, tables and state. Raises StoreError."""
         unlisted = "Messages of sensors beyond the most that are listed."
         yield from make_totals([("sensors_unlisted", unlisted, self.sensors.unlisted)])
         yield from make_gauges(
@@ -583,10 +546,6 @@ class Collector:
             )
         )
         yield from list_figures(self.budgets.counts, "http_")
-        yield from list_figures(self.writer.counts, "writer_")
-        yield from list_figures(self.writer.log_counts, "log_")
-        for feature in self.features:
-            yield from feature.figures()
 
     def close(self) -> None:
         """Release log, store and lock. Blocks."""
@@ -594,40 +553,6 @@ class Collector:
         self.store.close()
         self.wal.close()
         self._lock.close()
-
-    def _list_alert_figures(self) -> tuple[Figure, ...]:
-        suppressed = "Alerts beyond the budget of alerts a day that were not opened."
-        evicted = f"Closed alerts that were deleted because there were more than {ALERTS_MAX:,}."
-        unanswered = "Alerts for which no block was proposed: too many, or too late."
-        return (
-            *make_totals(
-                [
-                    ("alerts_suppressed", suppressed, self.alert_service.suppressed_count),
-                    ("alert_answers_dropped", unanswered, self._alert_actions.dropped_count),
-                    ("alerts_evicted", evicted, self._evicted_alerts),
-                ]
-            ),
-            *self._detection.figures(),
-            *self.detectors.figures(),
-        )
-
-
-def _cap_disk(settings: CollectorSettings, store: ClickHouseStore, forget: Callable[[], None]) -> Feature:
-    """The cap on the disk of the embedded store; `forget` is called when rows of hours went."""
-    evicted_rows = 0
-
-    def enforce() -> None:
-        nonlocal evicted_rows
-        for eviction in enforce_cap(store, limit_bytes=settings.disk_limit_bytes, now_unix_seconds=time.time()):
-            evicted_rows += eviction.rows
-            logger.warning("The disk cap removed %d rows of %s.", eviction.rows, eviction.table_name)
-            if eviction.table_name == "rows_hour":
-                forget()
-
-    return Feature(
-        jobs=(Job(works=(enforce,), seconds=CAP_SECONDS),) if settings.store_url is None else (),
-        figures=lambda: make_totals([("evicted_rows", "Rows that the disk cap removed.", evicted_rows)]),
-    )
 
 
 def _compose_clusters(

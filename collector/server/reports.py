@@ -7,12 +7,14 @@ follow each other sooner, so that a new sensor is seen at once.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from threading import Lock
 from typing import Any
 
+from collector.core.feature import Feature, Job, Role
 from collector.inventory.templates.catalogue import Catalogue
 from collector.receiver.reports import (
     PORT_LIMIT,
@@ -109,6 +111,21 @@ class ReportQueue:
             self._flush_names()
         if not self._disk.find_shortage():
             self.schema_offers.answer()
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats and shows. The last are written when all streams have ended."""
+        return Feature(
+            name="reports",
+            role=Role.INGEST,
+            stop=self._flush_last,
+            jobs=(Job(works=(self.flush_due,)),),
+            figures=self.figures,
+        )
+
+    def _flush_last(self) -> None:
+        with suppress(StoreError):
+            self.flush()
 
     def flush(self, *, is_last: bool = True) -> None:
         """Write everything that came since. Blocks. Raises StoreError; what failed stays for the next flush, but

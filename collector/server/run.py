@@ -1,13 +1,13 @@
 """The life of the collector: starts everything, reports that it is ready, runs until a signal, and ends cleanly.
 
-It is one process with one event loop (gRPC and HTTP) and two threads that block (the store's writer, the detectors'
+It is one process with one event loop (gRPC and HTTP) and threads that block (the store's writer, the detectors'
 pipe). The detectors' own process is spawned, because a fork of the embedded store would hang.
 
-`repeat_jobs` does the periodic work: that of the features, and keys, certificates, silent sensors and storage.
+What it starts, stops and repeats is the list of features of `collector/server/compose.py` and those of this module:
+certificates, keys and memory. `collector/server/duties.py` does that.
 """
 
 import asyncio
-import contextlib
 import gc
 import json
 import logging
@@ -17,69 +17,35 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 
-from collector.alerting.self_monitoring import (
-    ExpiryWatch,
-    SilenceWatch,
-    StorageState,
-    StorageWatch,
-    look_at_claims,
-    look_at_detectors,
-    look_at_limits,
-)
+from collector.alerting.self_monitoring import StorageState
 from collector.api.services import Services
-from collector.core.budget import BudgetBook, StoppedError
 from collector.core.config import CollectorSettings, join_address
+from collector.core.feature import LEASED, Feature, Job, Role
 from collector.core.keys import API_TOKEN_FILE, APPROVAL_TOKEN_FILE, SENSOR_TOKEN_FILE
 from collector.core.memory import release_library_pages
-from collector.core.rates import Interval
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.commit import GroupCommit
 from collector.receiver.own_traffic import OwnTraffic, describe_own_traffic
 from collector.receiver.policy import load_policy, put_blocks
 from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext
-from collector.receiver.writer import run_writer
-from collector.server.compose import Collector, Job
+from collector.receiver.writer import make_feature as make_writer_feature
+from collector.server.compose import Collector
+from collector.server.duties import Duties, repeat_jobs
+from collector.server.failures import Failures, first_line
 from collector.server.grpc_server import Entrance
 from collector.server.http_server import HttpServer
 from collector.server.listeners import allow_open_files, bind, check_certificate
 from collector.server.metrics import render_metrics
+from collector.server.monitoring import SelfMonitoring
 from collector.server.usage import Usage
-from collector.storage.base import StoreError
-from collector.trust.authority import SENSOR_CERTIFICATE_SECONDS
-from common.figures import Figure, list_figures, total
+from common.figures import Figure, list_figures
 from common.settings import split_address
 
-ROUND_SECONDS = 1.0
-
 logger = logging.getLogger(__name__)
-
-
-async def repeat_jobs(jobs: Sequence[Job], on_error: Callable[[Exception], None], budgets: BudgetBook) -> None:
-    """Do the jobs that are due, each second and in their order, until cancelled. A round runs in one thread. What fails
-    is given to `on_error`, and the next is done. A stop of the budgets ends the one that runs."""
-    timed = [(job, Interval(job.seconds, is_late=job.is_late)) for job in jobs]
-
-    def do_round() -> None:
-        for work in (work for job, interval in timed if interval.take() for work in job.works):
-            try:
-                with budgets.open() as budget:
-                    budget.check()
-                    work()
-            except StoppedError:
-                raise
-            except Exception as error:
-                on_error(error)
-
-    with contextlib.suppress(StoppedError):
-        while True:
-            await asyncio.sleep(ROUND_SECONDS)
-            await asyncio.to_thread(do_round)
-
 
 # Nothing else runs while the garbage collector looks at objects, some 0.4 us each. So what stays, as the names of
 # 200,000 routes, is taken out of its sight: each time it looked at these took 170 ms. Young objects are looked at as
@@ -113,12 +79,9 @@ ASKED_SECONDS = 15.0  # So long after a request somebody still looks.
 NEW_SECONDS = 60.0
 # What was accepted is in the tables so soon, or no more is accepted. The alert that the tables are behind comes before.
 BACKLOG_SECONDS = 90.0
-_POLL_SECONDS = 0.5
 # Of a policy that the disk did not take: until it does, no sensor knows of a block or of its end.
 POLICY_AGAIN_SECONDS = 1.0
 POLICY_FILE = "policy.json"
-LOG_AGAIN_SECONDS = 60.0  # Of an error that comes again.
-
 
 BuildApp = Callable[[Services], object]
 
@@ -149,17 +112,6 @@ async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> Non
         await asyncio.to_thread(collector.close)
 
 
-@dataclass(slots=True)
-class ErrorCounts:
-    """What failed in the collector's own threads and tasks; the log has each once a minute."""
-
-    wal_errors: int = total("Writes of the log that the disk refused.")
-    writer_errors: int = total("Attempts to write the tables that failed; each is repeated.")
-    detector_errors: int = total("Errors while signals of detectors were taken; what the store refused is taken again.")
-    housekeeping_errors: int = total("Rounds of housekeeping that failed; the next one begins anew.")
-    policy_errors: int = total("Times that the disk did not take a changed policy; it is tried again every second.")
-
-
 class _Life:
     """The running parts of one collector."""
 
@@ -173,17 +125,15 @@ class _Life:
         self._build_app = build_app
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._is_ending = threading.Event()
         self._http: HttpServer | None = None
-        self._errors = ErrorCounts()
+        self._failures = Failures()
         self._usage = Usage()
-        self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
         self._is_writer_failing = False
         self._started_at = time.monotonic()
         self._services: Services | None = None
         self._commit = GroupCommit(
             collector.wal,
-            on_error=lambda error: self._count("wal_errors", error),
+            on_error=self._failures.noting("wal_errors"),
             on_new_routes=collector.writer.hurry,
         )
         self._clocks = SensorClocks(time.time)
@@ -211,33 +161,52 @@ class _Life:
                 on_enforcement=collector.responder.take_report,
             )
         )
-        self._silence = SilenceWatch()
-        self._storage = StorageWatch()
-        self._expiry = ExpiryWatch(SENSOR_CERTIFICATE_SECONDS)
+        self._duties = Duties(self._list_features())
+
+    def _list_features(self) -> Iterator[Feature]:
+        """All of this process, in the order in which they start. They stop in the opposite one: writer and detectors
+        first."""
+        collector = self._collector
+        monitoring = SelfMonitoring(
+            alerts=collector.alert_service,
+            sensors=collector.sensors,
+            witnesses=collector.witnesses,
+            detectors=collector.detectors,
+            read_storage=self._read_storage,
+            list_limits=collector.list_limits,
+            list_validities=self._entrance.list_validities,
+        )
+        yield monitoring.feature
+        yield Feature(name="keys", jobs=(Job(works=(self._read_keys,)),))
+        yield Feature(name="certificates", jobs=(Job(works=(self._entrance.look, self._apply_trust)),))
+        yield from collector.features
+        yield make_writer_feature(
+            collector.writer,
+            on_error=self._note_writer_failure,
+            on_drained=self._note_writer_success,
+            is_watched=self._is_watched,
+        )
+        yield collector.detectors.make_feature(
+            collector.catalogue.take_changed, self._failures.noting("detector_errors")
+        )
+        yield Feature(
+            name="memory",
+            start=freeze_long_lived,
+            jobs=(
+                # Again after the others, which keep what they found.
+                Job(works=(freeze_long_lived,), seconds=FREEZE_SECONDS),
+                Job(works=(gc.unfreeze, freeze_long_lived), seconds=UNFREEZE_SECONDS, is_late=True),
+                Job(works=(release_library_pages,), seconds=RELEASE_SECONDS),
+            ),
+        )
 
     async def run(self) -> None:
-        collector = self._collector
-        await asyncio.to_thread(collector.writer.learn_routes)
-        await asyncio.to_thread(collector.alert_service.restore)
+        collector, duties = self._collector, self._duties
+        await asyncio.to_thread(duties.start, (Role.INGEST, Role.API, *LEASED))
         grpc_port = await self._entrance.start(self._ingest)
-        threads = [
-            threading.Thread(target=self._write, name="writer"),
-            threading.Thread(target=self._detect, name="detectors"),
-        ]
-        for thread in threads:
-            thread.start()
-        for feature in collector.features:
-            feature.start()
         commit = asyncio.create_task(self._commit.run())
-        own = Job(works=(self._watch, self._read_keys, self._entrance.look, self._apply_trust))
-        await asyncio.to_thread(freeze_long_lived)
-        # Again after the others, which keep what they found.
-        freeze = Job(works=(freeze_long_lived,), seconds=FREEZE_SECONDS)
-        release = Job(works=(release_library_pages,), seconds=RELEASE_SECONDS)
-        unfreeze = Job(works=(gc.unfreeze, freeze_long_lived), seconds=UNFREEZE_SECONDS, is_late=True)
-        jobs = [own, *(job for feature in collector.features for job in feature.jobs), freeze, unfreeze, release]
-        count = partial(self._count, "housekeeping_errors")
-        housekeeping = asyncio.create_task(repeat_jobs(jobs, count, collector.budgets))
+        on_error = self._failures.noting("housekeeping_errors")
+        housekeeping = asyncio.create_task(repeat_jobs(duties.list_jobs, on_error, collector.budgets))
         server = self._http = self._build_http(grpc_port)
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
         loop = self._loop
@@ -272,13 +241,9 @@ class _Life:
             self._commit.stop()
             housekeeping.cancel()
             await asyncio.gather(commit, http, housekeeping, return_exceptions=True)
-            self._is_ending.set()
-            for thread in threads:
-                await asyncio.to_thread(thread.join)
-            with contextlib.suppress(StoreError):
-                await asyncio.to_thread(collector.reports.flush)
-            for feature in reversed(collector.features):
-                await asyncio.to_thread(feature.stop)
+            threads = ([Role.WRITER], [Role.DETECT])
+            await asyncio.gather(*(asyncio.to_thread(duties.stop, roles) for roles in threads))
+            await asyncio.to_thread(duties.stop, [Role.API, Role.INGEST, Role.JOBS, None])
             await cancelling
         if failure:
             raise RuntimeError(failure)
@@ -291,22 +256,6 @@ class _Life:
             if not len(budgets):
                 return
             await asyncio.sleep(_CANCEL_SECONDS)
-
-    def _watch(self) -> None:
-        """What is wrong with sensors, certificates and storage, into alerts."""
-        sensors, now = self._collector.sensors.list_statuses(), time.time()
-        for findings in (
-            self._storage.look(self._read_storage(), now),
-            self._silence.look(sensors, now),
-            look_at_claims(self._collector.witnesses.list_uses(), now),
-            look_at_limits(self._collector.list_limits(), now),
-            look_at_detectors(self._collector.detectors.disk_fault, now),
-            self._expiry.look(sensors, self._entrance.list_validities(), now),
-        ):
-            if findings.reports:
-                self._collector.alert_service.take_reports(findings.reports)
-            for kind, node in findings.healed:
-                self._collector.alert_service.settle(kind, node)
 
     def _read_keys(self) -> None:
         """Keys of a rotation, and of its end. A state that cannot be read leaves those in use."""
@@ -326,7 +275,7 @@ class _Life:
         try:
             policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.context.policy, blocks)
         except OSError as error:
-            self._count("policy_errors", error)
+            self._failures.note("policy_errors", error)
             asyncio.get_running_loop().call_later(POLICY_AGAIN_SECONDS, self._send_blocks)
             return
         self._ingest.change_policy(policy)
@@ -372,23 +321,12 @@ class _Life:
         }
         print(json.dumps(event), flush=True)
 
-    def _write(self) -> None:
-        """The store writer's thread."""
+    def _note_writer_failure(self, error: Exception) -> None:
+        self._is_writer_failing = True
+        self._failures.note("writer_errors", error)
 
-        def fail(error: Exception) -> None:
-            self._is_writer_failing = True
-            self._count("writer_errors", error)
-
-        def succeed() -> None:
-            self._is_writer_failing = False
-
-        run_writer(
-            self._collector.writer,
-            is_stopping=self._is_ending,
-            on_error=fail,
-            on_drained=succeed,
-            is_watched=self._is_watched,
-        )
+    def _note_writer_success(self) -> None:
+        self._is_writer_failing = False
 
     def _find_backlog(self) -> str:
         """Why no rows are taken until the tables have caught up; empty where they are taken: while inserts fail, too,
@@ -403,18 +341,6 @@ class _Life:
         is_followed = self._services is not None and self._services.events.is_followed
         is_new = time.monotonic() - self._started_at < NEW_SECONDS
         return is_followed or is_new or self._collector.budgets.is_asked(ASKED_SECONDS)
-
-    def _detect(self) -> None:
-        """The detectors' thread: takes signals, and hands over what changed of the mapping."""
-        detectors, catalogue = self._collector.detectors, self._collector.catalogue
-        while not self._is_ending.is_set():
-            try:
-                detectors.map_routes(catalogue.take_changed())  # Before the first start, too.
-                detectors.poll(_POLL_SECONDS)
-            except Exception as error:
-                self._count("detector_errors", error)
-                self._is_ending.wait(_POLL_SECONDS)
-        detectors.stop()
 
     def _read_storage(self) -> StorageState:
         """Of log, disk and tables. Any thread."""
@@ -432,29 +358,16 @@ class _Life:
             lag_seconds=collector.writer.measure_lag(time.time()),
         )
 
-    def _count(self, name: str, error: Exception) -> None:
-        """Count an error; in the log it is once a minute for as long as it stays the same."""
-        setattr(self._errors, name, getattr(self._errors, name) + 1)
-        sentence, now = _first_line(error), time.monotonic()
-        known, logged_at = self._logged_errors.get(name, ("", 0.0))
-        if sentence != known or now - logged_at >= LOG_AGAIN_SECONDS:
-            self._logged_errors[name] = sentence, now
-            logger.error("%s: %s", name.replace("_", " "), sentence)
-
     def _list_figures(self) -> tuple[Figure, ...]:
         return (
             *self._ingest.figures(),
             *self._entrance.figures(),
             *(self._http.figures() if self._http is not None else ()),
             *(self._services.events.figures() if self._services is not None else ()),
-            *list_figures(self._errors),
+            *list_figures(self._failures.counts),
             *self._usage.list_figures(),
-            *self._collector.list_figures(),
+            *chain.from_iterable(feature.figures() for feature in self._duties.features),
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0] or type(error).__name__
 
 
 def _describe_end(tasks: Mapping[str, asyncio.Task[None]]) -> str:
@@ -462,7 +375,7 @@ def _describe_end(tasks: Mapping[str, asyncio.Task[None]]) -> str:
     for name, task in tasks.items():
         if task.done():
             error = None if task.cancelled() else task.exception()
-            reason = f" ({_first_line(error)})" if error is not None else ""
+            reason = f" ({first_line(error)})" if error is not None else ""
             return f"The collector's {name} ended by itself{reason}; start the collector again."
     return ""
 

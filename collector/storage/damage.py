@@ -19,16 +19,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from collector.core.feature import Feature, Job, Role
 from collector.storage.base import Store, StoreError
 from collector.storage.clickhouse import TABLES, VIEWS
 from collector.storage.tables.layout import Retention, View
-from common.figures import total
+from common.figures import list_figures, total
 
 # A table of so few bytes is checked as a whole before anything reads it: at most 0.3 s of
 # processor time, for 440 MB/s are checked.
 SMALL_BYTES: Final = 128_000_000
 # In one round of housekeeping, one part at least.
 ROUND_BYTES: Final = 128_000_000
+LOOK_SECONDS: Final = 30.0  # Between two looks: 10 GB of tables in 40 minutes, then once a day.
 CHECK_SECONDS: Final = 86_400.0  # How often each part of the others is checked.
 SETTLED_SECONDS: Final = 3_600.0  # Younger parts are merged soon, and a merge reads all of them.
 HOUR: Final = 3_600
@@ -93,6 +95,16 @@ class PartCheck:
     def _is_to_be_rebuilt(self, part: _Part) -> bool:
         is_partial = (part.table, part.name) in self._is_partial
         return not is_partial and (part.table in _REBUILT_BY or part.table == "endpoint_routes")
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats and shows."""
+        return Feature(
+            name="checks of tables",
+            role=Role.JOBS,
+            jobs=(Job(works=(self.check_next,), seconds=LOOK_SECONDS),),
+            figures=lambda: list_figures(self.counts, "store_"),
+        )
 
     def check_small(self) -> None:
         """Check the tables that are small, and see what the engine has set aside. Raises StoreError."""

@@ -11,16 +11,22 @@ not survive a full disk: what it merges or defines then is damaged. So the floor
 (collector/storage/embedded.py).
 """
 
+import logging
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from collector.core.feature import Feature, Job, Role
 from collector.storage.base import Store
 from collector.storage.records import Reader, select
 from collector.storage.tables.layout import HOUR_SUMMARY_RETENTION_DAYS, Retention
+from common.figures import make_totals
 
+CAP_SECONDS: Final = 60.0  # Between two looks.
 # What goes, in this order, each with the summaries of the same partitions.
 _TABLES = (("rows_minute",), ("rows_hour", "routes_hour", "routes_day"), ("coverage_hours",))
 _SIZE = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()"
@@ -33,6 +39,8 @@ SELECT partition_id, any(partition), sum(rows), sum(bytes_on_disk) FROM system.p
 WHERE active AND database = currentDatabase() AND table = {table:String}
 GROUP BY partition_id ORDER BY min(min_time), partition_id
 """
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +120,35 @@ def enforce_cap(store: Store, *, limit_bytes: int, now_unix_seconds: float) -> l
                 total -= sum(eviction.bytes for eviction in gone)
     store.insert_records("evictions", evictions)
     return evictions
+
+
+class DiskCap:
+    """Enforces the cap again and again."""
+
+    def __init__(self, store: Store, limit_bytes: int, forget_hours: Callable[[], None]) -> None:
+        """`forget_hours` is called when rows of hours went."""
+        self._store = store
+        self._limit_bytes = limit_bytes
+        self._forget_hours = forget_hours
+        self._evicted_rows = 0
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats and shows."""
+        text = "Rows that the disk cap removed."
+        return Feature(
+            name="disk cap",
+            role=Role.JOBS,
+            jobs=(Job(works=(self._enforce,), seconds=CAP_SECONDS),),
+            figures=lambda: make_totals([("evicted_rows", text, self._evicted_rows)]),
+        )
+
+    def _enforce(self) -> None:
+        for eviction in enforce_cap(self._store, limit_bytes=self._limit_bytes, now_unix_seconds=time.time()):
+            self._evicted_rows += eviction.rows
+            logger.warning("The disk cap removed %d rows of %s.", eviction.rows, eviction.table_name)
+            if eviction.table_name == "rows_hour":
+                self._forget_hours()
 
 
 def _drop(store: Store, table: str, partition_id: str, limit_bytes: int, now_unix_seconds: float) -> list[Eviction]:

@@ -166,7 +166,7 @@ def measure(chosen: list[str], home: Path, directory: Path) -> Iterator[dict[str
         for name, port in ports.items():
             call_program(sensor, name, port)
         collector = RunningCollector(
-            directory / "data", "--no-auth", constants={"collector.server.compose.GROUP_SECONDS": 1}
+            directory / "data", "--no-auth", constants={"collector.inventory.templates.catalogue.GROUP_SECONDS": 1}
         )
         running.callback(collector.stop)
         schemas = [write_schemas(some).SerializeToString() for some in sensor.schemas.take(sensor.time_ns)]

@@ -42,6 +42,7 @@ from collector.core.destinations import (
     TemplateNotifier,
     WebhookNotifier,
 )
+from collector.core.feature import Feature, Role
 from common.figures import Figure, list_figures
 from common.settings import Section
 
@@ -178,6 +179,11 @@ class Notifiers:
         """End; what waits is not sent."""
         for notifier in self.members:
             notifier.stop()
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector starts and shows."""
+        return Feature(name="notifiers", role=Role.JOBS, start=self.start, stop=self.stop, figures=self.figures)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics, by notifier."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
+from collector.core.feature import Feature, Job, Role
 from collector.inventory.endpoints.outbound import find_answered, list_unwatched
 from collector.inventory.endpoints.predicates import (
     ERROR,
@@ -116,6 +117,11 @@ class ConsumerSums:
         self._unused: dict[str, float] = {}  # Tables to be dropped, and since when.
         self._number = 0
         self._work = self._run()
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats."""
+        return Feature(name="sums of consumers", role=Role.JOBS, jobs=(Job(works=(self.update,)),))
 
     def update(self) -> bool:
         """The next part of what is to be done, and whether there was one: to be called each second. Raises

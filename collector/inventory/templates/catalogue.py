@@ -16,10 +16,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
 from collector.core.budget import check_budget
+from collector.core.feature import Feature, Job, Role
 from collector.core.kinds import BITS, RPC_BITS, Protocol
 from collector.core.limits import Limit
 from collector.core.rows import Route, Segment, Service
@@ -58,6 +60,9 @@ LOOKS_MAX: Final = 6  # A minute: calls come with their routes, or a window of 1
 _NAMED_BITS: Final = RPC_BITS | BITS[Protocol.SOAP]  # Whose paths are names of services and methods.
 _HIDDEN_WORD: Final = "{word"  # What `template` writes for a word without a text.
 MIN_SLASHED_CALLS: Final = 2  # One client may add a slash that the server ignores.
+# Routes are looked at among their siblings soon after they came, and all of them now and then, for calls show more.
+GROUP_SECONDS: Final = 10.0
+GROUP_ALL_SECONDS: Final = 600.0
 FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; what comes after keeps its id.
 
 
@@ -281,6 +286,19 @@ class Catalogue:
             self._mapping.learn_words(words)
             self._remember(own)
             self._grown.update((route.service, route.host) for route in routes)
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats and shows."""
+        return Feature(
+            name="names of endpoints",
+            role=Role.JOBS,
+            jobs=(
+                Job(works=(self.group,), seconds=GROUP_SECONDS),
+                Job(works=(partial(self.group, is_all=True),), seconds=GROUP_ALL_SECONDS, is_late=True),
+            ),
+            limits=lambda: (self.limit,),
+        )
 
     def group(self, *, is_all: bool = False) -> int:
         """Names routes among their siblings: where some came since the last time, or everywhere, for with every call

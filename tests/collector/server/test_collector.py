@@ -189,7 +189,7 @@ def test_damaged_parts_of_tables_keep_no_collector_from_starting_and_are_an_aler
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 1
             path.write_bytes(content)
-    collector = RunningCollector(tmp_path, "--no-auth", constants={"collector.server.compose.CHECK_SECONDS": 0.0})
+    collector = RunningCollector(tmp_path, "--no-auth", constants={"collector.storage.damage.LOOK_SECONDS": 0.0})
     try:
         wait_until(lambda: "apidae_collector_parts_rebuilt_total 2.0" in collector.get("/metrics").text)
         assert list_calls() == before

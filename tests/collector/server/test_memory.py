@@ -29,8 +29,8 @@ import asyncio, gc, os, signal, sys
 import collector.server.run as run
 from tests.with_constants import set_constants
 
-async def repeat_jobs(jobs, on_error, budgets):
-    works = [work for job in jobs for work in job.works]
+async def repeat_jobs(list_jobs, on_error, budgets):
+    works = [work for job in list_jobs() for work in job.works]
     print("jobs", gc.get_threshold() == run.GC_THRESHOLDS, gc.get_freeze_count() > 50_000, flush=True)
     print("again", works.count(run.freeze_long_lived) == 2, gc.unfreeze in works, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from collector.core.budget import BudgetBook, check_budget
-from collector.server.compose import Job
-from collector.server.run import EXIT_CUT_OFF, EXIT_FAILED, repeat_jobs
+from collector.core.feature import Job
+from collector.server.duties import repeat_jobs
+from collector.server.run import EXIT_CUT_OFF, EXIT_FAILED
 from tests.collector.running import RunningCollector, clean_environment
 from tests.waiting import wait_in_loop, wait_until
 
@@ -49,7 +50,7 @@ def test_a_stop_ends_housekeeping_that_is_under_way() -> None:
             time.sleep(0.001)
 
     async def main() -> None:
-        repeating = asyncio.create_task(repeat_jobs([Job(works=(work,))], errors.append, book))
+        repeating = asyncio.create_task(repeat_jobs(lambda: iter([Job(works=(work,))]), errors.append, book))
         await wait_in_loop(begun.is_set)
         book.stop()
         await repeating
@@ -70,9 +71,9 @@ def test_the_exit_status_says_what_began_the_end_and_whether_work_was_cut_off(tm
     """A task of the collector's own that ends is a failure. After a signal, only work that was cut off is."""
     constants: dict[str, object] = {"collector.server.run.STOP_SECONDS_MAX": 2.0}
     if make_break == "jobs":
-        constants["collector.server.run.ROUND_SECONDS"] = "no number"
+        constants["collector.server.duties.ROUND_SECONDS"] = "no number"
     else:
-        constants["collector.server.run._POLL_SECONDS"] = 3_600.0  # The detectors' thread does not see the stop.
+        constants["collector.detection.process._TOLD_SECONDS"] = 3_600.0  # The detectors' thread does not see the stop.
     collector = RunningCollector(tmp_path, "--no-auth", constants=constants)
     if make_break == "thread":  # The detectors' process would wake it with its counts.
         wait_until(lambda: find_detectors(collector.process.pid))
