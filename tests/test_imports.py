@@ -64,6 +64,7 @@ EDGES = {
         "collector.trust",
         "collector.alerting",
         "collector.detection",
+        "collector.response",
         "collector.risk",
         "collector.specs",
     },

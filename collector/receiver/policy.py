@@ -1,22 +1,20 @@
-"""The policy that sensors receive: its epochs, kept over restarts, its two forms on the wire, and its blocks.
+"""The policy that sensors receive: its epochs, its two forms on the wire, and its blocks.
 
-The settings define it, and an epoch counts its changes. A sensor that holds the previous epoch gets the difference, any
-other gets the full form (sensor/export/policy.py applies or refuses either as a whole). `write_blocks` writes what
-sensors must stop. `convert_enforcement` reads what became of it, bounded, and never raises.
+The settings and the blocks define it, and an epoch counts its changes (collector/response/policy_table.py). A sensor
+that holds the previous epoch gets the difference, any other gets the full form (sensor/export/policy.py applies or
+refuses either as a whole). `write_blocks` writes what sensors must stop. `convert_enforcement` reads what became of it,
+bounded, and never raises.
 """
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
 from apidae.v1 import stream_pb2
 
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from common.consumer_order import ConsumerColumn
-from common.durable import read_json, write_durably
 
 # When a sensor sends a row before its window ends: the detectors of bursts and of enumeration are calibrated for these.
 TRIGGER_DISTINCT_OBJECTS_PER_SECOND: Final = 10
@@ -146,30 +144,12 @@ class SensorPolicy:
     blocks: tuple[BlockOrder, ...] = ()
 
 
-def load_policy(path: Path, consumer_order: tuple[ConsumerColumn, ...]) -> SensorPolicy:
-    """The policy of this order; its epoch is one more than the last one's where that was another. Raises OSError,
-    ValueError.
-    """
-    damaged = ValueError(f"{path} is damaged; remove it: the settings say all of it but the count of changes.")
-    epoch, last = read_json(path, lambda found: (int(found["epoch"]), dict(found)), damaged) or (0, {})
-    policy = SensorPolicy(epoch=epoch, consumer_order=consumer_order)
-    return policy if _describe(policy) == last else put_blocks(path, policy, ())
-
-
-def put_blocks(path: Path, policy: SensorPolicy, blocks: tuple[BlockOrder, ...]) -> SensorPolicy:
-    """The same policy with these blocks, one epoch later; durable when this returns. Raises OSError."""
-    later = replace(policy, epoch=policy.epoch + 1, blocks=blocks)
-    write_durably(path, json.dumps(_describe(later)).encode())
-    return later
-
-
-def _describe(policy: SensorPolicy) -> dict[str, object]:
-    """What is kept: blocks are the responder's."""
+def describe_terms(consumer_order: Sequence[ConsumerColumn]) -> dict[str, object]:
+    """What a policy says beside its blocks, as it is kept."""
     return {
-        "epoch": policy.epoch,
         "distinct_objects_per_second": TRIGGER_DISTINCT_OBJECTS_PER_SECOND,
         "calls_per_second": TRIGGER_CALLS_PER_SECOND,
-        "consumer_order": list(policy.consumer_order),
+        "consumer_order": [column.value for column in consumer_order],
     }
 
 

@@ -1,178 +1,183 @@
-"""Keeps blocks and their audit log in files of the data directory.
+"""Keeps blocks in the state: those that are proposed, live or lately over.
 
-`BlockStore` has the blocks that are proposed, live or lately over, in one file. Not thread-safe.
-
-`AuditLog` records who stopped whom, when, why, and the result: one JSON object a line. A line changes only when a
-consumer is erased. `audit.jsonl` (0600) is synced at each line. Past `FILE_BYTES_MAX` it becomes `audit.jsonl.1`, whose
-predecessor is deleted.
+`BlockStore.change` is one transaction in which blocks, the audit log and the policy of sensors change together. Only
+one is under way at a time, whichever collector began it. Open blocks are kept in memory until somebody changes a block.
 """
 
-import contextlib
 import re
-import threading
-from collections import deque
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any, Final
 
-import msgspec
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
 
+from collector.response.audit import AuditEntry, add_entries
 from collector.response.block import Block, BlockState
-from common.durable import append_line, read_json, write_durably
+from collector.response.policy_table import PolicyTable
+from collector.storage.state.cache import StateCache
+from collector.storage.state.imports import read_rows
+from collector.storage.state.store import StateStore, read_row
+from collector.storage.state.tables.response import BLOCKS
 
 OPEN_MAX: Final = 10_000  # Proposed and live: what one policy message may hold.
 OVER_MAX: Final = 1_000  # The oldest goes.
 _OPEN: Final = (BlockState.PROPOSED, BlockState.LIVE)
 
 
-class BlockStore:
-    """Blocks by id, oldest first."""
+class BlockChange:
+    """One transaction on blocks: `open_blocks` by id, oldest first, as they are after its changes."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError, ValueError where the file cannot be read."""
-        self._path = path
-        damaged = ValueError(f"{path} is damaged; remove it: what it held is not blocked any more.")
-        kept = read_json(path, lambda found: msgspec.convert(found, list[Block]), damaged)
-        self._blocks = {block.id: block for block in kept or ()}
+    def __init__(self, connection: Connection, open_blocks: Mapping[str, Block]) -> None:
+        self.connection = connection
+        self.open_blocks = dict(open_blocks)
+        self.decisions: list[tuple[str, Block]] = []  # Actions and their blocks.
+        self.has_put = False
+        self.is_live_changed = False  # Or anything else that what sensors are to stop depends on.
 
     def find(self, block_id: str) -> Block | None:
         """One block."""
-        return self._blocks.get(block_id)
+        return self.open_blocks.get(block_id) or _find(self.connection, BLOCKS.c.id == block_id)
 
-    def list_blocks(self) -> list[Block]:
-        """All, the newest first."""
-        return list(reversed(self._blocks.values()))
-
-    def list_open(self) -> list[Block]:
-        """Proposed and live ones."""
-        return [block for block in self._blocks.values() if block.state in _OPEN]
+    def find_of_alert(self, alert_id: str) -> Block | None:
+        """A block that an alert led to."""
+        return _find(self.connection, BLOCKS.c.alert_id == alert_id)
 
     def list_live(self) -> list[Block]:
         """Live ones."""
-        return [block for block in self._blocks.values() if block.state is BlockState.LIVE]
+        return [block for block in self.open_blocks.values() if block.state is BlockState.LIVE]
 
     def put(self, *blocks: Block) -> None:
-        """New or changed blocks; durable when this returns. Raises OSError."""
-        changed = {**self._blocks, **{block.id: block for block in blocks}}
-        over = [block.id for block in changed.values() if block.state not in _OPEN]
-        for block_id in over[: max(0, len(over) - OVER_MAX)]:
-            del changed[block_id]
-        self._save(changed)
+        """New or changed blocks."""
+        if not blocks:
+            return
+        known = {block.id for block in blocks if block.id in self.open_blocks or self.find(block.id) is not None}
+        if changed := [_write_block(block) | {"own": block.id} for block in blocks if block.id in known]:
+            values: dict[str, Any] = {name: bindparam(name) for name in changed[0] if name not in ("id", "own")}
+            self.connection.execute(update(BLOCKS).where(BLOCKS.c.id == bindparam("own")).values(values), changed)
+        if new := [block for block in blocks if block.id not in known]:
+            last = self.connection.execute(select(func.coalesce(func.max(BLOCKS.c.number), 0))).scalar_one()
+            rows = [_write_block(block) | {"number": number} for number, block in enumerate(new, last + 1)]
+            self.connection.execute(insert(BLOCKS), rows)
+        for block in blocks:
+            self.is_live_changed |= block.began_at > 0
+            if block.state in _OPEN:
+                self.open_blocks[block.id] = block
+            else:
+                self.open_blocks.pop(block.id, None)
+        if any(block.state not in _OPEN for block in blocks):
+            over = select(BLOCKS.c.id).where(BLOCKS.c.state.not_in(_OPEN)).order_by(BLOCKS.c.number.desc())
+            self.connection.execute(delete(BLOCKS).where(BLOCKS.c.id.in_(over.offset(OVER_MAX))))
+        self.has_put = True
+
+    def record(self, entries: Sequence[AuditEntry], blocks: Sequence[Block] = ()) -> None:
+        """In the audit log; with blocks each entry is the decision on one."""
+        add_entries(self.connection, entries)
+        self.decisions += [(entry.action, block) for entry, block in zip(entries, blocks, strict=False)]
 
     def erase(self, pattern: re.Pattern[str], credentials: Collection[int]) -> int:
         """Without the blocks of a consumer that a pattern names; other blocks lose its credentials, and its name where
-        their reason holds it. Durable when this returns; how many went. Raises OSError."""
-        before = self._blocks
-        kept = {
-            block.id: replace(
+        their reason holds it. How many went."""
+        count = 0
+        for block in _read_blocks(self.connection, select(BLOCKS)):
+            if pattern.fullmatch(block.target.consumer):
+                self.connection.execute(delete(BLOCKS).where(BLOCKS.c.id == block.id))
+                self.open_blocks.pop(block.id, None)
+                self.has_put = True
+                count += 1
+                continue
+            kept = replace(
                 block,
                 credentials=tuple(one for one in block.credentials if one not in credentials),
                 reason=pattern.sub("erased", block.reason),
                 accused=pattern.sub("erased", block.accused),
             )
-            for block in before.values()
-            if not pattern.fullmatch(block.target.consumer)
-        }
-        if kept != before:
-            self._save(kept)
-        return len(before) - len(kept)
-
-    def _save(self, blocks: dict[str, Block]) -> None:
-        write_durably(self._path, msgspec.json.encode(list(blocks.values())))
-        self._blocks = blocks
-
-
-FILE_BYTES_MAX: Final = 64 * 1024 * 1024
-KEPT_ENTRIES: Final = 1_000  # In memory, for the API and the page.
-_TAIL_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry:
-    """One line. `time`: unix seconds."""
-
-    time: float
-    by: str
-    action: str  # proposed, began, approved, rejected, lifted, expired, declined, ladder.
-    block_id: str
-    target: str
-    why: str
-
-
-class AuditLog:
-    """Thread-safe; writes before it returns. Raises OSError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._recent: deque[AuditEntry] = deque(_read_tail(path), maxlen=KEPT_ENTRIES)
-
-    def add(self, entry: AuditEntry) -> None:
-        """One more line."""
-        line = msgspec.json.encode(replace(entry, time=round(entry.time, 3)))
-        with self._lock:
-            if self._path.exists() and self._path.stat().st_size > FILE_BYTES_MAX:
-                self._path.replace(self._path.with_suffix(self._path.suffix + ".1"))
-            append_line(self._path, line)
-            self._recent.append(entry)
-
-    def list_recent(self, limit: int) -> list[AuditEntry]:
-        """The newest first."""
-        with self._lock:
-            return list(self._recent)[: -limit - 1 : -1]
-
-    def prune(self, before: float) -> int:
-        """Remove lines of decisions from before a unix time. How many lines that were. Raises OSError."""
-        count = 0
-        with self._lock:
-            for path in (self._path.with_suffix(self._path.suffix + ".1"), self._path):
-                if not path.exists():
-                    continue
-                with path.open("rb") as file:
-                    oldest = file.readline()
-                    if not oldest or _is_kept(oldest, before):  # So are all others.
-                        continue
-                    file.seek(0)
-                    lines = file.readlines()
-                kept = [line for line in lines if _is_kept(line, before)]
-                count += len(lines) - len(kept)
-                write_durably(path, b"".join(kept))
-            self._recent = deque((one for one in self._recent if one.time >= before), maxlen=KEPT_ENTRIES)
-        return count
-
-    def erase(self, pattern: re.Pattern[str]) -> int:
-        """Blank a name that a pattern finds, in every line; what was decided, when and by whom stays. How many lines
-        that were. Raises OSError."""
-        count = 0
-        with self._lock:
-            for path in (self._path.with_suffix(self._path.suffix + ".1"), self._path):
-                lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-                blanked = [pattern.sub("erased", line) for line in lines]
-                count += sum(old != new for old, new in zip(lines, blanked, strict=True))
-                if blanked != lines:
-                    write_durably(path, "".join(blanked).encode())
-            self._recent = deque(_read_tail(self._path), maxlen=KEPT_ENTRIES)
+            if kept != block:
+                self.put(kept)
         return count
 
 
-def _is_kept(line: bytes, before: float) -> bool:
-    """Whether an entry is not older; of a line that a crash cut nobody can say."""
-    try:
-        return msgspec.json.decode(line, type=AuditEntry).time >= before
-    except msgspec.DecodeError:
-        return bool(line)
+class BlockStore:
+    """Thread-safe. Methods raise StoreError."""
+
+    def __init__(self, state: StateStore, policy: PolicyTable) -> None:
+        self._state, self._policy = state, policy
+        self._open = StateCache(state, (BLOCKS.name,), _read_open)
+
+    @property
+    def last_open(self) -> Mapping[str, Block]:
+        """Open blocks by id as they were when somebody asked last, without a look."""
+        return self._open.last or {}
+
+    @property
+    def version(self) -> int:
+        """Of what was read last; another one after each change."""
+        return self._open.writes
+
+    def find(self, block_id: str) -> Block | None:
+        """One block."""
+        with self._state.read() as connection:
+            return _find(connection, BLOCKS.c.id == block_id)
+
+    def find_of_alert(self, alert_id: str) -> Block | None:
+        """A block that an alert led to."""
+        with self._state.read() as connection:
+            return _find(connection, BLOCKS.c.alert_id == alert_id)
+
+    def list_blocks(self) -> list[Block]:
+        """All, the newest first."""
+        with self._state.read() as connection:
+            return _read_blocks(connection, select(BLOCKS).order_by(BLOCKS.c.number.desc()))
+
+    def list_open(self) -> list[Block]:
+        """Proposed and live ones."""
+        return list(self._open.read().values())
+
+    def list_live(self) -> list[Block]:
+        """Live ones."""
+        return [block for block in self.list_open() if block.state is BlockState.LIVE]
+
+    @contextmanager
+    def change(self) -> Iterator[BlockChange]:
+        """All of it is kept, or nothing. One in another would wait for itself."""
+        with self._state.write() as connection:
+            self._policy.hold(connection)
+            before = self._open.read_in(connection)
+            writes = self._open.writes
+            change = BlockChange(connection, before)
+            yield change
+        if change.has_put:
+            self._open.replace(change.open_blocks, writes=writes)
 
 
-def _read_tail(path: Path) -> list[AuditEntry]:
-    """The last entries; a line that was cut by a crash is passed over."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        lines = file.read().splitlines()
-    found = []
-    for line in lines[-KEPT_ENTRIES:]:
-        with contextlib.suppress(msgspec.DecodeError):
-            found.append(msgspec.json.decode(line, type=AuditEntry))
-    return found
+def import_blocks(connection: Connection, content: bytes) -> int:
+    """Those in `blocks.json` of an earlier version. How many there were. Raises ValueError."""
+    blocks = read_rows(content, Block)
+    rows = [_write_block(block) | {"number": number} for number, block in enumerate(blocks, 1)]
+    if rows:
+        connection.execute(insert(BLOCKS), rows)
+    return len(rows)
+
+
+def _find(connection: Connection, condition: Any) -> Block | None:
+    found = _read_blocks(connection, select(BLOCKS).where(condition).limit(1))
+    return found[0] if found else None
+
+
+def _read_open(connection: Connection) -> Mapping[str, Block]:
+    own = select(BLOCKS).where(BLOCKS.c.state.in_(_OPEN)).order_by(BLOCKS.c.number)
+    return {block.id: block for block in _read_blocks(connection, own)}
+
+
+def _read_blocks(connection: Connection, statement: Select[Any]) -> list[Block]:
+    return [_read_block(row) for row in connection.execute(statement)]
+
+
+def _read_block(row: Row[Any]) -> Block:
+    return read_row(Block, row, target={"kind": row.kind, "value": row.value})
+
+
+def _write_block(block: Block) -> dict[str, Any]:
+    row = asdict(block)
+    target: dict[str, Any] = row.pop("target")
+    return row | target

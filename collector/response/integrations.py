@@ -13,7 +13,7 @@ order.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,8 +32,8 @@ from collector.core.destinations import (
 )
 from collector.core.feature import Feature, Role
 from collector.receiver.policy import BlockOrder
+from collector.response.audit import AuditEntry, AuditLog
 from collector.response.block import Block, BlockState
-from collector.response.block_store import AuditEntry, AuditLog
 from collector.response.deny_lists import ExportFormat, ExportSettings, HaproxyError, HaproxyList, export_blocks
 from collector.response.responder import Responder
 from common.bounded import BoundedDict
@@ -165,10 +165,9 @@ class BlockWebhook:
         """Decisions in the queue."""
         return self._queue.waiting
 
-    def resume(self, blocks: Iterable[Block], entries: Iterable[AuditEntry]) -> None:
-        """At the start: what is live and was not sent before the last stop, is; and what is over, where the receiver
+    def resume(self, blocks: Iterable[Block], sent: Collection[tuple[str, str]]) -> None:
+        """At the start: what is live and was not `sent` before the last stop, is; and what is over, where the receiver
         knows the block and not its end. In the order of the decisions: another block may name the same client."""
-        sent = {(entry.block_id, entry.why) for entry in entries if entry.action == SENT}
         known = {block_id for block_id, _ in sent}
         for block in sorted(blocks, key=lambda one: one.ended_at or one.began_at or one.proposed_at):
             action = "began" if block.state is BlockState.LIVE else block.state.value
@@ -242,9 +241,6 @@ def describe(action: str, block: Block) -> dict[str, object]:
     }
 
 
-_RESUMED_ENTRIES = 1_000
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Integrations:
     """All of them."""
@@ -309,6 +305,6 @@ def compose_integrations(
     exporter = BlockExporter(targets, responder.orders)
     responder.on_change(exporter.wake)
     if webhook is not None:
-        webhook.resume(responder.list_blocks(), audit.list_recent(_RESUMED_ENTRIES))
+        webhook.resume(responder.list_blocks(), audit.list_actions(SENT))
         responder.on_decision(webhook.take)
     return Integrations(exporter=exporter, webhook=webhook)

@@ -1,20 +1,21 @@
 """The ladder: how far each kind of alert may act by itself, from observe over alert and propose to enforce.
 
-It is kept in a file of the data directory. The default is `propose`, which stops nobody. `enforce` holds only where a
-person set it. Even then it does not act on a client that was first seen within a day, unless the operator lists the
-endpoint.
+It is kept in the state. The default is `propose`, which stops nobody. `enforce` holds only where a person set it. Even
+then it does not act on a client that was first seen within a day, unless the operator lists the endpoint.
 """
 
-import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
-import msgspec
+from sqlalchemy import Connection, select
 
 from collector.alerting.alert import AlertKind
-from common.durable import read_json, write_durably
+from collector.storage.state.cache import StateCache
+from collector.storage.state.imports import read_rows
+from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.tables.response import LADDER
 
 YOUNG_SECONDS: Final = 86_400.0
 ENDPOINTS_MAX: Final = 1_000
@@ -43,31 +44,39 @@ class Rung:
 
 
 class Ladder:
-    """Thread-safe."""
+    """Thread-safe. Methods raise StoreError."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError, ValueError where the file cannot be read."""
-        self._path = path
-        self._lock = threading.Lock()
-        damaged = ValueError(f"{path} is damaged; remove it: every alert then stands at its default.")
-        kept = read_json(path, lambda found: msgspec.convert(found, list[Rung]), damaged)
-        self._rungs = {kind: _default(kind) for kind in AlertKind} | {rung.kind: rung for rung in kept or ()}
+    def __init__(self, state: StateStore) -> None:
+        self._rungs = StateCache(state, (LADDER.name,), read_rungs)
 
     def find(self, kind: AlertKind) -> Rung:
         """Where a kind stands."""
-        return self._rungs[kind]
+        return self._rungs.read()[kind]
 
     def list_rungs(self) -> tuple[Rung, ...]:
         """All kinds."""
-        return tuple(self._rungs.values())
+        return tuple(self._rungs.read().values())
 
-    def put(self, rung: Rung) -> None:
-        """A person's decision; durable when this returns. Raises OSError."""
-        with self._lock:
-            rungs = {**self._rungs, rung.kind: rung}
-            decided = [one for one in rungs.values() if one.set_by]
-            write_durably(self._path, msgspec.json.format(msgspec.json.encode(decided), indent=1))
-            self._rungs = rungs
+
+def read_rungs(connection: Connection) -> Mapping[AlertKind, Rung]:
+    """All kinds: as a person decided, or as it is by default."""
+    known = frozenset(AlertKind)
+    rows = [row for row in connection.execute(select(LADDER)) if row.kind in known]
+    return {kind: _default(kind) for kind in AlertKind} | {
+        rung.kind: rung for rung in (read_row(Rung, row) for row in rows)
+    }
+
+
+def save_rung(connection: Connection, rung: Rung) -> None:
+    """A person's decision."""
+    upsert(connection, LADDER, [asdict(rung)])
+
+
+def import_ladder(connection: Connection, content: bytes) -> int:
+    """The rungs in `ladder.json` of an earlier version. How many there were. Raises ValueError."""
+    rungs = read_rows(content, Rung)
+    upsert(connection, LADDER, [asdict(rung) for rung in rungs])
+    return len(rungs)
 
 
 def _default(kind: AlertKind) -> Rung:

@@ -1,8 +1,10 @@
 """The responder: the one place where blocks are proposed, begun, lifted and sent to sensors. Thread-safe.
 
-People come by the API, alerts by `take_alert`, sensors' reports by `take_report`, and time by `tick`. Each change is in
-the store of blocks and in the audit log before sensors get it (`on_change`, which must not block). Once a second blocks
-follow who holds which address (collector/response/holders.py).
+People come by the API, alerts by `take_alert`, sensors' reports by `take_report`, and time by `tick`. Each decision is
+one transaction of the state (collector/response/block_store.py): blocks, the audit log, and the policy of sensors.
+Another collector may decide at any time, so each decision looks again at what it rests on. After a change of the policy
+`on_change` is called, which must not block. Once a second blocks follow who holds which address
+(collector/response/holders.py).
 
 `Reports` has what sensors report of the blocks they hold: who enforces, who does not and why, and what was stopped. A
 sensor counts from when it took a block, and from 0 again after a restart or a change of its switch. Earlier counts are
@@ -13,7 +15,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Final
@@ -23,6 +26,7 @@ from collector.core.budget import StoppedError
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.feature import Feature, Job, Role
 from collector.receiver.policy import BlockKind, BlockOrder, BlockStatus, EnforcementReport
+from collector.response.audit import AuditEntry, AuditLog, erase_mentions
 from collector.response.block import (
     PART_MARK,
     Block,
@@ -33,9 +37,10 @@ from collector.response.block import (
     parse_target,
 )
 from collector.response.block_factory import AUTOMATIC, BlockFactory, BlockRequest
-from collector.response.block_store import AuditEntry, AuditLog, BlockStore
+from collector.response.block_store import BlockChange, BlockStore
 from collector.response.holders import Holders
-from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung
+from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung, read_rungs, save_rung
+from collector.response.policy_table import PolicyTable
 from collector.response.preview import BlockPreview, Previewer
 from common.bounded import BoundedDict
 from common.networks import NetworkLimits, explain_limit, find_within
@@ -147,6 +152,8 @@ logger = logging.getLogger(__name__)
 
 
 STEP_SECONDS: Final = 1.0  # By which a clock is moved, not slewed.
+# Who looked at the clock longer ago did not follow blocks meanwhile, and another collector did.
+LOOK_SECONDS: Final = 60.0
 
 
 def read_seconds() -> float:
@@ -178,6 +185,7 @@ class Responder:
         self,
         *,
         store: BlockStore,
+        policy: PolicyTable,
         audit: AuditLog,
         ladder: Ladder,
         previewer: Previewer,
@@ -190,6 +198,7 @@ class Responder:
     ) -> None:
         """`find_clusters` gives the clusters of nodes, as blocks name them."""
         self._store = store
+        self._policy = policy
         self._audit = audit
         self.ladder = ladder
         self._previewer = previewer
@@ -205,14 +214,13 @@ class Responder:
         self._lock = threading.RLock()
         self._reports = Reports(monotonic)
         self._monotonic = monotonic
-        self._offset = clock() - monotonic()
+        self._offset, self._looked_at = clock() - monotonic(), monotonic()
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[Callable[[str, Block], None]] = []
         self._holders = holders
         self._find_clusters = find_clusters
         self._limits = limits
-        self._followed: tuple[object, ...] = ()  # Who held what when blocks were last made to follow it,
-        self._bound: tuple[BlockOrder, ...] = ()  # and what was sent of those blocks.
+        self._followed: tuple[object, ...] = ()  # Who held what, and the blocks, when these were last made to follow.
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Called after each change of what is live, in the thread of the change."""
@@ -225,19 +233,16 @@ class Responder:
     # What is
 
     def list_blocks(self) -> list[Block]:
-        """All blocks, the newest first."""
-        with self._lock:
-            return self._store.list_blocks()
+        """All blocks, the newest first. Raises StoreError."""
+        return self._store.list_blocks()
 
     def find(self, block_id: str) -> Block | None:
-        """One block."""
-        with self._lock:
-            return self._store.find(block_id)
+        """One block. Raises StoreError."""
+        return self._store.find(block_id)
 
     def orders(self) -> tuple[BlockOrder, ...]:
-        """What sensors are to stop now."""
-        with self._lock:
-            return tuple(order for block in self._store.list_live() for order in self._make_orders(block))
+        """What sensors are to stop now, as it was published. Raises StoreError."""
+        return self._policy.read().blocks
 
     def _make_orders(self, block: Block) -> tuple[BlockOrder, ...]:
         """None where the settings forbid it, or while nobody knows who holds its address."""
@@ -260,8 +265,8 @@ class Responder:
         return not is_spared and not explain_limit(network, limits, whose="the collector's")
 
     def find_proposal(self, consumer: str, alert_id: str) -> Block | None:
-        """The proposed block of an alert, or of a client where no alert is named."""
-        for block in self.list_blocks():
+        """The proposed block of an alert, or of a client where no alert is named. Raises StoreError."""
+        for block in reversed(self._store.list_open()):
             is_meant = block.alert_id == alert_id if alert_id else block.target.consumer == consumer
             if block.state is BlockState.PROPOSED and is_meant:
                 return block
@@ -313,93 +318,92 @@ class Responder:
 
     def block(self, request: BlockRequest) -> Block:
         """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
-        what is to be confirmed first; ConflictError where there is such a block; StoreError, OSError."""
-        with self._lock:
-            open_blocks = self._store.list_open()
-        block = self._factory.make(request, open_blocks)  # Without the lock: it asks the store.
-        with self._lock:
+        what is to be confirmed first; ConflictError where there is such a block; StoreError."""
+        block = self._factory.make(request, self._store.list_open())  # Without the lock: it asks the tables.
+        with self._decide() as change:
+            self._check_open(change, block)
             if self.requires_second_approval:
-                return self._propose(block)
-            begun = self._begin(block, request.by, "")
-            proposed = [one for one in self._store.list_open() if one.state is BlockState.PROPOSED]
-            self._end([one for one in proposed if one.target == block.target], BlockState.REJECTED, request.by)
-        return begun
+                return self._propose(change, block)
+            begun = self._begin(change, block, request.by, "")
+            proposed = [one for one in change.open_blocks.values() if one.state is BlockState.PROPOSED]
+            self._end(change, [one for one in proposed if one.target == block.target], BlockState.REJECTED, request.by)
+            return begun
 
     def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
-        """Begins what was proposed. Raises BlockError, ConflictError, UnknownError, StoreError, OSError."""
-        with self._lock:
-            block = self._take(block_id, BlockState.PROPOSED)
+        """Begins what was proposed. Raises BlockError, ConflictError, UnknownError, StoreError."""
+        block = _check_state(block_id, self._store.find(block_id), BlockState.PROPOSED)
         if self.requires_second_approval and not is_second_person:
             raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
         if block.proposed_by == AUTOMATIC:
-            block = self._factory.complete(block)  # Without the lock: it asks the store.
-        with self._lock:
-            self._take(block_id, BlockState.PROPOSED)
-            return self._begin(block, by, "approved", is_new=False)
+            block = self._factory.complete(block)  # Without the lock: it asks the tables.
+        with self._decide() as change:
+            _check_state(block_id, change.find(block_id), BlockState.PROPOSED)
+            return self._begin(change, block, by, "approved")
 
     def reject(self, block_id: str, *, by: str) -> Block:
-        """Ends what was proposed. Raises ConflictError, UnknownError, OSError."""
-        with self._lock:
-            return self._end([self._take(block_id, BlockState.PROPOSED)], BlockState.REJECTED, by)[0]
+        """Ends what was proposed. Raises ConflictError, UnknownError, StoreError."""
+        with self._decide() as change:
+            block = _check_state(block_id, change.find(block_id), BlockState.PROPOSED)
+            return self._end(change, [block], BlockState.REJECTED, by)[0]
 
     def lift(self, block_id: str, *, by: str) -> Block:
-        """Ends what is live. Raises ConflictError, UnknownError, OSError."""
-        with self._lock:
-            return self._end([self._take(block_id, BlockState.LIVE)], BlockState.LIFTED, by)[0]
+        """Ends what is live. Raises ConflictError, UnknownError, StoreError."""
+        with self._decide() as change:
+            block = _check_state(block_id, change.find(block_id), BlockState.LIVE)
+            return self._end(change, [block], BlockState.LIFTED, by)[0]
 
     def lift_all(self, *, by: str) -> int:
-        """Ends everything that is live, in one change; how many there were. Raises OSError."""
-        with self._lock:
-            live = self._store.list_live()
-            self._end(live, BlockState.LIFTED, by, lambda block: "all were lifted")
-            return len(live)
+        """Ends everything that is live, in one change; how many there were. Raises StoreError."""
+        with self._decide() as change:
+            return len(self._end(change, change.list_live(), BlockState.LIFTED, by, lambda block: "all were lifted"))
 
     def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], request: Erasing) -> Erasure:
         """Forgets a consumer: its blocks go, and its name from the audit log, which says that somebody was erased.
-        Raises ConflictError where it is blocked now and `request` does not lift that; OSError."""
-        with self._lock:
-            own = [block for block in self._store.list_open() if pattern.fullmatch(block.target.consumer)]
+        Raises ConflictError where it is blocked now and `request` does not lift that; StoreError."""
+        with self._decide() as change:
+            own = [block for block in change.open_blocks.values() if pattern.fullmatch(block.target.consumer)]
             live = [block for block in own if block.state is BlockState.LIVE]
             if live and not request.lifts_blocks:
                 raise ConflictError(f"{consumer} is blocked now; lift the block first, or have the erasure lift it.")
-            self._end(live, BlockState.LIFTED, request.by)
-            self._end([block for block in own if block not in live], BlockState.REJECTED, request.by)
-            blocks = self._store.erase(pattern, credentials)
-            self._report_change()
-            lines = self._audit.erase(pattern)
+            self._end(change, live, BlockState.LIFTED, request.by)
+            self._end(change, [block for block in own if block not in live], BlockState.REJECTED, request.by)
+            blocks = change.erase(pattern, credentials)
+            change.is_live_changed = True  # Of others, too, which had its credentials.
+            lines = erase_mentions(change.connection, pattern)
             kind = consumer.partition(":")[0]
-            self._log(request.by, "erased", f"{kind}:erased", pattern.sub("erased", request.reason))
+            why = pattern.sub("erased", request.reason)
+            change.record([self._make_entry(request.by, "erased", f"{kind}:erased", why)])
         return Erasure(blocks=blocks, audit_lines=lines)
 
     def put_rung(self, rung: Rung) -> None:
-        """A person's decision on how far a kind of alert may go. Raises OSError."""
-        with self._lock:
-            self.ladder.put(rung)
-            self._log(rung.set_by, "ladder", rung.kind.value, f"{rung.step} for {rung.seconds} s")
+        """A person's decision on how far a kind of alert may go. Raises StoreError."""
+        with self._decide() as change:
+            self._put_rung(change, rung)
 
     def move_rung(self, kind: AlertKind, *, step: LadderStep, seconds: int | None, by: str) -> None:
-        """The same of a step alone: what else was decided of this kind stays. Raises OSError."""
-        with self._lock:
-            before = self.ladder.find(kind)
+        """The same of a step alone: what else was decided of this kind stays. Raises StoreError."""
+        with self._decide() as change:
+            before = read_rungs(change.connection)[kind]
             kept = before.seconds if seconds is None else seconds
-            self.put_rung(replace(before, step=step, seconds=kept, set_by=by))
+            self._put_rung(change, replace(before, step=step, seconds=kept, set_by=by))
+
+    def _put_rung(self, change: BlockChange, rung: Rung) -> None:
+        save_rung(change.connection, rung)
+        why = f"{rung.step} for {rung.seconds} s"
+        change.record([self._make_entry(rung.set_by, "ladder", rung.kind.value, why)])
 
     # What happens by itself
 
     def take_alert(self, alert: Alert) -> bool:
         """An alert was raised or changed: proposes or begins what its rung says. False where it is to be taken again: a
         block was to begin and its client's calls are not stored yet, or its rung was moved meanwhile. Never raises."""
-        rung = self.ladder.find(alert.kind)
-        if (
-            rung.step not in (LadderStep.PROPOSE, LadderStep.ENFORCE)
-            or alert.state is not AlertState.OPEN
-            or not alert.consumer
-        ):
+        if alert.state is not AlertState.OPEN or not alert.consumer:
             return True
         if alert.observed_rate < alert.expected_rate:
             return True  # Who fell silent is not to be stopped.
         try:
-            return self._answer(alert, rung)
+            rung = self.ladder.find(alert.kind)
+            return rung.step not in (LadderStep.PROPOSE, LadderStep.ENFORCE) or self._answer(alert, rung)
         except UnknownClientError:
             return False
         except StoppedError:
@@ -423,28 +427,25 @@ class Responder:
             nodes=alert.nodes,
             seen_in=self._find_clusters(alert.nodes),
         )
-        with self._lock:
-            if self._has_block(alert):
-                return True
-            proposal = self._factory.propose(request, self._store.list_open())
+        if self._store.find_of_alert(alert.id) is not None:
+            return True
+        proposal = self._factory.propose(request, self._store.list_open())
         block: Block | None = None
         is_enforced = rung.step is LadderStep.ENFORCE and not self.requires_second_approval
         if is_enforced and not self._leaves_to_person(proposal.target, alert, rung):
             block = self._factory.complete(proposal)
-        with self._lock:
-            if self.ladder.find(alert.kind) != rung:
+        with self._decide() as change:
+            if read_rungs(change.connection)[alert.kind] != rung:
                 return False
-            if self._has_block(alert):
+            if change.find_of_alert(alert.id) is not None:
                 return True
+            self._check_open(change, proposal)
             if block is None or block.is_confirmed:  # Where others would be hit, a person looks at the preview.
-                self._propose(proposal)
+                self._propose(change, proposal)
             else:
-                self._begin(block, AUTOMATIC, f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}")
+                why = f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}"
+                self._begin(change, block, AUTOMATIC, why)
         return True
-
-    def _has_block(self, alert: Alert) -> bool:
-        with self._lock:
-            return any(block.alert_id == alert.id for block in self._store.list_blocks())
 
     def _leaves_to_person(self, target: BlockTarget, alert: Alert, rung: Rung) -> bool:
         if alert.confidence is Confidence.LOW:
@@ -462,99 +463,128 @@ class Responder:
         return Feature(name="blocks", role=Role.JOBS, jobs=(Job(works=(self.tick,)),))
 
     def tick(self) -> None:
-        """Once a second: what is over ends. Raises OSError."""
+        """Once a second: what is over ends, and what sensors stop follows the clock, the settings and who holds which
+        address. Raises StoreError."""
         with self._lock:
             now = self._clock()
-            self._follow_clock(now)
-            over = [block for block in self._store.list_live() if block.expires_at <= now]
-            self._end(over, BlockState.EXPIRED, AUTOMATIC, lambda block: f"after {block.seconds} s")
-            self._follow_holders()
+            blocks = self._store.list_open()
+            version = self._holders.version, self._store.version
+            live = [block for block in blocks if block.state is BlockState.LIVE]
+            is_due = any(block.expires_at <= now or block.began_at > now + STEP_SECONDS for block in live)
+            if not is_due and version == self._followed and abs(self._measure_step(now)) < STEP_SECONDS:
+                self._note_clock(now)
+                return
+            with self._decide() as change:
+                self._follow_clock(change, now)
+                over = [block for block in change.list_live() if block.expires_at <= now]
+                self._end(change, over, BlockState.EXPIRED, AUTOMATIC, lambda block: f"after {block.seconds} s")
+                self._end_unheld(change)
+                change.is_live_changed = True
+            self._followed = version[0], self._store.version
 
-    def _follow_holders(self) -> None:
-        """Blocks of a Pod's address end with the Pod; those of workloads get the addresses that their Pods hold."""
-        bound = [block for block in self._store.list_open() if block.follows_holder]
-        version = (self._holders.version, tuple(block.id for block in bound))
-        if version == self._followed:
-            return
-        self._followed = version
+    def _end_unheld(self, change: BlockChange) -> None:
+        """Blocks of a Pod's address end with the Pod."""
         gone = [
             block
-            for block in bound
+            for block in change.open_blocks.values()
             if block.holder is not None and self._holders.is_held(block.target.value, block.holder) is False
         ]
         for state, ended in ((BlockState.LIVE, BlockState.EXPIRED), (BlockState.PROPOSED, BlockState.REJECTED)):
             self._end(
+                change,
                 [block for block in gone if block.state is state],
                 ended,
                 AUTOMATIC,
                 lambda block: f"{block.holder} no longer holds {block.target.value}",
             )
-        if self._list_bound() != self._bound:
-            self._report_change()
 
-    def _list_bound(self) -> tuple[BlockOrder, ...]:
-        """What sensors are to stop now of blocks that follow holders."""
-        bound = (block for block in self._store.list_live() if block.follows_holder)
-        return tuple(order for block in bound for order in self._make_orders(block))
+    def _measure_step(self, now: float) -> float:
+        """By how much the clock was moved since the last look; 0 where that is too long ago."""
+        monotonic = self._monotonic()
+        return now - monotonic - self._offset if monotonic - self._looked_at <= LOOK_SECONDS else 0.0
 
-    def _follow_clock(self, now: float) -> None:
+    def _note_clock(self, now: float) -> None:
+        self._looked_at = self._monotonic()
+        self._offset = now - self._looked_at
+
+    def _follow_clock(self, change: BlockChange, now: float) -> None:
         """A block lasts as long as it was to, also where the clock is moved meanwhile: its times move along. One that
         began by a clock that was ahead, and put back while nobody looked, begins anew."""
-        offset = now - self._monotonic()
-        step = offset - self._offset
-        live = self._store.list_live()
-        moved = [block.move(step) for block in live] if abs(step) >= STEP_SECONDS else []
-        moved += [block.move(now - block.began_at) for block in moved or live if block.began_at > now + STEP_SECONDS]
-        if moved:
-            self._store.put(*moved)
-            self._report_change()
-        self._offset = offset
+        step, live = self._measure_step(now), change.list_live()
+        moved = {block.id: block.move(step) for block in live} if abs(step) >= STEP_SECONDS else {}
+        for block in (moved.get(block.id, block) for block in live):
+            if block.began_at > now + STEP_SECONDS:
+                moved[block.id] = block.move(now - block.began_at)
+        change.put(*moved.values())
+        self._note_clock(now)
 
     def take_report(self, node: str, report: EnforcementReport) -> None:
-        """What a sensor makes of its blocks; what it declines is in the audit log once."""
+        """What a sensor makes of its blocks; what it declines is in the audit log once. Raises StoreError."""
         with self._lock:
             for status in self._reports.take(node, report, self._is_live):
-                block = self._store.find(find_block_id(status.id))
+                block = self._store.last_open.get(find_block_id(status.id))
                 if block is not None and report.is_enabled:
-                    self._note(f"sensor {node}", "declined", block, status.reason)
+                    entry = self._make_entry(
+                        f"sensor {node}", "declined", block.target.consumer, status.reason, block.id
+                    )
+                    self._audit.add(entry)
+                    self._announce([("declined", block)])
 
     def _is_live(self, block_id: str) -> bool:
-        block = self._store.find(block_id)
+        block = self._store.last_open.get(block_id)
         return block is not None and block.state is BlockState.LIVE
 
     # Steps
 
-    def _take(self, block_id: str, state: BlockState) -> Block:
-        block = self._store.find(block_id)
-        if block is None:
-            raise UnknownError(f"There is no block {block_id[:80]!r}; look it up in /api/v1/blocks.")
-        if block.state is not state:
-            raise ConflictError(f"Block {block_id} is {block.state}, not {state}.")
+    @contextmanager
+    def _decide(self) -> Iterator[BlockChange]:
+        """One decision; what sensors are to stop is published with it."""
+        with self._lock:
+            is_published = False
+            with self._store.change() as change:
+                yield change
+                if change.is_live_changed:
+                    is_published = self._policy.publish(change.connection, self._make_all_orders(change))
+            for listener in self._listeners if is_published else ():
+                listener()
+            self._announce(change.decisions)
+            for _, block in change.decisions:
+                if block.ended_at:
+                    self._reports.forget(block.id)
+
+    def _announce(self, decisions: Sequence[tuple[str, Block]]) -> None:
+        for action, block in decisions:
+            for follower in self._followers:
+                follower(action, block)
+
+    def _make_all_orders(self, change: BlockChange) -> tuple[BlockOrder, ...]:
+        return tuple(order for block in change.list_live() for order in self._make_orders(block))
+
+    def _check_open(self, change: BlockChange, block: Block) -> None:
+        self._factory.check_open(block, list(change.open_blocks.values()))
+
+    def _propose(self, change: BlockChange, block: Block) -> Block:
+        self._save(change, [(block, block.reason)], block.proposed_by, "proposed")
         return block
 
-    def _propose(self, block: Block) -> Block:
-        with self._lock:
-            self._factory.check_open(block, self._store.list_open())
-            self._save([(block, block.reason)], block.proposed_by, "proposed")
-        return block
-
-    def _begin(self, block: Block, by: str, why: str, *, is_new: bool = True) -> Block:
-        """`is_new`: it is not stored yet."""
-        with self._lock:
-            if is_new:
-                self._factory.check_open(block, self._store.list_open())
-            now = self._clock()
-            self._follow_clock(now)  # Those before are moved, not this one.
-            begun = block.begin(by, now)
-            self._save([(begun, why or block.reason)], by, "began")
+    def _begin(self, change: BlockChange, block: Block, by: str, why: str) -> Block:
+        now = self._clock()
+        self._follow_clock(change, now)  # Those before are moved, not this one.
+        begun = block.begin(by, now)
+        self._save(change, [(begun, why or block.reason)], by, "began")
         return begun
 
     def _end(
-        self, blocks: Sequence[Block], state: BlockState, by: str, write_why: Callable[[Block], str] = lambda block: ""
+        self,
+        change: BlockChange,
+        blocks: Sequence[Block],
+        state: BlockState,
+        by: str,
+        write_why: Callable[[Block], str] = lambda block: "",
     ) -> list[Block]:
-        """In one change. What they stopped stays with them; sensors report no more of it."""
-        ended: list[tuple[Block, str]] = []
+        """What they stopped stays with them; sensors report no more of it."""
         now = self._clock()
+        ended: list[tuple[Block, str]] = []
         for block in blocks:
             over, why = block.end(state, by, now), write_why(block)
             if block.state is BlockState.LIVE:
@@ -567,30 +597,24 @@ class Responder:
                 stopped = f"{over.stopped_connections} connections were stopped on {len(statuses)} nodes"
                 why = "; ".join(filter(None, (why, stopped)))
             ended.append((over, why))
-        if ended:
-            self._save(ended, by, state.value)
-        for block, _ in ended:
-            self._reports.forget(block.id)
+        self._save(change, ended, by, state.value)
         return [block for block, _ in ended]
 
-    def _save(self, changed: Sequence[tuple[Block, str]], by: str, action: str) -> None:
-        """Blocks and why they changed: stored first, then sent to sensors where they begin or end, then logged."""
-        self._store.put(*(block for block, _ in changed))
-        if any(block.began_at for block, _ in changed):
-            self._report_change()
-        for block, why in changed:
-            self._note(by, action, block, why)
+    def _save(self, change: BlockChange, changed: Sequence[tuple[Block, str]], by: str, action: str) -> None:
+        """Blocks and why they changed."""
+        blocks = [block for block, _ in changed]
+        change.put(*blocks)
+        change.record(
+            [self._make_entry(by, action, block.target.consumer, why, block.id) for block, why in changed], blocks
+        )
 
-    def _report_change(self) -> None:
-        self._bound = self._list_bound()
-        for listener in self._listeners:
-            listener()
+    def _make_entry(self, by: str, action: str, target: str, why: str, block_id: str = "") -> AuditEntry:
+        return AuditEntry(time=self._clock(), by=by, action=action, block_id=block_id, target=target, why=why)
 
-    def _log(self, by: str, action: str, target: str, why: str, block_id: str = "") -> None:
-        time = self._clock()
-        self._audit.add(AuditEntry(time=time, by=by, action=action, block_id=block_id, target=target, why=why))
 
-    def _note(self, by: str, action: str, block: Block, why: str) -> None:
-        self._log(by, action, block.target.consumer, why, block.id)
-        for follower in self._followers:
-            follower(action, block)
+def _check_state(block_id: str, block: Block | None, state: BlockState) -> Block:
+    if block is None:
+        raise UnknownError(f"There is no block {block_id[:80]!r}; look it up in /api/v1/blocks.")
+    if block.state is not state:
+        raise ConflictError(f"Block {block_id} is {block.state}, not {state}.")
+    return block

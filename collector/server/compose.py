@@ -72,10 +72,13 @@ from collector.receiver.wal import Wal
 from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
-from collector.response.block_store import AuditLog, BlockStore
+from collector.response.audit import AuditLog
+from collector.response.block_store import BlockStore
 from collector.response.holders import Holders
+from collector.response.imports import drop_imported, import_response
 from collector.response.integrations import compose_integrations, make_exports
 from collector.response.ladder import Ladder, LadderStep
+from collector.response.policy_table import PolicyTable
 from collector.response.preview import Previewer
 from collector.response.responder import Responder
 from collector.risk.assessment import RiskAssessor
@@ -99,14 +102,10 @@ from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse, list_effective
 
 STORE_READER = "store"
-BLOCKS_FILE = "blocks.json"
-AUDIT_FILE = "audit.jsonl"
-LADDER_FILE = "ladder.json"
 CHECKPOINT_FILE = "detectors.checkpoint"
 # Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
 RISK_SECONDS = 60.0
 RISK_ROUNDS_AT_REST = 5  # So many are one while nothing is written.
-PRUNE_SECONDS = 6 * 3_600.0  # Between two looks for lines of the audit log that are too old.
 
 logger = logging.getLogger(__name__)
 
@@ -185,13 +184,15 @@ class Collector:
         self.sensors = SensorRegistry(clock)
         self.sensors.load(read_statuses(self.store))
         self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
-        audit = self._audit = AuditLog(directory / AUDIT_FILE)
+        audit = self._audit = AuditLog(self.state)
+        self.policy = PolicyTable(self.state, settings.consumer_order)
         self._clusters = _compose_clusters(settings, self.store, self._reveal_words)
         self._holders = Holders(self._clusters, self.store)
         self.responder = Responder(
-            store=BlockStore(directory / BLOCKS_FILE),
+            store=BlockStore(self.state, self.policy),
+            policy=self.policy,
             audit=audit,
-            ladder=Ladder(directory / LADDER_FILE),
+            ladder=Ladder(self.state),
             previewer=Previewer(self.store, self._holders),
             holders=self._holders,
             find_clusters=self._find_clusters,
@@ -199,7 +200,7 @@ class Collector:
             limits=settings.blocks,
             requires_second_approval=settings.require_second_approval,
         )
-        self._integrations = compose_integrations(
+        self.integrations = compose_integrations(
             settings.integrations,
             self.responder,
             audit,
@@ -232,10 +233,10 @@ class Collector:
             jobs=(Job(works=(lambda: self._facts.expire(clock()),), seconds=EXPIRE_SECONDS),),
         )
         yield self._notifiers.feature
-        yield self._integrations.feature
+        yield self.integrations.feature
         yield self._alert_actions.feature
         yield self.responder.feature
-        yield Feature(name="audit log", role=Role.JOBS, jobs=(Job(works=(self._prune_audit,), seconds=PRUNE_SECONDS),))
+        yield self._audit.make_feature(clock, settings.retention.audit_days)
         yield from (watcher.feature for watcher in self._clusters)
         yield Feature(name="clusters", figures=lambda: list_watch_figures(self._clusters))
         yield self.reports.feature
@@ -269,15 +270,13 @@ class Collector:
             yield DiskCap(self.store, settings.disk_limit_bytes, self._forget_sums).feature
             yield self.parts.feature
 
-    def _prune_audit(self) -> None:
-        self._audit.prune(self._clock() - self.settings.retention.audit_days * 86_400)
-
     def _erase_state(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
         """Take a consumer out of the state, and with it what earlier versions kept."""
         counts = self._alert_table.erase(consumer, pattern) | self._detection_table.erase(consumer, pattern)
         counts |= self._facts.erase(consumer)
         self.state.scrub()
         drop_old_tables(self.store)
+        drop_imported(self._directory)
         return counts
 
     def _forget_consumers(self) -> None:
@@ -352,6 +351,7 @@ class Collector:
         import_once(self.state, self.store, "alerts", import_alerts, self._clock())
         import_once(self.state, self.store, "decisions on detection", import_decisions, self._clock())
         import_once(self.state, self.store, "known facts", import_facts, self._clock())
+        import_response(self.state, self._directory, self._clock())
         self.labels = LabelBook(self.store, self._clock)
         who = ConsumerSql(self.settings.consumer_order)
         # A server may be older than what the sums are read by.
@@ -417,9 +417,16 @@ class Collector:
         return self._holders.name_accused(report, self._find_clusters(report.nodes), self._clock())
 
     def _answer(self, alert: Alert) -> None:
-        if self.responder.ladder.find(alert.kind).step is not LadderStep.OBSERVE:
+        if self._is_notified(alert):
             self._notifiers.notify(label_alert(alert, self._find_label(alert.consumer)))
         self._alert_actions.take(alert)
+
+    def _is_notified(self, alert: Alert) -> bool:
+        """Also where the ladder cannot be read: better one notification too many."""
+        try:
+            return self.responder.ladder.find(alert.kind).step is not LadderStep.OBSERVE
+        except StoreError:
+            return True
 
     def _find_label(self, consumer: str) -> str:
         """What people call a consumer; nobody is notified later because that cannot be read."""

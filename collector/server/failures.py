@@ -22,7 +22,7 @@ class ErrorCounts:
     writer_errors: int = total("Attempts to write the tables that failed; each is repeated.")
     detector_errors: int = total("Errors while signals of detectors were taken; what the store refused is taken again.")
     housekeeping_errors: int = total("Rounds of housekeeping that failed; the next one begins anew.")
-    policy_errors: int = total("Times that the disk did not take a changed policy; it is tried again every second.")
+    policy_errors: int = total("Times that the policy of sensors could not be read; it is tried again within a second.")
 
 
 class Failures:

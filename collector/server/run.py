@@ -8,6 +8,7 @@ certificates, keys and memory. `collector/server/duties.py` does that.
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -29,7 +30,6 @@ from collector.core.memory import release_library_pages
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.commit import GroupCommit
 from collector.receiver.own_traffic import OwnTraffic, describe_own_traffic
-from collector.receiver.policy import load_policy, put_blocks
 from collector.receiver.service import CollectorService
 from collector.receiver.stream import IngestContext
 from collector.receiver.writer import make_feature as make_writer_feature
@@ -42,6 +42,7 @@ from collector.server.listeners import allow_open_files, bind, check_certificate
 from collector.server.metrics import render_metrics
 from collector.server.monitoring import SelfMonitoring
 from collector.server.usage import Usage
+from collector.storage.base import StoreError
 from common.figures import Figure, list_figures
 from common.settings import split_address
 
@@ -79,9 +80,7 @@ ASKED_SECONDS = 15.0  # So long after a request somebody still looks.
 NEW_SECONDS = 60.0
 # What was accepted is in the tables so soon, or no more is accepted. The alert that the tables are behind comes before.
 BACKLOG_SECONDS = 90.0
-# Of a policy that the disk did not take: until it does, no sensor knows of a block or of its end.
-POLICY_AGAIN_SECONDS = 1.0
-POLICY_FILE = "policy.json"
+POLICY_SECONDS = 0.5  # Between two looks for a policy that another collector published.
 
 BuildApp = Callable[[Services], object]
 
@@ -125,6 +124,7 @@ class _Life:
         self._build_app = build_app
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._is_policy_due = asyncio.Event()
         self._http: HttpServer | None = None
         self._failures = Failures()
         self._usage = Usage()
@@ -142,7 +142,7 @@ class _Life:
                 commit=self._commit,
                 sensors=collector.sensors,
                 keys=tuple(collector.keys),
-                policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings.consumer_order),
+                policy=collector.policy.read(),
                 admission=entrance.admission,
                 authorities=lambda: entrance.authorities,
                 own_traffic=self._describe_own_traffic,
@@ -209,16 +209,16 @@ class _Life:
         housekeeping = asyncio.create_task(repeat_jobs(duties.list_jobs, on_error, collector.budgets))
         server = self._http = self._build_http(grpc_port)
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
+        policies = asyncio.create_task(self._follow_policy())
         loop = self._loop
-        self._send_blocks()
 
         def send_soon() -> None:
-            loop.call_soon_threadsafe(self._send_blocks)
+            loop.call_soon_threadsafe(self._is_policy_due.set)
 
         collector.responder.on_change(send_soon)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
-        own_tasks = {"HTTP server": http, "log": commit, "housekeeping": housekeeping}
+        own_tasks = {"HTTP server": http, "log": commit, "housekeeping": housekeeping, "policy": policies}
         failure = ""
         try:
             while not server.started and not http.done():
@@ -240,7 +240,8 @@ class _Life:
             await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
             housekeeping.cancel()
-            await asyncio.gather(commit, http, housekeeping, return_exceptions=True)
+            policies.cancel()
+            await asyncio.gather(commit, http, housekeeping, policies, return_exceptions=True)
             threads = ([Role.WRITER], [Role.DETECT])
             await asyncio.gather(*(asyncio.to_thread(duties.stop, roles) for roles in threads))
             await asyncio.to_thread(duties.stop, [Role.API, Role.INGEST, Role.JOBS, None])
@@ -267,18 +268,20 @@ class _Life:
         """What the entrance read anew, in the loop."""
         self._loop.call_soon_threadsafe(self._entrance.apply, self._ingest)
 
-    def _send_blocks(self) -> None:
-        """What is blocked has changed: another policy. In the loop."""
-        blocks = self._collector.responder.orders()
-        if blocks == self._ingest.context.policy.blocks:
-            return
-        try:
-            policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.context.policy, blocks)
-        except OSError as error:
-            self._failures.note("policy_errors", error)
-            asyncio.get_running_loop().call_later(POLICY_AGAIN_SECONDS, self._send_blocks)
-            return
-        self._ingest.change_policy(policy)
+    async def _follow_policy(self) -> None:
+        """Send sensors what was published, whichever collector did it."""
+        while True:
+            self._is_policy_due.clear()
+            try:
+                policy = await asyncio.to_thread(self._collector.policy.read)
+            except StoreError as error:
+                self._failures.note("policy_errors", error)
+            else:
+                if policy != self._ingest.context.policy:
+                    self._ingest.change_policy(policy)
+                    self._collector.integrations.exporter.wake()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_policy_due.wait(), POLICY_SECONDS)
 
     def _describe_own_traffic(self) -> OwnTraffic:
         host, port = self._http_socket.getsockname()[:2]

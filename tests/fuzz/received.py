@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from apidae.v1 import stream_pb2
 from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.insert import InsertContext
+from msgspec import convert
 
 from collector.alerting.detection import _read_level
 from collector.core.keys import KeyFileError
@@ -24,7 +25,6 @@ from collector.kubernetes.exposure import ExposureBook
 from collector.kubernetes.placements import Placements
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.convert import convert_bytes, convert_fronts
-from collector.receiver.policy import load_policy
 from collector.receiver.reader import WalReader, load_cursor
 from collector.receiver.reports import PROTOCOL_VERSION, RevealBook, convert_hello
 from collector.receiver.schemas import DESCRIPTION
@@ -34,8 +34,8 @@ from collector.receiver.stream import IngestContext, IngestCounts, SensorStream,
 from collector.receiver.wal import Append, Wal
 from collector.receiver.witness import RouteMemory, WitnessBook
 from collector.receiver.writer import StoreWriter
-from collector.response.block_store import BlockStore
-from collector.response.ladder import Ladder
+from collector.response.block import Block
+from collector.response.ladder import Rung
 from collector.schemas.merging import StoredSchema, merge_operations, merge_parts, merge_tokens
 from collector.storage.arrow import build_routes, build_rows
 from collector.storage.clickhouse import TABLES, _plain
@@ -229,9 +229,8 @@ def fuzz_stored_file(data: bytes) -> None:
         path.write_bytes(data[1:])
         path.chmod(0o600)
         readers: tuple[Callable[[], object], ...] = (
-            lambda: BlockStore(path).list_open(),
-            lambda: Ladder(path),
-            lambda: load_policy(path, ()),
+            lambda: read_json(path, partial(convert, type=list[Block]), ValueError(f"{path} is damaged")),
+            lambda: read_json(path, partial(convert, type=list[Rung]), ValueError(f"{path} is damaged")),
             lambda: load_cursor(Path(name), "file"),
             lambda: read_revocations(data[1:], path),
             lambda: list(read_issued(data[1:])),

@@ -1,12 +1,15 @@
-"""What earlier versions kept in tables of ClickHouse: read once, at the first start of this version.
+"""What earlier versions kept in tables of ClickHouse and in files: read once, at the first start of this version.
 
-The tables stay as they are, and nobody reads or writes them again. So the earlier version finds them as they were at
-the upgrade. An erasure drops them, because they may name the consumer.
+The tables stay as they are, and a file gets the suffix `.imported`. Nobody reads or writes them again. So the earlier
+version finds the tables as they were at the upgrade, and a file once it has its name again. An erasure removes what
+may name the consumer.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, insert, select
@@ -15,6 +18,9 @@ from collector.storage.base import Store
 from collector.storage.clickhouse import ClickHouseStore
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.base import IMPORTS
+from common.durable import read_whole, sync_directory
+
+RecordT = TypeVar("RecordT")
 
 # By name, whether the newest version of a row holds.
 OLD_TABLES: Final[Mapping[str, bool]] = {
@@ -26,6 +32,7 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "detection_decisions": False,
     "change_facts": True,
 }
+IMPORTED_SUFFIX: Final = ".imported"
 
 logger = logging.getLogger(__name__)
 
@@ -66,17 +73,54 @@ def import_once(
     state: StateStore, store: Store, name: str, copy: Callable[[Connection, OldRows], None], now: float
 ) -> None:
     """Have `copy` import what belongs to `name` in one transaction, unless that was done. Raises StoreError."""
-    with state.read() as connection:
-        if connection.execute(select(IMPORTS.c.name).where(IMPORTS.c.name == name)).first() is not None:
-            return
+    if _is_imported(state, name):
+        return
     rows = OldRows(store)
     with state.write() as connection:
         copy(connection, rows)
-        connection.execute(insert(IMPORTS), {"name": name, "time": now, "rows": rows.count})
+        _note_imported(connection, name, rows.count, now)
     if rows.count or rows.unread:
         logger.info("%d rows of %s were imported into %s.", rows.count, name, state.place)
     if rows.unread:
         logger.warning("%d rows of %s could not be read and were not imported.", rows.unread, name)
+
+
+def import_file(
+    state: StateStore, path: Path, copy: Callable[[Connection, bytes], int], now: float, *, damage: str
+) -> None:
+    """Have `copy` import a file's content in one transaction, unless one of its name was, and put the file aside.
+
+    `copy` gives how many rows it made. What it cannot read is a ValueError that says what `damage` says, which follows
+    "PATH is damaged; remove it: ". Raises StoreError, OSError.
+    """
+    if not path.exists():
+        return
+    if _is_imported(state, path.name):
+        logger.warning("%s is not imported into %s, where an earlier one was; it is put aside.", path, state.place)
+    else:
+        with state.write() as connection:
+            try:
+                count = copy(connection, read_whole(path))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path} is damaged; remove it: {damage}") from error
+            _note_imported(connection, path.name, count, now)
+        logger.info("%s was imported into %s: %d rows.", path, state.place, count)
+    path.replace(path.with_name(path.name + IMPORTED_SUFFIX))
+    sync_directory(path.parent)
+
+
+def read_rows(content: bytes, kind: type[RecordT]) -> list[RecordT]:
+    """A JSON array of records. Raises ValueError."""
+    return msgspec.convert(json.loads(content), list[kind])  # type: ignore[valid-type]
+
+
+def _is_imported(state: StateStore, name: str) -> bool:
+    with state.read() as connection:
+        return connection.execute(select(IMPORTS.c.name).where(IMPORTS.c.name == name)).first() is not None
+
+
+def _note_imported(connection: Connection, name: str, rows: int, now: float) -> None:
+    connection.execute(insert(IMPORTS), {"name": name, "time": now, "rows": rows})
 
 
 def drop_old_tables(store: ClickHouseStore) -> None:

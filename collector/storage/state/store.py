@@ -112,10 +112,7 @@ class StateStore:
     def count_writes(self, tables: Collection[str]) -> int:
         """How many transactions wrote into each of these tables, together, of all collectors of this state."""
         with self.read() as connection:
-            found = connection.execute(
-                select(func.coalesce(func.sum(TABLE_WRITES.c.writes), 0)).where(TABLE_WRITES.c.table_name.in_(tables))
-            )
-            return int(found.scalar_one())
+            return count_writes(connection, tables)
 
     def measure_bytes(self) -> int:
         """What the database takes on disk."""
@@ -193,6 +190,14 @@ def join_state(directory: Path, url: str | None = None) -> StateStore:
         state.close()
         raise
     return state
+
+
+def count_writes(connection: Connection, tables: Collection[str]) -> int:
+    """How many transactions wrote into each of these tables, together, before this one."""
+    found = connection.execute(
+        select(func.coalesce(func.sum(TABLE_WRITES.c.writes), 0)).where(TABLE_WRITES.c.table_name.in_(tables))
+    )
+    return int(found.scalar_one())
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,6 +1,5 @@
 """A policy changed at run time: connected sensors are sent it, and what they make of it is shown."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,10 @@ import httpx
 import pytest
 from apidae.v1 import stream_pb2
 
+from collector.receiver.policy import BlockKind, BlockOrder
+from collector.response.policy_table import PolicyTable
+from collector.storage.state.store import open_state
+from common.consumer_order import ConsumerColumn
 from tests.collector.running import Conversation, RunningCollector, make_hello
 from tests.waiting import wait_until
 
@@ -92,16 +95,20 @@ def test_a_sensor_that_holds_the_policy_gets_what_is_blocked(running: Running) -
     sensor.close()
 
 
-def test_a_block_is_sent_once_the_disk_takes_the_policy(running: Running) -> None:
+def test_what_another_collector_published_is_sent_too(running: Running) -> None:
     sensor = connect(running, "a")
     answer(sensor, sensor.hear_policy())
-    in_the_way = running.data / "policy.json.new"
-    in_the_way.mkdir()
-    running.block("203.0.113.7")
-    while "policy_errors_total 0" in running.collector.get("/metrics").text:
-        time.sleep(0.05)
-    in_the_way.rmdir()
-    assert [block.address for block in sensor.hear_policy().block_set.blocks] == ["203.0.113.7"]
+    order = BlockOrder(
+        id="b1", kind=BlockKind.ADDRESS, value="203.0.113.7", key_id=0, credentials=(), scopes=(), expires_at=2e9
+    )
+    state = open_state(running.data)
+    policy = PolicyTable(state, (ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.PRINCIPAL))
+    with state.write() as connection:
+        policy.hold(connection)
+        assert policy.publish(connection, [order])
+    heard = sensor.hear_policy()
+    assert (heard.epoch, [block.address for block in heard.block_set.blocks]) == (2, ["203.0.113.7"])
+    state.close()
     sensor.close()
 
 

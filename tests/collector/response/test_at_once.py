@@ -7,23 +7,24 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from collector.alerting.alert import AlertKind
-from collector.core.config import BlockSettings
 from collector.core.errors import ConflictError
 from collector.response.block import BlockState, parse_target
 from collector.response.block_factory import BlockRequest
-from collector.response.block_store import AuditLog, BlockStore
+from collector.response.block_store import BlockStore
 from collector.response.holders import Holders
-from collector.response.ladder import Ladder, LadderStep, Rung
+from collector.response.ladder import LadderStep, Rung
+from collector.response.policy_table import PolicyTable
 from collector.response.preview import BlockCheck, Previewer
 from collector.response.responder import Responder
 from collector.storage.records import Reader
+from collector.storage.state.store import StateStore
 from tests.collector.api.fakes import make_alert
+from tests.collector.response import making
 
 THIEF = "203.0.113.7"
 AT_ONCE = 20
@@ -48,12 +49,9 @@ class Meeting:
         return BlockCheck(key_id=1, needs_confirmation="")
 
 
-def make_responder(directory: Path, meeting: Meeting, **more: Any) -> Responder:
-    return Responder(
-        limits=BlockSettings(),
-        store=BlockStore(directory / "blocks.json"),
-        audit=AuditLog(directory / "audit.jsonl"),
-        ladder=Ladder(directory / "ladder.json"),
+def make_responder(state: StateStore, meeting: Meeting, **more: Any) -> Responder:
+    return making.make_responder(
+        state,
         previewer=cast(Previewer, meeting),
         holders=Holders((), cast(Reader, None)),
         clock=lambda: 1_000_000.0,
@@ -76,8 +74,8 @@ def at_once(work: Callable[[], object], count: int = AT_ONCE) -> list[object]:
 
 
 @pytest.mark.parametrize("requires_second_approval", [False, True])
-def test_blocks_of_one_client_at_once_are_one_block(tmp_path: Path, requires_second_approval: bool) -> None:
-    responder = make_responder(tmp_path, Meeting(AT_ONCE), requires_second_approval=requires_second_approval)
+def test_blocks_of_one_client_at_once_are_one_block(state: StateStore, requires_second_approval: bool) -> None:
+    responder = make_responder(state, Meeting(AT_ONCE), requires_second_approval=requires_second_approval)
     results = at_once(lambda: responder.block(BlockRequest(consumer=THIEF)))
     (block,) = responder.list_blocks()
     told = {str(result) for result in results if isinstance(result, ConflictError)}
@@ -85,11 +83,11 @@ def test_blocks_of_one_client_at_once_are_one_block(tmp_path: Path, requires_sec
     assert len(told) == 1 and block.id in told.pop()
     assert block.state is (BlockState.PROPOSED if requires_second_approval else BlockState.LIVE)
     assert len(responder.list_audit(100)) == 1
-    assert BlockStore(tmp_path / "blocks.json").list_blocks() == [block]
+    assert BlockStore(state, PolicyTable(state, ())).list_blocks() == [block]
 
 
-def test_an_alert_and_a_person_at_once_make_one_live_block(tmp_path: Path) -> None:
-    responder = make_responder(tmp_path, Meeting(2))
+def test_an_alert_and_a_person_at_once_make_one_live_block(state: StateStore) -> None:
+    responder = make_responder(state, Meeting(2))
     alert = make_alert("a1", consumer=f"address:{THIEF}", kind=AlertKind.ENUMERATION)
     rung = responder.ladder.find(AlertKind.ENUMERATION)
     responder.put_rung(replace(rung, step=LadderStep.ENFORCE, set_by="ada"))
@@ -101,10 +99,10 @@ def test_an_alert_and_a_person_at_once_make_one_live_block(tmp_path: Path) -> No
     assert block.target == parse_target(THIEF) and block.state is BlockState.LIVE
 
 
-def test_a_rung_that_was_moved_meanwhile_counts(tmp_path: Path) -> None:
+def test_a_rung_that_was_moved_meanwhile_counts(state: StateStore) -> None:
     """A person puts the ladder down while the store is asked: nothing begins, and the alert is taken again."""
     meeting = Meeting(1)
-    responder = make_responder(tmp_path, meeting)
+    responder = make_responder(state, meeting)
     kind = AlertKind.ENUMERATION
     responder.put_rung(replace(responder.ladder.find(kind), step=LadderStep.ENFORCE, set_by="ada"))
     meeting.on_question = lambda: responder.move_rung(kind, step=LadderStep.PROPOSE, seconds=None, by="bob")
@@ -117,8 +115,8 @@ def test_a_rung_that_was_moved_meanwhile_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("decision", ["lift", "approve", "reject"])
-def test_a_block_is_decided_on_once(tmp_path: Path, decision: str) -> None:
-    responder = make_responder(tmp_path, Meeting(1), requires_second_approval=True)
+def test_a_block_is_decided_on_once(state: StateStore, decision: str) -> None:
+    responder = make_responder(state, Meeting(1), requires_second_approval=True)
     block = responder.block(BlockRequest(consumer=THIEF))
     if decision == "lift":
         responder.approve(block.id, by="ada", is_second_person=True)
@@ -132,8 +130,8 @@ def test_a_block_is_decided_on_once(tmp_path: Path, decision: str) -> None:
     assert len([entry for entry in responder.list_audit(100) if entry.by == "bob"]) == 1
 
 
-def test_moving_a_step_keeps_endpoints_that_are_listed_meanwhile(tmp_path: Path) -> None:
-    responder = make_responder(tmp_path, Meeting(1))
+def test_moving_a_step_keeps_endpoints_that_are_listed_meanwhile(state: StateStore) -> None:
+    responder = make_responder(state, Meeting(1))
     kind = AlertKind.ENUMERATION
     started = threading.Barrier(AT_ONCE, timeout=60)
     steps = list(LadderStep) * (AT_ONCE // len(LadderStep))

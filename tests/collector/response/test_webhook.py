@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import httpx
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from collector.alerting.notifiers import delivery
 from collector.alerting.notifiers.http import sign
 from collector.receiver.policy import BlockKind
+from collector.response.audit import AuditEntry
 from collector.response.block import Block, BlockState, BlockTarget
-from collector.response.block_store import AuditEntry
 from collector.response.integrations import BlockWebhook
 from tests.waiting import wait_until
 
@@ -106,11 +105,8 @@ def test_each_decision_is_told_once(make: Make) -> None:
 
 def test_what_is_live_and_was_not_told_is_told_after_a_start(make: Make) -> None:
     hook, receiver, _ = make(200)
-    entry: dict[str, Any] = {"time": NOW, "by": "webhook", "target": "", "why": "began"}
-    told = AuditEntry(action="told", block_id="b1", **entry)
-    untold = AuditEntry(action="untold", block_id="b2", **entry)
     over = replace(BLOCK, id="b3", state=BlockState.LIFTED)
-    hook.resume([BLOCK, replace(BLOCK, id="b2"), over], [told, untold])
+    hook.resume([BLOCK, replace(BLOCK, id="b2"), over], {("b1", "began")})
     hook.start()
     wait_until(lambda: hook.counts.delivered == 1, "it is sent")
     hook.stop()
@@ -129,7 +125,7 @@ def test_an_end_that_was_not_told_is_told_after_a_start_to_who_knows_the_block(m
     before.take("lifted", lifted)
     before.stop()  # It waited still.
     hook, receiver, _ = make(200)
-    hook.resume([waits, rejected, never, ended, lifted], audit)
+    hook.resume([waits, rejected, never, ended, lifted], {(entry.block_id, entry.why) for entry in audit})
     hook.start()
     wait_until(lambda: hook.counts.delivered == 2, "both are sent")
     hook.stop()

@@ -1,6 +1,6 @@
 """The schema of the state, one module a subject. `migrations` bring a database to it; a test compares the two."""
 
-from collector.storage.state.tables import alerts, base, changes, leases, pending, trust
+from collector.storage.state.tables import alerts, base, changes, leases, pending, response, trust
 
-SUBJECTS = (base, alerts, changes, leases, pending, trust)
+SUBJECTS = (base, alerts, changes, leases, pending, response, trust)
 METADATA = base.METADATA

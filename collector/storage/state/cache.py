@@ -1,0 +1,45 @@
+"""Keeps in memory what was read of tables of the state, until any collector writes them."""
+
+from collections.abc import Callable, Collection
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from collector.storage.state.store import StateStore, count_writes
+
+T = TypeVar("T")
+
+
+class StateCache(Generic[T]):
+    """Thread-safe. Each look is one short SELECT. Raises StoreError."""
+
+    def __init__(self, state: StateStore, tables: Collection[str], read: Callable[[Connection], T]) -> None:
+        self._state, self._tables, self._read = state, tables, read
+        self._kept: tuple[int, T] | None = None  # And how often the tables had been written.
+
+    @property
+    def last(self) -> T | None:
+        """As it was read last, without a look; None before the first one."""
+        return None if self._kept is None else self._kept[1]
+
+    @property
+    def writes(self) -> int:
+        """How often the tables had been written when it was read last; another number where something else was read."""
+        return -1 if self._kept is None else self._kept[0]
+
+    def read(self) -> T:
+        """As it is now."""
+        with self._state.read() as connection:
+            return self.read_in(connection)
+
+    def read_in(self, connection: Connection) -> T:
+        """As it is in a transaction that wrote none of it yet."""
+        # The number comes first: what is written in between is read again at the next look.
+        writes, kept = count_writes(connection, self._tables), self._kept
+        if kept is None or kept[0] != writes:
+            self._kept = kept = writes, self._read(connection)
+        return kept[1]
+
+    def replace(self, value: T, *, writes: int) -> None:
+        """What a transaction wrote that had `writes` before and let nobody else write; to be called once it is kept."""
+        self._kept = writes + 1, value

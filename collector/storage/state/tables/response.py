@@ -1,0 +1,79 @@
+"""Whom sensors are to stop, how far alerts may act, what was sent to sensors, and who decided it."""
+
+from typing import Final
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Table
+
+from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE, ROW_NUMBER
+from collector.storage.state.types import BoundedText, Number
+
+# collector.response.block.Block. `number` has the order in which they were proposed.
+BLOCKS: Final = Table(
+    "blocks",
+    METADATA,
+    Column("id", BoundedText(ID), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("kind", BoundedText(ID), nullable=False),
+    Column("value", BoundedText(NAME), nullable=False),
+    Column("key_id", BigInteger, nullable=False),
+    Column("credentials", JSON, nullable=False),
+    Column("services", JSON, nullable=False),
+    Column("clusters", JSON, nullable=False),
+    Column("seconds", Integer, nullable=False),
+    Column("state", BoundedText(ID), nullable=False),
+    Column("reason", BoundedText(PROSE), nullable=False),
+    Column("alert_id", BoundedText(ID), nullable=False),
+    Column("proposed_by", BoundedText(NAME), nullable=False),
+    Column("proposed_at", Number, nullable=False),
+    Column("approved_by", BoundedText(NAME), nullable=False),
+    Column("began_at", Number, nullable=False),
+    Column("expires_at", Number, nullable=False),
+    Column("ended_by", BoundedText(NAME), nullable=False),
+    Column("ended_at", Number, nullable=False),
+    Column("is_confirmed", Boolean, nullable=False),
+    Column("holder", JSON(none_as_null=True)),
+    Column("accused", BoundedText(NAME), nullable=False),
+    Column("share", Number, nullable=False),
+    Column("nodes", JSON, nullable=False),
+    Column("stopped_connections", BigInteger, nullable=False),
+    Column("stopped_bytes", BigInteger, nullable=False),
+    Index("ix_blocks_number", "number", unique=True),
+    Index("ix_blocks_state", "state"),
+    Index("ix_blocks_alert_id", "alert_id"),
+)
+
+# collector.response.policy_table: one row, what all sensors were sent last. Who changes blocks holds it.
+POLICY: Final = Table(
+    "policy",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("terms", JSON, nullable=False),
+    Column("orders", JSON, nullable=False),
+)
+
+# collector.response.audit.AuditEntry. Nothing of it changes, but for a consumer that is erased.
+AUDIT_ENTRIES: Final = Table(
+    "audit_entries",
+    METADATA,
+    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("time", Number, nullable=False),
+    Column("by", BoundedText(NAME), nullable=False),
+    Column("action", BoundedText(ID), nullable=False),
+    Column("block_id", BoundedText(ID), nullable=False),
+    Column("target", BoundedText(NAME), nullable=False),
+    Column("why", BoundedText(PROSE), nullable=False),
+    Index("ix_audit_entries_time", "time"),
+    Index("ix_audit_entries_block_id", "block_id"),
+)
+
+# collector.response.ladder.Rung: of kinds that a person decided on.
+LADDER: Final = Table(
+    "ladder",
+    METADATA,
+    Column("kind", BoundedText(ID), primary_key=True),
+    Column("step", BoundedText(ID), nullable=False),
+    Column("seconds", Integer, nullable=False),
+    Column("endpoints", JSON, nullable=False),
+    Column("set_by", BoundedText(NAME), nullable=False),
+)
