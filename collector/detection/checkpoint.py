@@ -9,6 +9,7 @@ its own position. After a restart the detectors go on exactly where the state en
 """
 
 import gzip
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,13 @@ class Checkpoint:
     catch_up: CatchUp = field(default_factory=CatchUp, compare=False)
 
 
+def encode_state(engine: DetectorState, checkpoint: Checkpoint) -> bytes:
+    """As `write_state`."""
+    file = io.BytesIO()
+    write_state(file, engine, checkpoint)
+    return file.getvalue()
+
+
 def save_checkpoint(path: Path, engine: DetectorState, checkpoint: Checkpoint) -> int:
     """Replace the file; gives its bytes. Raises OSError, after which the old one is there and nothing beside it."""
     write_durably(path, lambda file: write_state(file, engine, checkpoint))
@@ -75,14 +83,20 @@ def load_checkpoint(path: Path, engine: DetectorState) -> Checkpoint | None:
     another version wrote it) after which the engine may be filled in part, and OSError."""
     try:
         with path.open("rb") as file:
-            return read_state(file, engine)
+            return check_state(file, engine, str(path))
     except FileNotFoundError:
         return None
+
+
+def check_state(file: IO[bytes], engine: DetectorState, place: str) -> Checkpoint:
+    """As `read_state`; raises CheckpointError, which names the place, where it cannot be read."""
+    try:
+        return read_state(file, engine)
     except (CheckpointError, MemoryError):  # Where there is no room the state is as good as it was.
         raise
     except Exception as error:  # Damaged bytes make their readers raise more than they say.
         raise CheckpointError(
-            f"detector state {path} cannot be read ({type(error).__name__}: {error}); "
+            f"detector state {place} cannot be read ({type(error).__name__}: {error}); "
             "move it aside to let the detectors learn anew"
         ) from error
 
@@ -163,10 +177,14 @@ def remove_old_states(checkpoint_path: Path, consumer: str) -> int:
 
 
 def _may_name(path: Path, consumer: bytes) -> bool:
-    """Whether a state names a consumer; of one that cannot be read nobody knows."""
+    with path.open("rb") as file:
+        return may_name(file, consumer)
+
+
+def may_name(file: IO[bytes], consumer: bytes) -> bool:
+    """Whether a state names a consumer; of one that cannot be read nobody knows. Raises OSError."""
     try:
-        with path.open("rb") as file:
-            return any(consumer in array.tobytes() for _, array in read_arrays(file))
+        return any(consumer in array.tobytes() for _, array in read_arrays(file))
     except gzip.BadGzipFile:
         return True
     except OSError:

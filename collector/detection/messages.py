@@ -100,9 +100,11 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 
 
 ToParent = Told | Counts | Done | Renewed
-ToChild = Taken | Expect | Erase | Mapped | Stop
+Order = Expect | Erase | Mapped  # What changes what is found.
+ToChild = Taken | Order | Stop
 TO_PARENT: Final = msgspec.msgpack.Decoder(ToParent)
 TO_CHILD: Final = msgspec.msgpack.Decoder(ToChild)
+ORDERS: Final = msgspec.msgpack.Decoder(list[Order])
 
 
 class UnsentRoutes:

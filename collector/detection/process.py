@@ -14,7 +14,6 @@ wait for one another (collector/detection/catch_up.py). Before a jump of time, t
 written beside the checkpoint. It is restored where the clocks prove to have been wrong.
 """
 
-import json
 import logging
 import multiprocessing
 import os
@@ -38,16 +37,11 @@ from collector.core.limits import DetectionProgress, Limit
 from collector.core.memory import release_library_pages
 from collector.core.rates import UTC_NAME, compute_rate
 from collector.detection.catch_up import SILENT_SECONDS, CatchUp, Place, Sent
-from collector.detection.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    CheckpointVersionError,
-    load_checkpoint,
-    remove_old_states,
-    save_checkpoint,
-)
+from collector.detection.checkpoint import Checkpoint, CheckpointError, CheckpointVersionError
 from collector.detection.engine import Engine
+from collector.detection.memory import FileMemory, Memory, StateCuts, StateMemory
 from collector.detection.messages import (
+    ORDERS,
     TO_CHILD,
     TO_PARENT,
     Counts,
@@ -56,6 +50,7 @@ from collector.detection.messages import (
     Erase,
     Expect,
     Mapped,
+    Order,
     Outbox,
     Renewed,
     Stop,
@@ -67,7 +62,6 @@ from collector.detection.messages import (
 )
 from collector.detection.read_boundaries import (
     JUMP_SECONDS,
-    CutJournal,
     Group,
     Jump,
     Jumps,
@@ -79,8 +73,8 @@ from collector.receiver.reader import WalReader
 from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
 from collector.storage.row_group import RowGroup
+from collector.storage.state.leases import Fence
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
-from common.durable import write_durably
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
 
 READER_NAME = "detectors"
@@ -109,7 +103,8 @@ class Follower:
 
     reader: WalReader
     engine: Engine
-    checkpoint_path: Path
+    memory: Memory
+    mapping: dict[int, str] = field(default_factory=dict)  # The engine's `endpoint_of_route`.
     tell: Callable[[Told], None]
     monotonic: Callable[[], float] = time.monotonic
     next_signal: int = 1
@@ -131,27 +126,32 @@ class Follower:
     _disk_fault: str = field(init=False, default="")  # Since the newest checkpoint.
     _read_at: float = field(init=False)  # Something, the last time.
     _under_way: set[Position] = field(init=False, default_factory=set)  # Ends of batches that are evaluated now.
-    _cuts: CutJournal = field(init=False)
-    _failed_path: Path = field(init=False)
+    is_leading: bool = True  # Else it follows the holder of the lease, and reports nothing.
+    _untold: list[Told] = field(
+        default_factory=list
+    )  # While it follows: signals that the holder may not have reported.
+    _obeyed: list[Order] = field(default_factory=list)  # Since the last end of a read.
+    _waiting: list[Expect | Erase] = field(default_factory=list)  # Asked for while it follows.
+    _mapped: dict[int, str] = field(default_factory=dict)  # What came while earlier reads are repeated, and is newer.
+    _is_mapped: bool = False
+    _fence: Fence | None = None  # Of the lease that came.
+    _erased_subjects: int = 0
     _routes: CheckedRoutes = field(default_factory=lambda: CheckedRoutes(ROUTES_CACHED))
     _failed: frozenset[Position] = frozenset()  # Ends of batches on which a detector failed.
 
     def __post_init__(self) -> None:
         self._read_at = self.monotonic()
         self.learnt_from = self.reader.position
-        self._cuts = CutJournal(self.checkpoint_path.with_suffix(".cuts"))
-        self._failed_path = self.checkpoint_path.with_suffix(".failed")
 
     def resume(self) -> str:
         """Load the checkpoint; without one the log is read from its oldest batch, and so it is where the state cannot
         be read: it is moved aside and the sentence says so (else empty). Raises OSError."""
         sentence = ""
         try:
-            checkpoint = load_checkpoint(self.checkpoint_path, self.engine)
+            checkpoint = self.memory.load(self.engine)
         except CheckpointError as error:
-            suffix = f".v{error.version}" if isinstance(error, CheckpointVersionError) else ".damaged"
-            aside = self.checkpoint_path.with_name(self.checkpoint_path.name + suffix)
-            self.checkpoint_path.replace(aside)
+            suffix = f"v{error.version}" if isinstance(error, CheckpointVersionError) else "damaged"
+            aside = self.memory.move_aside(suffix)
             sentence = f"Detectors learn anew, their state was moved to {aside}: {error}."
             checkpoint, self.engine = None, self.engine.make_new()  # Of a state without one of its parts it holds some.
         if checkpoint is not None:
@@ -162,9 +162,72 @@ class Follower:
             # The cursor is before what waits.
             while self.reader.position < self.position and self.reader.read(until=self.position):
                 pass
-        self._try_disk(lambda: self._cuts.resume(self.position))
-        self._failed = _load_failed(self._failed_path)
+        if self.is_leading:
+            self._try_disk(lambda: self.memory.cuts.resume(self.position))
+        self._failed = self.memory.load_failed()
         return sentence
+
+    def obey(self, message: Order) -> None:
+        """Do what the parent asks for; done with the next checkpoint. Raises OSError."""
+        if isinstance(message, Mapped):
+            is_replayed = self.memory.cuts.find_next(self.position) is not None
+            if self._is_mapped and (is_replayed or not self.is_leading):
+                self._mapped |= message.endpoint_of_route  # Newer than what was asked for before.
+            if self.is_leading or not self._is_mapped:
+                self._apply(message)
+            self._is_mapped = True
+        elif self.is_leading:
+            self._apply(message)
+            self.done.append(Done(message.number, self._erased_subjects))
+            if isinstance(message, Erase):
+                self.memory.erase(message.consumer)
+        else:
+            self._waiting.append(message)
+        if self.memory.is_shared and self.is_leading:
+            self._obeyed.append(message)
+
+    def _apply(self, message: Order) -> None:
+        match message:
+            case Mapped():
+                new = message.endpoint_of_route
+                changed = {route for route, endpoint_id in new.items() if self.mapping.get(route) != endpoint_id}
+                self.mapping.update(new)
+                self.engine.remap(changed)
+            case Expect():
+                self.engine.expect(message.kind, message.endpoint_id, message.consumer, message.rate)
+            case Erase():
+                self._erased_subjects = self.engine.erase(message.consumer)
+
+    def lead(self, fence: Fence) -> None:
+        """The lease came: report what is found, once all is read that the previous holder read."""
+        self._fence = fence
+
+    def _follow(self) -> bool:
+        """Whether there is something to read, as one that follows. Raises LostTrackError, OSError."""
+        cuts = self.memory.cuts
+        if cuts.find_next(self.position) is not None:
+            return True
+        assert isinstance(cuts, StateCuts)
+        cuts.follow(self.position)
+        is_known = cuts.find_next(self.position) is not None
+        if cuts.has_passed_checkpoint():
+            self._untold.clear()
+            self.taken = self.next_signal
+        return is_known
+
+    def _begin_to_lead(self) -> None:
+        assert isinstance(self.memory, StateMemory)
+        self.memory.fence = self._fence
+        if not self.memory.cuts.is_begun:
+            self.memory.cuts.resume(self.position)
+        self.is_leading = True
+        for told in self._untold:
+            self.tell(told)
+        self._untold.clear()
+        for message in self._waiting:
+            self.obey(message)
+        self._waiting.clear()
+        self.has_news = True  # A checkpoint soon, so that those that follow have little to read.
 
     @property
     def pause_seconds(self) -> float:
@@ -174,7 +237,15 @@ class Follower:
 
     def step(self) -> bool:
         """Read and judge what is there; False where there was nothing, or where it cannot be read now."""
-        until = self._cuts.find_next(self.position)
+        if not self.is_leading:
+            found: list[bool] = []
+            if not self._try_disk(lambda: found.append(self._follow())):
+                return False
+            if not found[0]:
+                if self._fence is not None and self._try_disk(self._begin_to_lead):
+                    self.is_behind = True
+                return self.is_leading
+        until = self.memory.cuts.find_next(self.position)
         if until == self.position:  # Before the crash nothing came here for long.
             self._evaluate([])
             return True
@@ -186,7 +257,7 @@ class Follower:
         if not entries:
             self.is_behind = until is not None
             if until is not None:
-                self._cuts.drop_next()
+                self.memory.cuts.drop_next()
             elif self.catch_up.is_active and self.monotonic() - self._read_at >= SILENT_SECONDS:
                 self._evaluate([])
             return self.is_behind
@@ -200,9 +271,8 @@ class Follower:
     def _evaluate(self, entries: Sequence[Entry]) -> None:
         """What was read, or what waited for more where nothing came."""
         end = entries[-1].end if entries else self.position
-        if not self._cuts.reach(end):
-            # Without its end in the file these batches may be judged in other groups after a crash.
-            self._try_disk(lambda: self._cuts.add(end))
+        if not self._begin_read(end):
+            return
         self.has_news = True
         self._under_way.clear()
         try:
@@ -214,10 +284,31 @@ class Follower:
             # Half of them may be in the state. So this process ends, and the next one goes on from the checkpoint
             # without what was read here.
             ends = self._failed | self._under_way
-            failed = sorted((end.segment, end.offset) for end in ends if end > self.reader.cursor.position)
-            write_durably(self._failed_path, json.dumps(failed).encode())
+            if self.is_leading:
+                self.memory.save_failed([end for end in ends if end > self.reader.cursor.position])
             raise
         self.position = max(self.position, end)
+
+    def _begin_read(self, end: Position) -> bool:
+        """Keep where a read ends, with what was asked for before it, or do what was asked for before it then. False
+        where it cannot be kept and others follow."""
+        messages = self.memory.cuts.list_messages(self.position)
+        if self.memory.cuts.reach(end):
+            for message in ORDERS.decode(messages) if messages else ():
+                self._apply(message)
+            return True
+        if self._mapped:
+            mapped, self._mapped = Mapped(self._mapped), {}
+            self.obey(mapped)
+        content = msgspec.msgpack.encode(self._obeyed) if self._obeyed else b""
+        if self._try_disk(lambda: self.memory.cuts.add(end, content)):
+            self._obeyed.clear()
+            return True
+        if not self.memory.is_shared:  # After a crash these batches may come in other groups.
+            return True
+        self.reader.rewind(self.position)
+        self.is_behind = False
+        return False
 
     def _order(self, entries: Sequence[Entry]) -> Iterator[Group]:
         """What was read and need not wait, as groups."""
@@ -252,28 +343,23 @@ class Follower:
             self._mind_time(group)
             signals = self.engine.feed(group.rows, group.received_of_rows)
             if signals:
-                self.tell(Told(self.next_signal, tuple(signals), str(self.learnt_from)))
+                told = Told(self.next_signal, tuple(signals), str(self.learnt_from))
                 self.next_signal += len(signals)
+                if self.is_leading:
+                    self.tell(told)
+                else:
+                    self._untold.append(told)
 
     def save(self) -> bool:
         """Write a checkpoint and move the log's cursor, if every signal told was taken and the disk takes it."""
-        return self.taken >= self.next_signal and self._try_disk(self._save)
+        return self.is_leading and self.taken >= self.next_signal and self._try_disk(self._save)
 
     def _save(self) -> None:
-        self.saved_bytes = save_checkpoint(self.checkpoint_path, self.engine, self._stand())
-        self._cuts.begin(self.position)
-        kept = {self._place(jump) for jump in self.jumps.kept}
-        for path in set(self.checkpoint_path.parent.glob(f"{self.checkpoint_path.name}.before-*")) - kept:
-            path.unlink()  # Not before: whoever goes on from the last checkpoint may need it.
+        self.saved_bytes = self.memory.save(self.engine, self._stand())
+        self.memory.begin_cuts(self.position, {jump.name for jump in self.jumps.kept})
         self.reader.commit(self.catch_up.first or self.position)
         self.has_news, self.unsaved_bytes = False, 0
         self._disk_fault = ""
-
-    def erase(self, message: Erase) -> None:
-        """Forget a consumer; in effect with the next checkpoint. Raises OSError."""
-        subjects = self.engine.erase(message.consumer)
-        remove_old_states(self.checkpoint_path, message.consumer)
-        self.done.append(Done(message.number, subjects))
 
     def _read(self, until: Position | None, entries: list[Entry]) -> None:
         """The next batches; all of what was read together before a crash. Raises OSError."""
@@ -309,8 +395,8 @@ class Follower:
         if newest - watermark < JUMP_SECONDS:
             return
         jump = Jump(left=watermark, landed=newest)
-        if watermark:
-            self._try_disk(lambda: save_checkpoint(self._place(jump), self.engine, self._stand()))
+        if watermark and self.is_leading:
+            self._try_disk(lambda: self.memory.save(self.engine, self._stand(), jump.name))
         self.jumps.note(jump)
 
     def _turn_back(self, jump: Jump | None, time: int) -> None:
@@ -321,7 +407,7 @@ class Follower:
             self.sentences.append(
                 f"{behind}, and nothing is kept of before: detectors judge nothing until "
                 f"{_name_time(self.engine.watermark)}. If the clock is right now, stop the collector, move "
-                f"{self.checkpoint_path} away and start it: they learn anew."
+                f"{self.memory.place} away and start it: they learn anew."
             )
             return
         before.resume(time, self.engine)
@@ -336,14 +422,10 @@ class Follower:
         """What was known before it; None where that is gone (somebody in it was erased) or damaged."""
         engine = self.engine.make_new()
         try:
-            is_there = not jump.left or load_checkpoint(self._place(jump), engine) is not None
+            is_there = not jump.left or self.memory.load(engine, jump.name) is not None
         except CheckpointError:
             return None
         return engine if is_there else None
-
-    def _place(self, jump: Jump) -> Path:
-        """Of the state of before it."""
-        return self.checkpoint_path.with_name(f"{self.checkpoint_path.name}.{jump.name}")
 
     def _stand(self) -> Checkpoint:
         return Checkpoint(
@@ -384,14 +466,6 @@ class Follower:
             limits=engine.count_subjects(),
             disk_fault=self._disk_fault,
         )
-
-
-def _load_failed(path: Path) -> frozenset[Position]:
-    """What `step` wrote; nothing where there is no such file, or it is damaged."""
-    try:
-        return frozenset(Position(*end) for end in json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -665,7 +739,8 @@ def run_detectors(
     follower = Follower(
         reader=WalReader(Path(wal), READER_NAME),
         engine=Engine(endpoint_of_route=mapping, consumer_order=consumer_order, time_zone=time_zone),
-        checkpoint_path=Path(checkpoint),
+        memory=FileMemory(Path(checkpoint)),
+        mapping=mapping,
         tell=lambda told: pipe.send_bytes(msgspec.msgpack.encode(told)),
     )
     try:
@@ -677,7 +752,7 @@ def run_detectors(
         while not is_mapped:
             message = TO_CHILD.decode(pipe.recv_bytes())
             is_mapped = isinstance(message, Mapped)
-            if not _obey(follower, mapping, message):
+            if not _obey(follower, message):
                 return
         release_library_pages()
         save_at, count_at = time.monotonic() + CHECKPOINT_SECONDS[0], 0.0
@@ -689,7 +764,7 @@ def run_detectors(
                 pipe.send_bytes(msgspec.msgpack.encode(Renewed(follower.sentences.pop(0))))
             look_at = time.monotonic() if follower.is_behind else looked_at + LOOK_SECONDS
             while pipe.poll(max(0.0, look_at - time.monotonic())):
-                if not _obey(follower, mapping, TO_CHILD.decode(pipe.recv_bytes())):
+                if not _obey(follower, TO_CHILD.decode(pipe.recv_bytes())):
                     follower.save()
                     return
             now, errors = time.monotonic(), follower.disk_errors
@@ -709,21 +784,13 @@ def run_detectors(
         os._exit(0)  # The parent is gone: nobody is left to take signals; the log keeps the batches.
 
 
-def _obey(follower: Follower, mapping: dict[int, str], message: ToChild) -> bool:
+def _obey(follower: Follower, message: ToChild) -> bool:
     """False when the child is to stop."""
     match message:
         case Taken():
             follower.taken = max(follower.taken, message.next)
-        case Expect():
-            follower.engine.expect(message.kind, message.endpoint_id, message.consumer, message.rate)
-            follower.done.append(Done(message.number))
-        case Erase():
-            follower.erase(message)
-        case Mapped():
-            new = message.endpoint_of_route
-            changed = {route for route, endpoint_id in new.items() if mapping.get(route) != endpoint_id}
-            mapping.update(new)
-            follower.engine.remap(changed)
+        case Expect() | Erase() | Mapped():
+            follower.obey(message)
         case Stop():
             return False
     return True

@@ -1,12 +1,13 @@
 """What must be the same after a crash: where reads of the log ended, how batches are grouped, and states before time
 jumps.
 
-`CutJournal` (EDGE: a file): where a read ends depends on the moment, and batches of one read may become one group. So
-each end is written before anything before it is reported, and batches are grouped in the same way after a crash. An end
-that comes twice is of a read that found nothing, after which nobody was waited for any more
-(collector/detection/catch_up.py). The page cache is enough, because after a power loss nobody knows the numbers of the
-signals. The file begins with the position of its checkpoint and is begun again with each. Ends of another checkpoint
-are dropped.
+`Cuts`: where a read ends depends on the moment, and batches of one read may become one group. So each end is written
+before anything before it is reported, and batches are grouped in the same way after a crash. An end that comes twice is
+of a read that found nothing, after which nobody was waited for any more (collector/detection/catch_up.py). What is kept
+begins with the position of its checkpoint and is begun again with each. Ends of another checkpoint are dropped.
+
+`CutJournal` (EDGE: a file) keeps them beside the checkpoint. The page cache is enough, because after a power loss
+nobody knows the numbers of the signals.
 
 `Jumps`: the state before a jump of time is kept, and restored where the clocks were wrong. No row counts that begins
 some seconds after the collector received it. So the last processed row is in the future only if the collector's clock
@@ -23,10 +24,12 @@ newest row begins later than the group's own.
 import errno
 import os
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,16 +42,64 @@ from collector.storage.row_group import RowGroup
 _END = struct.Struct("<QQ")  # Segment and offset.
 
 
-class CutJournal:
-    """Ends of reads since a checkpoint. One writer."""
+class Cut(NamedTuple):
+    """The end of a read, and the messages (MessagePack) that were obeyed before it."""
+
+    end: Position
+    messages: bytes = b""
+    is_checkpoint: bool = False  # It is no end of a read.
+
+
+class Cuts(ABC):
+    """Ends of reads since a checkpoint. One writer. Methods raise OSError."""
+
+    def __init__(self) -> None:
+        self._known: list[Cut] = []  # From before the crash, still to come, ascending.
+
+    @abstractmethod
+    def resume(self, position: Position) -> None:
+        """Go on from a checkpoint at `position`."""
+
+    @abstractmethod
+    def begin(self, position: Position) -> None:
+        """A checkpoint at `position` is kept."""
+
+    @abstractmethod
+    def add(self, end: Position, messages: bytes = b"") -> None:
+        """A read ended here; where the one before did, too, nothing came for long."""
+
+    def list_messages(self, position: Position) -> bytes:
+        """What was obeyed before the read that began at `position`."""
+        return self._known[0].messages if self.find_next(position) is not None else b""
+
+    def find_next(self, position: Position) -> Position | None:
+        """Where the read that began at `position` ended before the crash; None where there was none."""
+        while self._known and self._known[0].end < position:
+            del self._known[0]
+        return self._known[0].end if self._known else None
+
+    def drop_next(self) -> None:
+        """What lay before the next end is gone from the log, and so is the reason to stop there."""
+        del self._known[:1]
+
+    def reach(self, end: Position) -> bool:
+        """Whether the read that ended here did so before the crash, too."""
+        place = next((place for place, cut in enumerate(self._known) if cut.end == end), None)
+        if place is None:
+            return False
+        del self._known[: place + 1]
+        return True
+
+
+class CutJournal(Cuts):
+    """In a file."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
-        self._known: list[Position] = []  # Of before the crash, that are still to come, ascending.
         self._descriptor = -1
 
     def resume(self, position: Position) -> None:
-        """Go on from a checkpoint at `position`. Raises OSError."""
         content = self._path.read_bytes() if self._path.exists() else b""
         whole = len(content) - len(content) % _END.size  # A crash may have cut the last one.
         ends = [Position(*fields) for fields in _END.iter_unpack(content[:whole])]
@@ -57,34 +108,16 @@ class CutJournal:
             self.begin(position)
             return
         os.ftruncate(self._open(), whole)
-        self._known = ends[ends.index(position) + 1 :]
+        self._known = [Cut(end) for end in ends[ends.index(position) + 1 :]]
 
     def begin(self, position: Position) -> None:
-        """A checkpoint at `position` is on disk. Raises OSError."""
         os.ftruncate(self._open(), 0)
         self._known = []
         self._write(position)
 
-    def find_next(self, position: Position) -> Position | None:
-        """Where the read that began at `position` ended before the crash; None where there was none."""
-        while self._known and self._known[0] < position:
-            del self._known[0]
-        return self._known[0] if self._known else None
-
-    def drop_next(self) -> None:
-        """What lay before the next end is gone from the log, and so is the reason to stop there."""
-        del self._known[:1]
-
-    def add(self, end: Position) -> None:
-        """A read ended here; where the one before did, too, nothing came for long. Raises OSError."""
+    def add(self, end: Position, messages: bytes = b"") -> None:
+        """Messages are not kept: whoever sent them sends them again after a crash."""
         self._write(end)
-
-    def reach(self, end: Position) -> bool:
-        """Whether the read that ended here did so before the crash, too."""
-        if end not in self._known:
-            return False
-        del self._known[: self._known.index(end) + 1]
-        return True
 
     def close(self) -> None:
         """Close the file."""

@@ -21,6 +21,7 @@ from apidae.v1 import data_pb2
 
 from collector.alerting.alert import Signal
 from collector.detection.engine import Engine
+from collector.detection.memory import FileMemory
 from collector.detection.process import LOOK_SECONDS, READER_NAME, Follower
 from collector.receiver.reader import WalReader
 from collector.receiver.wal import Append, Wal
@@ -143,7 +144,7 @@ def run(*, nodes: int, rows: int, seconds: int, seed: int) -> dict[str, object]:
         follower = Follower(
             reader=WalReader(directory, READER_NAME),
             engine=engine,
-            checkpoint_path=directory / "state",
+            memory=FileMemory(directory / "state"),
             tell=lambda told: None,
         )
         follower.resume()

@@ -21,6 +21,7 @@ from collector.detection.catch_up import (
 from collector.detection.engine import Engine
 from collector.detection.framework.slots import Slots
 from collector.detection.framework.windows import LATENESS_SECONDS
+from collector.detection.memory import FileMemory
 from collector.detection.messages import Told
 from collector.detection.process import Follower
 from collector.receiver.reader import WalReader
@@ -224,7 +225,7 @@ def follow(directory: Path, engine: Engine) -> tuple[Follower, Clock]:
     follower = Follower(
         reader=WalReader(directory, "detectors"),
         engine=engine,
-        checkpoint_path=directory / "detectors.state",
+        memory=FileMemory(directory / "detectors.state"),
         tell=told.append,
         monotonic=(clock := Clock()),
     )

@@ -228,7 +228,7 @@ def test_a_clock_that_goes_back_where_nothing_is_kept_is_said_with_what_to_do(in
     one.run([HONEST] * 20, wrong=-1_800)
     (sentence,) = one.follower.sentences
     assert "detectors judge nothing until 2023-11-14 23:12 UTC" in sentence
-    assert f"move {one.follower.checkpoint_path} away" in sentence
+    assert f"move {one.follower.memory.place} away" in sentence
     assert one.follower.engine.watermark == START + 60 * (KNOWN - 1)
     assert one.run([HONEST] * 5) == []
     assert one.run([BURST])

@@ -15,6 +15,7 @@ from collector.alerting.alert import AlertSignal, Signal
 from collector.detection.checkpoint import VERSION, CheckpointError, load_checkpoint
 from collector.detection.engine import Engine
 from collector.detection.framework.slots import Slots
+from collector.detection.memory import FileMemory
 from collector.detection.messages import Told
 from collector.detection.process import DetectorProcess, Follower
 from collector.detection.read_boundaries import CutJournal
@@ -78,11 +79,16 @@ def follow(directory: Path, told: list[Told], engine: Engine | None = None) -> F
     follower = Follower(
         reader=WalReader(directory, "detectors"),
         engine=engine or Engine(),
-        checkpoint_path=directory / "detectors.state",
+        memory=FileMemory(directory / "detectors.state"),
         tell=told.append,
     )
     follower.resume()
     return follower
+
+
+def locate(follower: Follower) -> Path:
+    assert isinstance(follower.memory, FileMemory)
+    return follower.memory.path
 
 
 def test_cut_run_tells_the_same_signals_with_the_same_numbers(tmp_path: Path) -> None:
@@ -303,9 +309,9 @@ def test_state_with_one_damaged_byte_is_moved_aside_whatever_its_reader_raises(t
     while one.step():
         pass
     assert one.save()
-    content = bytearray(one.checkpoint_path.read_bytes())
+    content = bytearray(locate(one).read_bytes())
     content[place] ^= 0xFF
-    one.checkpoint_path.write_bytes(content)
+    locate(one).write_bytes(content)
     assert follow(tmp_path, []).position == Position(0, 0)
     assert (tmp_path / "detectors.state.damaged").read_bytes() == content
 
@@ -336,10 +342,10 @@ def test_state_is_compressed_and_an_older_one_without_compression_is_read(tmp_pa
     while one.step():
         pass
     assert one.save()
-    arrays = list_arrays(one.checkpoint_path)
-    assert one.saved_bytes == one.checkpoint_path.stat().st_size
+    arrays = list_arrays(locate(one))
+    assert one.saved_bytes == locate(one).stat().st_size
     assert 100 * one.saved_bytes < sum(array.nbytes for array in arrays.values())
-    with one.checkpoint_path.open("wb") as file:
+    with locate(one).open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     assert follow(tmp_path, []).engine.used_calls == one.engine.used_calls > 0
 
@@ -353,7 +359,7 @@ def test_full_disk_ends_nothing_and_leaves_no_half_written_file(
     while one.step():
         pass
     told: list[Told] = []
-    one.checkpoint_path.with_suffix(".cuts").unlink()
+    locate(one).with_suffix(".cuts").unlink()
     two = follow(tmp_path, told)
 
     def refuse(*_: object) -> None:
@@ -396,9 +402,9 @@ def test_state_without_one_of_its_parts_leaves_nothing_of_the_others(tmp_path: P
     while one.step():
         pass
     assert one.save()
-    arrays = list_arrays(one.checkpoint_path)
+    arrays = list_arrays(locate(one))
     arrays = {name: array for name, array in arrays.items() if not name.startswith("detectors.volume.consumers.")}
-    with one.checkpoint_path.open("wb") as file:
+    with locate(one).open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     two = follow(tmp_path, [])
     assert two.position == Position(0, 0)

@@ -1,0 +1,29 @@
+"""What the detectors learned, for the process that goes on with it."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table
+
+from collector.storage.state.tables.base import ID, METADATA, UNCOUNTED
+from collector.storage.state.types import BoundedText
+
+# collector.detection.memory.StateMemory: states by name, compressed. The present one is a checkpoint.
+DETECTOR_STATES: Final = Table(
+    "detector_states",
+    METADATA,
+    Column("name", BoundedText(ID), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    info={UNCOUNTED: True},
+)
+
+# Where reads of the log ended since that checkpoint, and what was obeyed before each. The first is the checkpoint.
+DETECTOR_CUTS: Final = Table(
+    "detector_cuts",
+    METADATA,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("segment", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("messages", LargeBinary, nullable=False),
+    Column("is_checkpoint", Boolean, nullable=False),
+    info={UNCOUNTED: True},
+)
