@@ -25,6 +25,7 @@ from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure_list import ExposureInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.evidence.calls import CallInventory
 from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.evidence.explanation import ExplanationReader
@@ -107,6 +108,7 @@ class Services:
     backup_token: str = field(default="", repr=False)
     label_book: LabelBook | None = None
     sums: ConsumerSums | None = None
+    route_sums: RouteSums | None = None
     list_keys: Callable[[], Sequence[InstallationKey]] = tuple
     budgets: BudgetBook = field(default_factory=BudgetBook)
     configuration: Sequence[EffectiveSetting] = ()
@@ -116,11 +118,11 @@ class Services:
     def __post_init__(self) -> None:
         who = ConsumerSql(self.settings.consumer_order)
         partners = PartnerNetworks(self.settings.partner_networks)
-        self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners)
+        self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners, sums=self.route_sums)
         self.labels = self.label_book or LabelBook(self.store, self.clock)
         self.consumers = ConsumerInventory(reader=self.store, who=who, labels=self.labels, sums=self.sums)
         self.finder = ConsumerFinder(reader=self.store, consumers=self.consumers, list_keys=self.list_keys)
-        self.services = ServiceInventory(reader=self.store, who=who)
+        self.services = ServiceInventory(reader=self.store, who=who, sums=self.route_sums)
         self.map = MapInventory(reader=self.store, partners=partners)
         self.traffic = TrafficInventory(reader=self.store, who=who, retention=self.settings.retention)
         self.calls = CallInventory(reader=self.store, who=who, retention=self.settings.retention)

@@ -55,6 +55,7 @@ from collector.inventory.credentials import CarrierProof
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.places import Places
 from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.query import Versions
 from collector.inventory.sensors import SensorInventory, read_statuses
@@ -264,8 +265,7 @@ class Collector:
             limits=lambda: (self._risks.limit,),
         )
         yield Feature(name="coverage", figures=coverage.figures)
-        if self._sums is not None:
-            yield self._sums.feature
+        yield from (sums.feature for sums in (self._sums, self._route_sums) if sums is not None)
         if self._is_embedded:
             yield DiskCap(self.store, settings.disk_limit_bytes, self._forget_sums).feature
             yield self.parts.feature
@@ -285,8 +285,9 @@ class Collector:
         self._forget_sums()
 
     def _forget_sums(self) -> None:
-        if self._sums is not None:
-            self._sums.erase()
+        for sums in (self._sums, self._route_sums):
+            if sums is not None:
+                sums.erase()
 
     def _act_on_alert(self, alert: Alert) -> bool:
         """Under a budget, for a preview asks the store; without an end, for nobody waits for it."""
@@ -356,6 +357,7 @@ class Collector:
         who = ConsumerSql(self.settings.consumer_order)
         # A server may be older than what the sums are read by.
         self._sums = ConsumerSums(store=self.store, who=who, clock=self._clock) if self._is_embedded else None
+        self._route_sums = RouteSums(store=self.store, clock=self._clock) if self._is_embedded else None
         self.reveals = RevealBook()
         versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
         mapping = EndpointMapping(writer=self.store, take_version=versions.take)
@@ -451,7 +453,7 @@ class Collector:
         partners = PartnerNetworks(self.settings.partner_networks)
         self._risks = RiskAssessor(
             store=store,
-            endpoints=EndpointInventory(reader=store, who=who, partners=partners),
+            endpoints=EndpointInventory(reader=store, who=who, partners=partners, sums=self._route_sums),
             clock=clock,
             alarm=self.alert_service.take_reports,
             observe=self._changes.note,

@@ -48,6 +48,7 @@ from collector.inventory.endpoints.operations import (
 from collector.inventory.endpoints.outbound import Routes, find_present_id, find_routes
 from collector.inventory.endpoints.peers import call_of, read_address_book, read_workloads
 from collector.inventory.endpoints.predicates import ConsumerSql, counted_rows_of_routes, span_parameters
+from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.endpoints.spec_status import NO_SPEC, read_specs
 from collector.inventory.filters import Page, SpanParameters
 from collector.inventory.partners import NO_PARTNERS, PartnerNetworks
@@ -84,11 +85,18 @@ def describe_shape(kinds: Sequence[int], texts: Sequence[str], lengths: Sequence
 
 
 class EndpointInventory:
-    def __init__(self, *, reader: Reader, who: ConsumerSql, partners: PartnerNetworks = NO_PARTNERS) -> None:
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        who: ConsumerSql,
+        partners: PartnerNetworks = NO_PARTNERS,
+        sums: RouteSums | None = None,
+    ) -> None:
         self._reader = reader
         self._partners = partners
         self._who = who
-        self._rankings = Rankings(reader, who)
+        self._rankings = Rankings(reader, who, sums)
         self._exposures = ExposureInventory(reader=reader)
 
     def list_endpoints(self, query: EndpointQuery, span: Span) -> Page[Endpoint]:

@@ -37,6 +37,7 @@ from collector.inventory.endpoints.predicates import (
     span_parameters,
     summary_table,
 )
+from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.filters import Order
 from collector.inventory.query import Cursor, Rollup, Span
 from collector.storage.records import Reader, select
@@ -162,11 +163,18 @@ _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_
 
 
 def _rank(
-    query: EndpointQuery, span: Span, after: Cursor | None, who: ConsumerSql, hops: str, *, has_operations: bool
+    query: EndpointQuery,
+    span: Span,
+    after: Cursor | None,
+    who: ConsumerSql,
+    hops: str,
+    *,
+    has_operations: bool,
+    kept: str | None,
 ) -> tuple[str, dict[str, Any]]:
     """The statement that gives id, sort_value, parent_id (of operations) and total of one page and one row more, with
     its parameters. Without `has_operations` none are looked for, which takes the engine half the time to read. `hops`
-    is the condition of `restrict_hops`."""
+    is the condition of `restrict_hops`, `kept` the source of `RouteSums.find_source`."""
     sort = SORTS[query.sort]
     has_operations = has_operations and query.operations is not OperationView.EXCLUDE
     conditions = query.build_conditions(span.asked_at or span.end)
@@ -187,7 +195,7 @@ FROM (
     SELECT m.id AS id, {sort.expression} AS sort_value, m.parent_id AS parent_id, count() OVER () AS total
     FROM (
         SELECT n.endpoint_id AS id, {parent} AS parent_id{columns}
-        FROM ({sum_routes(span, figures & _SUMMED, bool(names), who)}) AS a
+        FROM ({sum_routes(span, figures & _SUMMED, bool(names), who, kept)}) AS a
         INNER JOIN names AS n ON n.route_id = a.route_id
         WHERE (a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})){hops}
         GROUP BY n.endpoint_id
@@ -217,17 +225,18 @@ def _name(query: EndpointQuery, conditions: list[str], figures: set[str], *, has
     return f"names AS (SELECT {columns} FROM {source}{where})"
 
 
-def sum_routes(span: Span, figures: set[str], is_filtered: bool, who: ConsumerSql) -> str:
-    """One row a route and role."""
+def sum_routes(span: Span, figures: set[str], is_filtered: bool, who: ConsumerSql, kept: str | None) -> str:
+    """One row a route and role. `kept`: what is read in the place of the summaries, if anything is."""
     from_rows = span.rollup is Rollup.MINUTE or not span.has_summaries or not figures.isdisjoint(_OF_ROWS_ONLY)
     of_route = {**_OF_ROWS, "consumers": who.state} if from_rows else _OF_SUMMARIES
     columns = "".join(f", {of_route[name]} AS {name}" for name in sorted(figures))
     mine = " AND r.route_id IN (SELECT route_id FROM names)" if is_filtered else ""
     # States are large: merged in the order in which rows lie, they need no table of all routes at once.
     in_order = int(not figures.isdisjoint(_STATES))
+    source = rows_table(span) if from_rows else kept or summary_table(span)
     return f"""
             SELECT r.role AS role, r.route_id AS route_id{columns}
-            FROM {rows_table(span) if from_rows else summary_table(span)} AS r
+            FROM {source} AS r
             WHERE {IN_SPAN}{mine}
             GROUP BY r.role, r.route_id
             SETTINGS optimize_aggregation_in_order = {in_order}"""
@@ -292,9 +301,10 @@ class _Asked:
 class Rankings:
     """Thread-safe."""
 
-    def __init__(self, reader: Reader, who: ConsumerSql) -> None:
+    def __init__(self, reader: Reader, who: ConsumerSql, sums: RouteSums | None = None) -> None:
         self._reader = reader
         self._who = who
+        self._sums = sums
         self._lock = Lock()
         # None: too long to be kept.
         self._kept: dict[tuple[str, Span], _Ranking | _Asked | None] = {}
@@ -342,5 +352,6 @@ class Rankings:
         self, query: EndpointQuery, span: Span, after: Cursor | None, *, has_operations: bool
     ) -> list[Mapping[str, Any]]:
         hops = restrict_hops(self._reader, query.hops, "a.route_id", span_parameters(span))
-        statement, parameters = _rank(query, span, after, self._who, hops, has_operations=has_operations)
+        kept = self._sums.find_source(span) if self._sums is not None else None
+        statement, parameters = _rank(query, span, after, self._who, hops, has_operations=has_operations, kept=kept)
         return list(select(self._reader, statement, parameters))

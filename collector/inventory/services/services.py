@@ -15,6 +15,7 @@ from collector.inventory.endpoints.list_query import sum_routes
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import ConsumerSql, span_parameters
+from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.filters import (
     SEARCH_CHARACTERS_MAX,
     Filter,
@@ -143,9 +144,10 @@ _SUMMED: Final = {"calls", "error", "last_seen"}
 class ServiceInventory:
     """Answers questions about services from the store."""
 
-    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
+    def __init__(self, *, reader: Reader, who: ConsumerSql, sums: RouteSums | None = None) -> None:
         self._reader = reader
         self._who = who
+        self._sums = sums
 
     def list_services(self, query: ServiceQuery, span: Span) -> Page[ServiceSummary]:
         """One page; raises CursorError when the cursor is not of this query."""
@@ -165,6 +167,8 @@ class ServiceInventory:
         is_by_latency = query.sort is ServiceSort.P95
         latency = "quantileExactWeightedArrayMergeState(0.95)(a.latency) AS latency," if is_by_latency else ""
         p95_bucket = "quantileExactWeightedArrayMerge(0.95)(e.latency) AS p95_bucket," if is_by_latency else ""
+        kept = self._sums.find_source(span) if self._sums is not None else None
+        summed = _SUMMED | ({"latency"} if is_by_latency else set())
         statement = f"""
 WITH names AS (
     SELECT n.route_id AS route_id, n.endpoint_id AS endpoint_id, n.service AS service
@@ -180,7 +184,7 @@ SELECT * FROM (
         FROM (
             SELECT n.endpoint_id AS endpoint_id, any(n.service) AS service, sum(a.calls) AS calls,
                 sum(a.error) AS errors, {latency} toUnixTimestamp(max(a.last_seen)) AS last_seen
-            FROM ({sum_routes(span, _SUMMED | ({"latency"} if is_by_latency else set()), bool(names), self._who)}) AS a
+            FROM ({sum_routes(span, summed, bool(names), self._who, kept)}) AS a
             INNER JOIN names AS n ON n.route_id = a.route_id
             WHERE {counted}
             GROUP BY n.endpoint_id
@@ -198,7 +202,7 @@ SELECT * FROM (
         named = {row["service"]: row for row in select(self._reader, _NAMED, shown_names)} if shown else {}
         buckets = {row["service"]: int(row["p95_bucket"]) for row in shown if is_by_latency}
         if shown and not is_by_latency:
-            buckets = self._measure_latency(span, counted, {**asked, **shown_names})
+            buckets = self._measure_latency(span, counted, kept, {**asked, **shown_names})
         return Page(
             items=tuple(
                 _read({**named[row["service"]], **row}, span, buckets.get(row["service"], 0))
@@ -209,14 +213,14 @@ SELECT * FROM (
             total=int(rows[0]["total"]) if rows else 0,
         )
 
-    def _measure_latency(self, span: Span, counted: str, asked: Mapping[str, Any]) -> dict[str, int]:
+    def _measure_latency(self, span: Span, counted: str, kept: str | None, asked: Mapping[str, Any]) -> dict[str, int]:
         """The bucket of the histogram at the 95th percentile, by service."""
         statement = f"""
 WITH names AS (
     SELECT route_id, service FROM endpoint_routes FINAL WHERE service IN {{services:Array(String)}}
 )
 SELECT n.service AS service, {_LATENCY} AS p95_bucket
-FROM ({sum_routes(span, {"latency"}, True, self._who)}) AS a
+FROM ({sum_routes(span, {"latency"}, True, self._who, kept)}) AS a
 INNER JOIN names AS n ON n.route_id = a.route_id
 WHERE {counted}
 GROUP BY n.service"""

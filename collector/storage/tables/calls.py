@@ -126,6 +126,8 @@ _SUMMARY = {
     # With possible credentials alone: authenticated once they are proven (collector/inventory/credentials.py).
     "possible_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED} AND m.authentication = {POSSIBLE_CREDENTIAL})"),
 }
+# How each adds up, by column.
+SUMMARY_ADDING = {name: kind.partition(",")[0] for name, (kind, _) in _SUMMARY.items()}
 # Of calls from before there was the column, all that were served count.
 _DEFAULTS = {"judged_calls": " DEFAULT success_calls"}
 _SUMMARY_COLUMNS = """

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from collector.erasure import TableEraser, find_mention
-from collector.inventory.consumers import sums as module
+from collector.inventory import kept_sums as module
 from collector.inventory.consumers.consumer import parse_consumer
 from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuery, ConsumerSort
 from collector.inventory.consumers.labels import LabelBook
-from collector.inventory.consumers.sums import REBUILD_SECONDS, ConsumerSums
+from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.filters import Order
+from collector.inventory.kept_sums import REBUILD_SECONDS
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed
 

@@ -1,0 +1,117 @@
+"""Lists of endpoints and services are the same with kept sums of routes as without."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.inventory import kept_sums as module
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
+from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.endpoints.route_sums import RouteSums
+from collector.inventory.services.services import ServiceInventory, ServiceQuery, ServiceSort
+from collector.storage.embedded import EmbeddedStore
+from tests.collector.inventory.seed import NOW, Seed
+
+pytestmark = pytest.mark.store
+
+HOUR = 60  # Minutes.
+ENDPOINTS = [
+    *({"sort": sort} for sort in EndpointSort),
+    *({"q": "orders"}, {"auth": "none"}, {"status": "5xx"}, {"since": "7d"}, {"since": "1h"}),
+]
+
+
+class Office:
+    """One store, read with kept sums and without."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = EmbeddedStore(directory)
+        self.now = NOW
+        who = ConsumerSql()
+        self.sums = RouteSums(store=self.store, clock=lambda: self.now, rows_min=0)
+        self.endpoints = [EndpointInventory(reader=self.store, who=who, sums=one) for one in (self.sums, None)]
+        self.services = [ServiceInventory(reader=self.store, who=who, sums=one) for one in (self.sums, None)]
+
+    def make(self) -> None:
+        """Whatever is due."""
+        self.now += module.REBUILD_SECONDS
+        for _ in range(20):
+            self.sums.update()
+
+    @property
+    def is_kept(self) -> bool:
+        return self.sums.find_source(EndpointQuery().find_span(self.now)) is not None
+
+    def count_calls(self) -> int:
+        """Of the list, which both ways give."""
+        query = EndpointQuery()
+        kept, added = (one.list_endpoints(query, query.find_span(self.now)) for one in self.endpoints)
+        assert kept == added
+        return sum(one.calls for one in kept.items)
+
+
+@pytest.fixture
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    monkeypatch.setattr(module, "CHUNK_ROWS", 20)
+    office = Office(tmp_path / "store")
+    seed = Seed()
+    orders = seed.endpoint(1, "GET", "/orders")
+    order = seed.endpoint(2, "GET", "/orders/{id}")
+    outside = seed.endpoint(3, "GET", "/rates", host="rates.example", workload="192.0.2.7")
+    for hours in range(1, 24):
+        seed.calls(orders, hours, minutes_ago=hours * HOUR, client_address="10.0.0.1", objects=[hours])
+        seed.calls(order, 2, minutes_ago=hours * HOUR + 3, principal=7, principal_kind=1, status_code=500)
+    seed.calls(outside, 4, minutes_ago=5 * HOUR, client_workload="jobs", client_address="", role=2)
+    seed.calls(order, 3, minutes_ago=4 * HOUR, credential=9, status_code=401)
+    seed.calls(orders, 30, minutes_ago=2, client_address="10.0.0.3")
+    seed.write(office.store)
+    office.make()
+    assert office.is_kept
+    yield office
+    office.store.close()
+
+
+@pytest.mark.parametrize("asked", ENDPOINTS, ids=lambda asked: "-".join(map(str, asked.values())))
+def test_endpoints_are_the_same(office: Office, asked: dict[str, object]) -> None:
+    query = EndpointQuery.model_validate(asked)
+    kept, added = (one.list_endpoints(query, query.find_span(office.now)) for one in office.endpoints)
+    assert kept == added and kept.total > 0
+
+
+def test_services_are_the_same(office: Office) -> None:
+    for sort in ServiceSort:
+        query = ServiceQuery(sort=sort)
+        kept, added = (one.list_services(query, query.find_span(office.now)) for one in office.services)
+        assert kept == added and kept.items
+
+
+def write_calls(office: Office, calls: int, minutes_ago: int) -> None:
+    seed = Seed()
+    seed.calls(seed.endpoint(1, "GET", "/orders"), calls, minutes_ago=minutes_ago)
+    seed.write(office.store)
+
+
+def test_later_calls_are_added(office: Office) -> None:
+    before = office.count_calls()
+    write_calls(office, 7, minutes_ago=0)
+    assert office.is_kept
+    assert office.count_calls() == before + 7
+
+
+def test_calls_that_come_late_are_in_the_list_at_once(office: Office) -> None:
+    before = office.count_calls()
+    write_calls(office, 7, minutes_ago=6 * HOUR)
+    assert not office.is_kept
+    assert office.count_calls() == before + 7
+    office.make()
+    assert office.is_kept
+    assert office.count_calls() == before + 7
+
+
+def test_an_erasure_leaves_no_table(office: Office) -> None:
+    office.sums.erase()
+    assert not office.is_kept
+    assert office.store.query("SHOW TABLES LIKE 'route_sums%'") == []
+    office.count_calls()
