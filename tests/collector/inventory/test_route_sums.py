@@ -93,7 +93,7 @@ def write_calls(office: Office, calls: int, minutes_ago: int) -> None:
     seed.write(office.store)
 
 
-def test_later_calls_are_added(office: Office) -> None:
+def test_calls_after_the_kept_hours_are_added(office: Office) -> None:
     before = office.count_calls()
     write_calls(office, 7, minutes_ago=0)
     assert office.is_kept
