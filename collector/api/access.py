@@ -136,6 +136,8 @@ def host_name(authority: str) -> str:
         return ""
 
 
+# Of a request that another collector admitted and passes on: by which credential it came (collector/api/forwarding.py).
+FORWARDED: Final = "apidae-forwarded"
 SESSION_SECONDS: Final = 12 * 3600  # A working day.
 SESSIONS_MAX: Final = 10_000  # Past it the oldest ends; only who has the token opens one.
 SESSION_BYTES: Final = 32
@@ -179,6 +181,8 @@ class Authenticator:
         """By which credential an admitted request acts."""
         if self._token is None:
             return NO_CREDENTIAL
+        if request.headers.get(FORWARDED) == PAGE_SESSION:
+            return PAGE_SESSION
         return API_TOKEN if "authorization" in request.headers else PAGE_SESSION
 
     def sign_in(self, candidate: str) -> str | None:

@@ -126,6 +126,11 @@ def name_actor(asked_by: str = "", credential: str = "") -> str:
     return f"{actor}, asked by {asked_by}" if asked_by else actor
 
 
+def find_credential() -> str:
+    """By which credential the current request acts."""
+    return _credential.get()
+
+
 def set_credential(name: str) -> None:
     """By which credential the current request acts."""
     _credential.set(name)

@@ -10,6 +10,7 @@ from collector.alerting.self_monitoring import StorageState
 from collector.alerting.service import AlertService
 from collector.api.access import Authenticator
 from collector.api.events import TABLES, EventHub, Topic, list_fingerprints
+from collector.api.forwarding import Peers
 from collector.backup.snapshot import Backup
 from collector.core.budget import BudgetBook
 from collector.core.config import SensorSetup
@@ -71,6 +72,7 @@ class ApiSettings:
     retention: Retention = field(default_factory=Retention)
     htmx_path: Path = HTMX_PATH
     exports: ExportSettings = field(default_factory=ExportSettings)
+    is_answering: bool = True  # Else there are health and metrics alone: the process has no role `api`.
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -82,7 +84,7 @@ class Services:
     """`clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
     gives the Prometheus text, `storage` the state of the collector's own log, disk and tables. A part that is None is
     switched off, and its routes do not exist. `approval_token` is the second person's. `list_keys` gives the
-    installation's keys, the newest first.
+    installation's keys, the newest first. `peers` are the other collectors.
     """
 
     store: Store
@@ -114,6 +116,7 @@ class Services:
     configuration: Sequence[EffectiveSetting] = ()
     sensor_setup: SensorSetup | None = None
     registry: SensorRegistry | None = None  # Of a process that receives from the sensors.
+    peers: Peers = field(default_factory=Peers)
 
     def __post_init__(self) -> None:
         who = ConsumerSql(self.settings.consumer_order)

@@ -128,13 +128,15 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
     from collector.storage.base import StoreError
 
     try:
-        asyncio.run(run_collector(settings, build_app))
+        has_to_begin_anew = asyncio.run(run_collector(settings, build_app))
     except (StartError, StoreError, KeyFileError, OSError, ValueError, RuntimeError) as error:
         logging.getLogger(__name__).debug("The start failed.", exc_info=True)
         _fail(error)
     # Everything is closed. To free hundreds of MB object by object would take seconds more than a stop has.
     logging.shutdown()
     sys.stdout.flush()
+    if has_to_begin_anew:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     os._exit(0)
 
 

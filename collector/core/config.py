@@ -16,6 +16,7 @@ from typing import Any, Final
 from pydantic import Field, field_validator, model_validator
 
 from collector.core.destinations import IntegrationList, NotifierList
+from collector.core.feature import LEASED, Role
 from collector.core.keys import SENSOR_TOKEN_FILE
 from collector.core.kinds import Sensitivity
 from collector.core.rates import UTC_NAME, LocalTime
@@ -128,6 +129,9 @@ class CollectorSettings(ProgramSettings):
     """File with your own API token. Without it the first start makes one in `data_dir`."""
 
     # Tables, log and state.
+    roles: tuple[Role, ...] = tuple(Role)
+    """What this process does of what several collectors share. `writer`, `detect` and `jobs` belong together, and one
+    process at a time does them."""
     store_url: Secret | None = None
     """URL of a ClickHouse server to use instead of the embedded tables. A database with the engine Replicated gives
     each replica all rows."""
@@ -202,6 +206,19 @@ class CollectorSettings(ProgramSettings):
             raise ValueError("must name at least one column and none twice")
         return value
 
+    @field_validator("roles")
+    @classmethod
+    def _check_roles(cls, value: tuple[Role, ...]) -> tuple[Role, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("must name at least one role and none twice")
+        missing = [role.value for role in (*LEASED, Role.API) if role not in value]
+        if any(role in LEASED for role in value) and missing:
+            raise ValueError(
+                f"has no {missing[0]}: writer, detect and jobs are done by one process, and it needs api for what "
+                "others pass on; name all four, or only ingest and api"
+            )
+        return value
+
     @field_validator("other_clusters")
     @classmethod
     def _check_clusters(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -244,6 +261,8 @@ class CollectorSettings(ProgramSettings):
             raise ValueError(
                 "ca_cert_file alone makes no certificate; set ca_key_file, or tls_cert_file and tls_key_file"
             )
+        if set(self.roles) != set(Role) and (missing := self.own_only):
+            raise ValueError(f"roles are for several collectors, which share everything; set {missing[0]}, too")
         for name in ("grpc_listen", "http_listen") if self.no_auth else ():
             value = getattr(self, name)
             if not is_loopback(split_address(value)[0]):
@@ -253,6 +272,11 @@ class CollectorSettings(ProgramSettings):
         if self.no_auth and self.sensor_auth is not SensorAuth.AUTO:
             raise ValueError(f"no_auth and sensor_auth {self.sensor_auth.value} contradict each other; keep one")
         return self
+
+    @property
+    def own_only(self) -> tuple[str, ...]:
+        """Settings without which something is this process's own, so that no second one can share it."""
+        return tuple(name for name in ("state_url", "log_url", "store_url") if getattr(self, name, None) is None)
 
     @property
     def is_grpc_secure(self) -> bool:

@@ -35,6 +35,7 @@ from collector.api.erasures import build_erasure_routes
 from collector.api.events import build_event_routes
 from collector.api.exports import build_export_routes
 from collector.api.exposure import build_exposure_routes
+from collector.api.forwarding import Forwarding
 from collector.api.health import build_health_routes, build_metrics_routes
 from collector.api.notifiers import build_notifier_routes
 from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
@@ -142,6 +143,7 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
                 budgets=services.budgets,
                 limits=limits or RequestLimits(),
             ),
+            Middleware(Forwarding, peers=services.peers, token=services.settings.token),
         ],
     )
     add_problem_handlers(app)
@@ -150,15 +152,18 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
     )
     measured = build_metrics_routes(metrics=services.metrics)
     inside = APIRouter()
-    features = tuple(_build_routes(services))
-    for router in (*features, build_export_routes(features), measured, _build_openapi_route(app)):
-        inside.include_router(router)
+    if services.settings.is_answering:
+        features = tuple(_build_routes(services))
+        for router in (*features, build_export_routes(features), _build_openapi_route(app)):
+            inside.include_router(router)
+    inside.include_router(measured)
     app.include_router(inside, prefix=API_PREFIX)
     app.include_router(health, prefix=API_PREFIX)
     # Where orchestrators and Prometheus look unless configured otherwise.
     app.include_router(health, include_in_schema=False)
     app.include_router(measured, include_in_schema=False)
-    add_pages(app, services)
+    if services.settings.is_answering:
+        add_pages(app, services)
     return app
 
 

@@ -24,6 +24,7 @@ from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.pending import PendingReports
 from collector.alerting.repository import EXPIRE_SECONDS, AlertTable
 from collector.alerting.service import AlertService
+from collector.api.forwarding import Peers
 from collector.api.services import ApiSettings, Metrics, Readiness, Services, Storage
 from collector.backup.restore import check_finished
 from collector.backup.snapshot import Backup
@@ -84,6 +85,7 @@ from collector.response.preview import Previewer
 from collector.response.responder import Responder
 from collector.risk.assessment import RiskAssessor
 from collector.server.reports import ReportQueue
+from collector.server.tenure import open_tenure
 from collector.specs.assessment import SpecAssessor
 from collector.specs.table import SpecTable
 from collector.storage.base import Store, StoreError
@@ -152,9 +154,9 @@ class RestWatch:
 class Collector:
     """What `collector/server/run.py` starts and stops. `features` are all but writer and detectors."""
 
-    def __init__(self, settings: CollectorSettings) -> None:
+    def __init__(self, settings: CollectorSettings, url: str = "") -> None:
         """Open everything in order; each step's error is one sentence (StoreError, KeyFileError, OSError, RuntimeError,
-        ValueError).
+        ValueError). `url`: where other collectors reach this one.
         """
         check_protobuf()
         self.settings = settings
@@ -167,6 +169,7 @@ class Collector:
         self._clock = clock = time.time
         self._whole = threading.Lock()  # Of who reads or changes everything that is kept: a backup, an erasure.
         self._open_state()
+        self.tenure = open_tenure(self.state, settings.roles, url)
         self.keys = self.installation_keys.load(clock())
         # Before anything listens or connects.
         self.process_mark = open_process_mark(self.keys[0])
@@ -385,7 +388,9 @@ class Collector:
         )
         self._pending = PendingReports(self.state)
         places = Places(self.store)
-        self._alert_table = AlertTable(self.state, places.list_routes)
+        self._alert_table = AlertTable(
+            self.state, places.list_routes, begin=lambda: partial(self.tenure.write, Role.JOBS)
+        )
         self.alert_service = AlertService(
             table=self._alert_table,
             lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex, find_budget=lambda: self._detection.budget),
@@ -460,7 +465,12 @@ class Collector:
         )
 
     def build_services(
-        self, readiness: Readiness, metrics: Metrics, storage: Storage, grpc_port: int | None = None
+        self,
+        readiness: Readiness,
+        metrics: Metrics,
+        storage: Storage,
+        grpc_port: int | None = None,
+        peers: Peers | None = None,
     ) -> Services:
         """What the API and the pages use. `grpc_port`: of the listener for sensors."""
         settings, tokens = self.settings, self.tokens
@@ -498,6 +508,7 @@ class Collector:
                 partner_networks=settings.partner_networks,
                 retention=find_retention(settings),
                 exports=make_exports(settings.integrations, settings.cluster),
+                is_answering=Role.API in settings.roles,
             ),
             clock=self._clock,
             readiness=readiness,
@@ -522,6 +533,7 @@ class Collector:
             budgets=self.budgets,
             configuration=list_effective(settings),
             sensor_setup=find_setup(settings, grpc_port),
+            peers=peers or Peers(),
         )
 
     def list_limits(self) -> list[Limit]:

@@ -17,6 +17,7 @@ import grpc
 from collector.alerting.alert import AlertKind
 from collector.alerting.self_monitoring import Validity
 from collector.core.config import CollectorSettings
+from collector.core.feature import Role
 from collector.core.keys import KeyFileError, Token
 from collector.receiver.service import GRPC_LIMIT_BYTES, CollectorService, EnrollmentService
 from collector.server.listeners import StartError, bind
@@ -63,7 +64,7 @@ class Entrance:
         self._refusals = RefusalLog(time.monotonic)
         self._trust = _open_trust(settings, state, secrets)
         self._terminator: TlsTerminator | None = None
-        if settings.is_grpc_secure:
+        if settings.is_grpc_secure and Role.INGEST in settings.roles:
             assert self._trust is not None
             trust = self._trust
             listener = bind(settings.grpc_listen, "grpc_listen")
@@ -89,6 +90,13 @@ class Entrance:
     def authorities(self) -> bytes:
         """PEM by which sensors know this collector; empty where they know it otherwise."""
         return self._trust.bundle if self._trust is not None else b""
+
+    def make_client_context(self) -> ssl.SSLContext:
+        """To check the certificates of other collectors of the same authority, or of one that the system trusts."""
+        context = ssl.create_default_context()
+        if self._trust is not None:
+            context.load_verify_locations(cadata=self._trust.bundle.decode())
+        return context
 
     def list_validities(self) -> tuple[Validity, ...]:
         """From when to when the certificates hold that are used now; none without TLS."""

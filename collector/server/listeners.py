@@ -9,7 +9,8 @@ import socket
 import ssl
 from typing import Final
 
-from collector.core.config import CollectorSettings, is_loopback
+from collector.core.config import CollectorSettings, is_loopback, join_address
+from collector.trust.identity import list_outgoing_addresses
 from common.settings import split_address
 
 # A sensor's connection takes four descriptors, a person's one, and the store some thousand.
@@ -27,6 +28,14 @@ def allow_open_files() -> None:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def find_own_url(settings: CollectorSettings, listener: socket.socket) -> str:
+    """Where other collectors reach this one's API."""
+    host, port = split_address(settings.http_listen)[0], listener.getsockname()[1]
+    if host in ("0.0.0.0", "::"):
+        host = next(iter(list_outgoing_addresses()), host)
+    return f"{'https' if settings.is_http_secure else 'http'}://{join_address(host, port)}"
 
 
 def check_certificate(settings: CollectorSettings) -> None:

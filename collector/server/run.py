@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from collector.alerting.self_monitoring import StorageState
+from collector.api.forwarding import Peers
 from collector.api.services import Services
 from collector.core.config import CollectorSettings, join_address
-from collector.core.feature import LEASED, Feature, Job, Role
+from collector.core.feature import Feature, Job, Role
 from collector.core.keys import API_TOKEN_FILE, APPROVAL_TOKEN_FILE, SENSOR_TOKEN_FILE
 from collector.core.memory import release_library_pages
 from collector.receiver.clocks import SensorClocks
@@ -38,7 +39,7 @@ from collector.server.duties import Duties, repeat_jobs
 from collector.server.failures import Failures, first_line
 from collector.server.grpc_server import Entrance
 from collector.server.http_server import HttpServer
-from collector.server.listeners import allow_open_files, bind, check_certificate
+from collector.server.listeners import allow_open_files, bind, check_certificate, find_own_url
 from collector.server.metrics import render_metrics
 from collector.server.monitoring import SelfMonitoring
 from collector.server.usage import Usage
@@ -85,16 +86,16 @@ POLICY_SECONDS = 0.5  # Between two looks for a policy that another collector pu
 BuildApp = Callable[[Services], object]
 
 
-async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> None:
-    """Run until SIGTERM, SIGINT or SIGHUP. Before it is ready it raises StartError, StoreError, KeyFileError, OSError,
-    or ValueError."""
+async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> bool:
+    """Run until SIGTERM, SIGINT or SIGHUP, and whether to begin anew, because another collector took over. Before it is
+    ready it raises StartError, StoreError, KeyFileError, OSError, or ValueError."""
     check_certificate(settings)
     allow_open_files()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*GC_THRESHOLDS)
     http_socket = bind(settings.http_listen, "http_listen")
     try:
-        collector = await asyncio.to_thread(Collector, settings)
+        collector = await asyncio.to_thread(Collector, settings, find_own_url(settings, http_socket))
     except BaseException:
         http_socket.close()
         raise
@@ -103,7 +104,7 @@ async def run_collector(settings: CollectorSettings, build_app: BuildApp) -> Non
             Entrance, settings, collector.tokens.sensor, state=collector.state, secrets=collector.secrets
         )
         try:
-            await _Life(collector, entrance, http_socket, build_app).run()
+            return await _Life(collector, entrance, http_socket, build_app).run()
         finally:
             entrance.close()
     finally:
@@ -125,6 +126,7 @@ class _Life:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._is_policy_due = asyncio.Event()
+        self._is_succeeded = False  # By another collector.
         self._http: HttpServer | None = None
         self._failures = Failures()
         self._usage = Usage()
@@ -200,12 +202,20 @@ class _Life:
             ),
         )
 
-    async def run(self) -> None:
-        collector, duties = self._collector, self._duties
-        await asyncio.to_thread(duties.start, (Role.INGEST, Role.API, *LEASED))
-        grpc_port = await self._entrance.start(self._ingest)
-        commit = asyncio.create_task(self._commit.run())
+    async def run(self) -> bool:
+        """Whether to begin anew."""
+        collector, duties, tenure = self._collector, self._duties, self._collector.tenure
         on_error = self._failures.noting("housekeeping_errors")
+        await asyncio.to_thread(
+            tenure.begin,
+            duties,
+            on_lost=self._begin_anew,
+            on_error=on_error,
+            own_only=self._settings.own_only,
+        )
+        takes_sensors = Role.INGEST in self._settings.roles
+        grpc_port = await self._entrance.start(self._ingest) if takes_sensors else None
+        commit = asyncio.create_task(self._commit.run())
         housekeeping = asyncio.create_task(repeat_jobs(duties.list_jobs, on_error, collector.budgets))
         server = self._http = self._build_http(grpc_port)
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
@@ -242,12 +252,20 @@ class _Life:
             housekeeping.cancel()
             policies.cancel()
             await asyncio.gather(commit, http, housekeeping, policies, return_exceptions=True)
+            await asyncio.to_thread(tenure.stop)
             threads = ([Role.WRITER], [Role.DETECT])
             await asyncio.gather(*(asyncio.to_thread(duties.stop, roles) for roles in threads))
             await asyncio.to_thread(duties.stop, [Role.API, Role.INGEST, Role.JOBS, None])
             await cancelling
+            await asyncio.to_thread(tenure.release)
         if failure:
             raise RuntimeError(failure)
+        return self._is_succeeded
+
+    def _begin_anew(self) -> None:
+        """Any thread."""
+        self._is_succeeded = True
+        self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _cancel_work(self) -> None:
         """End requests and housekeeping that are under way, until none is."""
@@ -294,6 +312,7 @@ class _Life:
             lambda: render_metrics(self._list_figures),
             self._read_storage,
             grpc_port,
+            Peers(find_holder=self._collector.tenure.find_holder, make_context=self._entrance.make_client_context),
         )
         files = self._entrance.server_files if self._settings.is_http_secure else None
         server = HttpServer(self._build_app(services), files=files, grace_seconds=GRACE_SECONDS)
@@ -301,7 +320,7 @@ class _Life:
             self._entrance.keep_current(server.context)
         return server
 
-    def _announce(self, grpc_port: int) -> None:
+    def _announce(self, grpc_port: int | None) -> None:
         """Tokens made by this start, once, on standard error: themselves on a terminal, where a person reads them; else
         their files, for a log is kept and sent on. Then the one line that programs wait for."""
         is_read_by_person = sys.stdout.isatty() and sys.stderr.isatty()
@@ -317,7 +336,7 @@ class _Life:
                 print(f"{what} token, made now and kept in {place}{shown}", file=sys.stderr, flush=True)
         event = {
             "event": "ready",
-            "grpc": join_address(split_address(settings.grpc_listen)[0], grpc_port),
+            "grpc": join_address(split_address(settings.grpc_listen)[0], grpc_port) if grpc_port is not None else None,
             "http": join_address(split_address(settings.http_listen)[0], self._http_socket.getsockname()[1]),
             "pid": os.getpid(),
             "version": collector.version,

@@ -155,6 +155,15 @@ class LeaseKeeper:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may take them over."""
+        return self._leases.is_shared
+
+    def is_own(self, lease: Lease) -> bool:
+        """Whether this process took it."""
+        return lease.holder == self._leases.holder
+
     def find_fence(self, name: str) -> Fence | None:
         """What this process may write with, as the holder of a lease; None where it is not the holder."""
         return self._held.get(name) if self._monotonic() < self._ends_at else None

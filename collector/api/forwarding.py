@@ -1,0 +1,105 @@
+"""Passes changes on to the collector that does the jobs, and its answers back.
+
+Several collectors share one state, and one of them at a time decides: the holder of the lease `jobs`. Each may be asked
+anything. What only reads is answered here; what changes something goes to the holder (as the standbys of HashiCorp
+Vault do). Where nobody holds the lease the answer is 503: after a failure another collector has it within some seconds.
+
+A request is passed on when it was admitted here, with the API token, and with the name of the credential by which it
+came. It is passed on once: who is asked so and is not the holder says 503.
+"""
+
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from collector.api.access import FORWARDED, SAFE_METHODS, SIGN_IN_PATHS
+from collector.api.parameters import find_credential
+from collector.api.problem import problem_response
+
+HERE: Final = ""  # Whoever asks is the holder.
+# Where the collector answers that does the jobs: HERE, another's URL, or None where there is none now.
+FindHolder = Callable[[], str | None]
+FORWARD_SECONDS: Final = 25.0  # A change takes 20 s at most, and clients wait longer.
+AGAIN_SECONDS: Final = 1
+# Of a connection, and not of what is passed on. Cookies are of this collector, and browsers were checked here.
+_CONNECTION_HEADERS: Final = frozenset(
+    ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)
+_OWN_HEADERS: Final = _CONNECTION_HEADERS | {
+    *("accept-encoding", "authorization", "cookie", "host", "origin", "proxy-authorization", "sec-fetch-site"),
+}
+_ANSWERED_HEADERS: Final = _CONNECTION_HEADERS | {"content-encoding", "date", "server"}
+_NOBODY: Final = "No collector does the jobs at the moment; another one takes over in some seconds, try again then."
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers:
+    """Other collectors of the same state. `make_context` gives by what their certificates are checked."""
+
+    find_holder: FindHolder = lambda: HERE
+    make_context: Callable[[], ssl.SSLContext] = ssl.create_default_context
+
+
+class Forwarding:
+    """An ASGI layer within `Access`, which read the body."""
+
+    def __init__(self, app: ASGIApp, *, peers: Peers, token: str | None) -> None:
+        self._app = app
+        self._peers = peers
+        self._token = token
+        self._client: httpx.AsyncClient | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS or scope["path"] in SIGN_IN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        holder = self._peers.find_holder()
+        if holder == HERE:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if holder is None or FORWARDED in headers:
+            response = problem_response(503, _NOBODY, {"retry-after": str(AGAIN_SECONDS)})
+        else:
+            response = await self._forward(holder, scope, headers, await _read_body(receive))
+        await response(scope, receive, send)
+
+    async def _forward(self, holder: str, scope: Scope, headers: Headers, body: bytes) -> Response:
+        path = scope.get("raw_path") or scope["path"].encode()
+        query = scope["query_string"]
+        target = httpx.URL(holder).copy_with(raw_path=path + (b"?" + query if query else b""))
+        passed = [(name, value) for name, value in headers.items() if name not in _OWN_HEADERS]
+        passed.append((FORWARDED, find_credential()))
+        if self._token is not None:
+            passed.append(("authorization", f"Bearer {self._token}"))
+        try:
+            if self._client is None:
+                self._client = httpx.AsyncClient(
+                    verify=self._peers.make_context(), timeout=FORWARD_SECONDS, trust_env=False, follow_redirects=False
+                )
+            answer = await self._client.request(scope["method"], target, headers=passed, content=body)
+        except (httpx.HTTPError, ssl.SSLError, OSError) as error:
+            logger.error("%s could not be asked, which does the jobs: %s", holder, str(error) or type(error).__name__)
+            sentence = f"The collector that does the jobs does not answer ({type(error).__name__}); try again."
+            return problem_response(503, sentence, {"retry-after": str(AGAIN_SECONDS)})
+        response = Response(answer.content, answer.status_code)
+        for name, value in answer.headers.multi_items():
+            if name not in _ANSWERED_HEADERS:
+                response.headers.append(name, value)
+        return response
+
+
+async def _read_body(receive: Receive) -> bytes:
+    """What `Access` has read, as one message."""
+    message = await receive()
+    return bytes(message.get("body", b""))
