@@ -14,7 +14,7 @@ from collector.api.base_model import HolderModel, Model, OptionalTime, Ratio, Ti
 from collector.api.parameters import APPROVAL_TOKEN, ActionBody, Body, Items, NoParameters, Word, name_actor
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Parameters, Text
-from collector.receiver.policy import NO_CLUSTER
+from collector.receiver.policy import NO_CLUSTER, BlockStatus
 from collector.response.block import CLUSTERS_MAX, SECONDS_MAX, SECONDS_MIN, Block, BlockError, BlockState
 from collector.response.block_factory import BlockRequest
 from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
@@ -205,12 +205,13 @@ class ExportParameters(Parameters):
 
 def view_blocks(responder: Responder, blocks: Sequence[Block]) -> tuple[BlockModel, ...]:
     """Blocks with who holds their addresses, and what the sensors make of them."""
-    held_by = responder.describe_holders(blocks)
-    return tuple(_view_block(responder, block, held_by.get(block.id, "")) for block in blocks)
+    held_by, statuses = responder.describe_holders(blocks), responder.list_statuses(blocks)
+    return tuple(_view_block(responder, block, held_by.get(block.id, ""), statuses[block.id]) for block in blocks)
 
 
-def _view_block(responder: Responder, block: Block, held_by: str) -> BlockModel:
-    statuses = responder.list_statuses(block.id)
+def _view_block(
+    responder: Responder, block: Block, held_by: str, statuses: Sequence[tuple[str, BlockStatus]]
+) -> BlockModel:
     stopped = {
         name: getattr(block, name) + sum(getattr(status, name) for _, status in statuses)
         for name in ("stopped_connections", "stopped_bytes")

@@ -105,11 +105,6 @@ class BlockStore:
         self._open = StateCache(state, (BLOCKS.name,), _read_open)
 
     @property
-    def last_open(self) -> Mapping[str, Block]:
-        """Open blocks by id as they were when somebody asked last, without a look."""
-        return self._open.last or {}
-
-    @property
     def version(self) -> int:
         """Of what was read last; another one after each change."""
         return self._open.writes

@@ -5,10 +5,6 @@ one transaction of the state (collector/response/block_store.py): blocks, the au
 Another collector may decide at any time, so each decision looks again at what it rests on. After a change of the policy
 `on_change` is called, which must not block. Once a second blocks follow who holds which address
 (collector/response/holders.py).
-
-`Reports` has what sensors report of the blocks they hold: who enforces, who does not and why, and what was stopped. A
-sensor counts from when it took a block, and from 0 again after a restart or a change of its switch. Earlier counts are
-kept. A sensor that is not heard any more enforces nothing, or soon will not (docs/use/response.md). Not thread-safe.
 """
 
 import logging
@@ -28,7 +24,6 @@ from collector.core.feature import Feature, Job, Role
 from collector.receiver.policy import BlockKind, BlockOrder, BlockStatus, EnforcementReport
 from collector.response.audit import AuditEntry, AuditLog, erase_mentions
 from collector.response.block import (
-    PART_MARK,
     Block,
     BlockError,
     BlockState,
@@ -42,111 +37,8 @@ from collector.response.holders import Holders
 from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung, read_rungs, save_rung
 from collector.response.policy_table import PolicyTable
 from collector.response.preview import BlockPreview, Previewer
-from common.bounded import BoundedDict
+from collector.response.reports import BlockReports, blank_reasons, take_counts
 from common.networks import NetworkLimits, explain_limit, find_within
-
-NODES_MAX: Final = 20_000  # The one not heard for longest goes.
-# A sensor reports every 5 s.
-SILENT_SECONDS: Final = 60.0
-GONE_SECONDS: Final = 3_600.0  # Of a node that is not listed any more.
-SILENT_REASON: Final = "its sensor has not been heard for over a minute"
-NOT_HELD_REASON: Final = "its sensor does not hold it"
-_NOTHING: Final = EnforcementReport(epoch=0, is_enabled=False, reason="", blocks=())
-_COUNTS: Final = ("stopped_connections", "stopped_bytes", "failed_resets", "spared_requests")
-
-
-@dataclass(slots=True, kw_only=True)
-class _Counted:
-    """One block at one node: what its last report says, and the sum of what was counted before it began anew."""
-
-    last: BlockStatus
-    before: tuple[int, ...] = (0,) * len(_COUNTS)
-    first_stop_at: float = 0.0
-    is_reported: bool = True  # In the node's last report.
-
-    def take(self, status: BlockStatus) -> None:
-        counts = [getattr(self.last, name) for name in _COUNTS]
-        if any(getattr(status, name) < count for name, count in zip(_COUNTS, counts, strict=True)):
-            self.before = tuple(map(sum, zip(self.before, counts, strict=True)))
-        self.last, self.is_reported = status, True
-        self.first_stop_at = self.first_stop_at or status.first_stop_at
-
-    @property
-    def status(self) -> BlockStatus:
-        """All of it."""
-        counts = {name: before + getattr(self.last, name) for name, before in zip(_COUNTS, self.before, strict=True)}
-        return replace(self.last, **counts, first_stop_at=self.first_stop_at)
-
-
-class Reports:
-    """The last ones of all nodes. `monotonic` gives seconds."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        # And when it came; the longest silent first.
-        self._nodes: BoundedDict[str, tuple[EnforcementReport, float]] = BoundedDict(NODES_MAX)
-        # By block, then node, then the id that sensors got: one for each address of a workload.
-        self._blocks: dict[str, dict[str, dict[str, _Counted]]] = {}
-
-    def take(self, node: str, report: EnforcementReport, is_live: Callable[[str], bool]) -> list[BlockStatus]:
-        """A report; of blocks that are not live nothing is kept. Gives what the node declines since this report."""
-        before, _ = self._nodes.get(node, (_NOTHING, 0.0))
-        self._nodes.renew(node, (report, self._monotonic()))
-        for status in before.blocks:
-            if counted := self._blocks.get(find_block_id(status.id), {}).get(node, {}).get(status.id):
-                counted.is_reported = False
-        for status in report.blocks:
-            if is_live(block_id := find_block_id(status.id)):
-                parts = self._blocks.setdefault(block_id, {}).setdefault(node, {})
-                parts.setdefault(status.id, _Counted(last=status)).take(status)
-        declined = {status.id for status in before.blocks if not status.is_enforced}
-        return [status for status in report.blocks if not status.is_enforced and status.id not in declined]
-
-    def forget(self, block_id: str) -> None:
-        """The block is over."""
-        self._blocks.pop(block_id, None)
-
-    def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
-        """What each node that got a block makes of it."""
-        found = []
-        for node, parts in self._blocks.get(block_id, {}).items():
-            status = _join_parts(block_id, list(parts.values()))
-            if self._is_silent(node):
-                status = replace(status, is_enforced=False, reason=SILENT_REASON)
-            found.append((node, status))
-        return found
-
-    def list_nodes(self) -> list[tuple[str, EnforcementReport]]:
-        """What each node enforces at all."""
-        now = self._monotonic()
-        return sorted(
-            (node, replace(report, is_enabled=False, reason=SILENT_REASON) if self._is_silent(node) else report)
-            for node, (report, heard) in self._nodes.items()
-            if now - heard < GONE_SECONDS
-        )
-
-    def _is_silent(self, node: str) -> bool:
-        return node not in self._nodes or self._monotonic() - self._nodes[node][1] >= SILENT_SECONDS
-
-
-def find_block_id(sent: str) -> str:
-    """The block of an id that sensors got."""
-    return sent.partition(PART_MARK)[0]
-
-
-def _join_parts(block_id: str, parts: Sequence[_Counted]) -> BlockStatus:
-    """One block at one node: enforced where all that the node holds of it is."""
-    held = [part.status for part in parts if part.is_reported]
-    everything = [part.status for part in parts]
-    reason = next((status.reason for status in held if not status.is_enforced), "" if held else NOT_HELD_REASON)
-    return BlockStatus(
-        id=block_id,
-        is_enforced=not reason and all(status.is_enforced for status in held),
-        reason=reason,
-        first_stop_at=min((status.first_stop_at for status in everything if status.first_stop_at), default=0.0),
-        **{name: sum(getattr(status, name) for status in everything) for name in _COUNTS},
-    )
-
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +79,7 @@ class Responder:
         store: BlockStore,
         policy: PolicyTable,
         audit: AuditLog,
+        reports: BlockReports,
         ladder: Ladder,
         previewer: Previewer,
         holders: Holders,
@@ -212,7 +105,7 @@ class Responder:
         self._clock = clock
         self.requires_second_approval = requires_second_approval
         self._lock = threading.RLock()
-        self._reports = Reports(monotonic)
+        self._reports = reports
         self._monotonic = monotonic
         self._offset, self._looked_at = clock() - monotonic(), monotonic()
         self._listeners: list[Callable[[], None]] = []
@@ -272,10 +165,12 @@ class Responder:
                 return block
         return None
 
-    def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
-        """What each node makes of a live block."""
-        with self._lock:
-            return self._reports.list_statuses(block_id)
+    def list_statuses(self, blocks: Sequence[Block]) -> dict[str, list[tuple[str, BlockStatus]]]:
+        """What each node makes of blocks, by their ids; of those that are not live nothing. Raises StoreError."""
+        self._reports.flush()
+        nothing: dict[str, list[tuple[str, BlockStatus]]] = {block.id: [] for block in blocks}
+        live = [block.id for block in blocks if block.state is BlockState.LIVE]
+        return nothing | (self._reports.list_statuses(live) if live else {})
 
     def describe_holders(self, blocks: Sequence[Block]) -> dict[str, str]:
         """Who holds the addresses of open blocks, and who did in the 24 hours before, by block. Raises StoreError."""
@@ -291,9 +186,9 @@ class Responder:
         return tuple(one for place in block.clusters for one in self._holders.list_addresses(name, place))
 
     def list_nodes(self) -> list[tuple[str, EnforcementReport]]:
-        """What each node enforces at all."""
-        with self._lock:
-            return self._reports.list_nodes()
+        """What each node enforces at all. Raises StoreError."""
+        self._reports.flush()
+        return self._reports.list_nodes()
 
     def list_audit(self, limit: int) -> list[AuditEntry]:
         """The newest entries first."""
@@ -348,18 +243,21 @@ class Responder:
 
     def lift(self, block_id: str, *, by: str) -> Block:
         """Ends what is live. Raises ConflictError, UnknownError, StoreError."""
+        self._reports.flush()
         with self._decide() as change:
             block = _check_state(block_id, change.find(block_id), BlockState.LIVE)
             return self._end(change, [block], BlockState.LIFTED, by)[0]
 
     def lift_all(self, *, by: str) -> int:
         """Ends everything that is live, in one change; how many there were. Raises StoreError."""
+        self._reports.flush()
         with self._decide() as change:
             return len(self._end(change, change.list_live(), BlockState.LIFTED, by, lambda block: "all were lifted"))
 
     def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], request: Erasing) -> Erasure:
         """Forgets a consumer: its blocks go, and its name from the audit log, which says that somebody was erased.
         Raises ConflictError where it is blocked now and `request` does not lift that; StoreError."""
+        self._reports.flush()
         with self._decide() as change:
             own = [block for block in change.open_blocks.values() if pattern.fullmatch(block.target.consumer)]
             live = [block for block in own if block.state is BlockState.LIVE]
@@ -369,6 +267,7 @@ class Responder:
             self._end(change, [block for block in own if block not in live], BlockState.REJECTED, request.by)
             blocks = change.erase(pattern, credentials)
             change.is_live_changed = True  # Of others, too, which had its credentials.
+            blank_reasons(change.connection, pattern)
             lines = erase_mentions(change.connection, pattern)
             kind = consumer.partition(":")[0]
             why = pattern.sub("erased", request.reason)
@@ -465,6 +364,7 @@ class Responder:
     def tick(self) -> None:
         """Once a second: what is over ends, and what sensors stop follows the clock, the settings and who holds which
         address. Raises StoreError."""
+        self._reports.flush()
         with self._lock:
             now = self._clock()
             blocks = self._store.list_open()
@@ -519,20 +419,8 @@ class Responder:
         self._note_clock(now)
 
     def take_report(self, node: str, report: EnforcementReport) -> None:
-        """What a sensor makes of its blocks; what it declines is in the audit log once. Raises StoreError."""
-        with self._lock:
-            for status in self._reports.take(node, report, self._is_live):
-                block = self._store.last_open.get(find_block_id(status.id))
-                if block is not None and report.is_enabled:
-                    entry = self._make_entry(
-                        f"sensor {node}", "declined", block.target.consumer, status.reason, block.id
-                    )
-                    self._audit.add(entry)
-                    self._announce([("declined", block)])
-
-    def _is_live(self, block_id: str) -> bool:
-        block = self._store.last_open.get(block_id)
-        return block is not None and block.state is BlockState.LIVE
+        """What a sensor makes of its blocks, kept within a second. Does not block."""
+        self._reports.take(node, report)
 
     # Steps
 
@@ -547,15 +435,9 @@ class Responder:
                     is_published = self._policy.publish(change.connection, self._make_all_orders(change))
             for listener in self._listeners if is_published else ():
                 listener()
-            self._announce(change.decisions)
-            for _, block in change.decisions:
-                if block.ended_at:
-                    self._reports.forget(block.id)
-
-    def _announce(self, decisions: Sequence[tuple[str, Block]]) -> None:
-        for action, block in decisions:
-            for follower in self._followers:
-                follower(action, block)
+            for action, block in change.decisions:
+                for follower in self._followers:
+                    follower(action, block)
 
     def _make_all_orders(self, change: BlockChange) -> tuple[BlockOrder, ...]:
         return tuple(order for block in change.list_live() for order in self._make_orders(block))
@@ -588,14 +470,9 @@ class Responder:
         for block in blocks:
             over, why = block.end(state, by, now), write_why(block)
             if block.state is BlockState.LIVE:
-                statuses = [status for _, status in self._reports.list_statuses(block.id)]
-                over = replace(
-                    over,
-                    stopped_connections=sum(status.stopped_connections for status in statuses),
-                    stopped_bytes=sum(status.stopped_bytes for status in statuses),
-                )
-                stopped = f"{over.stopped_connections} connections were stopped on {len(statuses)} nodes"
-                why = "; ".join(filter(None, (why, stopped)))
+                connections, stopped_bytes, nodes = take_counts(change.connection, block.id)
+                over = replace(over, stopped_connections=connections, stopped_bytes=stopped_bytes)
+                why = "; ".join(filter(None, (why, f"{connections} connections were stopped on {nodes} nodes")))
             ended.append((over, why))
         self._save(change, ended, by, state.value)
         return [block for block, _ in ended]

@@ -82,6 +82,7 @@ from collector.response.integrations import compose_integrations, make_exports
 from collector.response.ladder import Ladder, LadderStep
 from collector.response.policy_table import PolicyTable
 from collector.response.preview import Previewer
+from collector.response.reports import BlockReports
 from collector.response.responder import Responder
 from collector.risk.assessment import RiskAssessor
 from collector.server.reports import ReportQueue
@@ -192,10 +193,12 @@ class Collector:
         self.policy = PolicyTable(self.state, settings.consumer_order)
         self._clusters = _compose_clusters(settings, self.store, self._reveal_words)
         self._holders = Holders(self._clusters, self.store)
+        self._block_reports = BlockReports(self.state, clock)
         self.responder = Responder(
             store=BlockStore(self.state, self.policy),
             policy=self.policy,
             audit=audit,
+            reports=self._block_reports,
             ladder=Ladder(self.state),
             previewer=Previewer(self.store, self._holders),
             holders=self._holders,
@@ -239,6 +242,7 @@ class Collector:
         yield self._notifiers.feature
         yield self.integrations.feature
         yield self._alert_actions.feature
+        yield self._block_reports.feature
         yield self.responder.feature
         yield self._audit.make_feature(clock, settings.retention.audit_days)
         yield from (watcher.feature for watcher in self._clusters)

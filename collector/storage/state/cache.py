@@ -18,11 +18,6 @@ class StateCache(Generic[T]):
         self._kept: tuple[int, T] | None = None  # And how often the tables had been written.
 
     @property
-    def last(self) -> T | None:
-        """As it was read last, without a look; None before the first one."""
-        return None if self._kept is None else self._kept[1]
-
-    @property
     def writes(self) -> int:
         """How often the tables had been written when it was read last; another number where something else was read."""
         return -1 if self._kept is None else self._kept[0]

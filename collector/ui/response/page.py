@@ -109,13 +109,14 @@ def add_routes(router: APIRouter, site: Site) -> None:
     def show(request: Request, complaint: str = "") -> Response:
         blocks = responder.list_blocks()
         open_blocks = [block for block in blocks if not block.ended_at]
+        statuses = responder.list_statuses(open_blocks)
         shown = {
             "complaint": complaint,
             "open": open_blocks,
             "over": [block for block in blocks if block.ended_at][:OVER_SHOWN],
             "held_by": responder.describe_holders(open_blocks),
             "addresses": {block.id: responder.list_addresses(block) for block in open_blocks},
-            "views": {block.id: view_statuses(responder.list_statuses(block.id)) for block in open_blocks},
+            "views": {block.id: view_statuses(statuses[block.id]) for block in open_blocks},
             "nodes": view_nodes(responder.list_nodes()),
             "audit": responder.list_audit(AUDIT_SHOWN),
             "rungs": responder.ladder.list_rungs(),

@@ -7,6 +7,7 @@ from collector.response.audit import AuditLog
 from collector.response.block_store import BlockStore
 from collector.response.ladder import Ladder
 from collector.response.policy_table import PolicyTable
+from collector.response.reports import BlockReports
 from collector.response.responder import Responder
 from collector.storage.state.store import StateStore
 
@@ -19,5 +20,6 @@ def make_responder(state: StateStore, **more: Any) -> Responder:
         store=BlockStore(state, policy),
         policy=policy,
         audit=AuditLog(state),
+        reports=BlockReports(state, more["clock"]),
         ladder=Ladder(state),
     )

@@ -204,10 +204,10 @@ def test_what_sensors_say_of_the_addresses_of_a_workload_is_said_of_its_block(si
         site.responder.take_report("n1", EnforcementReport(epoch=1, is_enabled=True, reason="", blocks=statuses))
 
     report((POD, 3, ""), (NEXT, 4, ""))
-    ((_, status),) = site.responder.list_statuses(block.id)
+    ((_, status),) = site.responder.list_statuses([block])[block.id]
     assert (status.is_enforced, status.stopped_connections, status.stopped_bytes) == (True, 7, 70)
     report((NEXT, 5, "its limit"))  # The other Pod went.
-    ((_, status),) = site.responder.list_statuses(block.id)
+    ((_, status),) = site.responder.list_statuses([block])[block.id]
     assert (status.is_enforced, status.reason, status.stopped_connections) == (False, "its limit", 8)
     assert site.responder.list_audit(1)[0].action == "declined"
 

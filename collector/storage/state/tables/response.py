@@ -52,6 +52,35 @@ POLICY: Final = Table(
     Column("orders", JSON, nullable=False),
 )
 
+# collector.response.reports: what each node that enforces blocks said last. `content` is a digest of its statuses.
+ENFORCING_NODES: Final = Table(
+    "enforcing_nodes",
+    METADATA,
+    Column("node", BoundedText(NAME), primary_key=True),
+    Column("heard_at", Number, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("reason", BoundedText(PROSE), nullable=False),
+    Column("content", BoundedText(ID), nullable=False),
+    Index("ix_enforcing_nodes_heard_at", "heard_at"),
+)
+
+# One live block at one node, of a workload one of its addresses, of which `part` is a digest.
+BLOCK_REPORTS: Final = Table(
+    "block_reports",
+    METADATA,
+    Column("block_id", BoundedText(ID), primary_key=True),
+    Column("node", BoundedText(NAME), primary_key=True),
+    Column("part", BoundedText(ID), primary_key=True),
+    Column("is_enforced", Boolean, nullable=False),
+    Column("reason", BoundedText(PROSE), nullable=False),
+    Column("first_stop_at", Number, nullable=False),
+    Column("is_reported", Boolean, nullable=False),
+    Column("last", JSON, nullable=False),
+    Column("before", JSON, nullable=False),
+    Index("ix_block_reports_node", "node"),
+)
+
 # collector.response.audit.AuditEntry. Nothing of it changes, but for a consumer that is erased.
 AUDIT_ENTRIES: Final = Table(
     "audit_entries",
