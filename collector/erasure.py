@@ -11,8 +11,9 @@ the batch's dictionary. Nobody may write the log meanwhile.
 Texts: `Mention` finds `kind:value`, or the value alone where that is specific enough. An address is not part of a
 longer one. The name of a workload is also that of a service, so it counts only behind its kind.
 
-State: its alerts, with their timelines and what people did to them, its silences, its known-good rules and what changes
-are compared with are deleted. In texts that stay, its name is blanked. The database overwrites what it deletes.
+State: its alerts, with their timelines and what people did to them, its silences, its known-good rules, its label,
+views that name it and what changes are compared with are deleted. In texts that stay, its name is blanked. The database
+overwrites what it deletes.
 
 Tables: its rows of calls and reports are deleted. In texts that stay, its name is blanked. Sums of
 all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the statement, which
@@ -112,13 +113,9 @@ _LOOK_SECONDS: Final = 0.25
 _NOTHING: Final = "1 = 0"  # The condition of a statement that deletes no row.
 _CALLS: Final = ("rows_minute", "rows_hour")
 # Table and the condition under which a row speaks of the consumer `id`, which texts name by `pattern`.
-_SPOKEN: Final = (
-    ("detector_reports", "consumer = {id:String}"),
-    ("consumer_labels", "consumer = {id:String}"),
-)
+_SPOKEN: Final = (("detector_reports", "consumer = {id:String}"),)
 # Texts of people and of rules, and clients of encrypted connections.
 _WRITTEN: Final = (
-    ("consumer_labels", "note"),
     ("findings", "note"),
     ("findings", "why"),
     ("finding_changes", "note"),
@@ -255,8 +252,8 @@ class Erased:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eraser:
     """The places. `notified` takes back what waits to be sent about a pattern. `erase_detected` has the detectors
-    forget a consumer (DetectorProcess.erase), and `erase_state` the state, by its id and pattern; `forget` has labels
-    read anew and sums of consumers made anew."""
+    forget a consumer (DetectorProcess.erase), and `erase_state` the state, by its id and pattern; `forget` has sums of
+    consumers made anew."""
 
     wal: Wal
     writer: StoreWriter

@@ -88,7 +88,7 @@ class Services:
     """
 
     store: Store
-    state: StateStore | None = None
+    state: StateStore
     alerts: AlertService
     settings: ApiSettings
     clock: Callable[[], float]
@@ -122,7 +122,7 @@ class Services:
         who = ConsumerSql(self.settings.consumer_order)
         partners = PartnerNetworks(self.settings.partner_networks)
         self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners, sums=self.route_sums)
-        self.labels = self.label_book or LabelBook(self.store, self.clock)
+        self.labels = self.label_book or LabelBook(self.state, self.clock)
         self.consumers = ConsumerInventory(reader=self.store, who=who, labels=self.labels, sums=self.sums)
         self.finder = ConsumerFinder(reader=self.store, consumers=self.consumers, list_keys=self.list_keys)
         self.services = ServiceInventory(reader=self.store, who=who, sums=self.route_sums)
@@ -139,7 +139,7 @@ class Services:
         self.exposures = ExposureInventory(reader=self.store)
         self.schemas = SchemaInventory(reader=self.store)
         self.retired = RetiredEndpoints(store=self.store, clock=self.clock)
-        self.views = ViewTable(self.store, self.clock)
+        self.views = ViewTable(self.state, self.clock)
         self.spec_table = SpecTable(self.store, self.clock)
         self.spec_assessor = self.specs or SpecAssessor(
             store=self.store, table=self.spec_table, paths=(), clock=self.clock
@@ -156,4 +156,4 @@ class Services:
         self.events = EventHub(fingerprints)
 
     def _count_writes(self, tables: Sequence[str]) -> int:
-        return self.store.count_writes(tables) + (self.state.count_writes(tables) if self.state is not None else 0)
+        return self.store.count_writes(tables) + self.state.count_writes(tables)

@@ -5,23 +5,25 @@ command. Whoever saves under a name that is there replaces that view; the built-
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from threading import Lock
+from dataclasses import asdict, dataclass
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote_plus, urlencode
+
+from sqlalchemy import Connection, delete, func, select
 
 from collector.core.errors import ConflictError
-from collector.inventory.query import Versions
-from collector.storage.base import Store
-from collector.storage.records import read_record, select
+from collector.storage.records import read_record
+from collector.storage.state.imports import OldRows
+from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.tables.inventory import VIEWS
 
 VIEWS_MAX: Final = 300
 NAME_CHARACTERS_MAX: Final = 80
 QUERY_CHARACTERS_MAX: Final = 2_000
 BUILT_IN: Final = "apidae"
 _ID_BYTES: Final = 8
-_LIST: Final = "SELECT * FROM list_views FINAL WHERE is_deleted = 0 ORDER BY name, id"
 # Name and query by list, in the order in which they are shown.
 _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     "endpoints": {
@@ -64,20 +66,6 @@ class SavedView:
         return f"/{self.list}?{self.query}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewRecord:
-    """One row of `list_views`."""
-
-    id: str
-    list: str
-    name: str
-    query: str
-    by: str
-    time: float
-    is_deleted: bool
-    version: int
-
-
 def identify_view(list_name: str, name: str) -> str:
     """The same list and name, the same id."""
     return hashlib.blake2b(f"{list_name}\x1f{name}".encode(), digest_size=_ID_BYTES).hexdigest()
@@ -110,17 +98,17 @@ def list_built_in() -> tuple[SavedView, ...]:
 
 
 class ViewTable:
-    """The views in the store. Blocks; raises StoreError."""
+    """The views in the state. Blocks; raises StoreError."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self._store = store
+    def __init__(self, state: StateStore, clock: Callable[[], float]) -> None:
+        self._state = state
         self._clock = clock
-        self._versions = Versions(store, "list_views", clock=clock)
-        self._deciding = Lock()
 
     def list_views(self, list_name: str = "") -> tuple[SavedView, ...]:
         """Of one list or of all: the built-in ones, then by name."""
-        saved = (read_record(SavedView, row) for row in select(self._store, _LIST))
+        with self._state.read() as connection:
+            saved = [read_row(SavedView, row) for row in connection.execute(select(VIEWS))]
+        saved.sort(key=lambda view: (view.name, view.id))  # Databases sort texts in orders of their own.
         return tuple(one for one in (*list_built_in(), *saved) if list_name in ("", one.list))
 
     def save(self, list_name: str, name: str, asked: Mapping[str, str], *, by: str) -> SavedView:
@@ -134,36 +122,41 @@ class ViewTable:
             by=by,
             time=self._clock(),
         )
-        with self._deciding:
-            known = {one.id: one for one in self.list_views()}
-            if view.id in known and known[view.id].is_built_in:
-                raise ConflictError(f"The view {name!r} comes with the product; choose another name.")
-            if view.id not in known and len(known) >= VIEWS_MAX:
+        if _find_built_in(view.id) is not None:
+            raise ConflictError(f"The view {name!r} comes with the product; choose another name.")
+        with self._state.write() as connection:
+            others = connection.execute(select(func.count()).where(VIEWS.c.id != view.id)).scalar_one()
+            if others + len(list_built_in()) >= VIEWS_MAX:
                 raise ConflictError(f"There are {VIEWS_MAX} views; delete one first.")
-            self._write(view, is_deleted=False)
+            upsert(connection, VIEWS, [asdict(view)])
         return view
 
     def delete(self, view_id: str, *, by: str) -> SavedView | None:
-        """Delete a view for everybody; None where there is none. Raises ConflictError for a built-in one."""
-        with self._deciding:
-            view = next((one for one in self.list_views() if one.id == view_id), None)
-            if view is None:
+        """Delete a view for everybody, and give it with who did so; None where there is none. Raises ConflictError for
+        a built-in one."""
+        if (built_in := _find_built_in(view_id)) is not None:
+            raise ConflictError(f"The view {built_in.name!r} comes with the product and stays.")
+        with self._state.write() as connection:
+            row = connection.execute(select(VIEWS).where(VIEWS.c.id == view_id)).first()
+            if row is None:
                 return None
-            if view.is_built_in:
-                raise ConflictError(f"The view {view.name!r} comes with the product and stays.")
-            gone = SavedView(id=view.id, list=view.list, name=view.name, query=view.query, by=by, time=self._clock())
-            self._write(gone, is_deleted=True)
-        return gone
+            connection.execute(delete(VIEWS).where(VIEWS.c.id == view_id))
+        return read_row(SavedView, row, by=by, time=self._clock())
 
-    def _write(self, view: SavedView, *, is_deleted: bool) -> None:
-        record = ViewRecord(
-            id=view.id,
-            list=view.list,
-            name=view.name,
-            query=view.query,
-            by=view.by,
-            time=view.time,
-            is_deleted=is_deleted,
-            version=self._versions.take(),
-        )
-        self._store.insert_records("list_views", [record])
+    def erase(self, pattern: re.Pattern[str]) -> dict[str, int]:
+        """Delete views that name a consumer; rows by table."""
+        with self._state.write() as connection:
+            rows = connection.execute(select(VIEWS.c.id, VIEWS.c.name, VIEWS.c.query)).all()
+            ids = [row.id for row in rows if pattern.search(row.name) or pattern.search(unquote_plus(row.query))]
+            connection.execute(delete(VIEWS).where(VIEWS.c.id.in_(ids)))
+        return {VIEWS.name: len(ids)}
+
+
+def import_views(connection: Connection, rows: OldRows) -> None:
+    """Views that an earlier version kept in ClickHouse. Raises StoreError."""
+    for found in rows.read("list_views", lambda row: None if row["is_deleted"] else read_record(SavedView, row)):
+        upsert(connection, VIEWS, [asdict(view) for view in found if view is not None])
+
+
+def _find_built_in(view_id: str) -> SavedView | None:
+    return next((view for view in list_built_in() if view.id == view_id), None)

@@ -49,7 +49,7 @@ from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
 from collector.inventory.changes import RetiredEndpoints
-from collector.inventory.consumers.labels import LabelBook
+from collector.inventory.consumers.labels import LabelBook, import_labels
 from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.credentials import CarrierProof
@@ -63,6 +63,7 @@ from collector.inventory.sensors import SensorInventory, read_statuses
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.mapping import EndpointMapping
+from collector.inventory.views import ViewTable, import_views
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
@@ -281,15 +282,11 @@ class Collector:
         """Take a consumer out of the state, and with it what earlier versions kept."""
         counts = self._alert_table.erase(consumer, pattern) | self._detection_table.erase(consumer, pattern)
         counts |= self._facts.erase(consumer)
+        counts |= self.labels.erase(consumer, pattern) | ViewTable(self.state, self._clock).erase(pattern)
         self.state.scrub()
         drop_old_tables(self.store)
         drop_imported(self._directory)
         return counts
-
-    def _forget_consumers(self) -> None:
-        """What is kept of them in memory and in tables of its own. Raises StoreError."""
-        self.labels.forget()
-        self._forget_sums()
 
     def _forget_sums(self) -> None:
         for sums in (self._sums, self._route_sums):
@@ -360,7 +357,9 @@ class Collector:
         import_once(self.state, self.store, "decisions on detection", import_decisions, self._clock())
         import_once(self.state, self.store, "known facts", import_facts, self._clock())
         import_response(self.state, self._directory, self._clock())
-        self.labels = LabelBook(self.store, self._clock)
+        import_once(self.state, self.store, "views", import_views, self._clock())
+        import_once(self.state, self.store, "labels", import_labels, self._clock())
+        self.labels = LabelBook(self.state, self._clock)
         who = ConsumerSql(self.settings.consumer_order)
         # A server may be older than what the sums are read by.
         self._sums = ConsumerSums(store=self.store, who=who, clock=self._clock) if self._is_embedded else None
@@ -488,7 +487,7 @@ class Collector:
             alert_service=self.alert_service,
             responder=self.responder,
             notified=self._notifiers.erase,
-            forget=self._forget_consumers,
+            forget=self._forget_sums,
             lock=self._whole,
         )
         backup = Backup(

@@ -27,6 +27,7 @@ from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.query import Since, Span, span_since
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore, open_state
 
 HOURS = 24
 FILTERS: tuple[dict[str, str], ...] = (
@@ -106,11 +107,11 @@ def seed(store: EmbeddedStore, endpoints: int, now: int, consumers: int = 0) -> 
         store.execute(f"OPTIMIZE TABLE {table} PARTITION ID '{partition}' FINAL")
 
 
-def list_questions(store: EmbeddedStore, now: float) -> Iterator[tuple[str, Callable[[], object]]]:
+def list_questions(store: EmbeddedStore, state: StateStore, now: float) -> Iterator[tuple[str, Callable[[], object]]]:
     """Every kind of question, by name."""
     who = ConsumerSql()
     endpoints = EndpointInventory(reader=store, who=who)
-    consumers = ConsumerInventory(reader=store, who=who, labels=LabelBook(store, time.time))
+    consumers = ConsumerInventory(reader=store, who=who, labels=LabelBook(state, time.time))
     for since in (Since.HOUR, Since.DAY, Since.WEEK):
         span = span_since(since, now)
 
@@ -135,7 +136,7 @@ def list_questions(store: EmbeddedStore, now: float) -> Iterator[tuple[str, Call
             sums = ConsumerSums(store=store, who=who, clock=lambda: now)
             while sums.find(span) is None and sums.update():
                 pass
-            kept = ConsumerInventory(reader=store, who=who, labels=LabelBook(store, time.time), sums=sums)
+            kept = ConsumerInventory(reader=store, who=who, labels=LabelBook(state, time.time), sums=sums)
             yield f"{since} consumers with sums", lambda q=everyone, s=span, k=kept: k.list_consumers(q, s)
 
 
@@ -166,6 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     directory = options.directory or Path(tempfile.mkdtemp(prefix="apidae-bench-"))
     store = EmbeddedStore(directory)
+    state = open_state(directory)
     try:
         if not store.query("SELECT count() FROM routes")[0][0]:
             start = time.monotonic()
@@ -173,10 +175,11 @@ def main() -> None:
             rows = int(store.query("SELECT count() FROM rows_minute")[0][0])
             figures = {"seconds": round(time.monotonic() - start, 1), "rows": rows, "endpoints": options.endpoints}
             print(json.dumps({"scenario": "seed", **figures}), flush=True)
-        for name, task in list_questions(store, time.time()):
+        for name, task in list_questions(store, state, time.time()):
             if options.only in name:
                 print(json.dumps({"scenario": name, **measure(task, options.rounds)}), flush=True)
     finally:
+        state.close()
         store.close()
         if options.directory is None:
             shutil.rmtree(directory)

@@ -8,6 +8,7 @@ from sqlalchemy import delete
 from collector.storage.state.store import StateStore, open_state
 from collector.storage.state.tables import METADATA
 from tests.collector.postgresql import find_programs, run_server
+from tests.collector.states import close_states
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +51,10 @@ def empty(opened: StateStore) -> StateStore:
         for table in reversed(METADATA.sorted_tables):
             connection.execute(delete(table))
     return opened
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed_states() -> Iterator[None]:
+    """Those of `create_state` end with the module."""
+    yield
+    close_states()

@@ -14,6 +14,7 @@ from collector.api.services import ApiSettings, Services
 from collector.server.app import build_app
 from collector.server.http_server import HttpLimits, HttpServer
 from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.states import create_state
 from tests.waiting import DEADLINE_SECONDS, wait_in_loop
 
 TOKEN = "correct-horse"
@@ -33,6 +34,7 @@ def make_app(
     return build_app(
         Services(
             store=store or EmptyReader(),
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=token, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,

@@ -75,6 +75,7 @@ def make_client(office: Office, desk: AlertService) -> TestClient:
     app = build_app(
         Services(
             store=office.store,
+            state=office.state,
             alerts=desk,
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: office.now,

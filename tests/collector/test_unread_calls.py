@@ -28,6 +28,7 @@ from sensor.ebpf.abi import ESTIMATED_CLASS, OVERFLOW_KEY
 from sensor.export.convert import BatchConverter
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.states import create_state
 from tests.sensor.offload.conftest import Sensor
 from tests.sensor.offload.kernel import Call
 from tests.sensor.records import change_fields
@@ -77,6 +78,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: float(NOW),

@@ -69,9 +69,16 @@ def _is_kind(kind: ConsumerKind) -> Condition:
     return Condition(sql="startsWith(consumer, {kind:String})", parameters={"kind": f"{kind}:"}, columns=("consumer",))
 
 
-_LABELLED = "consumer IN (SELECT consumer FROM consumer_labels FINAL WHERE name != ''{})"
-_MATCHES = "positionCaseInsensitiveUTF8({}, {{{}:String}}) > 0"
-_IS_FOUND = f"({_MATCHES.format('consumer', 'q')} OR " + _LABELLED.format(f" AND {_MATCHES.format('name', 'q')}") + ")"
+def _is_found(words: str) -> Condition:
+    return Condition(
+        sql="(positionCaseInsensitiveUTF8(consumer, {q:String}) > 0 OR consumer IN {labelled_q:Array(String)})",
+        parameters={"q": words, "labelled_q": ()},
+        columns=("consumer",),
+    )
+
+
+def _is_labelled(_: str) -> Condition:
+    return Condition(sql="consumer IN {labelled:Array(String)}", parameters={"labelled": ()}, columns=("consumer",))
 
 
 def _check_network(value: str) -> str:
@@ -92,7 +99,7 @@ def _comes_from(network: str) -> Condition:
 class ConsumerQuery(SortedQuery, SpanParameters):
     """Filters, sort and page of the list of consumers."""
 
-    q: Annotated[Text, Filter(_IS_FOUND, columns=("consumer",), title="Search")] = Field(
+    q: Annotated[Text, Filter(_is_found, title="Search")] = Field(
         default="", max_length=SEARCH_CHARACTERS_MAX, description="Part of the consumer's `kind:value` or label."
     )
     kind: Annotated[ConsumerKind | None, Filter(_is_kind, title="Kind")] = Field(
@@ -100,12 +107,7 @@ class ConsumerQuery(SortedQuery, SpanParameters):
     )
     label: Annotated[
         Text,
-        Filter(
-            _LABELLED.format(f" AND {_MATCHES.format('name', 'label')}"),
-            columns=("consumer",),
-            title="Label",
-            is_folded=True,
-        ),
+        Filter(_is_labelled, title="Label", is_folded=True),
     ] = Field(default="", max_length=LABEL_CHARACTERS_MAX, description="Part of the label that people gave.")
     endpoint: Annotated[Text, Filter("n.endpoint_id = {endpoint:String}")] = Field(
         default="", max_length=CONSUMER_VALUE_CHARACTERS_MAX, description="Only callers of this endpoint id."
@@ -156,6 +158,10 @@ class ConsumerInventory:
         parameters |= span_parameters(span)
         for one in conditions:
             parameters |= one.parameters
+        # Who has a label with these words, which the state knows.
+        for name, words in (("labelled_q", query.q), ("labelled", query.label)):
+            if name in parameters:
+                parameters[name] = self._labels.find_consumers(words)
         wheres = "".join(f" AND {one.sql}" for one in conditions if not one.columns)
         outer = " AND ".join(["true", *(one.sql for one in conditions if one.columns)])
         # First who is on the page, by the figure that sorts alone; sketches of objects are merged of these only.

@@ -1,72 +1,86 @@
 """Labels that people give to consumers, because a keyed hash says nothing to them: a name, a note, who and when.
 
 All are held in memory, for lists, alerts and notifications name many consumers. A name that is empty takes the label
-away; the row goes with the next merge. An erasure of the consumer deletes it at once (collector/erasure.py).
+away. An erasure of the consumer deletes it (collector/erasure.py).
 """
 
-import threading
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final
+
+from sqlalchemy import Connection, delete, func, select
 
 from collector.core.errors import ConflictError
 from collector.inventory.consumers.consumer import ConsumerLabel, ConsumerName
-from collector.storage.base import Store
-from collector.storage.records import select_records
+from collector.storage.records import read_record
+from collector.storage.state.erasing import blank_texts
+from collector.storage.state.imports import OldRows
+from collector.storage.state.kept import KeptCopy
+from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.tables.inventory import CONSUMER_LABELS
 
 LABELS_MAX: Final = 10_000
 LABEL_CHARACTERS_MAX: Final = 80
-_STEP_SECONDS: Final = 1e-5  # Between two versions of a row, at least.
 
 
 class LabelBook:
-    """Thread-safe. Methods raise StoreError where the labels were not read yet, and those that write."""
+    """Thread-safe. Methods raise StoreError."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self._store = store
+    def __init__(self, state: StateStore, clock: Callable[[], float]) -> None:
+        self._state = state
         self._clock = clock
-        self._lock = threading.Lock()
-        self._labels: dict[str, ConsumerLabel] | None = None
+        self._labels = KeptCopy(state, CONSUMER_LABELS, read=_read_labels)
 
     def find(self, consumer: str) -> ConsumerLabel | None:
         """The label of a consumer, `kind:value`."""
-        with self._lock:
-            return self._read().get(consumer)
+        return self._labels.get().get(consumer)
 
     def find_name(self, consumer: str) -> str:
         """The same as a text for people; empty where there is none."""
         label = self.find(consumer) if consumer else None
         return label.name if label is not None else ""
 
+    def find_consumers(self, words: str) -> list[str]:
+        """Those whose label has these words in it, in capitals or not."""
+        wanted = words.lower()
+        return [label.consumer for label in self._labels.get().values() if wanted in label.name.lower()]
+
     def list_labels(self) -> Sequence[ConsumerLabel]:
         """All, by name."""
-        with self._lock:
-            return sorted(self._read().values(), key=lambda label: (label.name.lower(), label.consumer))
+        return sorted(self._labels.get().values(), key=lambda label: (label.name.lower(), label.consumer))
 
     def put(self, consumer: ConsumerName, *, name: str, note: str, by: str) -> ConsumerLabel:
         """Give a label in place of the one before; an empty name takes it away. Raises ConflictError where there are
         too many."""
-        with self._lock:
-            labels = self._read()
-            known = labels.get(consumer.id)
-            if known is None and name and len(labels) >= LABELS_MAX:
+        label = ConsumerLabel(
+            consumer=consumer.id, name=name, note=note if name else "", changed_by=by, changed_at=self._clock()
+        )
+        with self._state.write() as connection:
+            others = select(func.count()).where(CONSUMER_LABELS.c.consumer != consumer.id)
+            if name and connection.execute(others).scalar_one() >= LABELS_MAX:
                 raise ConflictError(f"There are {LABELS_MAX:,} labels, which is the most; take one away first.")
-            changed_at = max(self._clock(), known.changed_at + _STEP_SECONDS if known is not None else 0.0)
-            label = ConsumerLabel(
-                consumer=consumer.id, name=name, note=note if name else "", changed_by=by, changed_at=changed_at
-            )
-            self._store.insert_records("consumer_labels", [label])
-            labels.pop(consumer.id, None)
             if name:
-                labels[consumer.id] = label
-            return label
+                upsert(connection, CONSUMER_LABELS, [asdict(label)])
+            else:
+                connection.execute(delete(CONSUMER_LABELS).where(CONSUMER_LABELS.c.consumer == consumer.id))
+        self._labels.look()
+        return label
 
-    def forget(self) -> None:
-        """Read the table anew at the next question: somebody else changed it."""
-        with self._lock:
-            self._labels = None
+    def erase(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
+        """Delete the label of a consumer, and blank its name by the pattern in notes; rows by table."""
+        with self._state.write() as connection:
+            gone = connection.execute(delete(CONSUMER_LABELS).where(CONSUMER_LABELS.c.consumer == consumer)).rowcount
+            blanked = blank_texts(connection, CONSUMER_LABELS, "note", pattern)
+        self._labels.look()
+        return {CONSUMER_LABELS.name: gone + blanked}
 
-    def _read(self) -> dict[str, ConsumerLabel]:
-        if self._labels is None:
-            rows = select_records(self._store, ConsumerLabel, "consumer_labels FINAL WHERE name != ''")
-            self._labels = {row.consumer: row for row in rows}
-        return self._labels
+
+def import_labels(connection: Connection, rows: OldRows) -> None:
+    """Labels that an earlier version kept in ClickHouse. Raises StoreError."""
+    for labels in rows.read("consumer_labels", lambda row: read_record(ConsumerLabel, row)):
+        upsert(connection, CONSUMER_LABELS, [asdict(label) for label in labels if label.name])
+
+
+def _read_labels(connection: Connection) -> Mapping[str, ConsumerLabel]:
+    return {row.consumer: read_row(ConsumerLabel, row) for row in connection.execute(select(CONSUMER_LABELS))}

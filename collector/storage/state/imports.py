@@ -31,6 +31,8 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "known_good": True,
     "detection_decisions": False,
     "change_facts": True,
+    "list_views": True,
+    "consumer_labels": True,
 }
 IMPORTED_SUFFIX: Final = ".imported"
 

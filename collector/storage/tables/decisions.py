@@ -1,5 +1,5 @@
 """The tables of what detectors, rules and people decide that are not in the state (collector/storage/state) yet:
-reports of detectors, risk and API descriptions, labels of consumers, and saved views of lists.
+reports of detectors, risk and API descriptions.
 
 They hold risk scores, findings and decisions on these. Of API descriptions they hold texts by name and version, how far
 those seen in traffic are in force, and what they say of each endpoint.
@@ -32,19 +32,6 @@ TABLES = (
         key="time",
         engine="MergeTree",
         expiry=f"toDateTime(time) + INTERVAL {REPORT_RETENTION_DAYS} DAY",
-    ),
-    # collector.inventory.consumers.labels.ConsumerLabel; the newest holds; one without a name is no label.
-    Table(
-        name="consumer_labels",
-        columns="""
-            consumer String
-            name String
-            note String
-            changed_by String
-            changed_at Float64
-            version UInt64 MATERIALIZED toUInt64(changed_at * 1000000)
-        """,
-        key="consumer",
     ),
     # collector.risk.repository.RiskRecord; the newest of an endpoint holds. `explanation` is JSON
     # (collector.risk.formula).
@@ -117,22 +104,6 @@ TABLES = (
         key="finding_id, time",
         engine="MergeTree",
         expiry=f"toDateTime(time) + INTERVAL {FINDING_RETENTION_DAYS} DAY",
-    ),
-    # collector.inventory.views.ViewRecord: filters of lists that people saved; those deleted stay, with who and when.
-    # Read with FINAL.
-    Table(
-        name="list_views",
-        columns="""
-            id String
-            list LowCardinality(String)
-            name String
-            query String
-            by String
-            time Float64
-            is_deleted Bool
-            version UInt64
-        """,
-        key="id",
     ),
     # A text as it came. The newest `time` of a name is the one in force, the others are its older versions;
     # `is_deleted` takes one out. Read with FINAL.

@@ -23,8 +23,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     def show(request: Request, tried: dict[str, str]) -> Response:
         """The page; `tried`: what became of the test of a notifier, by its name."""
         stored = list_stored(services.store, services.settings.retention, clock())
-        if services.state is not None:
-            stored.append(measure_alerts(services.state, services.settings.retention.alert_days, clock()))
+        stored.append(measure_alerts(services.state, services.settings.retention.alert_days, clock()))
         values = {
             "settings": services.configuration,
             "stored": stored,

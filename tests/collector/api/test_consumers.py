@@ -8,13 +8,15 @@ import pytest
 from collector.alerting.alert import label_alert
 from collector.alerting.notifiers.templates import list_facts
 from collector.api.services import ApiSettings, Services
-from collector.erasure import TableEraser, find_mention
+from collector.erasure import find_mention
 from collector.inventory.consumers.consumer import parse_consumer
+from collector.inventory.consumers.labels import LabelBook
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -34,6 +36,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     seed.write(store)
     yield Services(
         store=store,
+        state=create_state(),
         alerts=MemoryAlerts(make_alert("a1")),
         settings=ApiSettings(token=None, version="0.1.0"),
         clock=lambda: NOW,
@@ -96,11 +99,10 @@ def test_a_label_is_kept_with_who_gave_it_and_is_found(services: Services, clien
     assert client.get(f"/api/v1/consumers/{ADA}").json()["label"]["name"] == "Nightly export"
     # The clock stands still: the second label holds nevertheless, for a new reader too.
     set_label(client, ADA, "Export of the night")
-    services.labels.forget()
+    assert LabelBook(services.state, services.clock).find_name(ADA) == "Export of the night"
     assert client.get(f"/api/v1/consumers/{ADA}").json()["label"]["name"] == "Export of the night"
     assert [one["consumer"] for one in client.get("/api/v1/consumers/labels").json()["items"]] == [ADA]
     set_label(client, ADA, "")
-    services.labels.forget()
     assert client.get(f"/api/v1/consumers/{ADA}").json()["label"] is None
     assert list_ids(client, label="night") == [] and client.get("/api/v1/consumers/labels").json() == {"items": []}
 
@@ -114,8 +116,7 @@ def test_an_erasure_takes_the_label_and_notes_that_name_the_consumer(services: S
     set_label(client, JOB, "backup job")
     set_label(client, SHOP, "web", note=f"was {JOB} before")
     consumer = parse_consumer(JOB)
-    TableEraser(services.store, services.store.layout).erase(consumer, find_mention(consumer))
-    services.labels.forget()
+    services.labels.erase(consumer.id, find_mention(consumer).pattern)
     [left] = client.get("/api/v1/consumers/labels").json()["items"]
     assert (left["consumer"], left["note"]) == (SHOP, "was erased before")
 

@@ -69,6 +69,7 @@ class Office:
         app = build_app(
             Services(
                 store=store,
+                state=state,
                 alerts=self.desk,
                 settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
                 clock=time.time,

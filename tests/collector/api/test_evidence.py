@@ -15,6 +15,7 @@ from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -128,6 +129,7 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(*ALERTS),
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

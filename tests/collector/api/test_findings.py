@@ -20,6 +20,7 @@ from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -79,6 +80,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     risks.table.save([], seed_findings(), [])
     services = Services(
         store=store,
+        state=create_state(),
         alerts=MemoryAlerts(),
         settings=ApiSettings(token=None, version="0.1.0"),
         clock=lambda: now[0],

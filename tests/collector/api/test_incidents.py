@@ -14,6 +14,7 @@ from collector.api.services import ApiSettings, Services
 from collector.server.app import build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
+from tests.collector.states import create_state
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -37,6 +38,7 @@ def client() -> TestClient:
     app = build_app(
         Services(
             store=EmptyReader(),
+            state=create_state(),
             alerts=alerts,
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,

@@ -22,6 +22,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.kubernetes.manifests import make_pod, make_service, make_slice
+from tests.collector.states import create_state
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
@@ -150,6 +151,7 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

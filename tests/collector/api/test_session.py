@@ -13,6 +13,7 @@ from collector.api.services import ApiSettings, Services
 from collector.server.app import build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
+from tests.collector.states import create_state
 
 TOKEN = "correct-horse"
 HERE = "http://127.0.0.1:8080"
@@ -50,6 +51,7 @@ def open_site(tmp_path: Path, token: str | None) -> Iterator[Site]:
     app = build_app(
         Services(
             store=EmptyReader(),
+            state=create_state(),
             alerts=alerts,
             settings=ApiSettings(token=token, version="0.1.0", htmx_path=tmp_path / "none.js"),
             clock=clock,

@@ -23,6 +23,7 @@ from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import FALLBACK_REASON, NOW, Seed, write_watch
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -41,6 +42,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(make_alert("a1")),
             settings=ApiSettings(token=TOKEN, version="0.1.0"),
             clock=lambda: NOW,

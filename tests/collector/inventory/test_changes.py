@@ -15,6 +15,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.schemas.states import Node
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -57,6 +58,7 @@ def _open(store: EmbeddedStore) -> TestClient:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

@@ -18,6 +18,7 @@ from collector.inventory.filters import Order
 from collector.inventory.kept_sums import REBUILD_SECONDS
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -31,7 +32,7 @@ class Office:
         self.store = EmbeddedStore(directory)
         self.now = NOW
         who = ConsumerSql()
-        labels = LabelBook(self.store, lambda: self.now)
+        labels = LabelBook(create_state(), lambda: self.now)
         self.sums = ConsumerSums(store=self.store, who=who, clock=lambda: self.now, rows_min=0)
         self.kept = ConsumerInventory(reader=self.store, who=who, labels=labels, sums=self.sums)
         self.added = ConsumerInventory(reader=self.store, who=who, labels=labels)

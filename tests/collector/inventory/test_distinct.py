@@ -15,6 +15,7 @@ from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -54,6 +55,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(alert),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

@@ -21,6 +21,7 @@ from collector.storage.arrow import build_routes
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -206,6 +207,7 @@ def test_over_the_api(installation: Installation) -> None:
     app = build_app(
         Services(
             store=installation.store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=installation.clock,

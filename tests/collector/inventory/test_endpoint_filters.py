@@ -24,6 +24,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.cli.test_commands import Held
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -76,6 +77,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

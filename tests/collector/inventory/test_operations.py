@@ -18,6 +18,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.schemas.states import Node, tell_all
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -74,6 +75,7 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

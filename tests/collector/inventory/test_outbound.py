@@ -11,6 +11,7 @@ from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -31,6 +32,7 @@ def test_a_server_beside_its_client_is_another_than_the_watched_one(tmp_path: Pa
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t" * 32, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

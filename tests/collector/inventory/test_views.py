@@ -15,13 +15,17 @@ from collector.api.services import ApiSettings, Services
 from collector.api.views import VIEWED_LISTS
 from collector.cli.commands import register
 from collector.cli.lists import VIEWED
-from collector.inventory.views import VIEWS_MAX, list_built_in, read_query
+from collector.erasure import find_mention
+from collector.inventory.consumers.consumer import parse_consumer
+from collector.inventory.views import VIEWS_MAX, ViewTable, list_built_in, read_query
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.cli.test_commands import Held
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -36,6 +40,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,
@@ -172,3 +177,12 @@ def test_the_command_line_saves_uses_and_deletes_a_view(apidae) -> None:
     assert apidae("set", "view", "Orders that change", "--delete").exit_code == 0
     missing = apidae("get", "endpoints", "--view", "Orders that change")
     assert (missing.exit_code, "apidae get views --list endpoints" in missing.stderr) == (1, True)
+
+
+def test_an_erasure_deletes_views_that_name_the_consumer(state: StateStore) -> None:
+    table = ViewTable(state, lambda: NOW)
+    table.save("alerts", "One client", {"consumer": "address:10.0.0.9"}, by="ada")
+    kept = table.save("alerts", "Another", {"consumer": "address:10.0.0.90"}, by="ada")
+    mention = find_mention(parse_consumer("address:10.0.0.9"))
+    assert table.erase(mention.pattern) == {"views": 1}
+    assert [view for view in table.list_views() if not view.is_built_in] == [kept]

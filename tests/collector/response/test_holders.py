@@ -33,6 +33,7 @@ from tests.collector.inventory.seed import NOW, Seed, write_watch
 from tests.collector.kubernetes.manifests import make_pod
 from tests.collector.kubernetes.states import decode, make_state
 from tests.collector.response import making
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -123,6 +124,7 @@ def open_client(site: Site, store: EmbeddedStore) -> TestClient:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=None, version="0.2.0", htmx_path=Path("/nonexistent")),
             clock=lambda: site.time.now,

@@ -23,6 +23,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import NOW, Seed, write_watch
 from tests.collector.response import making
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -85,6 +86,7 @@ def room(store: EmbeddedStore, sqlite_state: StateStore, request: pytest.Fixture
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: time.now,

@@ -18,6 +18,7 @@ from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 from tests.figures import read_values
 
 pytestmark = pytest.mark.store
@@ -49,6 +50,7 @@ class Desk:
         app = build_app(
             Services(
                 store=self.store,
+                state=create_state(),
                 alerts=MemoryAlerts(),
                 settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
                 clock=lambda: self.now,

@@ -16,6 +16,7 @@ from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed, write_watch
 from tests.collector.risk.traffic import make_jwt
 from tests.collector.schemas.states import Node, tell_all
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -58,6 +59,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

@@ -17,6 +17,7 @@ from collector.core.budget import BudgetBook, BudgetError, check_budget
 from collector.server.app import build_app
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.http_serving import TOKEN, ask, read_status, serve, write_head
+from tests.collector.states import create_state
 from tests.waiting import DEADLINE_SECONDS, wait_in_loop
 
 
@@ -48,6 +49,7 @@ class Fixture:
         self.budgets = BudgetBook()
         services = Services(
             store=self.store,  # type: ignore[arg-type]
+            state=create_state(),
             alerts=MemoryAlerts(),  # type: ignore[arg-type]
             settings=ApiSettings(token=TOKEN, version="0"),
             clock=lambda: 1_800_000_000.0,

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from collector.inventory.consumers.labels import ConsumerLabel
 from collector.receiver.convert import convert_batch
 from collector.receiver.sensors import SensorStatus
 from collector.storage.arrow import build_routes, build_rows
@@ -108,11 +107,11 @@ def test_earliest_sight_of_a_route_holds(store: Store) -> None:
 
 
 def test_records_replace_by_update_time(store: Store) -> None:
-    label = ConsumerLabel(consumer="a", name="t'\"\\", note="n", changed_by="ada", changed_at=NOW - 1.5)
-    newer = replace(label, name="", changed_at=NOW - 0.5)
-    store.insert_records("consumer_labels", [newer])
-    store.insert_records("consumer_labels", [label])
-    assert store.query("SELECT name, note, changed_at FROM consumer_labels FINAL") == [("", "n", NOW - 0.5)]
+    older = SensorStatus(node="a", version="t'\"\\", reason="n", updated_at=NOW - 1.5)
+    newer = replace(older, version="", updated_at=NOW - 0.5)
+    store.insert_records("sensors", [newer])
+    store.insert_records("sensors", [older])
+    assert store.query("SELECT version, reason, updated_at FROM sensors FINAL") == [("", "n", NOW - 0.5)]
 
 
 def test_records_of_sensors_and_evictions(store: Store) -> None:

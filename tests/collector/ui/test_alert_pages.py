@@ -63,6 +63,7 @@ def console(tmp_path: Path, sqlite_state: StateStore) -> Iterator[Console]:
     )
     services = Services(
         store=store,
+        state=sqlite_state,
         alerts=alerts,
         settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
         clock=lambda: NOW,

@@ -12,6 +12,7 @@ from collector.storage.base import StoreError
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.http_serving import EmptyReader
+from tests.collector.states import create_state
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 HOSTILE = "<script>alert(1)</script>"
@@ -31,6 +32,7 @@ def open_client(store: Any) -> TestClient:
     app = build_app(
         Services(
             store=store,
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,

@@ -11,6 +11,7 @@ from common.settings import list_effective
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.http_serving import EmptyReader
+from tests.collector.states import create_state
 
 CANARY = "canary-5f2c"
 ENVIRONMENT = {
@@ -26,6 +27,7 @@ def open_client(**flags: object) -> TestClient:
     app = build_app(
         Services(
             store=EmptyReader(),  # type: ignore[arg-type]
+            state=create_state(),
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,

@@ -10,6 +10,7 @@ from collector.server.app import build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.http_serving import EmptyReader
+from tests.collector.states import create_state
 
 TROUBLE = "The volume of /data has 3 MB free."
 
@@ -17,6 +18,7 @@ TROUBLE = "The volume of /data has 3 MB free."
 def open_client(token: str | None) -> TestClient:
     services = Services(
         store=EmptyReader(),  # type: ignore[arg-type]
+        state=create_state(),
         alerts=MemoryAlerts(),
         settings=ApiSettings(token=token, version="0.1.0", htmx_path=Path("/nonexistent")),
         clock=lambda: 1_800_000_000.0,

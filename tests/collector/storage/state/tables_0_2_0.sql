@@ -28,3 +28,11 @@ CREATE TABLE known_good (
 CREATE TABLE detection_decisions (
     time Float64, actor String, action LowCardinality(String), subject String, note String
 ) ENGINE = MergeTree ORDER BY (time, subject);
+CREATE TABLE consumer_labels (
+    consumer String, name String, note String, changed_by String, changed_at Float64,
+    version UInt64 MATERIALIZED toUInt64(changed_at * 1000000)
+) ENGINE = ReplacingMergeTree(version) ORDER BY consumer;
+CREATE TABLE list_views (
+    id String, list LowCardinality(String), name String, query String, by String, time Float64, is_deleted Bool,
+    version UInt64
+) ENGINE = ReplacingMergeTree(version) ORDER BY id;

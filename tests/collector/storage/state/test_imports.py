@@ -14,6 +14,9 @@ from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Happening, IncidentEntry, Lifecycle
 from collector.alerting.repository import AlertAction, AlertTable
 from collector.alerting.silences import KnownGood, SilenceKind
+from collector.inventory.consumers.consumer import ConsumerLabel
+from collector.inventory.consumers.labels import LabelBook, import_labels
+from collector.inventory.views import SavedView, ViewTable, import_views
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.imports import OLD_TABLES, drop_old_tables, import_once
 from collector.storage.state.store import StateStore
@@ -125,3 +128,29 @@ def test_rules_and_decisions_on_detection_are_imported_once(state: StateStore, o
         import_once(state, old, "decisions", import_decisions, NOW)
         assert table.list_rules() == (ended,)
         assert table.list_decisions() == (decision,)
+
+
+def test_views_and_labels_are_imported_once_without_those_that_were_taken_away(
+    state: StateStore, old: EmbeddedStore
+) -> None:
+    make(old, BEFORE)
+    old.execute(
+        "INSERT INTO list_views VALUES ('v1', 'endpoints', 'Writes', 'method=POST', 'ada', 5, false, 1), "
+        "('v2', 'endpoints', 'Gone', 'method=PUT', 'ada', 5, false, 1), "
+        "('v2', 'endpoints', 'Gone', 'method=PUT', 'bob', 6, true, 2)"
+    )
+    old.execute(
+        "INSERT INTO consumer_labels (consumer, name, note, changed_by, changed_at) VALUES "
+        "('address:a', 'First', '', 'ada', 5), ('address:a', 'Second', 'n', 'bob', 6), "
+        "('address:b', 'Gone', '', 'ada', 5), ('address:b', '', '', 'ada', 6)"
+    )
+    views, labels = ViewTable(state, lambda: NOW), LabelBook(state, lambda: NOW)
+    import_once(state, old, "views", import_views, NOW)
+    import_once(state, old, "labels", import_labels, NOW)
+    saved = SavedView(id="v1", list="endpoints", name="Writes", query="method=POST", by="ada", time=5.0)
+    assert [view for view in views.list_views() if not view.is_built_in] == [saved]
+    label = ConsumerLabel(consumer="address:a", name="Second", note="n", changed_by="bob", changed_at=6.0)
+    assert labels.list_labels() == [label]
+    assert views.delete("v1", by="ada") is not None
+    import_once(state, old, "views", import_views, NOW)
+    assert all(view.is_built_in for view in views.list_views())

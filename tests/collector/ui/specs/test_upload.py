@@ -11,6 +11,7 @@ from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 DOCUMENT = """openapi: 3.1.0
@@ -31,6 +32,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     seed.write(store)
     services = Services(
         store=store,
+        state=create_state(),
         alerts=MemoryAlerts(),
         settings=ApiSettings(token=None, version="0", htmx_path=Path("/none")),
         clock=lambda: NOW,

@@ -1,0 +1,30 @@
+"""A copy of a table in memory follows what anybody writes."""
+
+from types import SimpleNamespace
+
+from sqlalchemy import Connection, select
+
+from collector.storage.state.kept import LOOK_SECONDS, KeptCopy
+from collector.storage.state.store import StateStore
+from collector.storage.state.tables.base import IMPORTS
+from tests.collector.storage.state.test_store import note
+
+
+def read_names(connection: Connection) -> list[str]:
+    return sorted(connection.execute(select(IMPORTS.c.name)).scalars())
+
+
+def test_a_copy_is_read_anew_after_a_write_and_not_without_one(state: StateStore) -> None:
+    clock = SimpleNamespace(now=100.0)
+    kept = KeptCopy(state, IMPORTS, read=read_names, monotonic=lambda: clock.now)
+    first = kept.get()
+    note(state, "a")
+    assert first == [] and kept.get() is first, "nobody looks before the second is over"
+    clock.now += LOOK_SECONDS
+    second = kept.get()
+    assert second == ["a"]
+    clock.now += LOOK_SECONDS
+    assert kept.get() is second
+    note(state, "b")
+    kept.look()
+    assert kept.get() == ["a", "b"]
