@@ -62,6 +62,7 @@ EDGES = {
     "sqlalchemy": {
         "collector.storage",
         "collector.trust",
+        "collector.inventory",
         "collector.alerting",
         "collector.detection",
         "collector.response",

@@ -49,7 +49,7 @@ Fingerprints = Mapping[Topic, Callable[[], Hashable]]
 # What is written when something of a topic changes.
 TABLES: Final[Mapping[Topic, tuple[str, ...]]] = {
     Topic.CALLS: ("rows_minute",),
-    Topic.ENDPOINTS: ("routes", "endpoint_routes", "endpoint_aliases", "endpoint_specs", "endpoint_tombstones"),
+    Topic.ENDPOINTS: ("routes", "endpoint_routes", "endpoint_aliases", "endpoint_specs", "retired_endpoints"),
     Topic.ALERTS: ("alerts", "silences", "incident_entries"),
     Topic.FINDINGS: ("findings", "finding_changes"),
     Topic.SENSORS: ("sensors", "coverage_rows"),

@@ -138,7 +138,7 @@ class Services:
         self.coverage = CoverageInventory(reader=self.store, sensors=self.sensors)
         self.exposures = ExposureInventory(reader=self.store)
         self.schemas = SchemaInventory(reader=self.store)
-        self.retired = RetiredEndpoints(store=self.store, clock=self.clock)
+        self.retired = RetiredEndpoints(store=self.store, state=self.state, clock=self.clock)
         self.views = ViewTable(self.state, self.clock)
         self.spec_table = SpecTable(self.store, self.clock)
         self.spec_assessor = self.specs or SpecAssessor(

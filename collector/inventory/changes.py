@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
+import sqlalchemy as sql
+from sqlalchemy import Connection
+
 from collector.core.budget import check_budget
 from collector.core.feature import Feature, Job, Role
 from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide
@@ -32,9 +35,11 @@ from collector.inventory.endpoints.operations import (
     sum_served,
 )
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
-from collector.inventory.query import Versions
 from collector.storage.base import Store
 from collector.storage.records import Reader, read_record, select
+from collector.storage.state.imports import OldRows
+from collector.storage.state.store import StateStore, upsert
+from collector.storage.state.tables.inventory import RETIRED_ENDPOINTS
 
 # A row for each day of each endpoint, but of hops. Client-side calls count only where no sensor watched the server
 # (collector/inventory/endpoints/outbound.py). Parameters: `start` and `end`. `well`: calls without an error.
@@ -349,58 +354,26 @@ def _make_week(day: date) -> dict[str, Any]:
 
 GONE_SECONDS: Final = 30 * 86_400
 RETIRED_MAX: Final = 10_000  # Listed; all are kept.
+IDS_MAX: Final = 500  # Of one statement.
 _IS_GONE: Final = "last_seen < {limit:UInt32} AND sum(d.served) > 0"
 _GONE: Final = _sum_days(_ENDPOINT_DAYS, _IS_GONE)
 _GONE_OPERATIONS: Final = _sum_days(_OPERATION_DAYS, _IS_GONE)
-_BACK: Final = """
-SELECT endpoint_id FROM endpoint_tombstones FINAL WHERE is_back = 0 AND endpoint_id IN (
-    SELECT n.endpoint_id FROM routes_day AS d
-    INNER JOIN (SELECT route_id, endpoint_id FROM endpoint_routes FINAL) AS n ON n.route_id = d.route_id
-    WHERE d.last_seen >= toDateTime({limit:UInt32}, 'UTC'))"""
-_LIST: Final = f"""
-SELECT endpoint_id AS id, service, host, method, url_template AS template, calls, judged_calls AS assessed,
-    authenticated_calls AS authenticated, toUnixTimestamp(t.first_seen) AS first_seen,
-    toUnixTimestamp(t.last_seen) AS last_seen, days, parent_id, operation_protocol AS protocol,
-    operation_kind AS kind, operation_name AS name
-FROM endpoint_tombstones AS t FINAL WHERE is_back = 0 ORDER BY last_seen DESC, id LIMIT {RETIRED_MAX}"""
-
-
-_NEVER: Final = datetime.fromtimestamp(0, UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetiredRecord:
-    """One row of `endpoint_tombstones`; `is_back`: the endpoint is called again, and nothing else is said."""
-
-    endpoint_id: str
-    version: int
-    service: str = ""
-    host: str = ""
-    method: str = ""
-    url_template: str = ""
-    calls: int = 0
-    authenticated_calls: int = 0
-    judged_calls: int = 0
-    first_seen: datetime = _NEVER
-    last_seen: datetime = _NEVER
-    days: str = "{}"
-    is_back: int = 0
-    parent_id: str = ""
-    operation_protocol: str = ""
-    operation_kind: str = ""
-    operation_name: str = ""
+_RECENT: Final = """
+SELECT DISTINCT n.endpoint_id AS id FROM routes_day AS d
+INNER JOIN (SELECT route_id, endpoint_id FROM endpoint_routes FINAL) AS n ON n.route_id = d.route_id
+WHERE d.last_seen >= toDateTime({limit:UInt32}, 'UTC')"""
 
 
 RETIRE_SECONDS: Final = 3_600.0  # Between two looks for endpoints that nobody calls any more.
 
 
 class RetiredEndpoints:
-    """Keeps `endpoint_tombstones`. Blocks. Raises StoreError."""
+    """Keeps them in the state. Blocks. Raises StoreError."""
 
-    def __init__(self, *, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: Reader, state: StateStore, clock: Callable[[], float]) -> None:
         self._store = store
+        self._state = state
         self._clock = clock
-        self._versions = Versions(store, "endpoint_tombstones", clock=clock)
 
     @property
     def feature(self) -> Feature:
@@ -413,42 +386,63 @@ class RetiredEndpoints:
         """Write what is retired since the last time, take away what is called again; gives how many."""
         now = int(self._clock())
         limit = now - GONE_SECONDS
-        known = {one.id: one.last_seen for one in self.list_retired()}
         found = select(self._store, _GONE, {"limit": limit, "start": 0, "end": now})
-        back = {row["endpoint_id"] for row in select(self._store, _BACK, {"limit": limit})}
+        recent = {row["id"] for row in select(self._store, _RECENT, {"limit": limit})}
         if has_operations(self._store):
             found += select(self._store, _GONE_OPERATIONS, {"limit": limit})
-            back |= known.keys() & list_recent(self._store, limit).keys()
-        version = self._versions.take()
-        records = [_write(row, version) for row in found if known.get(row["id"]) != row["last_seen"]]
-        records += [RetiredRecord(endpoint_id=name, version=version, is_back=1) for name in sorted(back)]
-        self._store.insert_records("endpoint_tombstones", records)
-        return len(records)
+            recent |= list_recent(self._store, limit).keys()
+        table = RETIRED_ENDPOINTS
+        with self._state.write() as connection:
+            known = {row.id: row.last_seen for row in connection.execute(sql.select(table.c.id, table.c.last_seen))}
+            back = sorted(known.keys() & recent)
+            gone = [row for row in found if row["id"] not in recent and known.get(row["id"]) != row["last_seen"]]
+            upsert(connection, table, [_write(row) for row in gone])
+            for start in range(0, len(back), IDS_MAX):
+                connection.execute(sql.delete(table).where(table.c.id.in_(back[start : start + IDS_MAX])))
+        return len(gone) + len(back)
 
     def list_retired(self) -> Sequence[PastEndpoint]:
         """Those that went last first."""
-        return [
-            _read(row, {int(start): int(calls) for start, calls in json.loads(row["days"]).items()})
-            for row in select(self._store, _LIST)
-        ]
+        table = RETIRED_ENDPOINTS
+        newest = sql.select(table).order_by(table.c.last_seen.desc(), table.c.id).limit(RETIRED_MAX)
+        with self._state.read() as connection:
+            rows = connection.execute(newest).mappings().all()
+        return [_read(dict(row), {int(start): calls for start, calls in row["days"].items()}) for row in rows]
 
 
-def _write(row: Mapping[str, Any], version: int) -> RetiredRecord:
-    return RetiredRecord(
-        endpoint_id=row["id"],
-        version=version,
-        service=row["service"],
-        host=row["host"],
-        method=row["method"],
-        url_template=row["template"],
-        calls=int(row["calls"]),
-        authenticated_calls=int(row["authenticated"]),
-        judged_calls=int(row["assessed"]),
-        first_seen=datetime.fromtimestamp(int(row["first_seen"] or 0), UTC),
-        last_seen=datetime.fromtimestamp(int(row["last_seen"]), UTC),
-        days=json.dumps(_read_days(row)),
-        parent_id=row["parent_id"],
-        operation_protocol=row["protocol"],
-        operation_kind=row["kind"],
-        operation_name=row["name"],
-    )
+def import_retired(connection: Connection, rows: OldRows) -> None:
+    """Those that an earlier version kept in ClickHouse. Raises StoreError."""
+    for found in rows.read("endpoint_tombstones", _read_old):
+        upsert(connection, RETIRED_ENDPOINTS, [one for one in found if one is not None])
+
+
+def _write(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = "id", "service", "host", "method", "template", "parent_id", "protocol", "kind", "name"
+    figures = "calls", "assessed", "authenticated", "first_seen", "last_seen"
+    return {
+        **{name: row[name] for name in names},
+        **{name: int(row[name] or 0) for name in figures},
+        "days": {str(start): calls for start, calls in _read_days(row).items()},
+    }
+
+
+def _read_old(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    if row["is_back"]:
+        return None
+    return {
+        "id": row["endpoint_id"],
+        "service": row["service"],
+        "host": row["host"],
+        "method": row["method"],
+        "template": row["url_template"],
+        "calls": row["calls"],
+        "assessed": row["judged_calls"],
+        "authenticated": row["authenticated_calls"],
+        "first_seen": int(row["first_seen"].timestamp()),
+        "last_seen": int(row["last_seen"].timestamp()),
+        "days": json.loads(row["days"]),
+        "parent_id": row.get("parent_id", ""),
+        "protocol": row.get("operation_protocol", ""),
+        "kind": row.get("operation_kind", ""),
+        "name": row.get("operation_name", ""),
+    }

@@ -48,7 +48,7 @@ from collector.detection.messages import Told
 from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
-from collector.inventory.changes import RetiredEndpoints
+from collector.inventory.changes import RetiredEndpoints, import_retired
 from collector.inventory.consumers.labels import LabelBook, import_labels
 from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.coverage.reader import CoverageInventory
@@ -58,11 +58,10 @@ from collector.inventory.endpoints.places import Places
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.partners import PartnerNetworks
-from collector.inventory.query import Versions
 from collector.inventory.sensors import SensorInventory, read_statuses
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
-from collector.inventory.templates.mapping import EndpointMapping
+from collector.inventory.templates.table import TemplateTable, import_templates
 from collector.inventory.views import ViewTable, import_views
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.receiver.convert import check_protobuf
@@ -225,7 +224,7 @@ class Collector:
         known = SensorInventory(reader=self.store, clock=clock, list_statuses=self.sensors.list_statuses)
         coverage = CoverageInventory(reader=self.store, sensors=known)
         self._proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
-        self._retired = RetiredEndpoints(store=self.store, clock=clock)
+        self._retired = RetiredEndpoints(store=self.store, state=self.state, clock=clock)
         self.features = tuple(self._list_features(coverage))
 
     def _list_features(self, coverage: CoverageInventory) -> Iterator[Feature]:
@@ -359,15 +358,16 @@ class Collector:
         import_response(self.state, self._directory, self._clock())
         import_once(self.state, self.store, "views", import_views, self._clock())
         import_once(self.state, self.store, "labels", import_labels, self._clock())
+        import_once(self.state, self.store, "templates", import_templates, self._clock())
+        import_once(self.state, self.store, "retired endpoints", import_retired, self._clock())
         self.labels = LabelBook(self.state, self._clock)
         who = ConsumerSql(self.settings.consumer_order)
         # A server may be older than what the sums are read by.
         self._sums = ConsumerSums(store=self.store, who=who, clock=self._clock) if self._is_embedded else None
         self._route_sums = RouteSums(store=self.store, clock=self._clock) if self._is_embedded else None
         self.reveals = RevealBook()
-        versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self._clock)
-        mapping = EndpointMapping(writer=self.store, take_version=versions.take)
-        self.catalogue = Catalogue(self.store, mapping, self.reveals)
+        self._templates = TemplateTable(self.state, self.store)
+        self.catalogue = Catalogue(self.store, self._templates, self.reveals)
         tables = locate_tables(self._directory / STORE_DIRECTORY)
         self.writer = StoreWriter(
             reader=WalReader(directory, STORE_READER),
@@ -526,7 +526,7 @@ class Collector:
             specs=self._specs,
             risks=self._risks,
             detection=(self._detection, self.alert_service),
-            editor=TemplateEditor(store=self.store, names=self.catalogue, clock=self._clock),
+            editor=TemplateEditor(store=self.store, table=self._templates, names=self.catalogue, clock=self._clock),
             erase=eraser.erase,
             backup=backup,
             backup_token=tokens.backup.value,

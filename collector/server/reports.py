@@ -169,8 +169,7 @@ class ReportQueue:
             self._insert("former_names", former_names)
             self._catalogue.take_former_names(former_names)
         if words:
-            self._insert("revealed_words", words)
-            self._catalogue.learn({word.hash: word.text for word in words})
+            self._catalogue.learn(words)
             del self._words[: len(words)]
 
     def _insert(self, table: str, records: Sequence[Any]) -> None:

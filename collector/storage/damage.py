@@ -6,9 +6,9 @@ before anything reads them, the others little by little, each part once a day. C
 
 A damaged part is detached: the engine moves it to the folder `detached` of its table, and the rest of the table works.
 A view names the table from which the rows of its target can be had again (`View.rebuilt_from`). Of a target with
-partitions by day only that day is rebuilt, from the first hour on of which the source still has all rows. `routes` are
-the source of `endpoint_routes`, and the catalogue names what has no name as it starts
-(collector/inventory/templates/catalogue.py). What is in no other table stays aside, for a person to see or to delete.
+partitions by day only that day is rebuilt, from the first hour on of which the source still has all rows. The state is
+the source of `endpoint_routes` (collector/inventory/templates/table.py). What is in no other table stays aside, for a
+person to see or to delete.
 """
 
 import logging

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from collector.api.services import ApiSettings, Services
 from collector.cli.commands import register
 from collector.inventory.templates.catalogue import Catalogue
-from collector.inventory.templates.mapping import EndpointMapping
+from collector.inventory.templates.table import TemplateTable
 from collector.receiver.convert import convert_bytes
 from collector.receiver.reports import RevealBook
 from collector.server.app import build_app
@@ -74,11 +74,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         assert isinstance(batch, RowBatch)
         store.insert_arrow("routes", build_routes([(route, NOW - 60) for route in batch.routes]))
         store.insert_arrow("rows_minute", build_rows(make_group(batch)))
-    Catalogue(store, EndpointMapping(writer=store, take_version=time.time_ns), RevealBook())
+    state = create_state()
+    Catalogue(store, TemplateTable(state, store), RevealBook())
     app = build_app(
         Services(
             store=store,
-            state=create_state(),
+            state=state,
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: float(NOW),

@@ -1,8 +1,9 @@
 """The mapping of routes to endpoints that the running collector holds: complete at the start, then kept up to date.
 
-It reads routes and revealed words from the store, has them named, keeps what the detectors need, and asks the sensors
-for words that are still hidden. A new route is named by itself at once (collector/inventory/templates/mapping.py).
-`group` then compares it with its siblings, and again as more is seen of them.
+It reads routes from the store and decisions from the state, names the routes, keeps what the detectors need, and asks
+the sensors for words that are still hidden. A new route is named by itself at once
+(collector/inventory/templates/mapping.py). `group` then compares it with its siblings, and again as more is seen of
+them. `follow` takes up what another collector of the same state decided.
 
 `map_endpoints` decides which routes are one endpoint: all routes of one (service, host) in, route id -> endpoint out.
 Pure. Routes are immutable shapes, and many may be one endpoint. Sibling segments are joined from the root where they
@@ -31,12 +32,10 @@ from collector.inventory.templates.mapping import (
     EditBook,
     EditedEndpoint,
     EditKind,
-    EndpointMapping,
     EndpointName,
     HostKey,
     TenantHosts,
     is_pattern,
-    load_edits,
     name_endpoint,
 )
 from collector.inventory.templates.path_trie import (
@@ -49,8 +48,9 @@ from collector.inventory.templates.path_trie import (
     find_targets,
     find_values,
 )
+from collector.inventory.templates.table import TemplateTable
 from collector.inventory.templates.whole_paths import fold_whole_paths
-from collector.receiver.reports import FormerName, RevealBook
+from collector.receiver.reports import FormerName, RevealBook, RevealedWord
 from collector.storage.base import Store, StoreError
 from collector.storage.records import read_record, select
 
@@ -227,23 +227,26 @@ _NO_TOTALS: Final = RouteTotals()
 class Catalogue:
     """Thread-safe: the writer's thread maps, the flush renames, the detectors' thread reads."""
 
-    def __init__(self, store: Store, mapping: EndpointMapping, reveals: RevealBook) -> None:
-        """Takes up what the store holds. Raises StoreError."""
+    def __init__(self, store: Store, table: TemplateTable, reveals: RevealBook) -> None:
+        """Takes up what the state and the store hold. Raises StoreError."""
         self._store = store
-        self._mapping = mapping
+        self._table = table
         self._reveals = reveals
+        self._following = Lock()
         self._lock = Lock()
         self._former_names = FormerNames()
         self._former_names.add(_read_former_names(store))
-        edits = load_edits(store)
+        table.copy_names()
+        self._known_edits = table.read_edits()
+        edits = list(self._known_edits.values())
         self._edits = EditBook(edits)
         self._hosts = TenantHosts(_read_patterns(store), find_kept_hosts(edits))
+        self._is_host_edited = False  # Since routes of all hosts were grouped.
         self._grown: set[Home] = set()  # Where routes or words came since they were grouped.
         self._looks: dict[Home, int] = {}  # How often routes were grouped whose calls had not come.
-        self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
+        self._revision, self._endpoints = table.list_names()
         self._changed = dict(self._endpoints)  # Since they were taken.
-        words = {int(word): str(text) for word, text in store.query("SELECT hash, text FROM revealed_words FINAL")}
-        self._mapping.learn_words(words)
+        self._words = table.read_words()
         unsure = self._select_routes(
             "route_id NOT IN (SELECT route_id FROM endpoint_routes) "
             "OR arrayExists((k, t) -> k = 2 AND t = '', segment_kind, segment_text)",
@@ -253,9 +256,28 @@ class Catalogue:
         self._remember([route for route in unsure if self._is_unnamed(route)])
         self._grown.update((route.service, route.host) for route in unsure)
 
+    def follow(self) -> None:
+        """Take up the names, edits and words that were written by another collector, and words and edits that came
+        here. Raises StoreError, and then does the rest the next time."""
+        with self._following:
+            self._table.copy_names(is_due=False)
+            with self._lock:
+                self._take_names(*self._table.list_names(self._revision))
+            words = self._table.read_words()
+            if words is not self._words:
+                self._learn({word: text for word, text in words.items() if self._words.get(word) != text}, words)
+            edits = self._table.read_edits()
+            if edits is not self._known_edits:
+                self._take_edits(edits)
+
     def map_routes(self, routes: Sequence[Route]) -> None:
         """Name new routes. Raises StoreError."""
+        if not routes:
+            return
+        self.follow()
         with self._lock:
+            # The collector that wrote the tables before may have named some.
+            routes = [route for route in routes if route.route_id not in self._endpoints]
             routes = [self._hosts.rename(self._former_names.rename(route)) for route in routes]
             self._remember(routes)
             self._grown.update((route.service, route.host) for route in routes)
@@ -277,13 +299,17 @@ class Catalogue:
             self._remember(routes)
             self._grown.update((route.service, route.host) for route in routes)
 
-    def learn(self, words: Mapping[int, str]) -> None:
-        """Name anew the routes in which these words were hidden. Raises StoreError."""
-        routes = self._select_routes("hasAny(segment_hash, {hashes:Array(UInt64)})", {"hashes": list(words)})
+    def learn(self, words: Sequence[RevealedWord]) -> None:
+        """Keep revealed words, and name anew the routes in which they were hidden. Raises StoreError."""
+        self._table.add_words(words)
+        self.follow()
+
+    def _learn(self, new: Mapping[int, str], words: Mapping[int, str]) -> None:
+        routes = self._select_routes("hasAny(segment_hash, {hashes:Array(UInt64)})", {"hashes": list(new)})
         with self._lock:
             # Those that were grouped are named by the next grouping.
             own = [route for route in routes if self._is_named_alone(route)]
-            self._mapping.learn_words(words)
+            self._words = words
             self._remember(own)
             self._grown.update((route.service, route.host) for route in routes)
 
@@ -304,8 +330,12 @@ class Catalogue:
         """Names routes among their siblings: where some came since the last time, or everywhere, for with every call
         more is known of them. Gives the number of routes that moved. Raises StoreError, and then looks again next time.
         """
+        if is_all:
+            self._table.copy_names()
+        self.follow()
         with self._lock:
             homes, self._grown = self._grown, set()
+            is_all, self._is_host_edited = is_all or self._is_host_edited, False
         if not homes and not is_all:
             return 0
         try:
@@ -315,6 +345,7 @@ class Catalogue:
         except StoreError:
             with self._lock:
                 self._grown |= homes
+                self._is_host_edited |= is_all
             raise
         moved = 0
         for routes in siblings.values():
@@ -330,8 +361,8 @@ class Catalogue:
                 for route in routes
                 for totals in (calls.get(route.route_id, _NO_TOTALS),)
             ]
-            learned = map_endpoints(evidence, self._mapping.words)
-            moved += self._move(routes, self._edits.apply(routes, learned, self._mapping.words))
+            learned = map_endpoints(evidence, self._words)
+            moved += self._move(routes, self._edits.apply(routes, learned, self._words))
             self._ask_for_names(routes, learned)
         if not is_all:
             self._look_again(
@@ -440,15 +471,22 @@ class Catalogue:
     def read_words(self) -> dict[int, str]:
         """Revealed texts by hash."""
         with self._lock:
-            return dict(self._mapping.words)
+            return dict(self._words)
 
-    def take_edits(self, edits: Sequence[Edit], changed: Edit) -> None:
-        """Name routes by these edits from now on, at once where one changed. Raises StoreError."""
+    def take_edit(self, edit: Edit) -> None:
+        """Name routes by an edit that was kept. Raises StoreError."""
         with self._lock:
-            self._edits = EditBook(edits)
-            self._hosts.keep(find_kept_hosts(edits))
-            self._grown.add((changed.service, changed.host))
-        self.group(is_all=changed.kind is EditKind.HOST)
+            self._grown.add((edit.service, edit.host))
+        self.group()
+
+    def _take_edits(self, edits: Mapping[str, Edit]) -> None:
+        with self._lock:
+            changed = [edit for name, edit in edits.items() if self._known_edits.get(name) != edit]
+            self._known_edits = edits
+            self._edits = EditBook(edits.values())
+            self._hosts.keep(find_kept_hosts(list(edits.values())))
+            self._grown.update((edit.service, edit.host) for edit in changed)
+            self._is_host_edited |= any(edit.kind is EditKind.HOST for edit in changed)
 
     def list_hosts(self, service: Service, host: str) -> tuple[str, ...]:
         """The hosts of a service that one pattern stands for."""
@@ -459,23 +497,30 @@ class Catalogue:
         """Whether a route has no name, or still the one it got when its words were hidden."""
         named = self._endpoints.get(route.route_id)
         hidden = name_endpoint(route, {}).endpoint_id
-        return named is None or (named == hidden and name_endpoint(route, self._mapping.words).endpoint_id != hidden)
+        return named is None or (named == hidden and name_endpoint(route, self._words).endpoint_id != hidden)
 
     def _is_named_alone(self, route: Route) -> bool:
-        return name_endpoint(route, self._mapping.words).endpoint_id == self._endpoints.get(route.route_id)
+        return name_endpoint(route, self._words).endpoint_id == self._endpoints.get(route.route_id)
 
     def _remember(self, routes: Sequence[Route]) -> None:
         if routes:
-            words = self._mapping.words
+            words = self._words
             learned = {route.route_id: name_endpoint(route, words) for route in routes}
             names = self._edits.apply(routes, learned, words)
             self._write([(route, names[route.route_id]) for route in routes])
 
     def _write(self, named: Sequence[tuple[Route, EndpointName]]) -> None:
         """Keep what routes are named, with the lock held."""
-        for record in self._mapping.write(named, self._endpoints):
-            if self._endpoints.get(record.route_id) != record.endpoint_id:
-                self._endpoints[record.route_id] = self._changed[record.route_id] = record.endpoint_id
+        revision = self._table.write_names(named, self._endpoints)
+        # Where another collector wrote in between, its names are read with the next look.
+        newest = revision if revision == self._revision + 1 else self._revision
+        self._take_names(newest, {route.route_id: name.endpoint_id for route, name in named})
+
+    def _take_names(self, revision: int, names: Mapping[int, str]) -> None:
+        self._revision = revision
+        for route_id, endpoint_id in names.items():
+            if self._endpoints.get(route_id) != endpoint_id:
+                self._endpoints[route_id] = self._changed[route_id] = endpoint_id
 
     def _select_routes(self, condition: str, parameters: dict[str, Any]) -> list[Route]:
         return [self._hosts.rename(route) for route in self._select_raw(condition, parameters)]

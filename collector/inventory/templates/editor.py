@@ -1,14 +1,13 @@
 """Edits of templates by people: an endpoint's id and what to do in, an `Edit` out, kept and undone.
 
-Each edit is a row of `template_edits`. The catalogue applies those in force whenever it names routes, so they survive
-restarts and later learning. Nothing else is written: rows of calls stay as they are.
+Each edit is a row of `template_edits` in the state. The catalogue applies those in force whenever it names routes, so
+they survive restarts and later learning. Nothing else is written: rows of calls stay as they are.
 """
 
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import wraps
 from threading import Lock
 from typing import Concatenate, Final, ParamSpec
@@ -16,10 +15,8 @@ from typing import Concatenate, Final, ParamSpec
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.rows import Service
 from collector.inventory.naming import name_parameter
-from collector.inventory.query import Versions
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.mapping import (
-    EDITS_MAX,
     NAME_CHARACTERS_MAX,
     Edit,
     EditedEndpoint,
@@ -27,14 +24,13 @@ from collector.inventory.templates.mapping import (
     EditKind,
     Place,
     join_template,
-    load_edits,
     make_places,
     read_text,
     split_template,
-    write_places,
 )
 from collector.inventory.templates.path_trie import PARAMETER
-from collector.storage.base import Store
+from collector.inventory.templates.table import TemplateTable
+from collector.storage.records import Reader, select
 
 EditParameters = ParamSpec("EditParameters")
 MERGE_MAX: Final = 100
@@ -54,31 +50,6 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _TEXT: Final = re.compile(r"[^\s/{}]{1,200}\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditRecord:
-    """One row of `template_edits`."""
-
-    id: str
-    version: int
-    kind: str
-    cluster: str
-    namespace: str
-    workload: str
-    workload_kind: int
-    host_name: str
-    port: int
-    host: str
-    method: str
-    places: str
-    url_template: str
-    by: str
-    time: datetime
-    exact_since: int
-    note: str
-    undone_by: str
-    undone_at: int
-
-
 def _one_at_a_time(
     method: Callable[Concatenate["TemplateEditor", EditParameters], Edit],
 ) -> Callable[Concatenate["TemplateEditor", EditParameters], Edit]:
@@ -96,17 +67,16 @@ class TemplateEditor:
     """One for the collector. Thread-safe: one edit at a time, from what it rests on to what is kept. Blocks. Raises
     StoreError, EditError, UnknownError, ConflictError."""
 
-    def __init__(self, *, store: Store, names: Catalogue, clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: Reader, table: TemplateTable, names: Catalogue, clock: Callable[[], float]) -> None:
         self._store = store
+        self._table = table
         self._names = names
         self._clock = clock
-        self._versions = Versions(store, "template_edits", clock=clock)
         self.lock = Lock()
-        self._edits = {edit.id: edit for edit in load_edits(store)}
 
     def list_edits(self) -> tuple[Edit, ...]:
         """Newest first, those undone too."""
-        return tuple(sorted(self._edits.values(), key=lambda edit: (-edit.time, edit.id)))
+        return tuple(sorted(self._table.read_edits().values(), key=lambda edit: (-edit.time, edit.id)))
 
     def list_edits_of(self, service: Service, host: str, method: str) -> tuple[Edit, ...]:
         """Those about one service, host and method, and about its host's name."""
@@ -134,8 +104,8 @@ class TemplateEditor:
     def list_siblings(self, endpoint_id: str) -> list[tuple[str, str]]:
         """Id and template of those that an endpoint may be merged with: of its service, host and method, with as many
         segments, by template."""
-        rows = self._store.query(_SIBLINGS, {"id": endpoint_id})
-        return [(str(name), str(template)) for name, template in rows]
+        rows = select(self._store, _SIBLINGS, {"id": endpoint_id})
+        return [(row["endpoint_id"], row["template"]) for row in rows]
 
     @_one_at_a_time
     def rename(self, endpoint_id: str, *, place: int, name: str, by: str) -> Edit:
@@ -218,12 +188,15 @@ class TemplateEditor:
     @_one_at_a_time
     def undo(self, edit_id: str, *, by: str) -> Edit:
         """Take an edit away: its routes are again what learning and the other edits say."""
-        edit = self._edits.get(edit_id)
+        edit = self._table.read_edits().get(edit_id)
         if edit is None:
             raise UnknownError(f"There is no edit {edit_id[:80]!r}; look it up in the list of edits.")
-        if edit.undone_at:
-            raise ConflictError(f"The edit {edit_id} was undone before, by {edit.undone_by}.")
-        return self._keep(replace(edit, undone_by=by, undone_at=int(self._clock())))
+        undone = replace(edit, undone_by=by, undone_at=int(self._clock()))
+        if edit.undone_at or not self._table.undo_edit(undone):
+            known = self._table.read_edits()[edit_id]
+            raise ConflictError(f"The edit {edit_id} was undone before, by {known.undone_by}.")
+        self._names.take_edit(undone)
+        return undone
 
     def _find(self, endpoint_id: str) -> EditedEndpoint:
         found = self._names.find_edited(endpoint_id)
@@ -258,8 +231,6 @@ class TemplateEditor:
         note: str = "",
         host: str = "",
     ) -> Edit:
-        if len(self._edits) >= EDITS_MAX:
-            raise ConflictError(f"There are {EDITS_MAX} edits, which is the limit.")
         route = endpoint.routes[0]
         edit = Edit(
             id=uuid.uuid4().hex[:16],
@@ -274,12 +245,8 @@ class TemplateEditor:
             exact_since=exact_since,
             note=note,
         )
-        return self._keep(edit)
-
-    def _keep(self, edit: Edit) -> Edit:
-        self._store.insert_records("template_edits", [_write(edit, self._versions.take())])
-        self._edits = {**self._edits, edit.id: edit}  # Others may be reading it.
-        self._names.take_edits(list(self._edits.values()), edit)
+        self._table.add_edit(edit)
+        self._names.take_edit(edit)
         return edit
 
 
@@ -312,22 +279,3 @@ def _name_merged(columns: Sequence[Sequence[str]], name: str) -> str:
             chosen = chosen.replace("}", "_2}")
         parts.append(chosen)
     return join_template(parts)
-
-
-def _write(edit: Edit, version: int) -> EditRecord:
-    return EditRecord(
-        id=edit.id,
-        version=version,
-        kind=edit.kind.value,
-        **asdict(edit.service),
-        host=edit.host,
-        method=edit.method,
-        places=write_places(edit.places),
-        url_template=edit.template,
-        by=edit.by,
-        time=datetime.fromtimestamp(edit.time, UTC),
-        exact_since=edit.exact_since or 0,
-        note=edit.note,
-        undone_by=edit.undone_by,
-        undone_at=edit.undone_at,
-    )

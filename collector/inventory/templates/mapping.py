@@ -1,8 +1,4 @@
-"""Gives every route an endpoint, applies people's edits, and finds hosts that differ by a tenant's name.
-
-`EndpointMapping` writes `endpoint_routes` and, where a route moves, `endpoint_aliases`. New routes come from the
-store's writer. It also brings a stored route again whose mapping failed, because a route is known only once it has an
-endpoint. A route is named anew when a word that its template hides is revealed.
+"""Gives a route an endpoint, applies people's edits, and finds hosts that differ by a tenant's name.
 
 `EditBook`: an edit (split, merge, rename, pin) is one rule for a service, host and method: which paths it is about and
 what their template is. A path is matched by segment with what learning made of it, so later routes are found too. A
@@ -18,17 +14,13 @@ was never served, or one that a person keeps apart or edited. Only the first lab
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from collector.core.rows import Route, Segment, Service
-from collector.inventory.naming import LITERAL, WORD, identify_endpoint, name_service, template
-from collector.storage.base import Store
-from collector.storage.records import Reader, read_record, select
-
-_NOT_NAMED: Mapping[int, str] = {}
+from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,34 +31,6 @@ class EndpointName:
     template: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointRouteRecord:
-    """One row of `endpoint_routes`."""
-
-    route_id: int
-    version: int
-    endpoint_id: str
-    service: str
-    cluster: str
-    namespace: str
-    workload: str
-    workload_kind: int
-    host_name: str
-    port: int
-    host: str
-    method: str
-    url_template: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointAliasRecord:
-    """One row of `endpoint_aliases`."""
-
-    endpoint_id: str
-    version: int
-    route_id: int
-
-
 def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
     """The endpoint of a route by itself, as long as nothing is known of its siblings
     (collector/inventory/templates/catalogue.py).
@@ -75,63 +39,6 @@ def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
     """
     named = template(route.segments, False, words)
     return EndpointName(endpoint_id=identify_endpoint(route, named), template=named)
-
-
-class EndpointMapping:
-    """Keeps `endpoint_routes` current. One thread at a time."""
-
-    def __init__(self, *, writer: Store, take_version: Callable[[], int]) -> None:
-        self._writer = writer
-        self._take_version = take_version
-        self._words: dict[int, str] = {}
-
-    def learn_words(self, words: Mapping[int, str]) -> None:
-        """Take revealed texts by hash; routes named from now on show them. The caller maps the routes that had them
-
-        again.
-        """
-        self._words.update(words)
-
-    def write(
-        self, named: Sequence[tuple[Route, EndpointName]], former_ids: Mapping[int, str] = _NOT_NAMED
-    ) -> tuple[EndpointRouteRecord, ...]:
-        """Write names that were found; the same route again is a later version. `former_ids`: what routes that move
-        were called until now, by route id; these stay aliases. Raises StoreError, and then no route was named."""
-        version = self._take_version()
-        records = tuple(_record(route, name, version) for route, name in named)
-        aliases = {
-            former: EndpointAliasRecord(endpoint_id=former, version=version, route_id=record.route_id)
-            for record in records
-            if (former := former_ids.get(record.route_id, record.endpoint_id)) != record.endpoint_id
-        }
-        if aliases:  # First: an alias of an endpoint that still has routes is not looked at.
-            self._writer.insert_records("endpoint_aliases", list(aliases.values()))
-        self._writer.insert_records("endpoint_routes", records)
-        return records
-
-    @property
-    def words(self) -> Mapping[int, str]:
-        """Revealed texts by hash."""
-        return self._words
-
-
-def _record(route: Route, name: EndpointName, version: int) -> EndpointRouteRecord:
-    service = route.service
-    return EndpointRouteRecord(
-        route_id=route.route_id,
-        version=version,
-        endpoint_id=name.endpoint_id,
-        service=name_service(service),
-        cluster=service.cluster,
-        namespace=service.namespace,
-        workload=service.workload,
-        workload_kind=service.workload_kind,
-        host_name=service.host_name,
-        port=service.port,
-        host=route.host,
-        method=route.method,
-        url_template=name.template,
-    )
 
 
 NAME_CHARACTERS_MAX: Final = 64
@@ -397,19 +304,3 @@ class EditedEndpoint:
     template: str
     routes: Sequence[Route]
     first_seen: dict[int, int]  # Unix seconds by route id.
-
-
-def load_edits(store: Reader) -> list[Edit]:
-    """All that are kept. Raises StoreError."""
-    rows = select(store, "SELECT * REPLACE (toUnixTimestamp(time) AS time) FROM template_edits FINAL")
-    return [
-        read_record(
-            Edit,
-            row,
-            service=read_record(Service, row),
-            places=read_places(row["places"]),
-            template=row["url_template"],
-            exact_since=row["exact_since"] or None,
-        )
-        for row in rows
-    ]

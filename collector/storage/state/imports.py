@@ -22,7 +22,7 @@ from common.durable import read_whole, sync_directory
 
 RecordT = TypeVar("RecordT")
 
-# By name, whether the newest version of a row holds.
+# By name, whether the newest version of a row holds. Tables of which this version keeps a copy are not among them.
 OLD_TABLES: Final[Mapping[str, bool]] = {
     "alerts": True,
     "alert_actions": False,
@@ -33,6 +33,9 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "change_facts": True,
     "list_views": True,
     "consumer_labels": True,
+    "template_edits": True,
+    "endpoint_tombstones": True,
+    "revealed_words": True,
 }
 IMPORTED_SUFFIX: Final = ".imported"
 
@@ -59,7 +62,7 @@ class OldRows:
         names = self._columns.get(table)
         if names is None:
             return
-        final = " FINAL" if OLD_TABLES[table] else ""
+        final = " FINAL" if OLD_TABLES.get(table, True) else ""
         for columns in self._store.stream_columns(f"SELECT {', '.join(names)} FROM {table}{final}"):
             records = []
             for values in zip(*columns.values(), strict=True):

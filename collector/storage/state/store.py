@@ -90,9 +90,10 @@ class StateStore:
         """One transaction that writes: all of it is kept, or nothing."""
         with self._report(), hold(self._writing) if self._is_file else nullcontext(), self._connect() as connection:
             connection.info["written"] = written = set[str]()
+            connection.info["numbered"] = numbered = set[str]()
             with connection.execution_options(is_write=True).begin():
                 yield connection
-                _count_written(connection, written)
+                _count_written(connection, written - numbered)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -200,6 +201,19 @@ def count_writes(connection: Connection, tables: Collection[str]) -> int:
     return int(found.scalar_one())
 
 
+def number_write(connection: Connection, table: Table) -> int:
+    """The number of this transaction among those that write a table: more than that of each before it, because another
+    one that asks waits until this one ends. To be asked for before the table is written."""
+    connection.info["numbered"].add(table.name)
+    return _count_write(connection, table.name)
+
+
+def start_numbers(connection: Connection, table: Table, number: int) -> None:
+    """Have `number_write` of a table give more than this from now on."""
+    connection.info["numbered"].add(table.name)
+    upsert(connection, TABLE_WRITES, [{"table_name": table.name, "writes": number}])
+
+
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, or replace those with the same primary key."""
     if not rows:
@@ -297,12 +311,17 @@ def _migrate(engine: Engine) -> None:
 
 def _count_written(connection: Connection, tables: Collection[str]) -> None:
     """At the end of its transaction, so that no other one waits long for the rows; in an order that all keep."""
+    for table in sorted(tables):
+        _count_write(connection, table)
+
+
+def _count_write(connection: Connection, table: str) -> int:
     counts = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(TABLE_WRITES)
     changed = {"writes": TABLE_WRITES.c.writes + 1}
-    for table in sorted(tables):
-        connection.execute(
-            counts.values(table_name=table, writes=1).on_conflict_do_update(index_elements=["table_name"], set_=changed)
-        )
+    counted = counts.values(table_name=table, writes=1).on_conflict_do_update(
+        index_elements=["table_name"], set_=changed
+    )
+    return int(connection.execute(counted.returning(TABLE_WRITES.c.writes)).scalar_one())
 
 
 def _note_written(connection: Connection, statement: object, *_: object) -> None:

@@ -244,7 +244,8 @@ TABLES = (
         """,
         key="route_id",
     ),
-    # route -> endpoint. The latest version of a route_id holds (merge, rename, undo never touch rows). Read with FINAL.
+    # route -> endpoint: the copy of a table of the state (collector/inventory/templates/table.py), whose revisions are
+    # the versions here. Read with FINAL.
     Table(
         name="endpoint_routes",
         columns=f"""
@@ -258,72 +259,13 @@ TABLES = (
         """,
         key="route_id",
     ),
-    # Ids under which an endpoint was known before its routes moved, each with the route that moved last: a link in an
-    # alert that was sent stays good. Read with FINAL.
+    # Ids under which an endpoint was known before its routes moved: the copy of a table of the state. Read with FINAL.
     Table(
         name="endpoint_aliases",
         columns="""
             endpoint_id String
             version UInt64
             route_id UInt64
-        """,
-        key="endpoint_id",
-    ),
-    # Words whose text the sensors may send (docs/use/privacy.md). A word's hash is keyed, so each rotation has its own.
-    Table(
-        name="revealed_words",
-        columns="""
-            hash UInt64
-            text String
-            key_id UInt32
-            time DateTime('UTC')
-        """,
-        key="hash",
-        engine="ReplacingMergeTree(time)",
-    ),
-    # What people decided about templates (collector/inventory/templates/mapping.py): one row an edit, its latest
-    # version holds; undone ones stay, with who and when. `places` is JSON. Read with FINAL.
-    Table(
-        name="template_edits",
-        columns=f"""
-            id String
-            version UInt64
-            kind LowCardinality(String){SERVICE_COLUMNS}
-            host String
-            method LowCardinality(String)
-            places String
-            url_template String
-            by String
-            time DateTime('UTC')
-            exact_since UInt32
-            note String
-            undone_by String
-            undone_at UInt32
-        """,
-        key="id",
-    ),
-    # What was known of endpoints that are gone, when they went; `days` is JSON. `is_back` takes a stone away. Read with
-    # FINAL.
-    Table(
-        name="endpoint_tombstones",
-        columns="""
-            endpoint_id String
-            version UInt64
-            service String
-            host String
-            method LowCardinality(String)
-            url_template String
-            calls UInt64
-            authenticated_calls UInt64
-            judged_calls UInt64
-            first_seen DateTime('UTC')
-            last_seen DateTime('UTC')
-            days String
-            is_back UInt8
-            parent_id String
-            operation_protocol LowCardinality(String)
-            operation_kind LowCardinality(String)
-            operation_name String
         """,
         key="endpoint_id",
     ),

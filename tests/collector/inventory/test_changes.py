@@ -11,6 +11,7 @@ from collector.api.services import ApiSettings, Services
 from collector.inventory.changes import RetiredEndpoints
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
@@ -54,11 +55,11 @@ def _fill(store: EmbeddedStore) -> None:
     seed.write(store)
 
 
-def _open(store: EmbeddedStore) -> TestClient:
+def _open(store: EmbeddedStore, state: StateStore) -> TestClient:
     app = build_app(
         Services(
             store=store,
-            state=create_state(),
+            state=state,
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,
@@ -69,11 +70,11 @@ def _open(store: EmbeddedStore) -> TestClient:
     return TestClient(app, headers={"authorization": "Bearer t"})
 
 
-def test_diff_and_tombstones(store: EmbeddedStore) -> None:
+def test_the_difference_of_two_dates_and_retired_endpoints(store: EmbeddedStore, state: StateStore) -> None:
     _fill(store)
-    retired = RetiredEndpoints(store=store, clock=lambda: NOW)
+    retired = RetiredEndpoints(store=store, state=state, clock=lambda: NOW)
     assert (retired.update(), retired.update()) == (1, 0)
-    with _open(store) as client:
+    with _open(store, state) as client:
         dates = {"start": str(TODAY - timedelta(days=38)), "end": str(TODAY)}
         found = client.get("/api/v1/inventory/diff", params=dates).json()
         assert [one["template"] for one in found["appeared"]] == ["/comes"]
@@ -104,7 +105,7 @@ def _tell(store: EmbeddedStore, node: Node, days_ago: int, names: dict[str, int]
     store.insert_records("schemas", node.tell())
 
 
-def test_operations_of_one_path_come_and_go_by_themselves(store: EmbeddedStore) -> None:
+def test_operations_of_one_path_come_and_go_by_themselves(store: EmbeddedStore, sqlite_state: StateStore) -> None:
     seed = Seed()
     path = seed.endpoint(1, "POST", "/graphql")
     for days in (41, 40, 0):
@@ -117,9 +118,9 @@ def test_operations_of_one_path_come_and_go_by_themselves(store: EmbeddedStore) 
     _tell(store, nodes[1], 0, {"ListOrders": 2, "ListCoupons": 2})
     _tell(store, nodes[1], 0, {"ListUsers": 5}, status=403)
     _tell(store, nodes[0], 0, {})
-    retired = RetiredEndpoints(store=store, clock=lambda: NOW)
+    retired = RetiredEndpoints(store=store, state=sqlite_state, clock=lambda: NOW)
     assert (retired.update(), retired.update()) == (1, 0)
-    with _open(store) as client:
+    with _open(store, sqlite_state) as client:
         dates = {"start": str(TODAY - timedelta(days=38)), "end": str(TODAY)}
         found = client.get("/api/v1/inventory/diff", params=dates).json()
         (appeared,), (gone,), (changed,) = found["appeared"], found["gone"], found["changed"]
@@ -154,7 +155,7 @@ def test_exposure_and_kinds_of_data_are_compared_too(store: EmbeddedStore) -> No
         f" VALUES ('ep0001', {NOW}, '/stays', 'external', 'internal', {NOW - 60}), "
         f"('ep0002', {NOW}, '/comes', 'external', '', {NOW - 60})"
     )
-    with _open(store) as client:
+    with _open(store, create_state()) as client:
         found = client.get("/api/v1/inventory/diff").json()  # Since yesterday.
         assert (found["start"], found["end"]) == (str(TODAY - timedelta(days=1)), str(TODAY))
         assert [(one["template"], one["kinds"]) for one in found["data"]] == [("/stays", {"response": ["ssn"]})]

@@ -11,11 +11,13 @@ import pytest
 from collector.core.rows import Route, Segment, Service
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
-from collector.inventory.templates.mapping import EditError, EndpointMapping, TenantHosts, find_tenants
+from collector.inventory.templates.mapping import EditError, TenantHosts, find_tenants
+from collector.inventory.templates.table import TemplateTable
 from collector.receiver.reports import RevealBook
 from collector.schemas.evidence import HOST_PLACE, read_parameters
 from collector.storage.arrow import build_routes
 from collector.storage.embedded import EmbeddedStore
+from tests.collector.states import create_state
 
 NOW = int(time.time())
 SERVICE = Service(cluster="", namespace="", workload="web", workload_kind=1, host_name="h", port=80)
@@ -108,13 +110,13 @@ class Installation:
 
     def __init__(self, store: EmbeddedStore) -> None:
         self.store = store
+        self.state = create_state()
         self.start()
 
     def start(self) -> None:
-        self.catalogue = Catalogue(
-            self.store, EndpointMapping(writer=self.store, take_version=time.time_ns), RevealBook()
-        )
-        self.editor = TemplateEditor(store=self.store, names=self.catalogue, clock=time.time)
+        table = TemplateTable(self.state, self.store)
+        self.catalogue = Catalogue(self.store, table, RevealBook())
+        self.editor = TemplateEditor(store=self.store, table=table, names=self.catalogue, clock=time.time)
 
     def add(self, routes: list[Route]) -> None:
         self.store.insert_arrow("routes", build_routes([(route, NOW) for route in routes]))

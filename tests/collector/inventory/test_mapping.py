@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from collector.core.rows import Route, Segment, Service
-from collector.inventory.templates.mapping import EndpointMapping, EndpointRouteRecord, name_endpoint
+from collector.inventory.templates.mapping import name_endpoint
+from collector.inventory.templates.table import EndpointRouteRecord, TemplateTable
+from collector.receiver.reports import RevealedWord
+from collector.storage.state.store import StateStore
 
 LITERAL, WORD, INTEGER, UUID = 1, 2, 3, 4
 SERVICE = Service(cluster="c", namespace="", workload="orders", workload_kind=1, host_name="node-1", port=8080)
@@ -29,22 +33,22 @@ ORDERS = Segment(LITERAL, "orders", 0, 0)
 HIDDEN = Segment(WORD, "", 77, 7)
 
 
-class Table:
-    """The tables `endpoint_routes` and `endpoint_aliases`, as they were written."""
+class Copy:
+    """The tables `endpoint_routes` and `endpoint_aliases` of a store, as they were written."""
 
     def __init__(self) -> None:
-        self.records: list[Any] = []
-        self.aliases: list[Any] = []
+        self.rows: dict[str, list[Any]] = {"endpoint_routes": [], "endpoint_aliases": []}
 
     def insert_records(self, table: str, records: Sequence[Any]) -> None:
-        {"endpoint_routes": self.records, "endpoint_aliases": self.aliases}[table].extend(records)
+        self.rows[table].extend(records)
 
 
-def map_routes(
-    mapping: EndpointMapping, routes: Sequence[Route], former: Mapping[int, str] | None = None
-) -> tuple[EndpointRouteRecord, ...]:
-    """As the catalogue does while it knows nothing of their siblings."""
-    return mapping.write([(route, name_endpoint(route, mapping.words)) for route in routes], former or {})
+def write(
+    table: TemplateTable, copy: Copy, route: Route, words: Mapping[int, str], former: Mapping[int, str] = {}
+) -> EndpointRouteRecord:
+    """As the catalogue does while it knows nothing of its siblings; gives the row of the copy."""
+    table.write_names([(route, name_endpoint(route, words))], former)
+    return copy.rows["endpoint_routes"][-1]
 
 
 def test_routes_with_one_template_are_one_endpoint():
@@ -72,36 +76,39 @@ def test_what_differs_is_another_endpoint(columns):
     assert len(one.endpoint_id) == 16
 
 
-def test_a_revealed_word_names_the_route_anew():
-    table, now = Table(), [1_000]
-    mapping = EndpointMapping(writer=table, take_version=lambda: now[0])
+def test_a_revealed_word_names_the_route_anew(state: StateStore):
+    table = TemplateTable(state, copy := Copy())
     route = make_route(1, ORDERS, HIDDEN)
-    map_routes(mapping, [route])
-    now[0] += 1
-    mapping.learn_words({77: "pending"})
-    map_routes(mapping, [route])
-    before, after = table.records
+    before = write(table, copy, route, table.read_words())
+    table.add_words([RevealedWord(hash=77, text="pending", key_id=1, time=datetime.fromtimestamp(5, UTC))])
+    after = write(table, copy, route, table.read_words())
     assert (before.url_template, after.url_template) == ("/orders/{word}", "/orders/pending")
     assert after.version > before.version
     assert after.endpoint_id != before.endpoint_id
     assert after.service == "orders:8080"
 
 
-def test_mapping_again_changes_nothing_but_the_version():
-    table = Table()
-    mapping = EndpointMapping(writer=table, take_version=iter([1, 2]).__next__)
-    (first,) = map_routes(mapping, [make_route(1, ORDERS)])
-    (second,) = map_routes(mapping, [make_route(1, ORDERS)])
-    assert replace(second, version=first.version) == first
+def test_mapping_again_changes_nothing_but_the_version(state: StateStore):
+    table = TemplateTable(state, copy := Copy())
+    first, second = (write(table, copy, make_route(2**64 - 1, ORDERS), {}) for _ in range(2))
+    assert second.version == first.version + 1 and replace(second, version=first.version) == first
 
 
-def test_a_route_that_moves_leaves_its_former_endpoint_as_an_alias():
-    table = Table()
-    mapping = EndpointMapping(writer=table, take_version=lambda: 1_000)
+def test_a_route_that_moves_leaves_its_former_endpoint_as_an_alias(state: StateStore):
+    table = TemplateTable(state, copy := Copy())
     route = make_route(1, ORDERS, HIDDEN)
-    (first,) = map_routes(mapping, [route])
-    map_routes(mapping, [route], {1: first.endpoint_id})
-    assert table.aliases == []
-    mapping.learn_words({77: "pending"})
-    map_routes(mapping, [route], {1: first.endpoint_id})
-    assert [(alias.endpoint_id, alias.route_id) for alias in table.aliases] == [(first.endpoint_id, 1)]
+    first = write(table, copy, route, {})
+    write(table, copy, route, {}, {1: first.endpoint_id})
+    assert copy.rows["endpoint_aliases"] == []
+    write(table, copy, route, {77: "pending"}, {1: first.endpoint_id})
+    assert [(one.endpoint_id, one.route_id) for one in copy.rows["endpoint_aliases"]] == [(first.endpoint_id, 1)]
+
+
+def test_names_that_another_collector_writes_are_found_by_their_revision(state: StateStore):
+    one, other = TemplateTable(state, copy := Copy()), TemplateTable(state, copy)
+    first = write(one, copy, make_route(1, ORDERS), {})
+    revision, names = other.list_names()
+    assert (revision, names) == (first.version, {1: first.endpoint_id})
+    second = write(one, copy, make_route(2, ORDERS), {})
+    assert other.list_names(revision) == (second.version, {2: second.endpoint_id})
+    assert other.list_names(second.version) == (second.version, {})

@@ -1,6 +1,5 @@
 """Which names and trees of routes are values, and which are APIs."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,14 +7,14 @@ from types import MappingProxyType
 import pytest
 
 from collector.core.rows import Route, Segment, Service
-from collector.inventory.query import Versions
 from collector.inventory.templates.catalogue import Catalogue, RouteTotals, map_endpoints
-from collector.inventory.templates.mapping import EndpointMapping
 from collector.inventory.templates.path_trie import RouteEvidence
+from collector.inventory.templates.table import TemplateTable
 from collector.receiver.reports import RevealBook
 from collector.storage.arrow import build_routes
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import Seed
+from tests.collector.states import create_state
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="n", port=80)
 
@@ -298,8 +297,7 @@ def test_the_servers_own_names_are_no_part_of_a_path() -> None:
 def test_routes_are_compared_again_once_their_calls_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = EmbeddedStore(tmp_path)
     try:
-        versions = Versions(store, "endpoint_routes", "endpoint_aliases", clock=time.time)
-        catalogue = Catalogue(store, EndpointMapping(writer=store, take_version=versions.take), RevealBook())
+        catalogue = Catalogue(store, TemplateTable(create_state(), store), RevealBook())
         routes = [
             Route(
                 route_id=number, service=SERVICE, host="h", method="GET", has_trailing_slash=False,
@@ -330,8 +328,7 @@ def test_pages_show_by_their_heads_alone_that_what_is_above_them_is_a_value(
     store = EmbeddedStore(tmp_path)
     try:
         seed.write(store)
-        versions = Versions(store, "endpoint_routes", "endpoint_aliases", clock=time.time)
-        catalogue = Catalogue(store, EndpointMapping(writer=store, take_version=versions.take), RevealBook())
+        catalogue = Catalogue(store, TemplateTable(create_state(), store), RevealBook())
         catalogue.group(is_all=True)
         assert len(set(catalogue.list_endpoints().values())) == endpoints
     finally:

@@ -156,17 +156,18 @@ def test_an_error_is_one_sentence(store: Store) -> None:
     assert store.query("SELECT 1") == [(1,)]
 
 
-def test_threads_share_the_store(store: Store) -> None:
-    @dataclass(frozen=True)
-    class Word:
-        hash: int
-        text: str
-        key_id: int
-        time: datetime
+@dataclass(frozen=True)
+class Carriers:
+    route_id: int
+    carriers: str
+    time: datetime
 
+
+def test_threads_share_the_store(store: Store) -> None:
     def work(number: int) -> int:
-        store.insert_records("revealed_words", [Word(number, f"w{number}", 1, datetime.fromtimestamp(NOW, UTC))])
-        return int(store.query("SELECT hash FROM revealed_words WHERE hash = {h:UInt64}", {"h": number})[0][0])
+        store.insert_records("proven_carriers", [Carriers(number, f"w{number}", datetime.fromtimestamp(NOW, UTC))])
+        found = store.query("SELECT route_id FROM proven_carriers WHERE route_id = {h:UInt64}", {"h": number})
+        return int(found[0][0])
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(1, 24))) == list(range(1, 24))

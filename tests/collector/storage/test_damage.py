@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from collector.inventory.templates.catalogue import Catalogue
-from collector.inventory.templates.mapping import EndpointMapping
+from collector.inventory.templates.table import TemplateTable
 from collector.receiver.convert import Refusal, convert_batch
 from collector.receiver.reports import RevealBook
 from collector.storage.arrow import build_routes, build_rows
@@ -19,6 +19,7 @@ from collector.storage.damage import DAY, HOUR, PartCheck
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.row_group import make_group
 from collector.storage.tables.layout import Retention
+from tests.collector.states import create_state
 from tests.collector.wire_batches import NOW, make_batch
 
 CALLS = 6  # Of one batch.
@@ -115,8 +116,10 @@ def test_all_summaries_of_a_day_are_rebuilt_together(store: EmbeddedStore) -> No
 
 
 def test_routes_whose_names_were_damaged_are_named_again_at_the_start(store: EmbeddedStore) -> None:
+    state = create_state()
+
     def open_catalogue() -> Catalogue:
-        return Catalogue(store, EndpointMapping(writer=store, take_version=lambda: 1), RevealBook())
+        return Catalogue(store, TemplateTable(state, store), RevealBook())
 
     rows = convert_batch(make_batch(), NOW)
     assert not isinstance(rows, Refusal)

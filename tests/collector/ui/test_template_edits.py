@@ -12,7 +12,6 @@ from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW as SEED_NOW
 from tests.collector.inventory.seed import Seed
 from tests.collector.inventory.test_edits import INTEGER, Installation, installation, literal
-from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 __all__ = ["installation"]
@@ -34,7 +33,7 @@ def client(installation: Installation) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=installation.store,
-            state=create_state(),
+            state=installation.state,
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0", htmx_path=Path("/none")),
             clock=lambda: SEED_NOW,

@@ -36,3 +36,18 @@ CREATE TABLE list_views (
     id String, list LowCardinality(String), name String, query String, by String, time Float64, is_deleted Bool,
     version UInt64
 ) ENGINE = ReplacingMergeTree(version) ORDER BY id;
+CREATE TABLE template_edits (
+    id String, version UInt64, kind LowCardinality(String), cluster LowCardinality(String),
+    namespace LowCardinality(String), workload String, workload_kind UInt8, host_name String, port UInt16, host String,
+    method LowCardinality(String), places String, url_template String, by String, time DateTime('UTC'),
+    exact_since UInt32, note String, undone_by String, undone_at UInt32
+) ENGINE = ReplacingMergeTree(version) ORDER BY id;
+CREATE TABLE revealed_words (
+    hash UInt64, text String, key_id UInt32, time DateTime('UTC')
+) ENGINE = ReplacingMergeTree(time) ORDER BY hash;
+CREATE TABLE endpoint_tombstones (
+    endpoint_id String, version UInt64, service String, host String, method LowCardinality(String), url_template String,
+    calls UInt64, authenticated_calls UInt64, judged_calls UInt64, first_seen DateTime('UTC'), last_seen DateTime('UTC'),
+    days String, is_back UInt8, parent_id String, operation_protocol LowCardinality(String),
+    operation_kind LowCardinality(String), operation_name String
+) ENGINE = ReplacingMergeTree(version) ORDER BY endpoint_id;

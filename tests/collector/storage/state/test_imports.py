@@ -14,8 +14,12 @@ from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Happening, IncidentEntry, Lifecycle
 from collector.alerting.repository import AlertAction, AlertTable
 from collector.alerting.silences import KnownGood, SilenceKind
+from collector.core.rows import Route
+from collector.inventory.changes import RetiredEndpoints, import_retired
 from collector.inventory.consumers.consumer import ConsumerLabel
 from collector.inventory.consumers.labels import LabelBook, import_labels
+from collector.inventory.templates.mapping import EndpointName, Place
+from collector.inventory.templates.table import TemplateTable, import_templates
 from collector.inventory.views import SavedView, ViewTable, import_views
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.imports import OLD_TABLES, drop_old_tables, import_once
@@ -154,3 +158,51 @@ def test_views_and_labels_are_imported_once_without_those_that_were_taken_away(
     assert views.delete("v1", by="ada") is not None
     import_once(state, old, "views", import_views, NOW)
     assert all(view.is_built_in for view in views.list_views())
+
+
+def test_names_words_and_edits_are_imported_and_later_names_hold(state: StateStore, old: EmbeddedStore) -> None:
+    make(old, BEFORE)
+    for version, template in ((2_000, "/users/{old}"), (1_800_000_000_000_000, "/users/{account}")):
+        old.execute(
+            "INSERT INTO endpoint_routes (route_id, version, endpoint_id, service, workload, host, method, "
+            f"url_template) VALUES ({2**64 - 1}, {version}, 'e{version}', 'web', 'web', 'h', 'GET', '{template}')"
+        )
+    old.execute("INSERT INTO endpoint_aliases VALUES ('e2000', 1800000000000000, 18446744073709551615)")
+    old.execute(f"INSERT INTO revealed_words VALUES ({2**63 + 1}, 'me', 1, toDateTime({int(NOW)}))")
+    places = '[{"open": true, "texts": ["me"], "hashes": [18446744073709551615]}]'
+    old.execute(
+        "INSERT INTO template_edits (id, version, kind, workload, host, method, places, url_template, by, time) VALUES "
+        f"('x1', 1, 'rename', 'web', 'h', 'GET', '{places}', "
+        f"'/users/{{account}}', 'ada', toDateTime({int(NOW)}))"
+    )
+    import_once(state, old, "templates", import_templates, NOW)
+    table = TemplateTable(state, old)
+    newest, names = table.list_names()
+    assert (newest, names) == (1_800_000_000_000_000, {2**64 - 1: "e1800000000000000"})
+    assert table.read_words() == {2**63 + 1: "me"} and table.copy_names() == 0
+    edit = table.read_edits()["x1"]
+    place = Place(is_open=True, texts=frozenset({"me"}), hashes=frozenset({2**64 - 1}))
+    assert (edit.places, edit.template, edit.time, edit.exact_since) == ((place,), "/users/{account}", int(NOW), None)
+    route = Route(
+        route_id=2**64 - 1, service=edit.service, host="h", method="GET", segments=(), has_trailing_slash=False
+    )
+    table.write_names([(route, EndpointName(endpoint_id="later", template="/later"))], names)
+    assert old.query("SELECT endpoint_id, version FROM endpoint_routes FINAL") == [("later", newest + 1)]
+    aliases = "SELECT endpoint_id, route_id FROM endpoint_aliases FINAL ORDER BY endpoint_id"
+    assert old.query(aliases) == [("e1800000000000000", 2**64 - 1), ("e2000", 2**64 - 1)]
+    for name in ("endpoint_routes", "endpoint_aliases"):
+        old.execute(f"TRUNCATE TABLE {name}")
+
+
+def test_retired_endpoints_are_imported_without_those_that_came_back(state: StateStore, old: EmbeddedStore) -> None:
+    make(old, BEFORE)
+    old.execute(
+        "INSERT INTO endpoint_tombstones (endpoint_id, version, service, url_template, calls, authenticated_calls, "
+        "judged_calls, first_seen, last_seen, days, is_back) VALUES "
+        """('e1', 1, 'web', '/old', 7, 2, 4, 100, 200, '{"86400": 7}', 0), """
+        "('e2', 1, 'web', '/back', 7, 2, 4, 100, 200, '{}', 0), ('e2', 2, '', '', 0, 0, 0, 0, 0, '{}', 1)"
+    )
+    import_once(state, old, "retired endpoints", import_retired, NOW)
+    (one,) = RetiredEndpoints(store=old, state=state, clock=lambda: NOW).list_retired()
+    assert (one.id, one.template, one.calls, one.authentication_coverage) == ("e1", "/old", 7, 0.5)
+    assert (one.first_seen, one.last_seen, one.days, one.operation) == (100, 200, {86_400: 7}, None)
