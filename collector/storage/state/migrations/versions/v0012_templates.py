@@ -7,13 +7,8 @@ from alembic import op
 
 from collector.storage.state.types import BoundedText, Hash64, Number
 
-<<<<<<<< HEAD:collector/storage/state/migrations/versions/v0012_templates.py
 revision = "0012"
 down_revision = "0011"
-========
-revision = "0011"
-down_revision = "0010"
->>>>>>>> 1a8c476f (state: retired endpoints move into it):collector/storage/state/migrations/versions/v0011_templates.py
 
 
 def upgrade() -> None:
