@@ -54,7 +54,7 @@ SIDES: Final = {
             ),
             MANAGE: (
                 *("consumers", "specs", "templates", "notifiers", "certificates", "enrollment", "keys", "config"),
-                *("backup", "restore"),
+                *("backup", "restore", "state"),
             ),
             RUN: ("collector",),
         },

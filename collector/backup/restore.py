@@ -14,6 +14,8 @@ from typing import Final
 from collector.backup.archive import FILES, ArchiveError, Contents, check_archive, decompress, open_archive
 from collector.storage.clickhouse import ClickHouseStore
 from collector.storage.embedded import lock_directory
+from collector.storage.state.copying import copy_rows, find_rows
+from collector.storage.state.store import FILE_NAME, StateStore, open_state
 from common.durable import sync_directory, write_durably
 
 MARK: Final = "restore.unfinished"
@@ -36,14 +38,18 @@ def restore(
     open_store: Callable[[], ClickHouseStore],
     *,
     is_embedded: bool,
+    state: StateStore | None = None,
     on_step: Callable[[str, int], object],
     on_part: OnPart,
 ) -> Contents:
-    """Everything of the archive. `open_store` opens the one of the settings, without making tables. `on_step` gets what
-    is done and the bytes of it, `on_part` an entry and bytes. Raises ArchiveError, StoreError, OSError."""
+    """Everything of the archive. `open_store` opens the one of the settings, without making tables; `state` is that of
+    the settings, where it is a server. `on_step` gets what is done and the bytes of it, `on_part` an entry and bytes.
+    Raises ArchiveError, StoreError, OSError."""
     with lock_directory(directory):
         is_again = (directory / MARK).exists()
         _refuse_used(directory, is_again=is_again)
+        if state is not None and not is_again:
+            _refuse_rows(state)
         on_step("Checking", archive.stat().st_size)
         with archive.open("rb") as file:
             contents = check_archive(file, str(archive), on_contents=lambda _: None, on_part=on_part)
@@ -63,6 +69,8 @@ def restore(
                         _write_rows(store, directory, entry.partition("/")[2], contents, counted)
         finally:
             store.close()
+        if state is not None:
+            _move_state(directory, state)
         os.sync()
         (directory / MARK).unlink()
         sync_directory(directory)
@@ -86,6 +94,23 @@ def _refuse_used(directory: Path, *, is_again: bool) -> None:
             f"The data directory {directory} is not empty ({found[0].name}{more}); move what is in it away, or choose "
             "another by --data-dir."
         )
+
+
+def _refuse_rows(state: StateStore) -> None:
+    with state.read() as connection:
+        if found := find_rows(connection):
+            raise ArchiveError(f"The database of state_url is not empty (its table {found} has rows); name a new one.")
+
+
+def _move_state(directory: Path, target: StateStore) -> None:
+    """From the file that was restored into the server, in place of what a restore left there that was cut off."""
+    source = open_state(directory)
+    try:
+        with source.snapshot() as connection:
+            copy_rows(connection, target, replaces=True)
+    finally:
+        source.close()
+    (directory / FILE_NAME).unlink()
 
 
 def _clear(directory: Path) -> None:

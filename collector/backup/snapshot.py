@@ -7,13 +7,14 @@ the tables do not have is in the backup as it is, and the restored collector sto
 
 Files are read as of when they were opened: the collector replaces its files as a whole, and only appends to others.
 The log's cursors are opened before the state of the detectors, which may be newer than its cursor but not older.
-SQLite is asked for a copy.
+SQLite is asked for a copy. The state in PostgreSQL is read as of that moment too, and becomes a file of SQLite.
 """
 
 import logging
 import os
 import sqlite3
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,13 +28,16 @@ from collector.core.errors import ConflictError
 from collector.receiver.wal import Wal
 from collector.receiver.writer import StoreWriter
 from collector.storage.clickhouse import ClickHouseStore
+from collector.storage.state.copying import save_copy
+from collector.storage.state.imports import IMPORTED_SUFFIX
+from collector.storage.state.store import FILE_NAME, StateStore
 
 _SQLITE: Final = b"SQLite format 3\0"
 # Of data_dir: the tables, which are asked for; what is of the running process; and the log's id, for a new log has
 # another.
 _EXCLUDED: Final = ("store", "lock", "wal/id")
-_EXCLUDED_SUFFIXES: Final = (".new", "-wal", "-shm", "-journal")
 _COPY: Final = ".copy"
+_EXCLUDED_SUFFIXES: Final = (".new", "-wal", "-shm", "-journal", IMPORTED_SUFFIX, _COPY)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class Backup:
 
     directory: Path
     store: ClickHouseStore
+    state: StateStore
     writer: StoreWriter
     wal: Wal
     version: str
@@ -88,8 +93,12 @@ class Backup:
                 )
             with self.wal.hold():
                 files = {name: stack.enter_context(_open_file(path)) for name, path in self._list_files()}
+                state = stack.enter_context(self.state.snapshot()) if self.state.is_shared else None
             stack.callback(use_budget(None)(self.store.drop_clones))  # Also where the client has left.
             clones = self.store.clone_tables()
+        if state is not None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(suffix=_COPY, dir=self.directory))
+            files[FILE_NAME] = stack.enter_context(_open_file(save_copy(state, Path(folder))))
         return files, {
             clone.name: TableContents(create=clone.create, rows=clone.rows, bytes=clone.bytes) for clone in clones
         }
@@ -99,10 +108,14 @@ class Backup:
         found = []
         for folder, folders, names in os.walk(self.directory):
             place = Path(folder).relative_to(self.directory)
-            folders[:] = [one for one in folders if (place / one).as_posix() not in _EXCLUDED]
+            folders[:] = [
+                one for one in folders if (place / one).as_posix() not in _EXCLUDED and not one.endswith(_COPY)
+            ]
             for name in names:
                 path = place / name
-                if path.as_posix() in _EXCLUDED or name.endswith((*_EXCLUDED_SUFFIXES, _COPY)):
+                if path.as_posix() in _EXCLUDED or name.endswith(_EXCLUDED_SUFFIXES):
+                    continue
+                if self.state.is_shared and path.as_posix() == FILE_NAME:
                     continue
                 if stat.S_ISREG((self.directory / path).lstat().st_mode):
                     found.append((path.as_posix(), self.directory / path))

@@ -12,6 +12,7 @@ from typing import IO, Annotated, Any, Final
 import typer
 
 from collector.cli.client import Api, command, fail, say
+from collector.cli.progress import show_progress
 from collector.core.config import CollectorSettings, load_settings
 from collector.core.keys import BACKUP_TOKEN_FILE
 from common.flags import with_flags
@@ -49,7 +50,7 @@ def register_backup(app: typer.Typer) -> None:
 
         headers = {TOKEN_HEADER: _read_token(backup_token_file)}
         needed = 0
-        with _show_progress() as progress:
+        with show_progress() as progress:
 
             def begin(contents: Contents) -> None:
                 nonlocal needed
@@ -88,21 +89,25 @@ def restore(
     from collector.backup.restore import restore as restore_archive
     from collector.storage.base import StoreError
     from collector.storage.embedded import open_store
+    from collector.storage.state.store import open_state
 
     os.umask(0o077)
     try:
-        with _show_progress() as progress:
+        with show_progress() as progress:
             if is_check:
                 progress.begin("Checking", file.stat().st_size)
                 with file.open("rb") as opened:
                     contents = check_archive(opened, str(file), on_contents=id, on_part=progress.advance)
             else:
                 settings = load_settings(flags, config_path=config)
+                url = settings.state_url
+                state = None if url is None else open_state(settings.data_dir, url.get_secret_value())
                 contents = restore_archive(
                     file,
                     settings.data_dir,
                     lambda: open_store(settings, is_bare=True),
                     is_embedded=settings.store_url is None,
+                    state=state,
                     on_step=progress.begin,
                     on_part=progress.advance,
                 )
@@ -198,46 +203,3 @@ class _Copying:
         found = bytes(self._buffer[:size])
         del self._buffer[:size]
         return found
-
-
-class _Progress:
-    """A bar on standard error where that is a terminal; nothing elsewhere."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-        self._task: Any = None
-        self._find_bytes: Callable[[str], int] | None = None
-        self._entry = ""
-        self._done = self._of_entry = 0
-
-    def begin(self, what: str, size: int, find_bytes: Callable[[str], int] | None = None) -> None:
-        """Another bar of so many bytes; `find_bytes`: of an entry, where these are not those that `advance` gets."""
-        self._find_bytes, self._entry, self._done, self._of_entry = find_bytes, "", 0, 0
-        if self._bar is not None:
-            self._task = self._bar.add_task(what, total=size)
-
-    def advance(self, entry: str, size: int) -> None:
-        """A part of an entry."""
-        if self._bar is None:
-            return
-        if self._find_bytes is None:
-            self._bar.advance(self._task, size)
-            return
-        if entry != self._entry:
-            self._done += self._find_bytes(self._entry) if self._entry else 0
-            self._entry, self._of_entry = entry, 0
-        self._of_entry += size
-        self._bar.update(self._task, completed=self._done + min(self._of_entry, self._find_bytes(entry)))
-
-
-@contextmanager
-def _show_progress() -> Iterator[_Progress]:
-    if not sys.stderr.isatty():
-        yield _Progress(None)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield _Progress(bar)

@@ -48,6 +48,7 @@ class OwnToken(StrEnum):
 SERVER = ("collector", "keys")
 TRUST = ("certificates", "enrollment")
 BACKUP = ("backup", "restore")
+STATE = ("state",)
 
 
 def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
@@ -63,7 +64,11 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
         from collector.cli.backup import register_backup
 
         register_backup(app)
-    if first in (*SERVER, *TRUST, *BACKUP):
+    if first in ("", *STATE):
+        from collector.cli.state import register_state
+
+        register_state(app)
+    if first in (*SERVER, *TRUST, *BACKUP, *STATE):
         return
     get = add_group(app, "get", "List what the collector knows.")
     if first in ("", "get"):  # Each list loads its filters.

@@ -95,7 +95,9 @@ from collector.storage.damage import PartCheck
 from collector.storage.disk import DiskCap, keep_reserve, measure_bytes
 from collector.storage.embedded import STORE_DIRECTORY, find_retention, locate_tables, lock_directory, open_store
 from collector.storage.replay import complete_insert
+from collector.storage.state.copying import MOVED_NAME
 from collector.storage.state.imports import drop_old_tables, import_once
+from collector.storage.state.moving import check_moved
 from collector.storage.state.store import open_state
 from collector.trust.imports import import_files
 from collector.trust.installation_keys import InstallationKeyTable
@@ -283,6 +285,7 @@ class Collector:
         counts |= self._facts.erase(consumer)
         counts |= self.labels.erase(consumer, pattern) | ViewTable(self.state, self._clock).erase(pattern)
         self.state.scrub()
+        (self._directory / MOVED_NAME).unlink(missing_ok=True)
         drop_old_tables(self.store)
         drop_imported(self._directory)
         return counts
@@ -331,6 +334,7 @@ class Collector:
         """The state, and what it keeps secret."""
         url = self.settings.state_url
         self.state = open_state(self._directory, None if url is None else url.get_secret_value())
+        check_moved(self.state, self._directory)
         key = open_state_key(self.settings, self.state)
         self.installation_keys = InstallationKeyTable(self.state, key)
         self.secrets = SecretTable(self.state, key)
@@ -493,6 +497,7 @@ class Collector:
         backup = Backup(
             directory=self._directory,
             store=self.store,
+            state=self.state,
             writer=self.writer,
             wal=self.wal,
             version=self.version,

@@ -1,9 +1,10 @@
 """The state for all tests of the collector: in a file of SQLite and in a server of PostgreSQL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import create_engine, delete, make_url
 
 from collector.storage.state.store import StateStore, open_state
 from collector.storage.state.tables import METADATA
@@ -18,6 +19,22 @@ def postgresql_url() -> Iterator[str]:
         pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
     with run_server(programs) as url:
         yield url
+
+
+@pytest.fixture
+def new_postgresql(postgresql_url: str) -> Callable[[], str]:
+    """Makes an empty database, and gives its URL."""
+    url = make_url(postgresql_url)
+
+    def make() -> str:
+        name = f"new_{uuid4().hex}"
+        server = create_engine(url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+        with server.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        server.dispose()
+        return url.set(database=name).render_as_string(hide_password=False)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,16 @@ class StateStore:
             with nullcontext() if budget is None else budget.interrupted_by(interrupt), connection.begin():
                 yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """One transaction that reads everything as it was when it began."""
+        level = {} if self._is_file else {"isolation_level": "REPEATABLE READ"}
+        with self._report(), self._connect() as connection:
+            connection.execution_options(**level)
+            with connection.begin():
+                _find_revision(connection)  # Both databases take the moment of the first statement.
+                yield connection
+
     @property
     def is_shared(self) -> bool:
         """Whether several collectors may use it: a server, and not a file."""
@@ -171,7 +181,7 @@ class StateStore:
 
 def open_state(directory: Path, url: str | None = None) -> StateStore:
     """The file in a directory, or the server of a URL. Raises StoreError with one sentence, without the password."""
-    state = _open_file(directory / FILE_NAME) if url is None else _open_server(url)
+    state = _open_file(directory / FILE_NAME) if url is None else open_server(url)
     try:
         state.prepare()
     except BaseException:
@@ -184,7 +194,7 @@ def join_state(directory: Path, url: str | None = None) -> StateStore:
     """The state of a collector, for a command beside it: nothing is made or migrated. Raises StoreError."""
     if url is None and not (directory / FILE_NAME).exists():
         raise StoreError(f"There is no state in {directory}; start the collector once, or correct --data-dir.")
-    state = _open_file(directory / FILE_NAME) if url is None else _open_server(url)
+    state = _open_file(directory / FILE_NAME) if url is None else open_server(url)
     try:
         state.check_revision()
     except BaseException:
@@ -267,7 +277,8 @@ def _begin_file(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
 
-def _open_server(url: str) -> StateStore:
+def open_server(url: str) -> StateStore:
+    """Of a URL; to be prepared. Raises StoreError with one sentence, without the password."""
     try:
         parts = make_url(url)
         is_url = parts.drivername in ("postgresql", "postgres") and bool(parts.database)

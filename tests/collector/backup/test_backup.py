@@ -218,7 +218,14 @@ def test_only_one_backup_or_erasure_is_under_way(tmp_path: Path) -> None:
     store: Any = SimpleNamespace(layout=Layout())
     nothing: Any = None
     backup = Backup(
-        directory=tmp_path, store=store, writer=nothing, wal=nothing, version="0.2.0", clock=time.time, lock=lock
+        directory=tmp_path,
+        store=store,
+        state=nothing,
+        writer=nothing,
+        wal=nothing,
+        version="0.2.0",
+        clock=time.time,
+        lock=lock,
     )
     with lock, pytest.raises(ConflictError, match="Another backup or an erasure is under way"):
         next(backup.write())
@@ -230,6 +237,7 @@ def test_replicas_are_backed_up_by_their_own_means(tmp_path: Path) -> None:
     backup = Backup(
         directory=tmp_path,
         store=store,
+        state=nothing,
         writer=nothing,
         wal=nothing,
         version="0.2.0",
