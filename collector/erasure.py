@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from collector.alerting.service import AlertService
@@ -35,13 +34,11 @@ from collector.core.budget import use_budget
 from collector.core.errors import ConflictError
 from collector.core.kinds import ConsumerKind
 from collector.inventory.consumers.consumer import ConsumerName
-from collector.receiver.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
-from collector.receiver.wal import Wal
+from collector.log.base import Log
 from collector.receiver.writer import StoreWriter
 from collector.response.responder import Erasing, Responder
 from collector.storage.base import Store, StoreError
 from collector.storage.tables.layout import Layout
-from common.durable import write_durably
 
 ERASED: Final = "erased"
 
@@ -76,30 +73,8 @@ _STRINGS_TAG: Final = bytes([STRINGS_FIELD << 3 | 2])
 _SHORT_BYTES: Final = 0x80  # A longer text has a length of two bytes.
 
 
-def erase_from_log(directory: Path, consumer: ConsumerName) -> int:
-    """Blank a consumer in all segments, damaged bytes included; gives in how many batches it was. Raises OSError."""
-    old, new = _find_replacement(consumer)
-    count = 0
-    for number in find_segments(directory):
-        path = locate_segment(directory, number)
-        content = path.read_bytes()
-        if old not in content:
-            continue
-        blanked = bytearray(content.replace(old, new))
-        for entry in decode_frames(content, Position(number, 0), is_complete=True).entries:
-            if old in entry.payload:
-                count += 1
-                blanked[entry.start.offset : entry.end.offset] = encode_frame(
-                    entry.payload.replace(old, new),
-                    number=entry.number,
-                    received_unix_ns=entry.received_unix_ns,
-                    position=entry.start,
-                )
-        write_durably(path, bytes(blanked))
-    return count
-
-
-def _find_replacement(consumer: ConsumerName) -> tuple[bytes, bytes]:
+def find_replacement(consumer: ConsumerName) -> tuple[bytes, bytes]:
+    """What a batch calls a consumer, and as many bytes that name nobody."""
     if consumer.kind in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL):
         return int(consumer.value, 16).to_bytes(_HASH_BYTES, "little"), bytes(_HASH_BYTES)
     text = consumer.value.encode()
@@ -255,7 +230,7 @@ class Eraser:
     forget a consumer (DetectorProcess.erase), and `erase_state` the state, by its id and pattern; `forget` has sums of
     consumers made anew."""
 
-    wal: Wal
+    log: Log
     writer: StoreWriter
     store: Store
     tables: TableEraser
@@ -281,8 +256,8 @@ class Eraser:
             hashes = {int(name.value, 16) for name in names if name.is_hash}
             # First, for it may refuse.
             blocks = self.responder.erase(consumer.id, mention.pattern, hashes, wish)
-            with self.writer.pause(), self.wal.hold() as directory:
-                batches = sum(erase_from_log(directory, name) for name in names)
+            with self.writer.pause(), self.log.hold():
+                batches = sum(self.log.erase(*find_replacement(name)) for name in names)
             subjects = self.erase_detected(consumer.id, DETECTORS_SECONDS)
             alerts = self.alert_service.erase(mention.pattern)
             notifications = self.notified(mention.pattern)

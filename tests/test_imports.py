@@ -42,7 +42,7 @@ PACKAGES = {
         *("enforce", "export", "offload", "capture", "agent", "preflight", "cli"),
     ),
     "collector": (
-        *("core", "storage", "trust", "receiver", "alerting", "kubernetes", "inventory", "schemas", "specs"),
+        *("core", "storage", "log", "trust", "receiver", "alerting", "kubernetes", "inventory", "schemas", "specs"),
         *("response", "risk", "detection", "erasure", "backup", "api", "ui", "server", "cli"),
     ),
 }
@@ -76,7 +76,7 @@ EDGES = {
     "h11": {"collector.server"},
     "lightkube": {"common.kubernetes"},
     "httpx2": {"common.kubernetes"},
-    "apidae": {"sensor.export", "collector.receiver"},
+    "apidae": {"sensor.export", "collector.receiver", "collector.log"},
 }
 
 

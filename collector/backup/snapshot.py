@@ -25,7 +25,7 @@ from typing import IO, Final
 from collector.backup.archive import BLOCK_BYTES, FILES, FORMAT, TABLES, ArchiveWriter, Contents, TableContents
 from collector.core.budget import use_budget
 from collector.core.errors import ConflictError
-from collector.receiver.wal import Wal
+from collector.log.base import Log
 from collector.receiver.writer import StoreWriter
 from collector.storage.clickhouse import ClickHouseStore
 from collector.storage.state.copying import save_copy
@@ -50,7 +50,7 @@ class Backup:
     store: ClickHouseStore
     state: StateStore
     writer: StoreWriter
-    wal: Wal
+    log: Log
     version: str
     clock: Callable[[], float]
     lock: threading.Lock
@@ -91,7 +91,7 @@ class Backup:
                     "The tables did not take the last rows; see `storage` in /readyz, and make the backup when it is "
                     "ok."
                 )
-            with self.wal.hold():
+            with self.log.hold():
                 files = {name: stack.enter_context(_open_file(path)) for name, path in self._list_files()}
                 state = stack.enter_context(self.state.snapshot()) if self.state.is_shared else None
             stack.callback(use_budget(None)(self.store.drop_clones))  # Also where the client has left.

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from collector.detection.framework.state import Arrays, DetectorState, array, number, record
 from collector.detection.framework.windows import LATENESS_SECONDS
-from collector.receiver.segment import Entry, Position
+from collector.log.base import Entry, Position
 
 BACKLOG_SECONDS: Final = 90  # Sensors send a row after 15 s at most.
 LIVE_SECONDS: Final = 15

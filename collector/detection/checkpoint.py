@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from collector.detection.catch_up import CatchUp
 from collector.detection.framework.state import Arrays, DetectorState
 from collector.detection.read_boundaries import Jumps
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from common.durable import write_durably
 
 VERSION = 13

@@ -68,16 +68,15 @@ from collector.detection.read_boundaries import (
     list_newest,
     split_group,
 )
+from collector.log.base import DETECTORS, Entry, LogReader, Position
+from collector.log.file_reader import FileLogReader
 from collector.receiver.convert import CheckedRoutes, convert_payloads
-from collector.receiver.reader import WalReader
-from collector.receiver.segment import Entry, Position
 from collector.storage.base import StoreError
 from collector.storage.row_group import RowGroup
 from collector.storage.state.leases import Fence
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
 
-READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
 _TOLD_SECONDS = 0.5  # Of the parent, from one look at the mapping to the next while the child says nothing.
 _POLL_SECONDS = 0.25  # Of the parent, while the child is gone or ends.
@@ -101,7 +100,7 @@ logger = logging.getLogger(__name__)
 class Follower:
     """The child's work without its process: one step reads, judges and tells. Tests drive it by hand."""
 
-    reader: WalReader
+    reader: LogReader
     engine: Engine
     memory: Memory
     mapping: dict[int, str] = field(default_factory=dict)  # The engine's `endpoint_of_route`.
@@ -737,7 +736,7 @@ def run_detectors(
     os_signal.signal(os_signal.SIGINT, os_signal.SIG_IGN)
     mapping: dict[int, str] = {}
     follower = Follower(
-        reader=WalReader(Path(wal), READER_NAME),
+        reader=FileLogReader(Path(wal), DETECTORS),
         engine=Engine(endpoint_of_route=mapping, consumer_order=consumer_order, time_zone=time_zone),
         memory=FileMemory(Path(checkpoint)),
         mapping=mapping,

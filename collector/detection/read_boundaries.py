@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.detection.framework.state import DetectorState, number, record
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from collector.storage.row_group import RowGroup
 
 _END = struct.Struct("<QQ")  # Segment and offset.

@@ -1,1 +1,1 @@
-"""Receives batches and reports from sensors, keeps the write-ahead log, and sends the policy."""
+"""Receives batches and reports from sensors, has batches written to the log, and sends the policy."""

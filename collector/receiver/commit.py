@@ -14,8 +14,8 @@ from enum import Enum
 
 from apidae.v1 import stream_pb2
 
+from collector.log.base import Append, Log
 from collector.receiver.convert import BatchFront, convert_fronts, count_unknown_values
-from collector.receiver.wal import Append, Wal
 from collector.storage.columns import RowBatch
 
 INTERVAL_SECONDS = 0.1
@@ -56,7 +56,7 @@ class GroupCommit:
 
     def __init__(
         self,
-        wal: Wal,
+        log: Log,
         *,
         on_error: Callable[[OSError], None],
         on_new_routes: Callable[[], None] = lambda: None,
@@ -64,7 +64,7 @@ class GroupCommit:
     ) -> None:
         """`on_error` is called when the disk refuses, `on_new_routes` after a batch with a route that none had since
         the start."""
-        self._wal = wal
+        self._log = log
         self._on_error = on_error
         self._on_new_routes = on_new_routes
         self._routes: set[int] = set()  # Of the batches that were written.
@@ -85,7 +85,7 @@ class GroupCommit:
         if first is not None:
             return first
         future: asyncio.Future[Committed] = loop.create_future()
-        if self._wal.ledger.is_known(*key):
+        if self._log.is_known(*key):
             future.set_result(Committed(CommitOutcome.DUPLICATE))
             return future
         size = len(append.payload)
@@ -138,7 +138,7 @@ class GroupCommit:
         written = Committed(CommitOutcome.DURABLE)
         try:
             if appends:
-                self._wal.append(appends)
+                self._log.append(appends)
         except OSError as error:
             self._on_error(error)
             why = (error.strerror or str(error)).rstrip(".")

@@ -25,6 +25,7 @@ from apidae.v1 import data_pb2, stream_pb2
 from google.protobuf.message import DecodeError
 
 from collector.core.keys import InstallationKey
+from collector.log.base import Append
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES
 from collector.receiver.commit import CommitOutcome, Committed, GroupCommit, Submission
@@ -50,7 +51,6 @@ from collector.receiver.reports import (
 )
 from collector.receiver.schemas import SchemaRecord, convert_schemas
 from collector.receiver.sensors import Greeting, SensorRegistry
-from collector.receiver.wal import Append
 from collector.receiver.witness import RouteMemory, WitnessBook
 from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate

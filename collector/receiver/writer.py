@@ -1,4 +1,4 @@
-"""Writes batches from the write-ahead log into the tables, each exactly once.
+"""Writes batches from the log into the tables, each exactly once.
 
 Exactly once = claim, insert, commit. The writer claims a range of the log durably, inserts its rows under a token made
 of the log's id and the range, then commits the range. After a crash in between, the same range comes with the same
@@ -23,9 +23,8 @@ import numpy as np
 
 from collector.core.feature import Feature, Role, Worker
 from collector.core.rows import Route
+from collector.log.base import Entry, LogCounts, LogReader, Position
 from collector.receiver.convert import CheckedRoutes, convert_payloads
-from collector.receiver.reader import LogCounts, WalReader
-from collector.receiver.segment import Entry, Position
 from collector.storage.arrow import build_routes, build_rows
 from collector.storage.base import Store
 from collector.storage.columns import RowBatch
@@ -69,23 +68,21 @@ class StoreWriter:
     def __init__(
         self,
         *,
-        reader: WalReader,
+        reader: LogReader,
         store: Store,
         log_id: str,
-        find_durable: Callable[[], Position],
         map_endpoints: Callable[[Sequence[Route]], None],
         find_shortage: Callable[[], str] = lambda: "",
         complete: Callable[[Any], int] = lambda _: 0,
     ) -> None:
-        """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again.
-        `map_endpoints` writes `endpoint_routes` for new routes (collector/inventory/templates/mapping.py).
-        While `find_shortage` has a sentence, the disk is nearly full and nothing is stored. `complete` puts rows that
-        were inserted again into each table that lost them, and gives into how many.
+        """Nothing past the reader's durable end is stored, for its sensor will send it again. `map_endpoints` writes
+        `endpoint_routes` for new routes (collector/inventory/templates/mapping.py). While `find_shortage` has a
+        sentence, the disk is nearly full and nothing is stored. `complete` puts rows that were inserted again into each
+        table that lost them, and gives into how many.
         """
         self._reader = reader
         self._store = store
         self._log_id = log_id
-        self._find_durable = find_durable
         self._map_endpoints = map_endpoints
         self._find_shortage = find_shortage
         self._complete = complete
@@ -111,13 +108,12 @@ class StoreWriter:
         self._is_hurried = True
 
     def measure_waiting(self) -> int:
-        """Bytes of the log that are not stored, as far as one file of it shows; FULL_BYTES where it is more than one,
-        or where a range is to be stored again."""
-        durable, cursor = self._find_durable(), self._reader.cursor
-        if cursor.claim_end is None and durable == self._empty_at:
+        """Bytes of the log that are not stored, as far as that costs little; FULL_BYTES where a range is to be stored
+        again. Raises OSError."""
+        is_claimed = self._reader.cursor.claim_end is not None
+        if not is_claimed and self._reader.find_end() == self._empty_at:
             return 0
-        is_one = cursor.claim_end is None and durable.segment == cursor.position.segment
-        waiting = durable.offset - cursor.position.offset if is_one else FULL_BYTES
+        waiting = FULL_BYTES if is_claimed else self._reader.measure_waiting()
         if waiting and not self._oldest_unix_ns:
             self._oldest_unix_ns = time.time_ns()
         return waiting
@@ -144,7 +140,7 @@ class StoreWriter:
         """
         with self._lock:
             self._is_hurried = False
-            total, durable = 0, self._find_durable()
+            total, durable = 0, self._reader.find_end()
             end = self._reader.cursor.claim_end
             if end is None and durable == self._empty_at:
                 return 0
@@ -153,7 +149,7 @@ class StoreWriter:
                 total = self._store_range(self._read_until(end), is_claimed=True)
                 logger.info("Stored %d batches of a range that was interrupted.", total)
             while not has_to_end() and not self._find_shortage():
-                entries = self._reader.read(CLAIM_BYTES, until=self._find_durable())
+                entries = self._reader.read(CLAIM_BYTES, until=self._reader.find_end())
                 if not entries:
                     self._empty_at, self._oldest_unix_ns = durable, 0
                     break

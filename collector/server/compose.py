@@ -45,7 +45,6 @@ from collector.core.rates import Interval
 from collector.detection.changes.detector import ChangeDetector, FactTable, import_facts
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.messages import Told
-from collector.detection.process import READER_NAME as DETECTORS
 from collector.detection.process import DetectorProcess
 from collector.erasure import Eraser, TableEraser
 from collector.inventory.changes import RetiredEndpoints, import_retired
@@ -64,13 +63,13 @@ from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.table import TemplateTable, import_templates
 from collector.inventory.views import ViewTable, import_views
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
+from collector.log.base import STORE
+from collector.log.files import FileLog
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
 from collector.receiver.policy import NO_CLUSTER
-from collector.receiver.reader import WalReader
 from collector.receiver.reports import RevealBook, RevealedWord
 from collector.receiver.sensors import SensorRegistry
-from collector.receiver.wal import Wal
 from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
@@ -107,7 +106,6 @@ from common.keyed_hash import hash_value
 from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse, list_effective
 
-STORE_READER = "store"
 CHECKPOINT_FILE = "detectors.checkpoint"
 # Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
 RISK_SECONDS = 60.0
@@ -342,13 +340,7 @@ class Collector:
 
     def _open_store(self) -> None:
         """The log, the tables behind it, and the names of endpoints."""
-        directory = self._directory / "wal"
-        self.wal = Wal(
-            directory,
-            readers=(STORE_READER, DETECTORS),
-            essential=STORE_READER,
-            find_shortage=self.disk.find_shortage,
-        )
+        self.log = FileLog(self._directory / "wal", find_shortage=self.disk.find_shortage)
         self.store = open_store(self.settings, self.disk)
         self.store.drop_clones()  # Of a backup that a crash cut off.
         self.parts = PartCheck(
@@ -374,10 +366,9 @@ class Collector:
         self.catalogue = Catalogue(self.store, self._templates, self.reveals)
         tables = locate_tables(self._directory / STORE_DIRECTORY)
         self.writer = StoreWriter(
-            reader=WalReader(directory, STORE_READER),
+            reader=self.log.open_reader(STORE),
             store=self.store,
-            log_id=self.wal.id,
-            find_durable=lambda: self.wal.position,
+            log_id=self.log.id,
             map_endpoints=self.catalogue.map_routes,
             find_shortage=self.disk.find_shortage,
             complete=partial(complete_insert, self.store, tables) if self._is_embedded else lambda _: 0,
@@ -482,7 +473,7 @@ class Collector:
         """What the API and the pages use. `grpc_port`: of the listener for sensors."""
         settings, tokens = self.settings, self.tokens
         eraser = Eraser(
-            wal=self.wal,
+            log=self.log,
             writer=self.writer,
             store=self.store,
             tables=TableEraser(self.store, self.store.layout),
@@ -499,7 +490,7 @@ class Collector:
             store=self.store,
             state=self.state,
             writer=self.writer,
-            wal=self.wal,
+            log=self.log,
             version=self.version,
             clock=self._clock,
             lock=self._whole,
@@ -549,7 +540,7 @@ class Collector:
         return [*self.detectors.list_limits(), *(limit for one in self.features for limit in one.limits())]
 
     def _list_own_limits(self) -> tuple[Limit, ...]:
-        return self.sensors.limit, self.reveals.limit, self.wal.ledger.limit
+        return self.sensors.limit, self.reveals.limit, self.log.limit
 
     def _list_own_figures(self) -> Iterator[Figure]:
         """Of log, tables and state. Raises StoreError."""
@@ -558,7 +549,7 @@ class Collector:
         yield from make_gauges(
             (
                 ("sensors", "Sensors that are known, connected or not.", len(self.sensors.list_statuses())),
-                ("wal_bytes", "Bytes of the log of batches.", self.wal.size_bytes),
+                ("wal_bytes", "Bytes of the log of batches.", self.log.measure_bytes()),
                 ("disk_free_bytes", "Free bytes of the disk with the log and the tables.", self.disk.measure_free()),
                 ("disk_reserve_bytes", "Free bytes below which the log takes nothing.", self.disk.reserve_bytes),
                 (
@@ -580,7 +571,7 @@ class Collector:
         """Release log, store and lock. Blocks."""
         self.state.close()
         self.store.close()
-        self.wal.close()
+        self.log.close()
         self._lock.close()
 
 

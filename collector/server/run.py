@@ -134,7 +134,7 @@ class _Life:
         self._started_at = time.monotonic()
         self._services: Services | None = None
         self._commit = GroupCommit(
-            collector.wal,
+            collector.log,
             on_error=self._failures.noting("wal_errors"),
             on_new_routes=collector.writer.hurry,
         )

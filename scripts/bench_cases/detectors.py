@@ -22,9 +22,10 @@ from apidae.v1 import data_pb2
 from collector.alerting.alert import Signal
 from collector.detection.engine import Engine
 from collector.detection.memory import FileMemory
-from collector.detection.process import LOOK_SECONDS, READER_NAME, Follower
-from collector.receiver.reader import WalReader
-from collector.receiver.wal import Append, Wal
+from collector.detection.process import LOOK_SECONDS, Follower
+from collector.log.base import DETECTORS, Append
+from collector.log.file_reader import FileLogReader
+from collector.log.files import FileLog
 from collector.storage.columns import RowBatch
 from scripts.bench_cases.simulation import START, Traffic, make_batch
 
@@ -91,7 +92,7 @@ _RARE_FROM = 50  # Fields from this number on are left out where they would hold
 class Nodes:
     """Sensors that share the endpoints of one traffic, and their log."""
 
-    def __init__(self, traffic: Traffic, count: int, wal: Wal) -> None:
+    def __init__(self, traffic: Traffic, count: int, wal: FileLog) -> None:
         self.batches = self.rows = 0
         self._traffic, self._count, self._wal = traffic, count, wal
 
@@ -139,10 +140,10 @@ def run(*, nodes: int, rows: int, seconds: int, seed: int) -> dict[str, object]:
     engine, step_seconds = TimedEngine(), 0.0
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        wal = Wal(directory, readers=[READER_NAME], essential=READER_NAME, sync=lambda _: None)
+        wal = FileLog(directory, readers=[DETECTORS], sync=lambda _: None)
         sensors = Nodes(traffic, nodes, wal)
         follower = Follower(
-            reader=WalReader(directory, READER_NAME),
+            reader=FileLogReader(directory, DETECTORS),
             engine=engine,
             memory=FileMemory(directory / "state"),
             tell=lambda told: None,

@@ -23,15 +23,16 @@ from collector.core.keys import KeyFileError
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import ExposureBook
 from collector.kubernetes.placements import Placements
+from collector.log.base import Append
+from collector.log.file_reader import FileLogReader, load_cursor
+from collector.log.files import FileLog
+from collector.log.segment import locate_segment
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.convert import convert_bytes, convert_fronts
-from collector.receiver.reader import WalReader, load_cursor
 from collector.receiver.reports import PROTOCOL_VERSION, RevealBook, convert_hello
 from collector.receiver.schemas import DESCRIPTION
-from collector.receiver.segment import locate_segment
 from collector.receiver.sensors import Greeting, SensorRegistry
 from collector.receiver.stream import IngestContext, IngestCounts, SensorStream, _PreparedBatch
-from collector.receiver.wal import Append, Wal
 from collector.receiver.witness import RouteMemory, WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.block import Block
@@ -144,7 +145,7 @@ def fuzz_log_segment(data: bytes) -> None:
     """A file of the log as a crash or a disk may leave it: the start and the tables' writer go on behind it."""
     with tempfile.TemporaryDirectory(dir=_FAST) as name:
         directory = Path(name)
-        wal = Wal(directory, readers=("store",), essential="store")
+        wal = FileLog(directory, readers=("store",))
         payload = make_message(b"\0" + data, now=NOW)[4:]
         entries = [
             Append(node="n", boot_id="b", sequence=1, received_unix_ns=NOW * 10**9, payload=one)
@@ -158,14 +159,13 @@ def fuzz_log_segment(data: bytes) -> None:
         for _ in range(choices.choose(4)):
             content[(choices.choose(256) << 8 | choices.choose(256)) % len(content)] ^= 1 << choices.choose(8)
         path.write_bytes(content if choices.choose(2) else content[: len(content) - choices.choose(200)] + data)
-        again = Wal(directory, readers=("store",), essential="store")
+        again = FileLog(directory, readers=("store",))
         again.append([Append(node="m", boot_id="b", sequence=1, received_unix_ns=NOW * 10**9, payload=payload)])
-        reader, rows = WalReader(directory, "store"), Rows()
+        reader, rows = FileLogReader(directory, "store"), Rows()
         writer = StoreWriter(
             reader=reader,
             store=cast(Any, rows),
             log_id="1",
-            find_durable=lambda: again.position,
             map_endpoints=lambda routes: None,
         )
         assert writer.drain() >= 1

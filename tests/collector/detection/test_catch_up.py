@@ -24,9 +24,9 @@ from collector.detection.framework.windows import LATENESS_SECONDS
 from collector.detection.memory import FileMemory
 from collector.detection.messages import Told
 from collector.detection.process import Follower
-from collector.receiver.reader import WalReader
-from collector.receiver.segment import Entry, Position
-from collector.receiver.wal import Append, Wal
+from collector.log.base import Append, Entry, Position
+from collector.log.file_reader import FileLogReader
+from collector.log.files import FileLog
 from collector.storage.columns import RowBatch
 from collector.storage.row_group import RowGroup
 from tests.accuracy.volume import write_batch
@@ -166,7 +166,7 @@ def test_what_waits_is_saved_with_the_state() -> None:
 def fill(directory: Path, minutes: int) -> int:
     """A log in which three nodes called 20 times a minute; then the collector was away, and they send all since, each
     faster than the next. Gives the calls."""
-    wal = Wal(directory, readers=["detectors"], essential="detectors", segment_bytes=2_000)
+    wal = FileLog(directory, readers=["detectors"], segment_bytes=2_000)
     sequence = 0
 
     def append(node: str, minute: int, received_at: int) -> None:
@@ -223,7 +223,7 @@ class Clock:
 def follow(directory: Path, engine: Engine) -> tuple[Follower, Clock]:
     told: list[Told] = []
     follower = Follower(
-        reader=WalReader(directory, "detectors"),
+        reader=FileLogReader(directory, "detectors"),
         engine=engine,
         memory=FileMemory(directory / "detectors.state"),
         tell=told.append,

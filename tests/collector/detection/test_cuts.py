@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from collector.detection.read_boundaries import CutJournal
-from collector.receiver.segment import Position
+from collector.log.base import Position
 
 START, *ENDS = (Position(1, offset) for offset in (0, 10, 25, 70))
 

@@ -8,7 +8,7 @@ from collector.alerting.alert import AlertKind
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
 from collector.detection.framework.rows import FLAG_ESTIMATED
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from common.consumer_order import ConsumerColumn
 from tests.collector.detection.states import decode_state, encode_state
 from tests.collector.detection.stream import START, Demo, Row, make_batch

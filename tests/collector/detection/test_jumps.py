@@ -18,7 +18,8 @@ from collector.detection.read_boundaries import (
     Jumps,
     Lost,
 )
-from collector.receiver.wal import Append, Wal
+from collector.log.base import Append
+from collector.log.files import FileLog
 from tests.accuracy.volume import write_batch
 from tests.collector.detection.stream import START
 from tests.collector.detection.test_process import follow, wait_for
@@ -122,7 +123,7 @@ class Installation:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.wal = Wal(directory, readers=["detectors"], essential="detectors")
+        self.wal = FileLog(directory, readers=["detectors"])
         self.told: list[Told] = []
         self.follower: Follower = follow(directory, self.told)
         self.sequence = 0

@@ -12,7 +12,7 @@ from collector.detection.engine import Engine
 from collector.detection.framework.loss import NODES_MAX, NodeLoss
 from collector.detection.framework.rows import FLAG_ENCRYPTED
 from collector.detection.read_boundaries import split_group
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from collector.storage.columns import RowBatch
 from collector.storage.row_group import join_groups, make_group
 from tests.collector.detection.states import decode_state, encode_state

@@ -10,7 +10,7 @@ import pytest
 from collector.alerting.alert import AlertSignal, Signal
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from tests.collector.detection.mixture import make_mixture
 from tests.collector.detection.states import decode_state, encode_state
 

@@ -19,10 +19,10 @@ from collector.detection.memory import FileMemory
 from collector.detection.messages import Told
 from collector.detection.process import DetectorProcess, Follower
 from collector.detection.read_boundaries import CutJournal
+from collector.log.base import Append, Position
+from collector.log.file_reader import FileLogReader
+from collector.log.files import FileLog
 from collector.receiver.convert import convert_bytes
-from collector.receiver.reader import WalReader
-from collector.receiver.segment import Position
-from collector.receiver.wal import Append, Wal
 from collector.storage.base import StoreError
 from collector.storage.columns import RowBatch
 from collector.storage.row_group import RowGroup
@@ -67,7 +67,7 @@ def kill_child(process: DetectorProcess) -> None:
 
 def fill(directory: Path, windows: range) -> None:
     """A log of one endpoint called 20 times a minute, and 2,000 times in minute 40."""
-    wal = Wal(directory, readers=["detectors"], essential="detectors")
+    wal = FileLog(directory, readers=["detectors"])
     for w in windows:
         payload = write_batch(START + 60 * w, 2_000 if w >= 40 else 20, 60, w + 1)
         received = (START + 60 * w + 61) * 10**9
@@ -77,7 +77,7 @@ def fill(directory: Path, windows: range) -> None:
 
 def follow(directory: Path, told: list[Told], engine: Engine | None = None) -> Follower:
     follower = Follower(
-        reader=WalReader(directory, "detectors"),
+        reader=FileLogReader(directory, "detectors"),
         engine=engine or Engine(),
         memory=FileMemory(directory / "detectors.state"),
         tell=told.append,
@@ -126,14 +126,14 @@ class Fed(Engine):
         return super().feed(rows, received_at)
 
 
-def append(wal: Wal, sequence: int, window: int) -> None:
+def append(wal: FileLog, sequence: int, window: int) -> None:
     payload = write_batch(START + 60 * window, 20, 60, sequence)
     received = (START + 60 * window + 61) * 10**9
     wal.append([Append(node="n", boot_id="b", sequence=sequence, received_unix_ns=received, payload=payload)])
 
 
 def test_what_was_judged_together_is_judged_together_after_a_crash(tmp_path: Path) -> None:
-    wal = Wal(tmp_path, readers=["detectors"], essential="detectors", segment_bytes=2_000)
+    wal = FileLog(tmp_path, readers=["detectors"], segment_bytes=2_000)
     reads = [3, 1, 0, 5, 2, 7, 4, 1, 6]  # Batches between two looks at the log.
     live, sequence = Fed(), 0
     one = follow(tmp_path, [], live)
@@ -172,7 +172,7 @@ class Failing(Fed):
 
 
 def test_a_batch_on_which_a_detector_fails_is_skipped_and_the_rest_is_read(tmp_path: Path) -> None:
-    wal = Wal(tmp_path, readers=["detectors"], essential="detectors")
+    wal = FileLog(tmp_path, readers=["detectors"])
     one = follow(tmp_path, [], Failing())
     for sequence in range(1, 6):
         append(wal, sequence, sequence)
@@ -195,7 +195,7 @@ def test_a_batch_on_which_a_detector_fails_is_skipped_and_the_rest_is_read(tmp_p
 
 
 def test_where_the_log_lost_what_was_read_the_rest_is_read(tmp_path: Path) -> None:
-    wal = Wal(tmp_path, readers=[], essential="detectors", segment_bytes=100)
+    wal = FileLog(tmp_path, readers=[], segment_bytes=100)
     follow(tmp_path, []).save()
     for sequence in range(1, 6):
         append(wal, sequence, sequence)
@@ -451,7 +451,7 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
     kill_child(process)
     follower = follow(tmp_path, [])  # Reads what the killed child had written.
     twin = Engine()
-    for entry in WalReader(tmp_path, "twin").read():
+    for entry in FileLogReader(tmp_path, "twin").read():
         batch = convert_bytes(entry.payload, entry.received_unix_ns / 10**9)
         assert isinstance(batch, RowBatch)
         twin.feed(batch, entry.received_unix_ns // 10**9)

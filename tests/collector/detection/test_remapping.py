@@ -9,7 +9,7 @@ import pytest
 from collector.alerting.alert import AlertKind
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from tests.collector.detection.states import decode_state, encode_state
 from tests.collector.detection.stream import START, Row, make_batch
 

@@ -10,7 +10,7 @@ from collector.alerting.wording import report_signal
 from collector.core.rates import RATE_SECONDS_MIN
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from tests.collector.detection.states import decode_state, encode_state
 from tests.collector.detection.stream import START, Row, make_batch
 

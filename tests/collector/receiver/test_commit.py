@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 
+from collector.log.base import Append
+from collector.log.files import FileLog
+from collector.log.ledger import SequenceLedger
 from collector.receiver import commit
 from collector.receiver.commit import CommitOutcome, Committed, GroupCommit, Submission
 from collector.receiver.convert import BatchFront, RouteCache, read_front
-from collector.receiver.wal import Append, SequenceLedger, Wal
 from tests.collector.wire_batches import NOW, make_batch
 
 
-class MemoryWal:
+class MemoryLog:
     """Stands for the log."""
 
     def __init__(self) -> None:
         self.ledger = SequenceLedger()
+        self.is_known = self.ledger.is_known
         self.writes: list[list[int]] = []
         self.error: OSError | None = None
 
@@ -53,8 +56,8 @@ def test_what_is_wrong_is_refused_and_keeps_no_other_out() -> None:
     assert results[1].reason == "rows.status_code[0] is 9999; it must stay below 1000."
 
 
-def run(work: Callable[[GroupCommit], Any]) -> tuple[MemoryWal, list[OSError], Any]:
-    wal, errors = MemoryWal(), list[OSError]()
+def run(work: Callable[[GroupCommit], Any]) -> tuple[MemoryLog, list[OSError], Any]:
+    wal, errors = MemoryLog(), list[OSError]()
 
     async def main() -> Any:
         group = GroupCommit(wal, on_error=errors.append, interval_seconds=0)  # type: ignore[arg-type]
@@ -79,13 +82,13 @@ def test_batches_of_one_interval_share_a_write_and_copies_count_once() -> None:
 
 def test_nearly_full_disk_means_come_again_and_nothing_is_written(tmp_path: Path) -> None:
     shortage = ["The volume has 3 MB free."]
-    wal = Wal(tmp_path, readers=("store",), essential="store", find_shortage=lambda: shortage[0])
+    wal = FileLog(tmp_path, readers=("store",), find_shortage=lambda: shortage[0])
 
     async def main() -> list[Committed]:
         group = GroupCommit(wal, on_error=lambda error: None, interval_seconds=0)
         writing = asyncio.create_task(group.run())
         refused = await group.submit(make(1))
-        assert wal.size_bytes == 0 and not wal.ledger.is_known("n", "b", 1)
+        assert wal.measure_bytes() == 0 and not wal.is_known("n", "b", 1)
         shortage[0] = ""
         taken = await group.submit(make(1))
         group.stop()
@@ -100,9 +103,9 @@ def test_nearly_full_disk_means_come_again_and_nothing_is_written(tmp_path: Path
 
 def test_disk_that_refuses_means_come_again() -> None:
     async def work(group: GroupCommit) -> list[Committed]:
-        group._wal.error = OSError(errno.ENOSPC, "No space left on device")  # type: ignore[attr-defined]
+        group._log.error = OSError(errno.ENOSPC, "No space left on device")  # type: ignore[attr-defined]
         refused = await group.submit(make(1))
-        group._wal.error = None  # type: ignore[attr-defined]
+        group._log.error = None  # type: ignore[attr-defined]
         return [refused, await group.submit(make(1))]
 
     wal, errors, (refused, accepted) = run(work)

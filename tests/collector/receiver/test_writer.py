@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from collector.core.rows import Route
+from collector.log.base import Append
+from collector.log.files import FileLog
+from collector.log.segment import locate_segment
 from collector.receiver import writer as writers
-from collector.receiver.reader import WalReader
-from collector.receiver.segment import locate_segment
-from collector.receiver.wal import Append, Wal
 from collector.receiver.writer import (
     FULL_BYTES,
     HURRIED_SECONDS,
@@ -66,13 +66,13 @@ class TokenStore:
 
 
 @pytest.fixture
-def wal(tmp_path: Path) -> Iterator[Wal]:
-    opened = Wal(tmp_path, readers=("store",), essential="store")
+def wal(tmp_path: Path) -> Iterator[FileLog]:
+    opened = FileLog(tmp_path, readers=("store",))
     yield opened
     opened.close()
 
 
-def fill(wal: Wal, *sequences: int) -> None:
+def fill(wal: FileLog, *sequences: int) -> None:
     wal.append(
         [
             Append(
@@ -88,7 +88,7 @@ def fill(wal: Wal, *sequences: int) -> None:
 
 
 def make_writer(
-    wal: Wal,
+    wal: FileLog,
     store: TokenStore,
     directory: Path,
     mapped: list[Route] | None = None,
@@ -96,10 +96,9 @@ def make_writer(
     complete: Callable[[Any], int] = lambda _: 0,
 ) -> StoreWriter:
     return StoreWriter(
-        reader=WalReader(directory, "store"),
+        reader=wal.open_reader("store"),
         store=store,
         log_id=wal.id,
-        find_durable=lambda: wal.position,
         map_endpoints=(mapped if mapped is not None else []).extend,
         find_shortage=find_shortage,
         complete=complete,
@@ -108,7 +107,7 @@ def make_writer(
 
 @pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
 @pytest.mark.parametrize("is_restarted", [False, True])
-def test_failed_range_counts_once(wal: Wal, tmp_path: Path, moment: str, is_restarted: bool) -> None:
+def test_failed_range_counts_once(wal: FileLog, tmp_path: Path, moment: str, is_restarted: bool) -> None:
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
     writer.learn_routes()
@@ -126,7 +125,7 @@ def test_failed_range_counts_once(wal: Wal, tmp_path: Path, moment: str, is_rest
     assert writer.drain() == 0
 
 
-def test_nothing_is_inserted_while_the_disk_has_less_than_its_reserve(wal: Wal, tmp_path: Path) -> None:
+def test_nothing_is_inserted_while_the_disk_has_less_than_its_reserve(wal: FileLog, tmp_path: Path) -> None:
     store, shortage = TokenStore(), [""]
     writer = make_writer(wal, store, tmp_path, find_shortage=lambda: shortage[0])
     writer.learn_routes()
@@ -145,7 +144,7 @@ def test_nothing_is_inserted_while_the_disk_has_less_than_its_reserve(wal: Wal, 
     assert writer.measure_lag(NOW + 7) == 0
 
 
-def test_only_a_range_that_comes_again_is_looked_for_in_every_table(wal: Wal, tmp_path: Path) -> None:
+def test_only_a_range_that_comes_again_is_looked_for_in_every_table(wal: FileLog, tmp_path: Path) -> None:
     store, completed = TokenStore(), list[int]()
     writer = make_writer(wal, store, tmp_path, complete=lambda rows: completed.append(rows.num_rows) or 2)
     writer.learn_routes()
@@ -161,7 +160,7 @@ def test_only_a_range_that_comes_again_is_looked_for_in_every_table(wal: Wal, tm
 
 
 def test_a_range_keeps_its_token_where_its_last_batch_is_damaged_before_it_comes_again(
-    wal: Wal, tmp_path: Path
+    wal: FileLog, tmp_path: Path
 ) -> None:
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
@@ -178,7 +177,7 @@ def test_a_range_keeps_its_token_where_its_last_batch_is_damaged_before_it_comes
     assert store.count("rows_minute") == 2 * 6  # As they were inserted the first time.
 
 
-def test_damaged_batch_is_missing_from_the_tables_and_nothing_else_is(wal: Wal, tmp_path: Path) -> None:
+def test_damaged_batch_is_missing_from_the_tables_and_nothing_else_is(wal: FileLog, tmp_path: Path) -> None:
     fill(wal, *range(1, 301))
     path = locate_segment(tmp_path, wal.position.segment)
     content = bytearray(path.read_bytes())
@@ -194,7 +193,7 @@ def test_damaged_batch_is_missing_from_the_tables_and_nothing_else_is(wal: Wal, 
     assert 0 < counts.damaged_bytes <= len(content) // 300 + 1
 
 
-def test_new_routes_are_stored_and_named_once(wal: Wal, tmp_path: Path) -> None:
+def test_new_routes_are_stored_and_named_once(wal: FileLog, tmp_path: Path) -> None:
     store, mapped = TokenStore(), list[Route]()
     writer = make_writer(wal, store, tmp_path, mapped)
     writer.learn_routes()
@@ -210,7 +209,7 @@ def test_new_routes_are_stored_and_named_once(wal: Wal, tmp_path: Path) -> None:
     assert len(mapped) == 2
 
 
-def test_what_cannot_be_read_back_is_counted(wal: Wal, tmp_path: Path) -> None:
+def test_what_cannot_be_read_back_is_counted(wal: FileLog, tmp_path: Path) -> None:
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
     writer.learn_routes()
@@ -223,7 +222,7 @@ def test_what_cannot_be_read_back_is_counted(wal: Wal, tmp_path: Path) -> None:
 
 
 def test_thread_goes_on_after_errors_and_drains_at_the_stop(
-    wal: Wal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wal: FileLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writers, "LOOK_SECONDS", 0.001)
     monkeypatch.setattr(writers, "WATCHED_SECONDS", 0.0)
@@ -253,7 +252,7 @@ def test_thread_goes_on_after_errors_and_drains_at_the_stop(
     assert store.count("rows_minute") == 12
 
 
-def test_the_fewer_rows_there_are_the_longer_they_wait_while_nobody_looks(wal: Wal, tmp_path: Path) -> None:
+def test_the_fewer_rows_there_are_the_longer_they_wait_while_nobody_looks(wal: FileLog, tmp_path: Path) -> None:
     writer = make_writer(wal, TokenStore(), tmp_path)
     writer.learn_routes()
     assert writer.measure_waiting() == 0 or writer.drain() == 0
@@ -270,7 +269,7 @@ def test_the_fewer_rows_there_are_the_longer_they_wait_while_nobody_looks(wal: W
 
 
 def test_rows_wait_while_nobody_looks_and_are_stored_for_an_alert_and_at_the_stop(
-    wal: Wal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wal: FileLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in (("LOOK_SECONDS", 0.001), ("UNWATCHED_SECONDS", 3_600.0), ("HURRIED_SECONDS", 0.0)):
         monkeypatch.setattr(writers, name, seconds)
@@ -294,7 +293,7 @@ def test_rows_wait_while_nobody_looks_and_are_stored_for_an_alert_and_at_the_sto
 
 
 def test_a_batch_that_no_table_can_hold_keeps_no_other_out(
-    wal: Wal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wal: FileLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = writers.build_rows
 
@@ -313,7 +312,7 @@ def test_a_batch_that_no_table_can_hold_keeps_no_other_out(
     assert (writer.counts.batches_stored, writer.counts.batches_refused) == (6, 1)
 
 
-def test_kinds_below_zero_are_stored(wal: Wal, tmp_path: Path) -> None:
+def test_kinds_below_zero_are_stored(wal: FileLog, tmp_path: Path) -> None:
     """The wire's enums have 32 bits and a sign; the tables' have a byte."""
     batch = make_batch()
     batch.services[0].workload_kind = -1
@@ -328,7 +327,9 @@ def test_kinds_below_zero_are_stored(wal: Wal, tmp_path: Path) -> None:
     assert (len(store.routes), store.count("rows_minute")) == (2, 6)
 
 
-def test_a_backlog_does_not_keep_a_process_that_ends(wal: Wal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backlog_does_not_keep_a_process_that_ends(
+    wal: FileLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A claim that is under way is stored; the rest is there at the next start."""
     monkeypatch.setattr("collector.receiver.writer.CLAIM_BYTES", 1)
     store = TokenStore()

@@ -15,11 +15,12 @@ import httpx
 import pytest
 from apidae.v1 import data_pb2
 
-from collector.erasure import STRINGS_FIELD, erase_from_log, find_mention
+from collector.erasure import STRINGS_FIELD, find_mention, find_replacement
 from collector.inventory.consumers.consumer import parse_consumer
-from collector.receiver.reader import WalReader
-from collector.receiver.segment import locate_segment
-from collector.receiver.wal import Append, Wal
+from collector.log.base import Append
+from collector.log.file_reader import FileLogReader
+from collector.log.files import FileLog
+from collector.log.segment import locate_segment
 from tests.collector.detection.states import read_columns
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.running import RunningCollector, clean_environment
@@ -174,7 +175,7 @@ def test_the_tag_is_that_of_the_wire() -> None:
 
 def test_erasure_blanks_damaged_batches_too_and_keeps_the_others_readable(tmp_path: Path) -> None:
     consumer, value = "credential:00000000000007d1", (0x7D1).to_bytes(8, "little")
-    with closing(Wal(tmp_path, readers=("store",), essential="store")) as wal:
+    with closing(FileLog(tmp_path, readers=("store",))) as wal:
         for sequence in range(1, 4):
             payload = make_batch(sequence=sequence).SerializeToString()
             append = Append(node="n", boot_id="b", sequence=sequence, received_unix_ns=sequence, payload=payload)
@@ -184,10 +185,11 @@ def test_erasure_blanks_damaged_batches_too_and_keeps_the_others_readable(tmp_pa
         assert content.count(value) == 3
         content[len(content) // 3 + 8] ^= 1  # In the head of the second.
         path.write_bytes(content)
-        assert erase_from_log(tmp_path, parse_consumer(consumer)) == 2
+        assert wal.erase(*find_replacement(parse_consumer(consumer))) == 2
         assert path.read_bytes().count(value) == 0
-        assert [entry.received_unix_ns for entry in WalReader(tmp_path, "store").read(until=wal.position)] == [1, 3]
+        assert [entry.received_unix_ns for entry in FileLogReader(tmp_path, "store").read(until=wal.position)] == [1, 3]
 
 
 def test_a_log_that_is_not_there_holds_nobody(tmp_path: Path) -> None:
-    assert erase_from_log(tmp_path, parse_consumer("address:8.8.8.8")) == 0
+    with closing(FileLog(tmp_path)) as log:
+        assert log.erase(*find_replacement(parse_consumer("address:8.8.8.8"))) == 0

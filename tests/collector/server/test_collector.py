@@ -17,8 +17,9 @@ import grpc
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
-from collector.receiver.segment import locate_segment
-from collector.receiver.wal import Append, Wal
+from collector.log.base import Append
+from collector.log.files import FileLog
+from collector.log.segment import locate_segment
 from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
 from tests.collector.receiver.test_own_traffic import list_held
 from tests.collector.running import RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
@@ -145,7 +146,7 @@ def test_bad_greeting_ends_the_stream(collector: RunningCollector, messages, cod
 
 def test_damaged_byte_of_the_log_costs_its_batch_and_is_an_alert(tmp_path: Path) -> None:
     base = int(time.time()) - 60
-    wal = Wal(tmp_path / "wal", readers=("store", "detectors"), essential="store")
+    wal = FileLog(tmp_path / "wal", readers=("store", "detectors"))
     for sequence in range(1, 301):
         payload = make_batch(sequence=sequence, base=base).SerializeToString()
         received = time.time_ns()

@@ -13,10 +13,11 @@ from collector.core.rows import Route, Segment, Service
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.table import TemplateTable
-from collector.receiver.reader import WalReader
+from collector.log.base import Append
+from collector.log.file_reader import FileLogReader
+from collector.log.files import FileLog
 from collector.receiver.reports import HiddenWords, RevealBook, RevealedWord, convert_former_names
 from collector.receiver.sensors import Greeting
-from collector.receiver.wal import Append, Wal
 from collector.receiver.writer import StoreWriter
 from collector.storage.arrow import build_routes
 from collector.storage.base import StoreError
@@ -48,7 +49,7 @@ def make_route(route_id: int, *segments: Segment) -> Route:
 def test_routes_stored_before_a_crash_are_named_by_the_replay(
     store: ClickHouseStore, sqlite_state: StateStore, tmp_path: Path
 ) -> None:
-    wal = Wal(tmp_path, readers=("store",), essential="store")
+    wal = FileLog(tmp_path, readers=("store",))
     payload = make_batch(rows=6, base=NOW - 60).SerializeToString()
     wal.append([Append(node="n", boot_id="b", sequence=1, received_unix_ns=NOW * 10**9, payload=payload)])
 
@@ -57,10 +58,9 @@ def test_routes_stored_before_a_crash_are_named_by_the_replay(
 
     def start_writer(map_endpoints: object) -> StoreWriter:
         return StoreWriter(
-            reader=WalReader(tmp_path, "store"),
+            reader=FileLogReader(tmp_path, "store"),
             store=store,
             log_id=wal.id,
-            find_durable=lambda: wal.position,
             map_endpoints=map_endpoints,  # type: ignore[arg-type]
         )
 

@@ -13,7 +13,7 @@ from collector.alerting.wording import report_signal
 from collector.detection.abuse import credential_rotation as rotation
 from collector.detection.checkpoint import Checkpoint
 from collector.detection.engine import Engine
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from tests.collector.detection.states import decode_state, encode_state, read_columns
 from tests.collector.detection.stream import START, Row, make_batch
 

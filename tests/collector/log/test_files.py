@@ -15,17 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.receiver.reader import LogCounts, WalReader
-from collector.receiver.segment import (
-    HEAD_BYTES,
-    MAGIC,
-    Position,
-    decode_frames,
-    encode_frame,
-    find_segments,
-    locate_segment,
-)
-from collector.receiver.wal import Append, LogFullError, SequenceLedger, Wal
+from collector.log.base import Append, LogCounts, LogFullError, Position
+from collector.log.file_reader import FileLogReader
+from collector.log.files import FileLog
+from collector.log.ledger import SequenceLedger
+from collector.log.segment import HEAD_BYTES, MAGIC, decode_frames, encode_frame, find_segments, locate_segment
 from tests.collector.wire_batches import NOW, make_batch
 
 
@@ -40,7 +34,7 @@ def make_append(sequence: int, node: str = "node-a") -> Append:
     )
 
 
-OPENED: list[Wal] = []
+OPENED: list[FileLog] = []
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +44,12 @@ def close_wals() -> Iterator[None]:
         OPENED.pop().close()
 
 
-def open_wal(directory: Path, **settings: object) -> Wal:
-    OPENED.append(Wal(directory, readers=("store", "detectors"), essential="store", **settings))  # type: ignore[arg-type]
+def open_wal(directory: Path, **settings: object) -> FileLog:
+    OPENED.append(FileLog(directory, readers=("store", "detectors"), **settings))  # type: ignore[arg-type]
     return OPENED[-1]
 
 
-def read_all(reader: WalReader, limit_bytes: int = 100_000) -> list[int]:
+def read_all(reader: FileLogReader, limit_bytes: int = 100_000) -> list[int]:
     """Sequences still to come, from the entries' times."""
     found = []
     while entries := reader.read(limit_bytes):
@@ -65,7 +59,7 @@ def read_all(reader: WalReader, limit_bytes: int = 100_000) -> list[int]:
 
 def test_two_readers_get_everything_in_order_across_segments(tmp_path: Path) -> None:
     wal = open_wal(tmp_path, segment_bytes=1_000)
-    readers = [WalReader(tmp_path, name) for name in ("store", "detectors")]
+    readers = [FileLogReader(tmp_path, name) for name in ("store", "detectors")]
     for sequence in range(1, 24):
         wal.append([make_append(sequence)])
     assert len(find_segments(tmp_path)) > 3
@@ -76,28 +70,28 @@ def test_two_readers_get_everything_in_order_across_segments(tmp_path: Path) -> 
 
 def test_segment_goes_when_both_readers_passed_it(tmp_path: Path) -> None:
     wal = open_wal(tmp_path, segment_bytes=1_000)
-    store, detectors = WalReader(tmp_path, "store"), WalReader(tmp_path, "detectors")
+    store, detectors = FileLogReader(tmp_path, "store"), FileLogReader(tmp_path, "detectors")
     for sequence in range(1, 24):
         wal.append([make_append(sequence)])
     before = find_segments(tmp_path)
     read_all(store)
     store.commit(store.position)
-    assert wal.collect() == 0
+    assert wal.trim() == 0
     read_all(detectors)
     detectors.commit(detectors.position)
-    assert wal.collect() == len(before) - 1
+    assert wal.trim() == len(before) - 1
     assert find_segments(tmp_path) == before[-1:]
-    assert wal.size_bytes == locate_segment(tmp_path, before[-1]).stat().st_size
+    assert wal.measure_bytes() == locate_segment(tmp_path, before[-1]).stat().st_size
 
 
 def test_uncommitted_batches_come_again_after_a_restart(tmp_path: Path) -> None:
     wal = open_wal(tmp_path)
     wal.append([make_append(sequence) for sequence in range(1, 6)])
-    reader = WalReader(tmp_path, "store")
+    reader = FileLogReader(tmp_path, "store")
     entries = reader.read()
     reader.commit(entries[1].end)
     reader.claim(entries[3].end)
-    again = WalReader(tmp_path, "store")
+    again = FileLogReader(tmp_path, "store")
     assert again.cursor.claim_end == entries[3].end
     claimed = again.read(until=again.cursor.claim_end)
     assert [entry.start for entry in claimed] == [entries[2].start, entries[3].start]
@@ -112,12 +106,12 @@ def test_ledger_survives_restart_and_rotation(tmp_path: Path) -> None:
     first_id = wal.id
     # No close: what kill -9 leaves.
     newest = locate_segment(tmp_path, find_segments(tmp_path)[-1])
-    assert 0 < newest.stat().st_size < wal.size_bytes
+    assert 0 < newest.stat().st_size < wal.measure_bytes()
     again = open_wal(tmp_path)
     assert again.id == first_id
-    assert all(again.ledger.is_known("node-a", "boot-1", sequence) for sequence in range(1, 24))
-    assert not again.ledger.is_known("node-a", "boot-1", 24)
-    assert not again.ledger.is_known("node-a", "boot-2", 1)
+    assert all(again.is_known("node-a", "boot-1", sequence) for sequence in range(1, 24))
+    assert not again.is_known("node-a", "boot-1", 24)
+    assert not again.is_known("node-a", "boot-2", 1)
 
 
 @pytest.mark.parametrize("cut", [1, 15, 16, 17, 300])
@@ -127,9 +121,9 @@ def test_torn_tail_is_left_behind(tmp_path: Path, cut: int) -> None:
     path = locate_segment(tmp_path, wal.position.segment)
     os.truncate(path, path.stat().st_size - cut)
     again = open_wal(tmp_path)
-    assert again.ledger.is_known("node-a", "boot-1", 1) and not again.ledger.is_known("node-a", "boot-1", 2)
+    assert again.is_known("node-a", "boot-1", 1) and not again.is_known("node-a", "boot-1", 2)
     again.append([make_append(2), make_append(3)])
-    reader = WalReader(tmp_path, "store")
+    reader = FileLogReader(tmp_path, "store")
     assert read_all(reader) == [1, 2, 3]
     assert reader.counts == LogCounts()
 
@@ -141,7 +135,7 @@ BATCHES = 300
 def full_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of 300 batches in several segments, closed."""
     directory = tmp_path_factory.mktemp("log")
-    wal = Wal(directory, readers=("store",), essential="store", segment_bytes=40_000)
+    wal = FileLog(directory, readers=("store",), segment_bytes=40_000)
     for sequence in range(1, BATCHES + 1):
         wal.append([make_append(sequence)])
     wal.close()
@@ -176,9 +170,9 @@ def test_any_damaged_byte_costs_the_batch_that_it_is_in(full_log: Path, share: f
             shutil.copy(path, damaged)
         locate_segment(damaged, segment).write_bytes(content)
         # The start of a collector: the newest segment is complete from then on.
-        with closing(Wal(damaged, readers=("store",), essential="store")) as wal:
-            assert not wal.ledger.is_known("node-a", "boot-1", BATCHES + 1)
-            reader = WalReader(damaged, "store")
+        with closing(FileLog(damaged, readers=("store",))) as wal:
+            assert not wal.is_known("node-a", "boot-1", BATCHES + 1)
+            reader = FileLogReader(damaged, "store")
             found = read_all(reader, limit_bytes=3_000)
             assert found == [sequence for sequence in range(1, BATCHES + 1) if sequence != owner]
             assert reader.counts.lost_batches == 1
@@ -196,7 +190,7 @@ def test_bytes_that_held_several_batches_are_counted_by_the_numbers(tmp_path: Pa
     entries = decode_frames(content, Position(wal.position.segment, 0), is_complete=True).entries
     start, end = entries[2].start.offset + 5, entries[4].start.offset + 5
     path.write_bytes(content[:start] + bytes(end - start) + content[end:])
-    reader = WalReader(tmp_path, "store")
+    reader = FileLogReader(tmp_path, "store")
     assert read_all(reader) == [1, 2, 6, 7, 8, 9]
     counts = reader.counts
     assert (counts.lost_batches, counts.recovered_batches) == (3, 4)
@@ -205,7 +199,7 @@ def test_bytes_that_held_several_batches_are_counted_by_the_numbers(tmp_path: Pa
     reader.rewind()
     assert read_all(reader) == [1, 2, 6, 7, 8, 9] and reader.counts == counts
     reader.commit(reader.position)
-    again = WalReader(tmp_path, "store")
+    again = FileLogReader(tmp_path, "store")
     wal.append([make_append(10)])
     assert read_all(again) == [10] and again.counts == LogCounts()
 
@@ -216,7 +210,7 @@ def test_file_that_lost_its_end_is_counted_by_the_numbers(tmp_path: Path) -> Non
         wal.append([make_append(sequence)])
     first = locate_segment(tmp_path, find_segments(tmp_path)[0])
     os.truncate(first, first.stat().st_size - 700)
-    reader = WalReader(tmp_path, "store")
+    reader = FileLogReader(tmp_path, "store")
     found = read_all(reader)
     assert reader.counts.lost_batches == 9 - len(found) > 0
 
@@ -231,7 +225,7 @@ def test_batch_inside_a_damaged_batch_is_not_taken_for_one(tmp_path: Path) -> No
     content = bytearray(path.read_bytes())
     content[offset + 6] ^= 1
     path.write_bytes(content)
-    assert read_all(WalReader(tmp_path, "store")) == [1, 3]
+    assert read_all(FileLogReader(tmp_path, "store")) == [1, 3]
 
 
 @given(
@@ -276,9 +270,9 @@ def test_segments_of_another_format_go_once_the_store_has_them(tmp_path: Path) -
     write_old_log([4, 40])
     wal = open_wal(tmp_path)
     assert not old.exists() and wal.position.segment > 4
-    assert wal.ledger.is_known("node-a", "boot-1", 5)
+    assert wal.is_known("node-a", "boot-1", 5)
     wal.append([make_append(6)])
-    reader = WalReader(tmp_path, "store")
+    reader = FileLogReader(tmp_path, "store")
     assert read_all(reader) == [6] and reader.counts == LogCounts()
 
 
@@ -293,18 +287,18 @@ def test_failed_sync_leaves_nothing_in_the_log(tmp_path: Path) -> None:
     wal = open_wal(tmp_path, sync=sync)
     with pytest.raises(OSError, match="No space"):
         wal.append([make_append(1)])
-    assert not wal.ledger.is_known("node-a", "boot-1", 1)
+    assert not wal.is_known("node-a", "boot-1", 1)
     failing = False
     failed_at = wal.position
     wal.append([make_append(2)])
     assert wal.position.segment == failed_at.segment + 1  # No position is used twice.
-    assert read_all(WalReader(tmp_path, "store")) == [2]
+    assert read_all(FileLogReader(tmp_path, "store")) == [2]
 
 
 def test_full_log_refuses_while_the_store_is_behind(tmp_path: Path) -> None:
     wal = open_wal(tmp_path, segment_bytes=1_000, limit_bytes=6_000)
-    store = WalReader(tmp_path, "store")
-    WalReader(tmp_path, "detectors")
+    store = FileLogReader(tmp_path, "store")
+    FileLogReader(tmp_path, "detectors")
     accepted = 0
     with pytest.raises(LogFullError, match="limit is 6000"):
         for sequence in range(1, 100):
@@ -317,7 +311,7 @@ def test_full_log_refuses_while_the_store_is_behind(tmp_path: Path) -> None:
 
 def test_slow_detectors_lose_the_oldest_and_count_it(tmp_path: Path) -> None:
     wal = open_wal(tmp_path, segment_bytes=1_000, limit_bytes=10_000)
-    store, detectors = WalReader(tmp_path, "store"), WalReader(tmp_path, "detectors")
+    store, detectors = FileLogReader(tmp_path, "store"), FileLogReader(tmp_path, "detectors")
     wal.append([make_append(1)])
     assert read_all(detectors) == [1]
     for sequence in range(2, 60):
@@ -327,12 +321,12 @@ def test_slow_detectors_lose_the_oldest_and_count_it(tmp_path: Path) -> None:
     rest = read_all(detectors)
     assert rest == list(range(rest[0], 60)) and rest[0] > 2
     assert detectors.counts == LogCounts(skipped_batches=rest[0] - 2)
-    assert wal.size_bytes <= 10_000
+    assert wal.measure_bytes() <= 10_000
 
 
 def test_reader_of_an_empty_log_waits_and_then_reads(tmp_path: Path) -> None:
     wal = open_wal(tmp_path)
-    reader = WalReader(tmp_path, "store")
+    reader = FileLogReader(tmp_path, "store")
     assert reader.read() == []
     wal.append([make_append(1)])
     assert read_all(reader) == [1]
@@ -342,7 +336,7 @@ def test_reader_of_an_empty_log_waits_and_then_reads(tmp_path: Path) -> None:
 def test_large_batch_is_read_whole(tmp_path: Path) -> None:
     wal = open_wal(tmp_path)
     wal.append([make_append(1), make_append(2)])
-    reader = WalReader(tmp_path, "store")
+    reader = FileLogReader(tmp_path, "store")
     assert [len(reader.read(limit_bytes=20)) for _ in range(3)] == [1, 1, 0]
 
 

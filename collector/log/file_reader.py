@@ -1,56 +1,27 @@
-"""One reader of the write-ahead log: takes batches in order and remembers durably how far it came.
+"""One reader of the log's files.
 
 The store's writer reads in the collector's process, the detectors in their own. Each has a name and a cursor file. A
 reader follows the files only and polls, so the writer need not notify it.
-
-Batches are read at least once. The store makes that exactly once with a claim: a range is claimed durably, inserted
-under a token made of it, then committed. After a crash the same range comes again with the same token
-(`collector/receiver/writer.py`).
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from collector.receiver.segment import (
+from collector.log.base import READ_BYTES, Entry, LogCounts, Position, ReadCursor
+from collector.log.segment import (
     HEAD_BYTES,
     Damage,
     DecodedFrames,
-    Entry,
-    Position,
     decode_frames,
     find_segments,
     locate_segment,
     measure_frame,
 )
 from common.durable import check_seal, read_json, seal, write_durably
-from common.figures import total
 
-_READ_BYTES = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadCursor:
-    """What a reader has finished (`position`), and the end of the range it was working on (None: none)."""
-
-    position: Position
-    claim_end: Position | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class LogCounts:
-    """What a reader could not read, since it was made."""
-
-    damaged_bytes: int = total("Bytes of the log that could not be read.")
-    lost_batches: int = total("Batches in bytes of the log that could not be read, at most.", name="log_batches_lost")
-    recovered_batches: int = total(
-        "Batches of the log that were read behind damage in the same file.", name="log_batches_recovered"
-    )
-    skipped_batches: int = total(
-        "Batches deleted from the log, which was past its limit, before they were in the tables.",
-        name="log_batches_skipped",
-    )
+_MUCH_BYTES = 16 * 1024 * 1024  # Of which no more is known than that it is more than one file.
 
 
 def locate_cursor(directory: Path, name: str) -> Path:
@@ -79,15 +50,16 @@ def save_cursor(directory: Path, name: str, cursor: ReadCursor) -> None:
     write_durably(path, seal(fields))
 
 
-class WalReader:
+class FileLogReader:
     """Reads forward from its cursor. Not thread-safe; one instance a name."""
 
-    def __init__(self, directory: Path, name: str) -> None:
-        """`name` is the cursor's: "store" or "detectors". Begins at the oldest segment where the name is new. Raises
-        OSError.
+    def __init__(self, directory: Path, name: str, find_end: Callable[[], Position] | None = None) -> None:
+        """`name` is the cursor's. `find_end` is the end of what is synced; without it that of the files. Begins at the
+        oldest segment where the name is new. Raises OSError.
         """
         self._directory = directory
         self._name = name
+        self._find_end = find_end
         cursor = load_cursor(directory, name)
         if cursor is None:
             segments = find_segments(directory)
@@ -109,7 +81,19 @@ class WalReader:
     def counts(self) -> LogCounts:
         return self._account.counts
 
-    def read(self, limit_bytes: int = _READ_BYTES, until: Position | None = None) -> list[Entry]:
+    def find_end(self) -> Position:
+        if self._find_end is not None:
+            return self._find_end()
+        segments = find_segments(self._directory)
+        newest = segments[-1] if segments else 0
+        return Position(newest, locate_segment(self._directory, newest).stat().st_size if newest else 0)
+
+    def measure_waiting(self) -> int:
+        """As far as one file shows; more than one file takes where it is more."""
+        end, position = self.find_end(), self._cursor.position
+        return end.offset - position.offset if end.segment == position.segment else _MUCH_BYTES
+
+    def read(self, limit_bytes: int = READ_BYTES, until: Position | None = None) -> list[Entry]:
         """The next batches, at most about `limit_bytes` (one at least) and none past `until`, the end of a frame; empty
         when there are none. Damaged bytes are passed over and counted. Raises OSError.
         """

@@ -1,4 +1,4 @@
-"""The files of the write-ahead log: numbered segments of framed batches, and positions in them.
+"""The files of the log: numbered segments of framed batches, and positions in them.
 
 A frame is a head and a payload. The head has six little-endian fields: magic 4s, length u32, number u64, received unix
 ns u64, CRC-32 of the payload u32, CRC-32 of the head u32. The head's checksum covers the frame's position too, so bytes
@@ -15,34 +15,14 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from collector.log.base import Entry, Position
+
 MAGIC = b"\xa9API"
 _FIELDS = struct.Struct("<4sIQQI")
 _CHECKSUM = struct.Struct("<I")
 _PLACE = struct.Struct("<QQ")
 HEAD_BYTES = _FIELDS.size + _CHECKSUM.size
 SUFFIX = ".wal"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """A place between two frames: the segment's number and the byte offset in it."""
-
-    segment: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.segment}:{self.offset}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One batch as it came: `end` is the position after it. `payload` is a serialised Batch."""
-
-    start: Position
-    end: Position
-    number: int
-    received_unix_ns: int
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
