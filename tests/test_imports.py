@@ -59,6 +59,7 @@ EDGES = {
     "chdb": {"collector.storage"},
     "clickhouse_connect": {"collector.storage"},
     "pyarrow": {"collector.storage"},
+    "psycopg": {"collector.log"},
     "sqlalchemy": {
         "collector.storage",
         "collector.trust",
@@ -66,6 +67,7 @@ EDGES = {
         "collector.alerting",
         "collector.detection",
         "collector.response",
+        "collector.log",
         "collector.risk",
         "collector.specs",
     },

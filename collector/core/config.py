@@ -141,6 +141,9 @@ class CollectorSettings(ProgramSettings):
     state_key_file: Path | None = None
     """File with the key of the state's secrets: 64 hexadecimal digits, the same for all collectors of a state. Without
     it the first start makes `state.key` in `data_dir`."""
+    log_url: Secret | None = None
+    """URL of a PostgreSQL database for the log of batches, for several collectors. It needs `state_url`, and may be the
+    same. Without it the log is files in `data_dir`."""
     disk_limit_bytes: int = Field(default=10_000_000_000, ge=200_000_000)
     """Size limit of the tables; past it the oldest rows are deleted."""
     disk_reserve_bytes: int | None = Field(default=None, ge=16_000_000)
@@ -269,6 +272,8 @@ class CollectorSettings(ProgramSettings):
                 raise ValueError(
                     f"no_auth works on loopback only, but {name} is {value}; use 127.0.0.1 or drop --no-auth"
                 )
+        if self.log_url is not None and self.state_url is None:
+            raise ValueError("log_url needs state_url: collectors that share a log share their state; set both")
         if self.no_auth and self.sensor_auth is not SensorAuth.AUTO:
             raise ValueError(f"no_auth and sensor_auth {self.sensor_auth.value} contradict each other; keep one")
         return self

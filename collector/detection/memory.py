@@ -29,7 +29,7 @@ from collector.detection.checkpoint import (
 )
 from collector.detection.framework.state import DetectorState
 from collector.detection.read_boundaries import Cut, CutJournal, Cuts
-from collector.receiver.segment import Position
+from collector.log.base import Position
 from collector.storage.base import StoreError
 from collector.storage.state.leases import Fence, LeaseLostError
 from collector.storage.state.store import StateStore, upsert

@@ -69,7 +69,7 @@ from collector.detection.read_boundaries import (
     split_group,
 )
 from collector.log.base import DETECTORS, Entry, LogReader, Position
-from collector.log.file_reader import FileLogReader
+from collector.log.open import LogPlace, open_reader
 from collector.receiver.convert import CheckedRoutes, convert_payloads
 from collector.storage.base import StoreError
 from collector.storage.row_group import RowGroup
@@ -376,7 +376,7 @@ class Follower:
         except OSError as error:
             self.disk_errors += 1
             if not self._disk_fault:
-                self.sentences.append(f"The disk fails the detectors ({error}); they go on without it.")
+                self.sentences.append(f"The disk or the log fails the detectors ({error}); they go on without it.")
             self._disk_fault = str(error)
             return False
         return True
@@ -482,7 +482,7 @@ class DetectorProcess:
     def __init__(
         self,
         *,
-        wal_directory: Path,
+        log: LogPlace,
         checkpoint_path: Path,
         take: Callable[[Told], None],
         consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
@@ -492,7 +492,7 @@ class DetectorProcess:
         """`take` makes signals durable, each number of a series once (PendingReports.add_signals). StoreError leaves
         them unacknowledged, and the next `poll` begins with them; what else it raises is a fault of ours, and they are
         given up."""
-        self._arguments = (str(wal_directory), str(checkpoint_path), consumer_order, time_zone)
+        self._arguments = (log, str(checkpoint_path), consumer_order, time_zone)
         self._take = take
         self._clock = clock
         self._context = multiprocessing.get_context("spawn")
@@ -729,14 +729,14 @@ class DetectorProcess:
 
 
 def run_detectors(
-    pipe: Connection, wal: str, checkpoint: str, consumer_order: tuple[ConsumerColumn, ...], time_zone: str
+    pipe: Connection, log: LogPlace, checkpoint: str, consumer_order: tuple[ConsumerColumn, ...], time_zone: str
 ) -> None:
     """The child's main function: until told to stop, or the parent is gone."""
     # Ctrl-C reaches the whole group; the parent says when to stop.
     os_signal.signal(os_signal.SIGINT, os_signal.SIG_IGN)
     mapping: dict[int, str] = {}
     follower = Follower(
-        reader=FileLogReader(Path(wal), DETECTORS),
+        reader=open_reader(log, DETECTORS),
         engine=Engine(endpoint_of_route=mapping, consumer_order=consumer_order, time_zone=time_zone),
         memory=FileMemory(Path(checkpoint)),
         mapping=mapping,

@@ -22,6 +22,11 @@ STORE: Final = "store"
 DETECTORS: Final = "detectors"
 READERS: Final = (STORE, DETECTORS)
 READ_BYTES: Final = 4 * 1024 * 1024
+STREAM: Final = 1  # The segment of all positions of a log that is elsewhere, where an offset counts batches.
+
+
+class LogError(OSError):
+    """A log that is elsewhere cannot be reached or used; one sentence that names it and the fix."""
 
 
 class LogFullError(OSError):
@@ -30,7 +35,7 @@ class LogFullError(OSError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place between two batches: the segment's number, and in files the byte offset in it."""
+    """A place between two batches: the segment's number and the offset in it, in files in bytes."""
 
     segment: int
     offset: int
@@ -82,6 +87,9 @@ class LogCounts:
         "Batches deleted from the log, which was past its limit, before they were in the tables.",
         name="log_batches_skipped",
     )
+    duplicate_batches: int = total(
+        "Batches that came to several collectors and were read once.", name="log_batches_duplicate"
+    )
 
 
 class LogReader(Protocol):
@@ -106,7 +114,7 @@ class LogReader(Protocol):
 
     def read(self, limit_bytes: int = READ_BYTES, until: Position | None = None) -> list[Entry]:
         """The next batches, at most about `limit_bytes` (one at least) and none past `until`, the end of a batch; empty
-        when there are none. What cannot be read is passed over and counted.
+        when there are none. What cannot be read is skipped and counted.
         """
         ...
 
@@ -133,11 +141,6 @@ class Log(Protocol):
     @property
     def id(self) -> str:
         """Random, so that insert tokens of a new log never equal those of an old one."""
-        ...
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is in files of `data_dir`, which no other collector reads."""
         ...
 
     @property

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from apidae.v1 import data_pb2
 from google.protobuf.message import DecodeError
@@ -35,8 +35,6 @@ LOG_LIMIT_BYTES = 2 * 1024 * 1024 * 1024
 
 class FileLog:
     """Writer and owner of the directory."""
-
-    is_local: Final = True
 
     def __init__(
         self,

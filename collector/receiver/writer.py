@@ -301,7 +301,11 @@ def run_writer(
 
     while True:
         is_last = is_stopping.wait(LOOK_SECONDS)
-        now, waiting = time.monotonic(), writer.measure_waiting()
+        now = time.monotonic()
+        try:
+            waiting = writer.measure_waiting()
+        except OSError:  # A log that is elsewhere cannot be reached, as `drain` will find.
+            waiting = FULL_BYTES
         if not waiting and not has_failed and not is_last:
             begun_at = None
             continue

@@ -64,7 +64,7 @@ from collector.inventory.templates.table import TemplateTable, import_templates
 from collector.inventory.views import ViewTable, import_views
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.log.base import STORE
-from collector.log.files import FileLog
+from collector.log.open import DIRECTORY, LogPlace, open_log
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
 from collector.receiver.policy import NO_CLUSTER
@@ -338,9 +338,14 @@ class Collector:
         self.secrets = SecretTable(self.state, key)
         import_files(self._directory, self.state, keys=self.installation_keys, secrets=self.secrets, now=self._clock())
 
+    def _place_log(self) -> LogPlace:
+        urls = (self.settings.log_url, self.settings.state_url)
+        log_url, state_url = ("" if url is None else url.get_secret_value() for url in urls)
+        return LogPlace(directory=self._directory / DIRECTORY, url=log_url, state_url=state_url)
+
     def _open_store(self) -> None:
         """The log, the tables behind it, and the names of endpoints."""
-        self.log = FileLog(self._directory / "wal", find_shortage=self.disk.find_shortage)
+        self.log = open_log(self._place_log(), self.state, find_shortage=self.disk.find_shortage)
         self.store = open_store(self.settings, self.disk)
         self.store.drop_clones()  # Of a backup that a crash cut off.
         self.parts = PartCheck(
@@ -402,7 +407,7 @@ class Collector:
             pending=self._pending,
         )
         self.detectors = DetectorProcess(
-            wal_directory=self._directory / "wal",
+            log=self._place_log(),
             checkpoint_path=self._directory / CHECKPOINT_FILE,
             take=self._take_signals,
             consumer_order=self.settings.consumer_order,
@@ -411,7 +416,7 @@ class Collector:
 
     def _take_signals(self, told: Told) -> None:
         self.writer.hurry()  # Who reads the alert wants the calls that led to it.
-        self._pending.add_signals(f"{self.wal.id}/{told.series}", told.first, told.signals)
+        self._pending.add_signals(f"{self.log.id}/{told.series}", told.first, told.signals)
         self.alert_service.take_pending()
 
     def _find_clusters(self, nodes: Sequence[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from collector.detection.read_boundaries import (
 )
 from collector.log.base import Append
 from collector.log.files import FileLog
+from collector.log.open import LogPlace
 from tests.accuracy.volume import write_batch
 from tests.collector.detection.stream import START
 from tests.collector.detection.test_process import follow, wait_for
@@ -270,7 +271,7 @@ def test_a_real_child_says_it_and_it_is_counted(install: Install, caplog: pytest
     for calls, wrong in (([HONEST] * 30, 0), ([HONEST] * 5, DAY), ([HONEST] * 5, 0)):
         one.run(calls, wrong=wrong)
     process = DetectorProcess(
-        wal_directory=one.directory, checkpoint_path=one.directory / "detectors.own", take=lambda told: None
+        log=LogPlace(directory=one.directory), checkpoint_path=one.directory / "detectors.own", take=lambda told: None
     )
     assert read_values(process.figures()) == {"detector_restarts": 0, "detector_messages_dropped": 0}
     process.start()

@@ -22,6 +22,7 @@ from collector.detection.read_boundaries import CutJournal
 from collector.log.base import Append, Position
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog
+from collector.log.open import LogPlace
 from collector.receiver.convert import convert_bytes
 from collector.storage.base import StoreError
 from collector.storage.columns import RowBatch
@@ -221,7 +222,9 @@ def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -
     while follower.step():
         pass
     taken = Kept()
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.take)
+    process = DetectorProcess(
+        log=LogPlace(directory=tmp_path), checkpoint_path=tmp_path / "detectors.state", take=taken.take
+    )
     process.start()
     count = sum(len(told.signals) for told in expected)
     wait_for(process, lambda: len(taken) >= count)
@@ -248,7 +251,7 @@ def test_what_the_store_did_not_take_is_taken_with_the_next_poll(tmp_path: Path)
             raise StoreError("The store is away.")
         taken.take(told)
 
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=take)
+    process = DetectorProcess(log=LogPlace(directory=tmp_path), checkpoint_path=tmp_path / "detectors.state", take=take)
     deadline = time.monotonic() + DEADLINE_SECONDS
     while len(taken) < sum(len(told.signals) for told in expected) and time.monotonic() < deadline:
         with suppress(StoreError):
@@ -262,7 +265,9 @@ def test_what_the_store_did_not_take_is_taken_with_the_next_poll(tmp_path: Path)
 def test_real_child_learns_by_the_clocks_of_the_time_zone_that_is_set(tmp_path: Path) -> None:
     fill(tmp_path, range(2))
     state = tmp_path / "detectors.state"
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=Kept().take, time_zone="Asia/Tokyo")
+    process = DetectorProcess(
+        log=LogPlace(directory=tmp_path), checkpoint_path=state, take=Kept().take, time_zone="Asia/Tokyo"
+    )
     process.start()
     wait_for(process, lambda: process.pid is not None)
     process.stop()
@@ -272,7 +277,7 @@ def test_real_child_learns_by_the_clocks_of_the_time_zone_that_is_set(tmp_path: 
 def test_real_child_judges_nothing_before_it_has_the_mapping(tmp_path: Path) -> None:
     fill(tmp_path, range(2))
     state = tmp_path / "detectors.state"
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=Kept().take)
+    process = DetectorProcess(log=LogPlace(directory=tmp_path), checkpoint_path=state, take=Kept().take)
     process.map_routes({1: "another"})
     process.map_routes({1: "an endpoint"})
     process.start()
@@ -375,7 +380,7 @@ def test_full_disk_ends_nothing_and_leaves_no_half_written_file(
         assert not two.save() and two.disk_errors == 2 and two.has_news
         assert not list(tmp_path.glob("*.new"))
     assert two.sentences == [
-        "The disk fails the detectors ([Errno 28] No space left on device); they go on without it."
+        "The disk or the log fails the detectors ([Errno 28] No space left on device); they go on without it."
     ]
     assert two.count().disk_fault == "[Errno 28] No space left on device"
     assert two.save() and not two.has_news and two.count().totals.disk_errors == 2 and not two.count().disk_fault
@@ -420,7 +425,7 @@ def test_state_of_an_older_version_is_moved_aside_told_once_and_learnt_anew(
         np.savez(file, version=np.array([1]))
     old = state.read_bytes()
     taken = Kept()
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.take)
+    process = DetectorProcess(log=LogPlace(directory=tmp_path), checkpoint_path=state, take=taken.take)
     wait_for(process, lambda: bool(taken))
     process.stop()
     assert process.restart_count == 0
@@ -434,7 +439,7 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
     fill(tmp_path, range(44))
     state = tmp_path / "detectors.state"
     taken = Kept()
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.take)
+    process = DetectorProcess(log=LogPlace(directory=tmp_path), checkpoint_path=state, take=taken.take)
     wait_for(process, lambda: bool(taken))
     signal = taken[0]
     alert = make_alert(
@@ -465,7 +470,9 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
 def test_mapping_larger_than_the_pipe_does_not_block_the_parent(tmp_path: Path) -> None:
     fill(tmp_path, range(44))
     taken = Kept()
-    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.take)
+    process = DetectorProcess(
+        log=LogPlace(directory=tmp_path), checkpoint_path=tmp_path / "detectors.state", take=taken.take
+    )
     process.start()
     mapping = {route: f"endpoint-{route:032x}" for route in range(50_000)}  # 2.5 MB; a pipe holds about 200 KiB.
     for _ in range(20):

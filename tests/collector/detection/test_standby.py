@@ -10,8 +10,9 @@ from collector.detection.engine import Engine
 from collector.detection.memory import LostTrackError, StateMemory
 from collector.detection.messages import Erase, Mapped, Told
 from collector.detection.process import Follower
-from collector.receiver.reader import WalReader
-from collector.receiver.wal import Append, Wal
+from collector.log.base import Append
+from collector.log.file_reader import FileLogReader
+from collector.log.files import FileLog
 from collector.storage.state.leases import Fence, LeaseLostError, Leases
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.detectors import DETECTOR_CUTS, DETECTOR_STATES
@@ -27,7 +28,7 @@ class Installation:
 
     def __init__(self, state: StateStore, directory: Path) -> None:
         self.state, self.directory = state, directory
-        self.wal = Wal(directory, readers=["detectors"], essential="detectors")
+        self.wal = FileLog(directory, readers=["detectors"])
         self.sent = 0
         self.kept: list[object] = []
         self.next = 1
@@ -54,7 +55,7 @@ class Installation:
         """A process. It leads where it has a fence."""
         mapping: dict[int, str] = {}
         follower = Follower(
-            reader=WalReader(self.directory, "detectors"),
+            reader=FileLogReader(self.directory, "detectors"),
             engine=Engine(endpoint_of_route=mapping),
             memory=StateMemory(self.state, fence),
             mapping=mapping,

@@ -1,0 +1,42 @@
+"""Opens the log that the settings name: the files of `data_dir`, or one that several collectors share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from collector.log.base import Log, LogError, LogReader
+from collector.log.file_reader import FileLogReader
+from collector.log.files import FileLog
+from collector.storage.state.store import StateStore, open_state
+
+DIRECTORY: Final = "wal"
+POSTGRESQL: Final = ("postgresql://", "postgres://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPlace:
+    """Where the log is; what another process is given to read it."""
+
+    directory: Path  # Of files.
+    url: str = ""  # Empty: files.
+    state_url: str = ""
+
+
+def open_log(place: LogPlace, state: StateStore, *, find_shortage: Callable[[], str] = lambda: "") -> Log:
+    """`find_shortage` is of the disk of the files. Raises OSError, StoreError, ValueError with one sentence."""
+    if not place.url:
+        return FileLog(place.directory, find_shortage=find_shortage)
+    if place.url.startswith(POSTGRESQL):
+        from collector.log.postgresql import PostgresqlLog
+
+        return PostgresqlLog(place.url, state)
+    raise LogError("The log_url is not postgresql://user:password@host:port/database; write it in this form.")
+
+
+def open_reader(place: LogPlace, name: str) -> LogReader:
+    """In another process than the one that appends. Raises as `open_log`."""
+    if not place.url:
+        return FileLogReader(place.directory, name)
+    state = open_state(place.directory, place.state_url)
+    return open_log(place, state).open_reader(name)
