@@ -1,22 +1,21 @@
 """The settings of detection at run time, thread-safe: the level, known-good rules, and a preview of each level.
 
-The level is that of the settings, until somebody chooses another one at run time. That one is kept in a file and
-survives restarts, until the setting itself is changed.
+The level is that of the settings, until somebody chooses another one at run time. That one is kept until the setting
+itself is changed. Another collector may change level and rules, so they are looked at before they are used.
 
-`DetectionTable` keeps known-good rules and decisions in the state, and reports in ClickHouse. Its methods raise
+`DetectionTable` keeps level, known-good rules and decisions in the state, and reports in ClickHouse. Its methods raise
 StoreError. `preview_levels` computes
 how many alerts a day each level would have raised: the same alert lifecycle on the same reports. Pure.
 """
 
-import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import count
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from collector.alerting.alert import Alert, AlertKind, Report, Severity
@@ -28,11 +27,11 @@ from collector.core.feature import Feature, Job, Role
 from collector.core.kinds import LEVELS, PLANS, Sensitivity, is_sent_at
 from collector.storage.base import Store
 from collector.storage.records import read_record, select_records
+from collector.storage.state.cache import StateCache
 from collector.storage.state.erasing import blank_texts
 from collector.storage.state.imports import OldRows
 from collector.storage.state.store import StateStore, read_row, upsert
-from collector.storage.state.tables.alerts import DETECTION_DECISIONS, KNOWN_GOOD
-from common.durable import read_json, write_durably
+from collector.storage.state.tables.alerts import DETECTION_DECISIONS, KNOWN_GOOD, SENSITIVITY
 from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket
 
@@ -145,11 +144,30 @@ class RuleHits:
     last_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenLevel:
+    """The row of `sensitivity`: who chose which level at `at` (unix seconds), while the setting said `configured`."""
+
+    level: Sensitivity
+    configured: Sensitivity
+    at: float
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What people decided: the level, and the newest rules that nobody ended; some may have expired."""
+
+    level: ChosenLevel | None
+    rules: tuple[KnownGood, ...]
+
+
 class DetectionTable:
     """Reads and writes them."""
 
     def __init__(self, store: Store, state: StateStore) -> None:
         self._store, self._state = store, state
+        self._decided = StateCache(state, (SENSITIVITY.name, KNOWN_GOOD.name), _read_decided)
 
     def write_reports(self, reports: Sequence[PastReport]) -> None:
         """Append."""
@@ -168,10 +186,14 @@ class DetectionTable:
         )"""
         return {one.rule_id: one for one in select_records(self._store, RuleHits, hits)}
 
-    def write_decision(self, decision: DetectionDecision, rule: KnownGood | None = None) -> None:
-        """Keep a decision, and the rule that it makes or ends: both or none."""
+    def write_decision(
+        self, decision: DetectionDecision, *, rule: KnownGood | None = None, level: ChosenLevel | None = None
+    ) -> None:
+        """Keep a decision, and the rule that it makes or ends, or the level: both or none."""
         with self._state.write() as connection:
             connection.execute(insert(DETECTION_DECISIONS), [asdict(decision)])
+            if level is not None:
+                save_level(connection, level)
             if rule is not None:
                 upsert(connection, KNOWN_GOOD, [asdict(rule)])
 
@@ -181,12 +203,9 @@ class DetectionTable:
         with self._state.read() as connection:
             return tuple(read_row(KnownGood, row) for row in connection.execute(newest.limit(2 * RULES_MAX)))
 
-    def list_rules_in_force(self, now: float) -> tuple[KnownGood, ...]:
-        """Those that hold at `now` (unix seconds), however many ended since they were made."""
-        in_force = select(KNOWN_GOOD).where(KNOWN_GOOD.c.ended_at.is_(None), KNOWN_GOOD.c.expires_at > now)
-        newest = in_force.order_by(KNOWN_GOOD.c.created_at.desc(), KNOWN_GOOD.c.id).limit(RULES_MAX)
-        with self._state.read() as connection:
-            return tuple(read_row(KnownGood, row) for row in connection.execute(newest))
+    def read_decided(self) -> Decided:
+        """As it is now; one short question where nothing changed."""
+        return self._decided.read()
 
     def list_decisions(self) -> tuple[DetectionDecision, ...]:
         """The newest first."""
@@ -219,6 +238,28 @@ class DetectionTable:
             }
 
 
+def save_level(connection: Connection, level: ChosenLevel) -> None:
+    """Instead of the one before."""
+    upsert(connection, SENSITIVITY, [{"id": 1, **asdict(level)}])
+
+
+def _read_decided(connection: Connection) -> Decided:
+    level = connection.execute(select(SENSITIVITY)).first()
+    open_ones = select(KNOWN_GOOD).where(KNOWN_GOOD.c.ended_at.is_(None))
+    # Of as many as may be in force at once, those that expire last.
+    newest = open_ones.order_by(KNOWN_GOOD.c.expires_at.desc(), KNOWN_GOOD.c.id).limit(RULES_MAX)
+    return Decided(
+        level=None if level is None else read_row(ChosenLevel, level),
+        rules=tuple(read_row(KnownGood, row) for row in connection.execute(newest)),
+    )
+
+
+def import_level(connection: Connection, content: bytes) -> int:
+    """The level in `sensitivity.json` of an earlier version. Raises ValueError."""
+    save_level(connection, msgspec.json.decode(content, type=ChosenLevel))
+    return 1
+
+
 def import_decisions(connection: Connection, rows: OldRows) -> None:
     """Rules and decisions that an earlier version kept in ClickHouse. Raises StoreError."""
     for rules in rows.read("known_good", lambda row: read_record(KnownGood, row)):
@@ -227,7 +268,6 @@ def import_decisions(connection: Connection, rows: OldRows) -> None:
         connection.execute(insert(DETECTION_DECISIONS), [asdict(decision) for decision in decisions])
 
 
-FILE_NAME: Final = "sensitivity.json"
 PREVIEW_SECONDS: Final = 14 * DAY_SECONDS
 REPORTS_A_MINUTE: Final = 600  # Kept for previews; further ones are counted.
 
@@ -245,25 +285,25 @@ class LevelState:
 
 
 class Detection:
-    """Level, rules and previews. What reads or writes the store raises StoreError, what writes the file OSError."""
+    """Level, rules and previews. Methods raise StoreError."""
 
     def __init__(
         self,
         *,
         table: DetectionTable,
-        path: Path,
         configured: Sensitivity,
         clock: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
-        """`path` is the file of a level chosen at run time; raises ValueError where it is damaged."""
-        self._table, self._path, self._configured = table, path, configured
+        """Raises StoreError."""
+        self._table, self._configured = table, configured
         self._clock, self._new_id = clock, new_id
         self._lock = threading.Lock()
         # One decision of a person at a time, from what it rests on to what is kept. Reports are filtered meanwhile.
         self._deciding = threading.Lock()
-        self._changed_at, self._changed_by = None, ""  # type: tuple[float | None, str]
-        self._filter = ReportFilter(self._load())
+        self._filter = ReportFilter(configured)
+        self._decided: Decided | None = None  # What the filter was set by.
+        self._look()
         self._room = TokenBucket(REPORTS_A_MINUTE / 60, REPORTS_A_MINUTE, clock)
         self.unkept_count = 0
 
@@ -273,10 +313,9 @@ class Detection:
         return PLANS[self._filter.level].alerts_a_day
 
     def restore(self, alerts: tuple[Alert, ...]) -> None:
-        """Take up rules, and the verdicts on `alerts`, after a start."""
-        rules = self._table.list_rules_in_force(self._clock())
-        with self._lock:
-            self._filter.restore(rules, alerts)
+        """Take up what people decided, and the verdicts on `alerts`, after a start."""
+        self._look()
+        self.restore_verdicts(alerts)
 
     def restore_verdicts(self, alerts: tuple[Alert, ...]) -> None:
         """Take up the verdicts on `alerts` alone: one was taken back, and what was said of others of its subject or
@@ -315,6 +354,7 @@ class Detection:
     def filter_reports(self, reports: list[Report], is_open: Callable[[Report], bool]) -> list[FilteredReport]:
         """What becomes of detectors' reports; keeps them for previews."""
         now = self._clock()
+        self._look()
         with self._lock:
             filtered = [self._filter.apply(report, now, is_open=is_open(report)) for report in reports]
             kept = filtered[: self._take_room(len(filtered))]
@@ -335,13 +375,14 @@ class Detection:
     def describe(self) -> LevelState:
         """Where it stands, with previews."""
         now = self._clock()
+        chosen = self._look()
         past = self._table.list_reports(now - PREVIEW_SECONDS)
         span = now - past[0].time if past else 0.0
         return LevelState(
             level=self._filter.level,
             configured=self._configured,
-            changed_at=self._changed_at,
-            changed_by=self._changed_by,
+            changed_at=None if chosen is None else chosen.at,
+            changed_by="" if chosen is None else chosen.by,
             history_seconds=span,
             # Of less than a day nobody can say how many a day it makes.
             previews=preview_levels(past, max(span, DAY_SECONDS)),
@@ -351,13 +392,11 @@ class Detection:
         """Change the level at once."""
         with self._deciding:
             now = self._clock()
-            kept = {"level": level.value, "configured": self._configured.value, "at": now, "by": by}
-            write_durably(self._path, json.dumps(kept).encode())
             self._table.write_decision(
-                DetectionDecision(time=now, actor=by, action="sensitivity", subject=level.value, note="")
+                DetectionDecision(time=now, actor=by, action="sensitivity", subject=level.value, note=""),
+                level=ChosenLevel(level=level, configured=self._configured, at=now, by=by),
             )
-            with self._lock:
-                self._filter.level, self._changed_at, self._changed_by = level, now, by
+            self._look()
 
     def list_rules(self) -> tuple[tuple[KnownGood, RuleHits | None], ...]:
         """Every rule of the last 400 days, newest first, with what each suppressed."""
@@ -367,6 +406,7 @@ class Detection:
     def find_rule(self, alert: Alert) -> KnownGood | None:
         """A known-good rule in force that an alert's subject matches."""
         now = self._clock()
+        self._look()
         with self._lock:
             rules = tuple(self._filter.rules.values())
         return next((rule for rule in rules if rule.holds(now) and rule.matches(alert)), None)
@@ -391,6 +431,7 @@ class Detection:
             updated_at=now,
         )
         with self._deciding:
+            self._look()
             with self._lock:
                 in_force = sum(one.holds(now) for one in self._filter.rules.values())
             if in_force >= RULES_MAX:
@@ -402,6 +443,7 @@ class Detection:
         """No longer. Raises UnknownError, and ConflictError where it is not in force any more."""
         with self._deciding:
             now = self._clock()
+            self._look()
             with self._lock:
                 rule = self._filter.rules.get(rule_id)
             if rule is None or not rule.holds(now):
@@ -418,10 +460,8 @@ class Detection:
 
     def _keep_rule(self, rule: KnownGood, action: str, by: str) -> None:
         decision = DetectionDecision(time=rule.updated_at, actor=by, action=action, subject=rule.id, note=rule.note)
-        self._table.write_decision(decision, rule)
-        with self._lock:
-            kept = {**self._filter.rules, rule.id: rule}
-            self._filter.rules = {one.id: one for one in kept.values() if one.holds(rule.updated_at)}
+        self._table.write_decision(decision, rule=rule)
+        self._look()
 
     def _take_room(self, wanted: int) -> int:
         room = min(wanted, int(self._room.tokens))
@@ -429,14 +469,16 @@ class Detection:
         self.unkept_count += wanted - room
         return room
 
-    def _load(self) -> Sensitivity:
-        damaged = ValueError(f"{self._path} is damaged; remove it: the setting `sensitivity` then holds.")
-        kept = read_json(self._path, _read_level, damaged)
-        if kept is None or kept[1] is not self._configured:
-            return self._configured
-        level, _, self._changed_at, self._changed_by = kept
-        return level
-
-
-def _read_level(kept: Any) -> tuple[Sensitivity, Sensitivity, float, str]:
-    return Sensitivity(kept["level"]), Sensitivity(kept["configured"]), float(kept["at"]), str(kept["by"])
+    def _look(self) -> ChosenLevel | None:
+        """Have the filter do what people decided; the level that somebody chose, if it still holds."""
+        decided = self._table.read_decided()
+        chosen = decided.level
+        if chosen is not None and chosen.configured is not self._configured:
+            chosen = None
+        with self._lock:
+            if decided is not self._decided:
+                self._decided = decided
+                self._filter.level = self._configured if chosen is None else chosen.level
+                now = self._clock()
+                self._filter.rules = {rule.id: rule for rule in decided.rules if rule.holds(now)}
+        return chosen

@@ -16,8 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from collector.alerting.alert import Alert, Report, label_alert
-from collector.alerting.detection import FILE_NAME as SENSITIVITY_FILE
-from collector.alerting.detection import Detection, DetectionTable, import_decisions
+from collector.alerting.detection import Detection, DetectionTable, import_decisions, import_level
 from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
@@ -95,7 +94,7 @@ from collector.storage.disk import DiskCap, keep_reserve, measure_bytes
 from collector.storage.embedded import STORE_DIRECTORY, find_retention, locate_tables, lock_directory, open_store
 from collector.storage.replay import complete_insert
 from collector.storage.state.copying import MOVED_NAME
-from collector.storage.state.imports import drop_old_tables, import_once
+from collector.storage.state.imports import drop_old_tables, import_file, import_once
 from collector.storage.state.moving import check_moved
 from collector.storage.state.store import open_state
 from collector.trust.imports import import_files
@@ -356,6 +355,8 @@ class Collector:
         import_once(self.state, self.store, "alerts", import_alerts, self._clock())
         import_once(self.state, self.store, "decisions on detection", import_decisions, self._clock())
         import_once(self.state, self.store, "known facts", import_facts, self._clock())
+        damage = "the setting `sensitivity` then holds."
+        import_file(self.state, self._directory / "sensitivity.json", import_level, self._clock(), damage=damage)
         import_response(self.state, self._directory, self._clock())
         import_once(self.state, self.store, "views", import_views, self._clock())
         import_once(self.state, self.store, "labels", import_labels, self._clock())
@@ -384,7 +385,6 @@ class Collector:
         self._detection_table = DetectionTable(self.store, self.state)
         self._detection = Detection(
             table=self._detection_table,
-            path=self._directory / SENSITIVITY_FILE,
             configured=self.settings.sensitivity,
             clock=self._clock,
             new_id=lambda: uuid.uuid4().hex,

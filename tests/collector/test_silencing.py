@@ -90,11 +90,10 @@ def make_client(office: Office, desk: AlertService) -> TestClient:
 def site(
     store: Store,  # noqa: F811
     sqlite_state: StateStore,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Site]:
     numbers = iter(range(1, 1_000))
-    office = Office(store, sqlite_state, numbers, tmp_path / "sensitivity.json", configured=Sensitivity.NORMAL)
+    office = Office(store, sqlite_state, numbers, configured=Sensitivity.NORMAL)
     desk = office.open()
     desk.take_reports([report_at(office, 1, severity=Severity.HIGH), report_at(office, 2, severity=Severity.MEDIUM)])
     yield Site(office, desk, make_client(office, desk), monkeypatch)

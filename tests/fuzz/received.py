@@ -18,7 +18,7 @@ from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.insert import InsertContext
 from msgspec import convert
 
-from collector.alerting.detection import _read_level
+from collector.alerting.detection import ChosenLevel
 from collector.core.keys import KeyFileError
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import ExposureBook
@@ -234,7 +234,7 @@ def fuzz_stored_file(data: bytes) -> None:
             lambda: load_cursor(Path(name), "file"),
             lambda: read_revocations(data[1:], path),
             lambda: list(read_issued(data[1:])),
-            lambda: read_json(path, _read_level, ValueError(f"{path} is damaged")),
+            lambda: read_json(path, partial(convert, type=ChosenLevel), ValueError(f"{path} is damaged")),
         )
         try:
             readers[choices.choose(len(readers))]()

@@ -1,16 +1,12 @@
 """Decisions about detection that people take at the same moment: each takes effect as a whole, one after the other."""
 
 import itertools
-import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, cast
 
-import pytest
-
-from collector.alerting.detection import Detection, DetectionDecision, DetectionTable
+from collector.alerting.detection import ChosenLevel, Decided, Detection, DetectionDecision, DetectionTable
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.core.errors import ConflictError
 from collector.core.kinds import Sensitivity
@@ -23,15 +19,23 @@ class MemoryTable:
     """Rules and decisions as they were written; each write waits a moment for others to come between."""
 
     def __init__(self) -> None:
+        self.level: ChosenLevel | None = None
         self.rules: dict[str, KnownGood] = {}
         self.decisions: list[DetectionDecision] = []
         self.other_is_writing = threading.Event()
 
-    def write_decision(self, decision: DetectionDecision, rule: KnownGood | None = None) -> None:
+    def write_decision(
+        self, decision: DetectionDecision, *, rule: KnownGood | None = None, level: ChosenLevel | None = None
+    ) -> None:
+        self.meet()
         if rule is not None:
-            self.meet()
             self.rules[rule.id] = rule
+        if level is not None:
+            self.level = level
         self.decisions.append(decision)
+
+    def read_decided(self) -> Decided:
+        return Decided(level=self.level, rules=tuple(rule for rule in self.rules.values() if rule.ended_at is None))
 
     def list_rules(self) -> tuple[KnownGood, ...]:
         return tuple(self.rules.values())
@@ -49,11 +53,10 @@ class MemoryTable:
             self.other_is_writing.clear()
 
 
-def make_detection(path: Path, table: MemoryTable) -> Detection:
+def make_detection(table: MemoryTable) -> Detection:
     ids = itertools.count()
     return Detection(
         table=cast(DetectionTable, table),
-        path=path / "sensitivity.json",
         configured=Sensitivity.NORMAL,
         clock=lambda: NOW,
         new_id=lambda: f"r{next(ids)}",
@@ -81,17 +84,17 @@ def at_once(work: Callable[[], object], count: int = AT_ONCE) -> list[bool]:
         return list(threads.map(run, range(count)))
 
 
-def test_a_rule_is_ended_once(tmp_path: Path) -> None:
+def test_a_rule_is_ended_once() -> None:
     table = MemoryTable()
-    detection = make_detection(tmp_path, table)
+    detection = make_detection(table)
     rule = add(detection)
     assert sum(at_once(lambda: detection.end_rule(rule.id, by="bob"))) == 1
     assert [one.action for one in table.decisions] == ["known_good", "end_known_good"]
 
 
-def test_rules_stay_within_their_number(tmp_path: Path) -> None:
+def test_rules_stay_within_their_number() -> None:
     table = MemoryTable()
-    detection = make_detection(tmp_path, table)
+    detection = make_detection(table)
     table.meet = lambda: None  # type: ignore[method-assign]
     for _ in range(RULES_MAX - 1):
         add(detection)
@@ -100,18 +103,11 @@ def test_rules_stay_within_their_number(tmp_path: Path) -> None:
     assert len(table.rules) == RULES_MAX
 
 
-def test_the_level_in_force_is_the_one_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_level_in_force_is_the_one_that_is_kept() -> None:
     table = MemoryTable()
-
-    def write(path: Path, content: bytes) -> None:
-        path.write_bytes(content)
-        table.meet()
-
-    monkeypatch.setattr("collector.alerting.detection.write_durably", write)
-    detection = make_detection(tmp_path, table)
+    detection = make_detection(table)
     levels = [Sensitivity.QUIET, Sensitivity.PARANOID] * (AT_ONCE // 2)
     at_once(lambda: detection.choose(levels.pop(), by="ann"))
-    kept = json.loads((tmp_path / "sensitivity.json").read_text())
-    again = make_detection(tmp_path, table)
+    again = make_detection(table)
     assert again.budget == detection.budget
-    assert kept["level"] == table.decisions[-1].subject
+    assert table.level is not None and table.level.level == table.decisions[-1].subject

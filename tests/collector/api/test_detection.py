@@ -47,12 +47,11 @@ class Recorder(Sender):
 class Office:
     """An API over a store with one alert."""
 
-    def __init__(self, store: EmbeddedStore, state: StateStore, directory: Path) -> None:
+    def __init__(self, store: EmbeddedStore, state: StateStore) -> None:
         ids = itertools.count(1)
         self.sender = Recorder()
         detection = Detection(
             table=DetectionTable(store, state),
-            path=directory / "sensitivity.json",
             configured=Sensitivity.NORMAL,
             clock=time.time,
             new_id=lambda: f"r{next(ids)}",
@@ -96,7 +95,7 @@ class Office:
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     state = open_state(tmp_path_factory.mktemp("database"))
     store = EmbeddedStore(tmp_path_factory.mktemp("detection"))
-    yield Office(store, state, tmp_path_factory.mktemp("state"))
+    yield Office(store, state)
     store.close()
     state.close()
 

@@ -38,11 +38,10 @@ class Console:
 
 
 @pytest.fixture
-def console(tmp_path: Path, sqlite_state: StateStore) -> Iterator[Console]:
+def console(sqlite_state: StateStore) -> Iterator[Console]:
     numbers, store = count(1), cast(Store, EmptyStore())
     detection = Detection(
         table=DetectionTable(store, sqlite_state),
-        path=tmp_path / "sensitivity.json",
         configured=Sensitivity.NORMAL,
         clock=lambda: NOW,
         new_id=lambda: f"r{next(numbers)}",

@@ -131,6 +131,17 @@ KNOWN_GOOD: Final = Table(
     Index("ix_known_good_expires_at", "expires_at"),
 )
 
+# collector.alerting.detection.ChosenLevel: one row, where somebody chose another level than that of the settings.
+SENSITIVITY: Final = Table(
+    "sensitivity",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("level", BoundedText(ID), nullable=False),
+    Column("configured", BoundedText(ID), nullable=False),
+    Column("at", Number, nullable=False),
+    Column("by", BoundedText(NAME), nullable=False),
+)
+
 # collector.alerting.detection.DetectionDecision: who changed what of the detection.
 DETECTION_DECISIONS: Final = Table(
     "detection_decisions",

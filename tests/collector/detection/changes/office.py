@@ -57,7 +57,6 @@ class Office:
         """As the collector does, again after a restart."""
         self.detection = Detection(
             table=DetectionTable(self.store, self.state),
-            path=self.path / "sensitivity.json",
             configured=self.level,
             clock=lambda: self.now,
             new_id=lambda: f"r{next(self.ids):03d}",
