@@ -405,17 +405,13 @@ class RevealBook:
         then = "Words of paths that were asked for first stay hidden until their routes are grouped again."
         return Limit(name="hidden_words", used=len(self._open), maximum=self._limit, then=then)
 
-    def ask(self, hashes: Iterable[int]) -> None:
-        """Open questions for these words."""
+    def set_questions(self, hashes: Set[int]) -> None:
+        """These questions are open from now on, and no others."""
         with self._lock:
+            for word in self._open.keys() - hashes:
+                del self._open[word]
             for word in hashes:
                 self._open.setdefault(word, (0, 0))
-
-    def forget(self, hashes: Iterable[int]) -> None:
-        """Close questions that are answered already, or that nobody has any more."""
-        with self._lock:
-            for word in hashes:
-                self._open.pop(word, None)
 
     def choose(self, words: HiddenWords, now_seconds: float) -> list[int]:
         """What to ask the sensor of a node now, of its words."""

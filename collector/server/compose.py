@@ -249,6 +249,8 @@ class Collector:
         yield self.reports.feature
         yield self.witnesses.feature
         yield self.catalogue.feature
+        if self.state.is_shared:
+            yield Feature(name="names of other collectors", jobs=(Job(works=(self.catalogue.follow,)),))
         yield self._retired.feature
         rest = RestWatch(self.store, RISK_SECONDS * RISK_ROUNDS_AT_REST)
         # What is a credential and API descriptions come before the risk, and what changed comes after it.

@@ -166,7 +166,6 @@ class ReportQueue:
         former_names, self._former_names = list(self._former_names.values()), {}
         words = list(self._words)
         if former_names:
-            self._insert("former_names", former_names)
             self._catalogue.take_former_names(former_names)
         if words:
             self._catalogue.learn(words)

@@ -15,7 +15,7 @@ order, and a second mapping changes nothing.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
@@ -48,7 +48,7 @@ from collector.inventory.templates.path_trie import (
     find_targets,
     find_values,
 )
-from collector.inventory.templates.table import TemplateTable
+from collector.inventory.templates.table import FORMER_NAMES_LIMIT, TemplateTable
 from collector.inventory.templates.whole_paths import fold_whole_paths
 from collector.receiver.reports import FormerName, RevealBook, RevealedWord
 from collector.storage.base import Store, StoreError
@@ -63,7 +63,6 @@ MIN_SLASHED_CALLS: Final = 2  # One client may add a slash that the server ignor
 # Routes are looked at among their siblings soon after they came, and all of them now and then, for calls show more.
 GROUP_SECONDS: Final = 10.0
 GROUP_ALL_SECONDS: Final = 600.0
-FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; what comes after keeps its id.
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +234,9 @@ class Catalogue:
         self._following = Lock()
         self._lock = Lock()
         self._former_names = FormerNames()
-        self._former_names.add(_read_former_names(store))
+        self._told_names = table.read_former_names()
+        self._former_names.add(self._told_names)
+        self._hidden_words: Set[int] = frozenset()
         table.copy_names()
         self._known_edits = table.read_edits()
         edits = list(self._known_edits.values())
@@ -269,6 +270,17 @@ class Catalogue:
             edits = self._table.read_edits()
             if edits is not self._known_edits:
                 self._take_edits(edits)
+            told = self._table.read_former_names()
+            if told is not self._told_names:
+                self._take_former_names(told)
+                self._told_names = told
+            self._reveal()
+
+    def _reveal(self) -> None:
+        hidden = self._table.read_hidden_words()
+        if hidden is not self._hidden_words:
+            self._reveals.set_questions(hidden)
+            self._hidden_words = hidden
 
     def map_routes(self, routes: Sequence[Route]) -> None:
         """Name new routes. Raises StoreError."""
@@ -288,12 +300,17 @@ class Catalogue:
             return [one for one in told if self._former_names.is_new(one)]
 
     def take_former_names(self, told: Sequence[FormerName]) -> None:
-        """Give the routes of these to their workloads. Raises StoreError."""
+        """Keep these, and give their routes to their workloads. Raises StoreError."""
+        self._table.add_former_names(told)
+        self.follow()
+
+    def _take_former_names(self, told: Sequence[FormerName]) -> None:
         with self._lock:
-            self._former_names.add(told)
+            new = [one for one in told if self._former_names.is_new(one)]
+            self._former_names.add(new)
         routes = self._select_routes(
             "workload_kind = 2 AND has({former:Array(String)}, workload)",
-            {"former": sorted({one.former_name for one in told})},
+            {"former": sorted({one.former_name for one in new})},
         )
         with self._lock:
             self._remember(routes)
@@ -319,12 +336,18 @@ class Catalogue:
         return Feature(
             name="names of endpoints",
             role=Role.JOBS,
+            start=self._take_over,
             jobs=(
                 Job(works=(self.group,), seconds=GROUP_SECONDS),
                 Job(works=(partial(self.group, is_all=True),), seconds=GROUP_ALL_SECONDS, is_late=True),
             ),
             limits=lambda: (self.limit,),
         )
+
+    def _take_over(self) -> None:
+        """Another collector grouped until now, and found which hosts are one."""
+        with self._lock:
+            self._hosts = TenantHosts(_read_patterns(self._store), find_kept_hosts(list(self._known_edits.values())))
 
     def group(self, *, is_all: bool = False) -> int:
         """Names routes among their siblings: where some came since the last time, or everywhere, for with every call
@@ -348,6 +371,7 @@ class Catalogue:
                 self._is_host_edited |= is_all
             raise
         moved = 0
+        asked, answered = set[int](), set[int]()
         for routes in siblings.values():
             check_budget()
             evidence = [
@@ -363,7 +387,9 @@ class Catalogue:
             ]
             learned = map_endpoints(evidence, self._words)
             moved += self._move(routes, self._edits.apply(routes, learned, self._words))
-            self._ask_for_names(routes, learned)
+            self._find_hidden_words(routes, learned, asked, answered)
+        self._table.change_hidden_words(asked, answered - asked)
+        self._reveal()
         if not is_all:
             self._look_again(
                 {
@@ -374,19 +400,18 @@ class Catalogue:
             )
         return moved
 
-    def _ask_for_names(self, routes: Sequence[Route], named: Mapping[int, EndpointName]) -> None:
-        """Asks the sensors for hidden words that are names, and no more for those that are values."""
-        hidden, names = set[int](), set[int]()
+    @staticmethod
+    def _find_hidden_words(
+        routes: Sequence[Route], named: Mapping[int, EndpointName], asked: set[int], answered: set[int]
+    ) -> None:
+        """Adds words that are hidden names to those that sensors are asked for, and values and known ones to the
+        others."""
         for route in routes:
             # What follows a whole path has no place of its own here; its text is not needed to see what it is.
             parts = named[route.route_id].template.strip("/").split("/")
             for segment, part in zip(route.segments, parts, strict=False):
                 if segment.kind == WORD and segment.hash and not segment.text:
-                    hidden.add(segment.hash)
-                    if part.startswith(_HIDDEN_WORD):
-                        names.add(segment.hash)
-        self._reveals.forget(hidden - names)
-        self._reveals.ask(names)
+                    (asked if part.startswith(_HIDDEN_WORD) else answered).add(segment.hash)
 
     def _look_again(self, unsure: set[Home]) -> None:
         """At those with routes whose calls or answers are not in the tables yet: they show what a route is."""
@@ -554,10 +579,6 @@ def _read_patterns(store: Store) -> dict[HostKey, str]:
         "ON r.route_id = e.route_id WHERE startsWith(e.host, '{')",
     )
     return {(read_record(Service, row), row["called"]): row["host"] for row in rows}
-
-
-def _read_former_names(store: Store) -> list[FormerName]:
-    return [read_record(FormerName, row) for row in select(store, "SELECT * FROM former_names FINAL")]
 
 
 def _read_route(row: tuple[Any, ...]) -> Route:

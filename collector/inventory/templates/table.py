@@ -1,4 +1,5 @@
-"""What the state keeps of templates: edits of people, revealed words, and the endpoint of each route with its aliases.
+"""What the state keeps of templates: edits of people, words of paths, the endpoint of each route with its aliases, and
+former names of workloads.
 
 ClickHouse joins rows of calls with `endpoint_routes` and `endpoint_aliases`, so it has a copy of these two. The state
 is written first. A row's version in ClickHouse is its revision in the state, which grows with each transaction of
@@ -6,13 +7,15 @@ whatever collector. `copy_names` writes to ClickHouse what its copy lacks: at th
 and then.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import Connection, Table, delete, func, select, update
 
 from collector.core.errors import ConflictError
+from collector.core.moments import DAY_SECONDS
 from collector.core.rows import Route, Service
 from collector.inventory.naming import name_service
 from collector.inventory.templates.mapping import (
@@ -22,15 +25,17 @@ from collector.inventory.templates.mapping import (
     read_places,
     write_places,
 )
-from collector.receiver.reports import RevealedWord
+from collector.receiver.reports import QUESTION_LIMIT, FormerName, RevealedWord
 from collector.storage.base import Store
 from collector.storage.records import read_record
 from collector.storage.state.imports import OldRows
 from collector.storage.state.kept import KeptCopy
-from collector.storage.state.store import StateStore, number_write, read_row, start_numbers, upsert
+from collector.storage.state.store import StateStore, insert_missing, number_write, read_row, start_numbers, upsert
 from collector.storage.state.tables.inventory import (
     ENDPOINT_ALIASES,
     ENDPOINT_ROUTES,
+    FORMER_NAMES,
+    HIDDEN_WORDS,
     REVEALED_WORDS,
     TEMPLATE_EDITS,
 )
@@ -39,6 +44,9 @@ _NOT_NAMED: Mapping[int, str] = {}
 _COPIED: Final = (ENDPOINT_ALIASES, ENDPOINT_ROUTES)  # An alias first: one of an endpoint with routes is not looked at.
 _PRIME: Final = 1_000_003  # Sums of revisions modulo this fit both databases.
 _CHUNK: Final = 5_000
+_IDS: Final = 500  # Of one statement.
+FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; older ones are not read.
+_FORMER_SECONDS: Final = 400 * DAY_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,8 @@ class TemplateTable:
         self._is_copied = False
         self._edits = KeptCopy(state, TEMPLATE_EDITS, read=_read_edits)
         self._words = KeptCopy(state, REVEALED_WORDS, read=_read_words)
+        self._hidden_words = KeptCopy(state, HIDDEN_WORDS, read=_read_hidden_words)
+        self._former_names = KeptCopy(state, FORMER_NAMES, read=_read_former_names)
 
     def read_edits(self) -> Mapping[str, Edit]:
         """All by id, those undone too; the same object as before where nothing changed."""
@@ -113,6 +123,35 @@ class TemplateTable:
         with self._state.write() as connection:
             upsert(connection, REVEALED_WORDS, _write_words(words))
         self._words.look()
+
+    def read_hidden_words(self) -> Set[int]:
+        """Hashes of words that sensors are asked for; the same object as before where nothing changed."""
+        return self._hidden_words.get()
+
+    def change_hidden_words(self, asked: Set[int], answered: Set[int]) -> None:
+        """Ask for words, as far as there is room, and no more for others."""
+        known = self._hidden_words.get()
+        gone = sorted(answered & known)
+        new = sorted(asked - known)[: max(0, QUESTION_LIMIT - len(known) + len(gone))]
+        if not gone and not new:
+            return
+        with self._state.write() as connection:
+            for start in range(0, len(gone), _IDS):
+                connection.execute(delete(HIDDEN_WORDS).where(HIDDEN_WORDS.c.hash.in_(gone[start : start + _IDS])))
+            insert_missing(connection, HIDDEN_WORDS, [{"hash": word} for word in new])
+        self._hidden_words.look()
+
+    def read_former_names(self) -> Sequence[FormerName]:
+        """The newest; the same object as before where nothing changed."""
+        return self._former_names.get()
+
+    def add_former_names(self, names: Sequence[FormerName]) -> None:
+        """Keep them, and delete those that are too old."""
+        newest = max(name.time for name in names).timestamp()
+        with self._state.write() as connection:
+            connection.execute(delete(FORMER_NAMES).where(FORMER_NAMES.c.time < newest - _FORMER_SECONDS))
+            upsert(connection, FORMER_NAMES, [{**asdict(name), "time": name.time.timestamp()} for name in names])
+        self._former_names.look()
 
     def list_names(self, after: int = -1) -> tuple[int, dict[int, str]]:
         """Endpoint ids by route id that were written after a revision, and the newest revision of these or `after`."""
@@ -194,11 +233,13 @@ def import_templates(connection: Connection, rows: OldRows) -> None:
         upsert(connection, TEMPLATE_EDITS, [_write_edit(edit) for edit in edits])
     for words in rows.read("revealed_words", lambda row: read_record(RevealedWord, row)):
         upsert(connection, REVEALED_WORDS, _write_words(words))
+    for names in rows.read("former_names", lambda row: read_record(FormerName, row)):
+        upsert(connection, FORMER_NAMES, [{**asdict(name), "time": name.time.timestamp()} for name in names])
     newest = 0
     for table in _COPIED:
         for found in rows.read(table.name, lambda row: {"revision": row.pop("version"), **row}):
-            names = {column.name for column in table.columns}
-            upsert(connection, table, [{name: row[name] for name in names} for row in found])
+            columns = [column.name for column in table.columns]
+            upsert(connection, table, [{name: row[name] for name in columns} for row in found])
             newest = max(newest, *(row["revision"] for row in found))
     start_numbers(connection, ENDPOINT_ROUTES, newest)
 
@@ -247,3 +288,14 @@ def _write_words(words: Iterable[RevealedWord]) -> list[dict[str, Any]]:
 
 def _read_words(connection: Connection) -> Mapping[int, str]:
     return {row.hash: row.text for row in connection.execute(select(REVEALED_WORDS.c.hash, REVEALED_WORDS.c.text))}
+
+
+def _read_hidden_words(connection: Connection) -> Set[int]:
+    return frozenset(connection.execute(select(HIDDEN_WORDS.c.hash)).scalars())
+
+
+def _read_former_names(connection: Connection) -> Sequence[FormerName]:
+    newest = select(FORMER_NAMES).order_by(FORMER_NAMES.c.time.desc()).limit(FORMER_NAMES_LIMIT)
+    return tuple(
+        read_row(FormerName, row, time=datetime.fromtimestamp(row.time, UTC)) for row in connection.execute(newest)
+    )

@@ -36,6 +36,7 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "template_edits": True,
     "endpoint_tombstones": True,
     "revealed_words": True,
+    "former_names": True,
 }
 IMPORTED_SUFFIX: Final = ".imported"
 

@@ -241,6 +241,13 @@ def lock_table(connection: Connection, table: Table) -> None:
         connection.execute(text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
 
 
+def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert those rows of which there is none with the same primary key."""
+    if rows:
+        insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
+        connection.execute(insert.on_conflict_do_nothing(), rows)
+
+
 def read_row(kind: type[RecordT], row: Row[Any], **given: Any) -> RecordT:
     """A dataclass from a row: each field is `given` or the column of its name."""
     # The names are of a class of SQLAlchemy's.

@@ -113,22 +113,6 @@ TABLES = (
         engine="ReplacingMergeTree(time)",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
-    # collector.receiver.reports.FormerName: which workload it is that a node called by a container's id while the API
-    # server was away. Read with FINAL.
-    Table(
-        name="former_names",
-        columns="""
-            cluster LowCardinality(String)
-            node LowCardinality(String)
-            former_name String
-            namespace LowCardinality(String)
-            workload String
-            time DateTime('UTC')
-        """,
-        key="cluster, node, former_name",
-        engine="ReplacingMergeTree(time)",
-        expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
-    ),
     # `part` is the wire's SchemaPart. `fields` and `operations` are JSON, as collector/schemas/merging.py reads them;
     # of a description `fields` is its outline (collector/specs/assessment.py). States of other processes and
     # generations add up. A sensor sends each part again every ten minutes, so that what is old is gone. `operation`

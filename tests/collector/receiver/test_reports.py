@@ -123,20 +123,20 @@ def test_bad_hello_is_refused_by_name(hello: stream_pb2.Hello, named: str) -> No
 
 def test_words_are_taken_only_when_asked() -> None:
     book = RevealBook(question_limit=3)
-    book.ask([1, 2, 3, 4])
+    book.set_questions({1, 2, 3, 4})
     known = range(1, 5)
     assert sorted(book.choose(HiddenWords(known), 0.0)) == [2, 3, 4]
     words = convert_revealed(stream_pb2.Revealed(key_id=1, hashes=[3, 77], texts=["orders", "spam"]), NOW)
     assert not isinstance(words, Refusal)
     assert [(word.hash, word.text) for word in book.take(words)] == [(3, "orders")]
-    book.forget([4])
+    book.set_questions({2})
     assert book.choose(HiddenWords(known), 0.0) == [2]
     assert book.take(words) == []
 
 
 def test_a_few_sensors_at_a_time_are_asked_for_a_word_and_only_those_that_sent_it() -> None:
     book = RevealBook()
-    book.ask([7])
+    book.set_questions({7})
     nodes = {f"node-{number}": HiddenWords([7, number + 100]) for number in range(20)}
     others = HiddenWords([8])
     asked: list[list[str]] = []
@@ -152,7 +152,7 @@ def test_a_few_sensors_at_a_time_are_asked_for_a_word_and_only_those_that_sent_i
 
 def test_a_sensor_that_does_not_answer_is_asked_less_and_less_and_never_forgotten() -> None:
     book, words = RevealBook(), HiddenWords([7])
-    book.ask([7])
+    book.set_questions({7})
     times = [time for time in range(0, 7_200, 5) if book.choose(words, time)]
     waits = [later - earlier for earlier, later in pairwise(times)]
     assert waits == sorted(waits) and waits[0] == ROUND_SECONDS and waits[-1] == LONGEST_SECONDS
@@ -160,7 +160,7 @@ def test_a_sensor_that_does_not_answer_is_asked_less_and_less_and_never_forgotte
 
 def test_words_of_a_node_are_bounded() -> None:
     book = RevealBook()
-    book.ask(range(1, 2_302))
+    book.set_questions(set(range(1, 2_302)))
     assert len(book.choose(HiddenWords(range(1, 2_302)), 0.0)) == HIDDEN_LIMIT
 
 

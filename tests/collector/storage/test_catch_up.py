@@ -16,7 +16,7 @@ from collector.inventory.templates.table import TemplateTable
 from collector.log.base import Append
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog
-from collector.receiver.reports import HiddenWords, RevealBook, RevealedWord, convert_former_names
+from collector.receiver.reports import FormerName, HiddenWords, RevealBook, RevealedWord, convert_former_names
 from collector.receiver.sensors import Greeting
 from collector.receiver.writer import StoreWriter
 from collector.storage.arrow import build_routes
@@ -200,7 +200,6 @@ def test_calls_of_a_container_become_its_workloads_when_a_sensor_says_so(
     told = convert_former_names(coverage, greeting, NOW)
     assert [(one.cluster, one.node, one.former_name) for one in told] == [("east", "n1", "0123456789ab")]
     assert catalogue.choose_former_names(told) == told
-    store.insert_records("former_names", told)
     catalogue.take_former_names(told)
     assert catalogue.choose_former_names(told) == []
     healed = {1: ("shop", "cart", ""), 2: ("", "0123456789ab", "n2"), 3: ("shop", "cart", "")}
@@ -269,3 +268,29 @@ def test_another_collector_follows_edits_and_words(
     one.follow()
     assert other.list_endpoints() == one.list_endpoints()
     assert list_templates(store)[1] == list_templates(store)[3] == "/users/{user_id}"
+
+
+def test_another_collector_asks_its_sensors_for_hidden_words_and_follows_former_names(
+    store: ClickHouseStore, sqlite_state: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.storage.state.kept.LOOK_SECONDS", 0.0)
+    container = replace(SERVICE, cluster="east", workload="0123456789ab", workload_kind=2, host_name="n1")
+    hidden = make_route(1, Segment(1, "users", 0, 0), Segment(2, "", 77, 7))
+    called = replace(make_route(2, Segment(1, "items", 0, 0)), service=container)
+    store.insert_arrow("routes", build_routes([(route, NOW) for route in (hidden, called)]))
+    one, _ = start_catalogue(store, sqlite_state)
+    other, reveals = start_catalogue(store, sqlite_state)
+    one.group()
+    other.follow()
+    assert reveals.choose(HiddenWords([77, 78]), 0.0) == [77]
+    name = FormerName(
+        cluster="east", node="n1", former_name="0123456789ab", namespace="shop", workload="cart",
+        time=datetime.fromtimestamp(NOW, UTC),
+    )  # fmt: skip
+    one.take_former_names([name])
+    one.learn([RevealedWord(hash=77, text="me", key_id=1, time=datetime.fromtimestamp(NOW, UTC))])
+    one.group()
+    other.follow()
+    assert reveals.choose(HiddenWords([77]), 99.0) == []
+    assert other.choose_former_names([name]) == [] and list_services(store)[2] == ("shop", "cart", "")
+    assert other.list_endpoints() == one.list_endpoints() and list_templates(store)[1] == "/users/me"

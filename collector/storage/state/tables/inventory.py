@@ -120,3 +120,23 @@ RETIRED_ENDPOINTS: Final = Table(
     Column("name", BoundedText(NAME), nullable=False),
     Index("ix_retired_endpoints_last_seen", "last_seen", "id"),
 )
+
+# Words of routes whose text the collector asks the sensors for.
+HIDDEN_WORDS: Final = Table(
+    "hidden_words",
+    METADATA,
+    Column("hash", Hash64, primary_key=True, autoincrement=False),
+)
+
+# collector.receiver.reports.FormerName: which workload it is that a node called by a container's id while the API
+# server was away.
+FORMER_NAMES: Final = Table(
+    "former_names",
+    METADATA,
+    Column("cluster", BoundedText(NAME), primary_key=True),
+    Column("node", BoundedText(NAME), primary_key=True),
+    Column("former_name", BoundedText(ID), primary_key=True),
+    Column("namespace", BoundedText(NAME), nullable=False),
+    Column("workload", BoundedText(NAME), nullable=False),
+    Column("time", Number, nullable=False),
+)
