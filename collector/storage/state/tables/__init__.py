@@ -1,6 +1,17 @@
 """The schema of the state, one module a subject. `migrations` bring a database to it; a test compares the two."""
 
-from collector.storage.state.tables import alerts, base, changes, detectors, inventory, leases, log, pending, response, trust
+from collector.storage.state.tables import (
+    alerts,
+    base,
+    changes,
+    detectors,
+    inventory,
+    leases,
+    log,
+    pending,
+    response,
+    trust,
+)
 
 SUBJECTS = (base, alerts, changes, detectors, inventory, leases, log, pending, response, trust)
 METADATA = base.METADATA
