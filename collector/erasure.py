@@ -91,9 +91,6 @@ _CALLS: Final = ("rows_minute", "rows_hour")
 _SPOKEN: Final = (("detector_reports", "consumer = {id:String}"),)
 # Texts of people and of rules, and clients of encrypted connections.
 _WRITTEN: Final = (
-    ("findings", "note"),
-    ("findings", "why"),
-    ("finding_changes", "note"),
     ("endpoint_risks", "explanation"),
     ("coverage_rows", "handshakes"),
 )

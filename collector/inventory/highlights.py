@@ -1,4 +1,4 @@
-"""What the overview shows of all endpoints, read from narrow tables: highest risks, new endpoints, open leaks.
+"""What the overview shows of all endpoints, read from narrow tables: highest risks and new endpoints.
 
 The list of endpoints answers the same questions with every figure (`sort=risk`, `first_seen_since`). With 100,000
 endpoints it reads their calls, which is too much for a page that is loaded all the time.
@@ -32,8 +32,6 @@ LIMIT {limit:UInt32}"""
 _NAMES: Final = """
 SELECT route_id, method, host, url_template AS template, service FROM endpoint_routes FINAL
 WHERE route_id IN {routes:Array(UInt64)}"""
-_LEAKS: Final = """
-SELECT count() AS findings FROM findings FINAL WHERE rule = {rule:String} AND state = 'open'"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +75,3 @@ def list_new(reader: Reader, since: int, limit: int) -> NewEndpoints:
         ),
         total=int(rows[0]["total"]) if rows else 0,
     )
-
-
-def count_open(reader: Reader, rule: str) -> int:
-    """Open findings of a rule. Raises StoreError."""
-    (row,) = select(reader, _LEAKS, {"rule": rule})
-    return int(row["findings"])

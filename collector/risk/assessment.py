@@ -37,11 +37,12 @@ from collector.risk.finding import (
 )
 from collector.risk.finding_query import FindingFilters
 from collector.risk.formula import LEAST, find_alarms, score
-from collector.risk.repository import RiskRecord, RiskTable, make_record, update_past
+from collector.risk.repository import RiskRecord, RiskTable, is_news, make_record, update_past
 from collector.risk.rules import load_rules
 from collector.risk.tls import NO_ENDPOINT, WeakTls, assess_services, choices_since_fixed, read_weak_tls
 from collector.storage.base import Store
 from collector.storage.records import select
+from collector.storage.state.store import StateStore
 from common.figures import Figure, make_gauges, make_labelled, make_totals
 
 # Assessed in one pass; 5,000 take some seconds.
@@ -93,6 +94,7 @@ class RiskAssessor:
         self,
         *,
         store: Store,
+        state: StateStore,
         endpoints: EndpointInventory,
         clock: Callable[[], float],
         alarm: Callable[[Sequence[Report]], None],
@@ -101,7 +103,7 @@ class RiskAssessor:
     ) -> None:
         """`alarm` takes reports for alerts; `observe` gets every endpoint as it was assessed."""
         self._store = store
-        self.table = RiskTable(store)  # Where results are kept.
+        self.table = RiskTable(store, state)  # Where results are kept.
         self._endpoints = endpoints
         self._clock = clock
         self._alarm = alarm
@@ -128,10 +130,15 @@ class RiskAssessor:
             *make_labelled("findings", "Findings of risk by state.", "state", by_state, is_total=False),
         )
 
+    def start(self) -> None:
+        """Forget what another process may have changed since."""
+        self._computed = None
+
     def look(self) -> int:
         """One pass; gives how many endpoints were assessed. Blocks. Raises StoreError."""
         now = self._clock()
         if self._computed is None:
+            self._refresh_records()
             self._computed = self.table.list_computed()
         recent = self._read_recent(now)
         computed = self._computed
@@ -229,6 +236,14 @@ class RiskAssessor:
         opened = [expire(one, now) for one in self.table.list_expired(now, BULK_MAX)]
         if opened:
             self.table.save([], opened, [_record_change(one) for one in opened])
+            self.table.refresh_records(sorted({one.endpoint_id for one in opened} - {NO_ENDPOINT}))
+
+    def _refresh_records(self) -> None:
+        """Of an earlier version, or where a process ended between two writes."""
+        stale = self.table.list_stale()
+        for start in range(0, len(stale), CHUNK):
+            with self._deciding:
+                self.table.refresh_records(stale[start : start + CHUNK])
 
     def _read_recent(self, now: float) -> dict[str, tuple[int, Recent]]:
         """Last call and recent credentials of every endpoint that was called lately."""
@@ -260,14 +275,18 @@ class RiskAssessor:
         assert self._computed is not None or not recent
         span = span_since(Since.DAY, now)
         measured = self._endpoints.measure(list(ids), span)
-        before, findings = self.table.read_risks(ids), self.table.read_findings(ids)
+        before, findings = self.table.read_pasts(ids), self.table.read_findings(ids)
         records: list[RiskRecord] = []
+        pasts: list[RiskRecord] = []
         changed: list[Finding] = []
         changes: list[FindingChange] = []
         reports: list[Report] = []
         since_fixed = self._measure_since_fixed(findings, now)
         for name, endpoint in measured.items():
-            past = update_past(before.get(name, Past()), endpoint, recent.get(name, Recent()), now)
+            known = before.get(name, Past())
+            if self._computed is not None and name in self._computed:
+                known = replace(known, computed_at=self._computed[name])  # It is not written at each look.
+            past = update_past(known, endpoint, recent.get(name, Recent()), now)
             seen = Circumstances(
                 endpoint=endpoint,
                 past=past,
@@ -281,12 +300,14 @@ class RiskAssessor:
             changes += [_record_change(one) for one in news if one.changed_at == now]
             risk = score(seen, present, self._weights)
             records.append(make_record(endpoint, past, risk, present, now))
+            if is_news(records[-1], before.get(name)):
+                pasts.append(records[-1])
             if endpoint.operation is None:  # Who reads of an open path need not read of each of its operations.
                 reports += find_alarms(seen, risk, present, self._weights)
                 self._observe(seen, present)
             if self._computed is not None:
                 self._computed[name] = now
-        self.table.save(records, changed, changes)
+        self.table.save(records, changed, changes, pasts)
         return reports
 
     def _find(

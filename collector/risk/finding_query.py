@@ -1,38 +1,37 @@
-"""What lists of findings can be asked, one by one and grouped by rule, and the SQL of both."""
+"""What lists of findings can be asked, one by one and grouped by rule, and how the state answers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from operator import gt, lt
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
+from sqlalchemy import Column, ColumnElement, Row, Select, case, func, or_, select, tuple_
 
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.filters import (
     SEARCH_CHARACTERS_MAX,
+    SEARCH_WORDS_MAX,
     Filter,
     ListQuery,
     Order,
     SortedQuery,
     Text,
-    match_words,
 )
-from collector.risk.finding import Finding, FindingState, Severity
+from collector.inventory.query import Cursor
+from collector.risk.finding import Finding, FindingState, Rule, Severity
+from collector.storage.state.tables.findings import ENDPOINT_PASTS, FINDINGS
 
 SERVICES_SHOWN: Final = 10
-COLUMNS: Final = ", ".join(field.name for field in fields(Finding))
-_SEARCHED: Final = "concat(method, ' ', host, url_template, ' ', service, ' ', title)"
 _RANKS: Final = {severity: len(Severity) - place for place, severity in enumerate(Severity)}
-_RANK: Final = f"multiIf({', '.join(f'severity = {one.value!r}, {rank}' for one, rank in _RANKS.items())}, 0)"
 _RANK_STEP: Final = 1e11  # More than any time in unix seconds.
 
 
-def _of_risk(condition: str) -> str:
-    """On the endpoint of a finding, by what is kept of its risk."""
-    return f"endpoint_id IN (SELECT endpoint_id FROM endpoint_risks FINAL WHERE {condition})"
-
-
-_IS_EXPOSED: Final = _of_risk("exposure = {exposure:String}")
+def measure_gravity(finding: Finding) -> float:
+    """What sorts findings by severity, and those of one severity by what changed last."""
+    return _RANKS[finding.severity] * _RANK_STEP + finding.changed_at
 
 
 class FindingSort(StrEnum):
@@ -54,46 +53,37 @@ class FindingGroupSort(StrEnum):
 class FindingFilters(ListQuery):
     """Which findings."""
 
-    q: Annotated[Text, Filter(match_words(_SEARCHED), title="Search")] = Field(
+    q: Annotated[Text, Filter(None, title="Search")] = Field(
         default="",
         max_length=SEARCH_CHARACTERS_MAX,
         description="Words that must all occur in method, host, template, service or title.",
     )
-    state: Annotated[FindingState | None, Filter("state = {state:String}", title="State")] = Field(
+    state: Annotated[FindingState | None, Filter(None, title="State")] = Field(
         default=None, description="Default: all."
     )
-    severity: Annotated[Severity | None, Filter("severity = {severity:String}", title="Severity")] = Field(
+    severity: Annotated[Severity | None, Filter(None, title="Severity")] = Field(
         default=None, description="Exactly this severity."
     )
-    rule: Annotated[Text, Filter("rule = {rule:String}")] = Field(
-        default="", max_length=80, description="Exactly this rule."
-    )
-    owasp: Annotated[Text, Filter("owasp = {owasp:String}")] = Field(
+    rule: Annotated[Text, Filter(None)] = Field(default="", max_length=80, description="Exactly this rule.")
+    owasp: Annotated[Text, Filter(None)] = Field(
         default="", max_length=20, description="Exactly this OWASP id.", examples=["API2:2023"]
     )
-    service: Annotated[
-        Text,
-        Filter(
-            "(service = {service:String} OR splitByChar(':', service)[1] = {service:String})",
-            title="Service",
-            is_folded=True,
-        ),
-    ] = Field(default="", max_length=300, description="A service as listed, with or without its port.")
-    namespace: Annotated[
-        Text, Filter("startsWith(service, concat({namespace:String}, '/'))", title="Namespace", is_folded=True)
-    ] = Field(default="", max_length=63, description="Exactly this namespace of Kubernetes.")
-    method: Annotated[Text, AfterValidator(str.upper), Filter("method = {method:String}")] = Field(
+    service: Annotated[Text, Filter(None, title="Service", is_folded=True)] = Field(
+        default="", max_length=300, description="A service as listed, with or without its port."
+    )
+    namespace: Annotated[Text, Filter(None, title="Namespace", is_folded=True)] = Field(
+        default="", max_length=63, description="Exactly this namespace of Kubernetes."
+    )
+    method: Annotated[Text, AfterValidator(str.upper), Filter(None)] = Field(
         default="", max_length=40, description="Exactly this method.", examples=["GET"]
     )
-    exposure: Annotated[ExposureLevel | None, Filter(_IS_EXPOSED, title="Exposure")] = Field(
+    exposure: Annotated[ExposureLevel | None, Filter(None, title="Exposure")] = Field(
         default=None, description="From where the endpoint can be reached."
     )
-    risk_min: Annotated[int | None, Filter(_of_risk("score >= {risk_min:UInt8}"))] = Field(
+    risk_min: Annotated[int | None, Filter(None)] = Field(
         default=None, ge=0, le=100, description="Only of endpoints with this score or more."
     )
-    endpoint_id: Annotated[Text, Filter("endpoint_id = {endpoint_id:String}")] = Field(
-        default="", max_length=80, description="An endpoint's id."
-    )
+    endpoint_id: Annotated[Text, Filter(None)] = Field(default="", max_length=80, description="An endpoint's id.")
 
 
 class FindingQuery(FindingFilters, SortedQuery):
@@ -110,16 +100,54 @@ class FindingGroupQuery(FindingFilters, SortedQuery):
     order: Order | None = Field(default=None, description="Default: the worst or the most first.")
 
 
-_SORTS: Final[Mapping[FindingSort, str]] = {
-    FindingSort.SEVERITY: f"{_RANK} * {_RANK_STEP} + changed_at",
-    FindingSort.CHANGED: "changed_at",
-    FindingSort.FIRST_SEEN: "first_seen",
-    FindingSort.LAST_SEEN: "last_seen",
+_SORTS: Final[Mapping[FindingSort, Column[Any]]] = {
+    FindingSort.SEVERITY: FINDINGS.c.gravity,
+    FindingSort.CHANGED: FINDINGS.c.changed_at,
+    FindingSort.FIRST_SEEN: FINDINGS.c.first_seen,
+    FindingSort.LAST_SEEN: FINDINGS.c.last_seen,
 }
-_GROUP_SORTS: Final[Mapping[FindingGroupSort, str]] = {
-    FindingGroupSort.SEVERITY: f"toFloat64(max({_RANK})) * {_RANK_STEP} + count()",
-    FindingGroupSort.FINDINGS: "toFloat64(count())",
+
+
+def _of_risk(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """On the endpoint of a finding, by what is kept of its risk."""
+    return FINDINGS.c.endpoint_id.in_(select(ENDPOINT_PASTS.c.endpoint_id).where(condition))
+
+
+def _begins_with(column: Column[Any], text: str) -> ColumnElement[bool]:
+    return func.substr(column, 1, len(text)) == text
+
+
+# By the name of a filter.
+_CONDITIONS: Final[Mapping[str, Callable[[Any], ColumnElement[bool]]]] = {
+    **{name: FINDINGS.c[name].__eq__ for name in ("state", "severity", "rule", "owasp", "method", "endpoint_id")},
+    "service": lambda value: or_(FINDINGS.c.service == value, _begins_with(FINDINGS.c.service, f"{value}:")),
+    "namespace": lambda value: _begins_with(FINDINGS.c.service, f"{value}/"),
+    "exposure": lambda value: _of_risk(ENDPOINT_PASTS.c.exposure == value),
+    "risk_min": lambda value: _of_risk(ENDPOINT_PASTS.c.score >= value),
 }
+
+
+def narrow_findings(query: FindingFilters) -> list[ColumnElement[bool]]:
+    """The conditions on findings that a query is about."""
+    asked = {name: getattr(query, name) for name in query.list_filters()}
+    words = str(asked.pop("q")).casefold().split()[:SEARCH_WORDS_MAX]
+    return [
+        *(FINDINGS.c.searched.contains(word, autoescape=True) for word in words),
+        *(_CONDITIONS[name](value) for name, value in asked.items() if value not in ("", None)),
+    ]
+
+
+def page_findings(query: FindingQuery) -> Select[Any]:
+    """One page and one more, with `sort_value`. Raises CursorError."""
+    value = _SORTS[query.sort]
+    place = tuple_(value, FINDINGS.c.id)
+    after = query.read_cursor(float)
+    statement = select(FINDINGS, value.label("sort_value")).where(*narrow_findings(query))
+    is_ascending = query.direction is Order.ASCENDING
+    if after is not None:
+        statement = statement.where((gt if is_ascending else lt)(place, tuple_(after.value, after.id)))
+    order = [column.asc() if is_ascending else column.desc() for column in (value, FINDINGS.c.id)]
+    return statement.order_by(*order).limit(query.limit + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,44 +169,66 @@ class FindingGroup:
     last_seen: float
 
 
-def select_findings(query: FindingFilters) -> tuple[str, dict[str, Any]]:
-    """`FROM .. WHERE ..` of the findings that a query is about."""
-    conditions, parameters = ["true"], dict[str, Any]()
-    for one in query.build_conditions():
-        conditions.append(one.sql)
-        parameters |= one.parameters
-    return f"FROM findings FINAL WHERE {' AND '.join(conditions)}", parameters
-
-
-def page_findings(query: FindingQuery) -> tuple[str, dict[str, Any]]:
-    """One page and one more, with `sort_value` and `total`."""
-    source, parameters = select_findings(query)
-    page, more = query.page(query.read_cursor(float), float)
+def count_by_service(query: FindingGroupQuery) -> Select[Any]:
+    """How many findings there are by rule, state, severity and service."""
+    keys = (FINDINGS.c.rule, FINDINGS.c.state, FINDINGS.c.severity, FINDINGS.c.service)
     return (
-        f"SELECT * FROM (SELECT {COLUMNS}, toFloat64({_SORTS[query.sort]}) AS sort_value, count() OVER () AS total "
-        f"{source}) {page}",
-        parameters | more,
+        select(
+            *keys,
+            func.count().label("findings"),
+            func.sum(case((FINDINGS.c.endpoint_id != "", 1), else_=0)).label("endpoints"),
+            func.min(FINDINGS.c.first_seen).label("first_seen"),
+            func.max(FINDINGS.c.last_seen).label("last_seen"),
+        )
+        .where(*narrow_findings(query))
+        .group_by(*keys)
     )
 
 
-def page_groups(query: FindingGroupQuery) -> tuple[str, dict[str, Any]]:
-    """The same by rule, with words as they were written last."""
-    source, parameters = select_findings(query)
-    page, more = query.page(query.read_cursor(float), float, key="rule")
-    severities = ", ".join(f"'{one.value}', countIf(severity = '{one.value}')" for one in Severity)
-    states = ", ".join(f"'{one.value}', countIf(state = '{one.value}')" for one in FindingState)
-    return (
-        f"""
-SELECT *, count() OVER () AS total FROM (
-    SELECT rule, argMax(title, updated_at) AS title, argMax(owasp, updated_at) AS owasp,
-        argMax(advice, updated_at) AS advice, argMax(severity, {_RANK}) AS worst, count() AS findings,
-        map({severities}) AS by_severity, map({states}) AS by_state,
-        uniqExactIf(endpoint_id, endpoint_id != '') AS endpoints,
-        arraySlice(arraySort(groupUniqArray(service)), 1, {SERVICES_SHOWN}) AS services,
-        uniqExact(service) AS services_total, min(first_seen) AS first_seen, max(last_seen) AS last_seen,
-        {_GROUP_SORTS[query.sort]} AS sort_value
-    FROM (SELECT * {source})
-    GROUP BY rule
-) {page}""",
-        parameters | more,
+def group_findings(rows: Iterable[Row[Any]], find_words: Callable[[str], Rule | Finding]) -> list[FindingGroup]:
+    """The rules, from rows of `count_by_service`. An endpoint has one finding of a rule. `find_words`: what has the
+    words of a rule."""
+    by_rule: dict[str, list[Row[Any]]] = {}
+    for row in rows:
+        by_rule.setdefault(row.rule, []).append(row)
+    return [_group_rule(find_words(rule), rule, own) for rule, own in by_rule.items()]
+
+
+def _group_rule(words: Rule | Finding, rule: str, rows: Sequence[Row[Any]]) -> FindingGroup:
+    by_severity, by_state = Counter[str](), Counter[str]()
+    for row in rows:
+        by_severity[row.severity] += row.findings
+        by_state[row.state] += row.findings
+    services = sorted({row.service for row in rows})
+    return FindingGroup(
+        rule=rule,
+        title=words.title,
+        severity=next(one for one in Severity if by_severity[one]),
+        owasp=words.owasp,
+        advice=words.advice,
+        findings=by_severity.total(),
+        by_severity={one.value: by_severity[one] for one in Severity},
+        by_state={one.value: by_state[one] for one in FindingState},
+        endpoints=sum(row.endpoints for row in rows),
+        services=tuple(services[:SERVICES_SHOWN]),
+        services_total=len(services),
+        first_seen=min(row.first_seen for row in rows),
+        last_seen=max(row.last_seen for row in rows),
     )
+
+
+def place_group(query: FindingGroupQuery, group: FindingGroup) -> Cursor:
+    """Where it stands in the list."""
+    by_severity = query.sort is FindingGroupSort.SEVERITY
+    return Cursor(value=float(group.findings) + by_severity * _RANKS[group.severity] * _RANK_STEP, id=group.rule)
+
+
+def page_groups(query: FindingGroupQuery, groups: Sequence[FindingGroup]) -> list[FindingGroup]:
+    """One page and one more. Raises CursorError."""
+    after = query.read_cursor(float)
+    is_ascending = query.direction is Order.ASCENDING
+    placed = [((place.value, place.id), group) for group in groups for place in (place_group(query, group),)]
+    if after is not None:
+        placed = [one for one in placed if (gt if is_ascending else lt)(one[0], (after.value, after.id))]
+    placed.sort(key=lambda one: one[0], reverse=not is_ascending)
+    return [group for _, group in placed[: query.limit + 1]]

@@ -295,7 +295,7 @@ def _find_lost_login(seen: Circumstances) -> Evidence | None:
     if coverage >= _RECENT_COVERAGE_MAX:
         return None
     return Evidence(
-        why=f"Of the last {recent.visible:,} 2xx calls {coverage:.0%} carried credentials; nearly all did until "
+        why=f"Of the last {recent.visible:,} 2xx calls {coverage:.0%} carried credentials; nearly all did at "
         f"{format_time(int(past.authenticated_at))}.",
         signs=("login gone",),
         severity=Severity.CRITICAL if seen.is_external and seen.personal_kinds else None,

@@ -83,6 +83,7 @@ from collector.response.preview import Previewer
 from collector.response.reports import BlockReports
 from collector.response.responder import Responder
 from collector.risk.assessment import RiskAssessor
+from collector.risk.repository import import_findings
 from collector.server.reports import ReportQueue
 from collector.server.tenure import open_tenure
 from collector.specs.assessment import SpecAssessor
@@ -238,6 +239,7 @@ class Collector:
             role=Role.JOBS,
             jobs=(Job(works=(lambda: self._facts.expire(clock()),), seconds=EXPIRE_SECONDS),),
         )
+        yield self._risks.table.make_feature(clock)
         yield self._notifiers.feature
         yield self.integrations.feature
         yield self._alert_actions.feature
@@ -257,6 +259,7 @@ class Collector:
         yield Feature(
             name="risk",
             role=Role.JOBS,
+            start=self._risks.start,
             jobs=(
                 Job(
                     works=(
@@ -281,7 +284,7 @@ class Collector:
     def _erase_state(self, consumer: str, pattern: re.Pattern[str]) -> dict[str, int]:
         """Take a consumer out of the state, and with it what earlier versions kept."""
         counts = self._alert_table.erase(consumer, pattern) | self._detection_table.erase(consumer, pattern)
-        counts |= self._facts.erase(consumer)
+        counts |= self._facts.erase(consumer) | self._risks.table.erase(pattern)
         counts |= self.labels.erase(consumer, pattern) | ViewTable(self.state, self._clock).erase(pattern)
         self.state.scrub()
         (self._directory / MOVED_NAME).unlink(missing_ok=True)
@@ -359,6 +362,7 @@ class Collector:
         import_once(self.state, self.store, "known facts", import_facts, self._clock())
         damage = "the setting `sensitivity` then holds."
         import_file(self.state, self._directory / "sensitivity.json", import_level, self._clock(), damage=damage)
+        import_once(self.state, self.store, "findings", import_findings, self._clock())
         import_response(self.state, self._directory, self._clock())
         import_once(self.state, self.store, "views", import_views, self._clock())
         import_once(self.state, self.store, "labels", import_labels, self._clock())
@@ -463,6 +467,7 @@ class Collector:
         partners = PartnerNetworks(self.settings.partner_networks)
         self._risks = RiskAssessor(
             store=store,
+            state=self.state,
             endpoints=EndpointInventory(reader=store, who=who, partners=partners, sums=self._route_sums),
             clock=clock,
             alarm=self.alert_service.take_reports,

@@ -8,8 +8,7 @@ from collector.api.services import Services
 from collector.inventory.endpoints.bodies import HEAD_READ, PLACE_SIZE
 from collector.inventory.query import Since, span_since
 from collector.risk.finding import FindingState
-from collector.risk.repository import RiskRecord, RiskTable
-from collector.storage.base import Store
+from collector.risk.repository import RiskRecord
 from tests.collector.inventory.seed import MINUTE, NOW, Seed
 
 OUTSIDE: Final = "192.88.99.7"
@@ -143,13 +142,13 @@ def find_id(template: str) -> str:
     return f"ep{FIRST_ROUTE + numbers[0]:04d}"
 
 
-def decide_answers(store: Store, services: Services, endpoint_ids: Sequence[str]) -> None:
+def decide_answers(services: Services, endpoint_ids: Sequence[str]) -> None:
     """What people did: a description in force, a finding accepted. What was before: /ledger was internal."""
     assert services.specs is not None and services.spec_table is not None and services.risks is not None
     services.spec_table.upload(name=SPEC_NAME, document=SPEC, service="", source="upload", by="test")
     services.specs.look()
-    table = RiskTable(store)
-    table.save([_was_internal(find_id("/ledger"))], [], [])
+    table, internal = services.risks.table, _was_internal(find_id("/ledger"))
+    table.save([internal], [], [], [internal])
     services.risks.reassess(endpoint_ids)
     (accepted, *_) = table.read_findings([find_id("/setup")])[find_id("/setup")]
     services.risks.decide(accepted.id, FindingState.ACCEPTED, by="ada", note=NOTE)

@@ -119,7 +119,7 @@ def _fill(collector: Collector, services: Services) -> None:
     write_watch(collector.store, silent_node=True)
     collector.sensors.load(read_statuses(collector.store))  # As at the start.
     assert services.risks is not None and services.responder is not None and services.detection is not None
-    decide_answers(collector.store, services, [endpoint.id for endpoint in seed.endpoints])
+    decide_answers(services, [endpoint.id for endpoint in seed.endpoints])
     services.detection[0].choose(Sensitivity.PARANOID, by="test")
     _open_alerts(services)
     for address, reason in (("10.0.0.66", "Reads users without a login."), ("203.0.113.7", "Guesses passwords.")):

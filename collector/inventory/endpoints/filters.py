@@ -93,8 +93,7 @@ _STATUS_CODE = re.compile(r"[1-5](xx|[0-9]{2})\Z")
 # Summaries of routes count these two; of any other, the rows of calls are read.
 _SUMMED_STATUSES = {"2xx": "success", "4xx": "client_error"}
 _RISKS = "n.endpoint_id IN (SELECT k.endpoint_id FROM endpoint_risks AS k FINAL WHERE {conditions})"
-_FOUND = """n.endpoint_id IN (SELECT endpoint_id FROM findings FINAL WHERE state = 'open' AND endpoint_id != ''
-    AND ({finding:String} = 'any' OR rule = {finding:String} OR severity = {finding:String}))"""
+_FOUND = "({finding:String} = 'any' AND k.open_findings > 0 OR has(k.open_rules, {finding:String}))"
 
 
 _more = partial(Filter, is_folded=True)  # A control behind "More filters".
@@ -206,7 +205,7 @@ class EndpointTraits(Parameters):
     risk_min: Annotated[int | None, _more("k.score >= {risk_min:UInt8}", title="Risk from", within=_RISKS)] = Field(
         default=None, ge=0, le=100, description="A risk of at least this score, 0 to 100.", examples=[70]
     )
-    finding: Annotated[Text, _more(_FOUND, title="Open finding", choices=FINDING_CHOICES)] = Field(
+    finding: Annotated[Text, _more(_FOUND, within=_RISKS, title="Open finding", choices=FINDING_CHOICES)] = Field(
         default="",
         max_length=80,
         description="An open finding: `any`, one of a severity (critical, high, medium, low), or of a rule, as "

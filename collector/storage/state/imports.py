@@ -37,6 +37,8 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "endpoint_tombstones": True,
     "revealed_words": True,
     "former_names": True,
+    "findings": True,
+    "finding_changes": False,
 }
 IMPORTED_SUFFIX: Final = ".imported"
 

@@ -1,14 +1,13 @@
 """The tables of what detectors, rules and people decide that are not in the state (collector/storage/state) yet:
 reports of detectors, risk and API descriptions.
 
-They hold risk scores, findings and decisions on these. Of API descriptions they hold texts by name and version, how far
-those seen in traffic are in force, and what they say of each endpoint.
+They hold risk scores. Of API descriptions they hold texts by name and version, how far those seen in traffic are in
+force, and what they say of each endpoint.
 """
 
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, Table
 
 REPORT_RETENTION_DAYS = 30
-FINDING_RETENTION_DAYS = 400
 
 TABLES = (
     # collector.alerting.detection.PastReport, field by field: of what a preview of the levels is made. Append only.
@@ -34,7 +33,7 @@ TABLES = (
         expiry=f"toDateTime(time) + INTERVAL {REPORT_RETENTION_DAYS} DAY",
     ),
     # collector.risk.repository.RiskRecord; the newest of an endpoint holds. `explanation` is JSON
-    # (collector.risk.formula).
+    # (collector.risk.formula). What is of findings and pasts is a copy from the state.
     Table(
         name="endpoint_risks",
         columns="""
@@ -53,57 +52,11 @@ TABLES = (
             url_template String
             service LowCardinality(String)
             explanation String CODEC(ZSTD(1))
+            open_rules Array(LowCardinality(String))
             version UInt64 MATERIALIZED toUInt64(computed_at * 1000000)
         """,
         key="endpoint_id",
         expiry=f"toDateTime(computed_at) + INTERVAL {HOUR_RETENTION_DAYS} DAY",
-    ),
-    # collector.risk.finding.Finding; the newest version holds. Those of an endpoint lie together, and the assessor asks
-    # for neighbours.
-    Table(
-        name="findings",
-        columns="""
-            id String
-            endpoint_id String
-            rule LowCardinality(String)
-            severity LowCardinality(String)
-            owasp LowCardinality(String)
-            state LowCardinality(String)
-            title String
-            why String
-            advice String
-            signs Array(String)
-            first_seen Float64
-            last_seen Float64
-            updated_at Float64
-            changed_at Float64
-            changed_by String
-            note String
-            is_reopened Bool
-            decided_until Float64
-            method LowCardinality(String)
-            host LowCardinality(String)
-            url_template String
-            service LowCardinality(String)
-            version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
-        """,
-        key="endpoint_id, id",
-        expiry=f"toDateTime(last_seen) + INTERVAL {FINDING_RETENTION_DAYS} DAY",
-    ),
-    # collector.risk.finding.FindingChange: who changed a finding's state and why. Append only.
-    Table(
-        name="finding_changes",
-        columns="""
-            finding_id String
-            time Float64
-            state LowCardinality(String)
-            actor String
-            note String
-            decision_id String
-        """,
-        key="finding_id, time",
-        engine="MergeTree",
-        expiry=f"toDateTime(time) + INTERVAL {FINDING_RETENTION_DAYS} DAY",
     ),
     # A text as it came. The newest `time` of a name is the one in force, the others are its older versions;
     # `is_deleted` takes one out. Read with FINAL.

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from collector.alerting.alert import AlertState, Severity
 from collector.alerting.repository import AlertSort
 from collector.core.moments import read_moment
-from collector.inventory.highlights import count_open, list_new, list_riskiest
+from collector.inventory.highlights import list_new, list_riskiest
 from collector.inventory.query import Since
 from collector.inventory.sensors import SensorState, find_troubles
 from collector.inventory.traffic.series import SeriesQuery
@@ -45,7 +45,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "risky": list_riskiest(services.store, ENDPOINTS_SHOWN),
             "new": list_new(services.store, read_moment(NEW_SINCE, now), ENDPOINTS_SHOWN),
             "new_link": link_to("/endpoints", {}, first_seen_since=NEW_SINCE, sort="first_seen"),
-            "leaks": count_open(services.store, LEAK_RULE),
+            "leaks": services.risks.table.count_open(LEAK_RULE) if services.risks is not None else 0,
             "leak_rule": LEAK_RULE,
             "leaks_link": link_to("/endpoints", {}, **LEAKS),
             "sensors": sensors,

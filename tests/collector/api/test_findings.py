@@ -17,6 +17,7 @@ from collector.risk.finding import Evidence, Finding, Rule, Severity, open_servi
 from collector.risk.rules import load_rules
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW
@@ -73,10 +74,12 @@ class Console:
 
 
 @pytest.fixture
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+def console(tmp_path_factory: pytest.TempPathFactory, state: StateStore) -> Iterator[Console]:
     store, now = EmbeddedStore(tmp_path_factory.mktemp("store")), [NOW]
     endpoints = EndpointInventory(reader=store, who=ConsumerSql(), partners=PartnerNetworks(()))
-    risks = RiskAssessor(store=store, endpoints=endpoints, clock=lambda: now[0], alarm=lambda reports: None)
+    risks = RiskAssessor(
+        store=store, state=state, endpoints=endpoints, clock=lambda: now[0], alarm=lambda reports: None
+    )
     risks.table.save([], seed_findings(), [])
     services = Services(
         store=store,

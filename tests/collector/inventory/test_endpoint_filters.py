@@ -20,9 +20,11 @@ from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.cli.test_commands import Held
+from tests.collector.conftest import empty
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.states import create_state
 
@@ -44,7 +46,7 @@ def found(*codes: int) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def client(tmp_path_factory: pytest.TempPathFactory, sqlite_database: StateStore) -> Iterator[TestClient]:
     store = EmbeddedStore(tmp_path_factory.mktemp("filters"))
     seed = Seed()
     person = found(RESPONSE + EMAIL, RESPONSE + PERSON_NAME)
@@ -68,6 +70,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     seed.write(store)
     assessor = RiskAssessor(
         store=store,
+        state=empty(sqlite_database),
         endpoints=EndpointInventory(reader=store, who=ConsumerSql()),
         clock=lambda: NOW,
         alarm=lambda reports: None,

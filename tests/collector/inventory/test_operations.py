@@ -14,6 +14,7 @@ from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
@@ -206,10 +207,12 @@ def test_pages(client: TestClient) -> None:
     assert f'href="/endpoints/{paid["id"]}' in client.get("/endpoints/ep0001").text
 
 
-def test_risk_of_them_alarms_nobody_twice(store: EmbeddedStore, client: TestClient) -> None:
+def test_risk_of_them_alarms_nobody_twice(store: EmbeddedStore, sqlite_state: StateStore, client: TestClient) -> None:
     reports: list[Any] = []
     inventory = EndpointInventory(reader=store, who=ConsumerSql())
-    assessor = RiskAssessor(store=store, endpoints=inventory, clock=lambda: NOW, alarm=reports.extend)
+    assessor = RiskAssessor(
+        store=store, state=sqlite_state, endpoints=inventory, clock=lambda: NOW, alarm=reports.extend
+    )
     assessor.look()
     listed = find(client, "ListOrders")
     assert listed["risk"] is not None

@@ -1,11 +1,12 @@
 """Risk through the running parts: minute rows in the store, a look of the assessor, then API, CLI texts and alerts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, update
 
 from collector.alerting.alert import AlertKind, Report
 from collector.api.services import ApiSettings, Services
@@ -13,8 +14,13 @@ from collector.inventory.endpoints.bodies import LOGIN
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.risk.assessment import RiskAssessor
+from collector.risk.finding import FindingChange, FindingState, decide
+from collector.risk.repository import import_findings
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.imports import import_once
+from collector.storage.state.store import StateStore
+from collector.storage.state.tables.findings import ENDPOINT_PASTS, FINDING_CHANGES, FINDINGS
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
@@ -35,6 +41,7 @@ class Desk:
     """What the assessor and the API talk to, over one store; `now` may be moved."""
 
     store: EmbeddedStore
+    state: StateStore
     now: float = NOW
     reports: list[Report] = field(default_factory=list)
     assessor: RiskAssessor = field(init=False)
@@ -43,6 +50,7 @@ class Desk:
     def __post_init__(self) -> None:
         self.assessor = RiskAssessor(
             store=self.store,
+            state=self.state,
             endpoints=EndpointInventory(reader=self.store, who=ConsumerSql()),
             clock=lambda: self.now,
             alarm=self.reports.extend,
@@ -75,9 +83,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path, sqlite_state: StateStore) -> Iterator[Desk]:
     store = EmbeddedStore(tmp_path / "store")
-    yield Desk(store)
+    yield Desk(store, sqlite_state)
     store.close()
 
 
@@ -280,3 +288,79 @@ def test_a_decision_on_nothing_is_refused(desk: Desk) -> None:
     assert answer.status_code == 404
     answer = desk.client.post("/api/v1/findings/none/state", json={"state": "fixed", "asked_by": "a"})
     assert answer.status_code == 422 and "note" in answer.text
+
+
+def test_lists_of_endpoints_follow_the_findings_of_the_state(desk: Desk) -> None:
+    """A process may end between its two writes, and an earlier version kept no rules with the record."""
+    _open_users(desk)
+    desk.assessor.look()
+    table = desk.assessor.table
+    asked = {"finding": "personal_data_without_authentication"}
+    assert [one["id"] for one in desk.get("endpoints", **asked)["items"]] == ["ep0001"]
+    record = table.read_risks(["ep0001"])["ep0001"]
+    table.save([replace(record, open_rules=(), open_findings=1)], [], [])
+    assert desk.get("endpoints", **asked)["items"] == [] and table.list_stale() == ["ep0001"]
+    desk.now += 3 * 3_600  # Nobody called it since.
+    again = Desk(desk.store, desk.state, now=desk.now)
+    assert again.assessor.look() == 0
+    assert table.read_risks(["ep0001"])["ep0001"] == record and table.list_stale() == []
+    assert [one["id"] for one in desk.get("endpoints", **asked)["items"]] == ["ep0001"]
+
+
+def test_a_past_is_written_where_it_changed(desk: Desk) -> None:
+    _open_users(desk)
+    desk.assessor.look()
+    written = desk.state.count_writes(["endpoint_pasts"])
+    (past,) = desk.assessor.table.read_pasts(["ep0001", "ep0002"]).values()
+    assert (past.exposure, past.computed_at) == ("external", NOW)
+    desk.now += 60
+    assert desk.assessor.look() == 1
+    assert desk.state.count_writes(["endpoint_pasts"]) == written
+    desk.now += 86_400
+    desk.assessor.reassess(["ep0001"])
+    assert desk.state.count_writes(["endpoint_pasts"]) == written + 1
+    desk.assessor.table.expire(desk.now + 401 * 86_400)
+    assert desk.assessor.table.read_pasts(["ep0001"]) == desk.assessor.table.read_findings(["ep0001"]) == {}
+
+
+def test_findings_of_an_earlier_version_are_imported_once(desk: Desk) -> None:
+    _open_users(desk)
+    desk.assessor.look()
+    table = desk.assessor.table
+    (found,) = table.read_findings(["ep0001"])["ep0001"]
+    decided = decide(found, FindingState.ACCEPTED, "ada", "by design", NOW + 9)
+    changes = [
+        FindingChange(finding_id=found.id, time=one.changed_at, state=one.state, actor=one.changed_by, note=one.note)
+        for one in (found, decided)
+    ]
+    with desk.state.write() as connection:
+        for one in (FINDINGS, FINDING_CHANGES, ENDPOINT_PASTS):
+            connection.execute(delete(one))
+    for statement in EARLIER.split(";\n"):
+        desk.store.execute(statement)
+    desk.store.insert_records("findings", [decided])
+    desk.store.insert_records("findings", [found])
+    desk.store.insert_records("finding_changes", changes)
+    for _ in range(2):
+        import_once(desk.state, desk.store, "findings", import_findings, NOW)
+        assert table.get_findings([found.id]) == [decided]
+        assert table.list_changes(found.id) == changes[::-1]
+        assert table.read_pasts(["ep0001"])["ep0001"].exposure == "external"
+    with desk.state.write() as connection:
+        connection.execute(update(FINDINGS).values(rule="of an earlier version"))
+    (group,) = desk.get("findings/groups")["items"]
+    assert (group["rule"], group["title"], group["endpoints"]) == ("of an earlier version", found.title, 1)
+
+
+EARLIER = """
+CREATE TABLE findings (
+    id String, endpoint_id String, rule LowCardinality(String), severity LowCardinality(String),
+    owasp LowCardinality(String), state LowCardinality(String), title String, why String, advice String,
+    signs Array(String), first_seen Float64, last_seen Float64, updated_at Float64, changed_at Float64,
+    changed_by String, note String, is_reopened Bool, decided_until Float64, method LowCardinality(String),
+    host LowCardinality(String), url_template String, service LowCardinality(String),
+    version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
+) ENGINE = ReplacingMergeTree(version) ORDER BY (endpoint_id, id);
+CREATE TABLE finding_changes (
+    finding_id String, time Float64, state LowCardinality(String), actor String, note String, decision_id String
+) ENGINE = MergeTree ORDER BY (finding_id, time)"""

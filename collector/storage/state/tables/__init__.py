@@ -5,6 +5,7 @@ from collector.storage.state.tables import (
     base,
     changes,
     detectors,
+    findings,
     inventory,
     leases,
     log,
@@ -13,5 +14,5 @@ from collector.storage.state.tables import (
     trust,
 )
 
-SUBJECTS = (base, alerts, changes, detectors, inventory, leases, log, pending, response, trust)
+SUBJECTS = (base, alerts, changes, detectors, findings, inventory, leases, log, pending, response, trust)
 METADATA = base.METADATA

@@ -83,6 +83,7 @@ class Office:
         )
         self.assessor = RiskAssessor(
             store=self.store,
+            state=self.state,
             endpoints=EndpointInventory(reader=self.store, who=ConsumerSql()),
             clock=lambda: self.now,
             alarm=lambda _: None,

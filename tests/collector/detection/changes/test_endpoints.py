@@ -90,7 +90,7 @@ def test_a_login_that_went_is_told_at_every_level(office: Office) -> None:
     known = office.lose_login()
     alert = office.the_alert(AlertKind.MISSING_AUTHENTICATION)
     assert (alert.severity, alert.risk, alert.endpoint_id) == (Severity.HIGH, "API2:2023", "ep0001")
-    assert "nearly all did until" in alert.why and alert.advice == "See which release took the login away."
+    assert "nearly all did at" in alert.why and alert.advice == "See which release took the login away."
     office.now += 120
     office.call((known, {}), count=40)
     assert len(office.told) == 1
