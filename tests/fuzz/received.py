@@ -20,6 +20,7 @@ from msgspec import convert
 
 from collector.alerting.detection import ChosenLevel
 from collector.core.keys import KeyFileError
+from collector.inventory.templates.table import TemplateTable
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.exposure import ExposureBook
 from collector.kubernetes.placements import Placements
@@ -39,6 +40,7 @@ from collector.response.block import Block
 from collector.response.ladder import Rung
 from collector.schemas.merging import StoredSchema, merge_operations, merge_parts, merge_tokens
 from collector.storage.arrow import build_routes, build_rows
+from collector.storage.base import Store
 from collector.storage.clickhouse import TABLES, _plain
 from collector.storage.columns import RowBatch
 from collector.storage.row_group import make_group
@@ -105,9 +107,9 @@ def fuzz_sensor_message(data: bytes) -> None:
         witnesses=WitnessBook(lambda *_: None, lambda: NOW),
         on_coverage=lambda _, records, __: rows.insert_records("coverage_rows", records),
         on_workloads=lambda _, records: rows.insert_records("workloads", records),
-        on_former_names=lambda records: rows.insert_records("former_names", records),
+        on_former_names=lambda records: _templates().add_former_names(records) if records else None,
         on_node_addresses=lambda *_: None,
-        on_revealed=lambda records: rows.insert_records("revealed_words", records),
+        on_revealed=_templates().add_words,
         counts=IngestCounts(), on_schemas=schemas.extend, on_schema_offer=lambda *_: None,
         on_enforcement=lambda *_: None,
     )  # fmt: skip
@@ -269,6 +271,11 @@ def fuzz_hello(data: bytes) -> None:
         rows.insert_records("sensors", sensors.take_changed())
     else:
         assert greeting.reason
+
+
+@cache
+def _templates() -> TemplateTable:
+    return TemplateTable(open_state(Path(tempfile.mkdtemp(dir=_FAST))), cast(Store, Rows()))
 
 
 @cache
