@@ -197,9 +197,22 @@ class TemplateTable:
         insert failed since the last time."""
         if self._is_copied and not is_due:
             return 0
+        self._renumber()
         lacking = sum(self._copy(table) for table in _COPIED)
         self._is_copied = True
         return lacking
+
+    def _renumber(self) -> None:
+        """Where the copy has later versions, the state is an older one that was restored: it holds all the same."""
+        # The copy first: what it has was numbered before.
+        newest = max(int(self._store.query(f"SELECT max(version) FROM {table.name}")[0][0]) for table in _COPIED)
+        if newest <= self._state.count_writes([ENDPOINT_ROUTES.name]):
+            return
+        with self._state.write() as connection:
+            start_numbers(connection, ENDPOINT_ROUTES, newest)
+            revision = number_write(connection, ENDPOINT_ROUTES)
+            for table in _COPIED:
+                connection.execute(update(table).values(revision=revision))
 
     def _copy(self, table: Table) -> int:
         (key,) = table.primary_key.columns

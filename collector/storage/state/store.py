@@ -221,7 +221,12 @@ def number_write(connection: Connection, table: Table) -> int:
 def start_numbers(connection: Connection, table: Table, number: int) -> None:
     """Have `number_write` of a table give more than this from now on."""
     connection.info["numbered"].add(table.name)
-    upsert(connection, TABLE_WRITES, [{"table_name": table.name, "writes": number}])
+    counts = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(TABLE_WRITES)
+    connection.execute(
+        counts.values(table_name=table.name, writes=number).on_conflict_do_update(
+            index_elements=["table_name"], set_={"writes": number}, where=TABLE_WRITES.c.writes < number
+        )
+    )
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

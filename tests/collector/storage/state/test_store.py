@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, insert, select, text
 
 from collector.core.budget import Budget, StoppedError, use_budget
 from collector.storage.base import RefusedStatementError, StoreError
-from collector.storage.state.store import FILE_NAME, StateStore, open_state, upsert
+from collector.storage.state.store import FILE_NAME, StateStore, number_write, open_state, start_numbers, upsert
 from collector.storage.state.tables import METADATA
 from collector.storage.state.tables.alerts import ALERT_ROUTES, SILENCES
 from collector.storage.state.tables.base import IMPORTS
@@ -215,3 +215,16 @@ def test_a_full_disk_loses_nothing_that_was_kept_and_is_no_damage(tmp_path: Path
 def test_routes_belong_to_an_alert(state: StateStore) -> None:
     with pytest.raises(RefusedStatementError), state.write() as connection:
         connection.execute(insert(ALERT_ROUTES), {"alert_id": "a", "position": 0, "route_id": 1})
+
+
+def test_writes_of_a_table_have_numbers_that_only_grow(state: StateStore) -> None:
+    def number(start: int = 0) -> int:
+        with state.write() as connection:
+            start_numbers(connection, IMPORTS, start)
+            found = number_write(connection, IMPORTS)
+            upsert(connection, IMPORTS, [{"name": "a", "time": 1.0, "rows": found}])
+        return found
+
+    first = number()
+    assert [number(), number(), number(50), number(7)] == [first + 1, first + 2, 51, 52]
+    assert state.count_writes(["imports"]) == 52
