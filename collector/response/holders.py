@@ -113,13 +113,38 @@ class Holders:
         if kind != ConsumerKind.ADDRESS:
             return report
         try:
-            holders = self.list_past(address, report.window_start, report.window_end, clusters)
+            holders = self._list_lasting(address, report.window_start, clusters) or self.list_past(
+                address, report.window_start, report.window_end, clusters
+            )
         except StoreError:  # Better an alert without the name than no alert.
             return report
         if not holders:
             return report
         label = ", ".join(dict.fromkeys(holder.label for holder in holders))
         return name_holder(report, label, describe_holders(holders, now))
+
+    def _list_lasting(self, address: str, start: float, clusters: Sequence[str]) -> list[Holder]:
+        """The Pods that hold an address now and have held it since before `start`, one in each of these clusters: then
+        nobody else did meanwhile, and the store is not asked. Else none."""
+        pods = [pod for pod in self.find_pods(address, clusters) if pod.since <= start]
+        if not clusters or len(pods) != len(clusters) or self.find_node(address, clusters):
+            return []
+        return [
+            Holder(
+                cluster="" if pod.cluster == NO_CLUSTER else pod.cluster,
+                kind=PeerKind.POD,
+                namespace=pod.namespace,
+                name=pod.name,
+                workload=pod.workload,
+                workload_kind=pod.workload_kind,
+                node="",
+                services=(),
+                workloads=(),
+                since=pod.since,
+                until=0,
+            )
+            for pod in pods
+        ]
 
     def _read_past(self, asked: Sequence[tuple[str, Sequence[str]]], start: float, end: float) -> list[list[Holder]]:
         if not self._watches:

@@ -36,6 +36,7 @@ from collector.response.audit import AuditEntry, AuditLog
 from collector.response.block import Block, BlockState
 from collector.response.deny_lists import ExportFormat, ExportSettings, HaproxyError, HaproxyList, export_blocks
 from collector.response.responder import Responder
+from collector.storage.base import StoreError
 from common.bounded import BoundedDict
 from common.durable import write_durably
 from common.figures import Figure, list_figures, make_totals, total
@@ -96,8 +97,13 @@ class BlockExporter:
             self._thread.join()
 
     def write(self) -> None:
-        """Write to all of them now."""
-        orders = self._list_orders()
+        """Write to all of them now; where the state does not say what is blocked, to none."""
+        try:
+            orders = self._list_orders()
+        except StoreError as error:
+            self.failed_count += 1
+            logger.error("Blocks are written to nothing: %s; it is tried again", error)
+            return
         for target in self._targets:
             try:
                 target.write(orders)
@@ -245,13 +251,16 @@ def describe(action: str, block: Block) -> dict[str, object]:
 class Integrations:
     """All of them."""
 
+    responder: Responder
+    audit: AuditLog
     exporter: BlockExporter
     webhook: BlockWebhook | None
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, with what another collector or an earlier start left. Raises StoreError."""
         self.exporter.start()
         if self.webhook is not None:
+            self.webhook.resume(self.responder.list_blocks(), self.audit.list_actions(SENT))
             self.webhook.start()
 
     def stop(self) -> None:
@@ -288,7 +297,7 @@ def compose_integrations(
     load_secret: Callable[[], str],
     clock: Callable[[], float],
 ) -> Integrations:
-    """Follows the responder from now on. Raises ValueError with one sentence that names the setting."""
+    """The exporter is to be woken when the policy changes. Raises ValueError with one sentence that names the setting."""
     targets: list[ExportDirectory | HaproxyList] = []
     webhook = None
     for number, one in enumerate(settings):
@@ -303,8 +312,6 @@ def compose_integrations(
         except ValueError as error:
             raise ValueError(f"integrations[{number}], {one.kind}: {error}") from None
     exporter = BlockExporter(targets, responder.orders)
-    responder.on_change(exporter.wake)
     if webhook is not None:
-        webhook.resume(responder.list_blocks(), audit.list_actions(SENT))
         responder.on_decision(webhook.take)
-    return Integrations(exporter=exporter, webhook=webhook)
+    return Integrations(responder=responder, audit=audit, exporter=exporter, webhook=webhook)

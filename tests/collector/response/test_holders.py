@@ -437,6 +437,26 @@ def test_an_alert_names_who_held_the_address_then(site: Site) -> None:
         assert other.held_by == "" and other.title == f"{other.consumer} reads 57 different objects"
 
 
+def test_the_store_is_not_asked_who_held_an_address_that_nobody_else_held_meanwhile(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.watch.put(make("scraper-7d4-a"))
+    (pod,) = site.responder._holders.find_pods(POD, ["east"])
+    holders, start = site.responder._holders, float(pod.since)
+
+    def name(start: float) -> Report:
+        return holders.name_accused(make_report(f"address:{POD}", start, start + 60), ["east"], NOW)
+
+    asked = name(start - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(holders, "list_past", lambda *_: pytest.fail("The store was asked."))
+        assert name(start).held_by == asked.held_by != ""
+    site.watch.put(make("agent", POD, node_addresses=(POD,), is_host_network=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(holders, "list_past", lambda *_: [])
+        assert name(start).held_by == ""
+
+
 def test_a_workload_of_two_clusters_is_stopped_in_each_at_its_own_addresses(
     site: Site, store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
