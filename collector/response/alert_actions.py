@@ -1,4 +1,5 @@
-"""Hands alerts to the responder in a thread of its own, because a preview queries the store and alerting must not wait.
+"""Hands alerts to the responder in a thread of its own, because a check queries the store and alerting must not wait.
+All that wait are handed over together: a storm of alerts is some questions, and not some for each.
 
 Alerts are made of calls that may not be in the store yet. If the client of an alert is unknown there, the alert is
 taken again until it is known, or until `PATIENCE_SECONDS` are over.
@@ -9,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from collector.alerting.alert import Alert
@@ -26,17 +27,26 @@ PATIENCE_SECONDS: Final = 30.0
 class AlertActions:
     """A bounded queue and its thread. An alert that finds no room is counted, and proposes nothing."""
 
-    def __init__(self, act: Callable[[Alert], bool], monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`act` is `Responder.take_alert`: where it gives False it gets the alert again. It never raises."""
-        self._act = act
+    def __init__(
+        self,
+        act: Callable[[Sequence[Alert]], Sequence[Alert]],
+        list_left: Callable[[], Sequence[Alert]] = tuple,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`act` is `Responder.take_alerts`: it gives the alerts that it is to get again, and never raises. `list_left`
+        gives alerts that an earlier process may have left unanswered."""
+        self._act, self._list_left = act, list_left
         self._monotonic = monotonic
+        self._looked_at = float("-inf")  # At those that are to be taken again.
         self._waiting: queue.Queue[Alert | None] = queue.Queue(WAITING_MAX)
         self._again: dict[str, tuple[Alert, float]] = {}  # By id: the newest, and until when.
         self._thread = threading.Thread(target=self._run, name="alert-actions", daemon=True)
         self.dropped_count = 0
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. Raises StoreError."""
+        for alert in self._list_left():
+            self.take(alert)
         self._thread.start()
 
     def stop(self) -> None:
@@ -64,28 +74,39 @@ class AlertActions:
             self.dropped_count += 1
 
     def _run(self) -> None:
-        looked = self._monotonic()
         while True:
-            with contextlib.suppress(queue.Empty):
-                alert = self._waiting.get(timeout=AGAIN_SECONDS if self._again else None)
-                if alert is None:
-                    return
-                _, until = self._again.pop(alert.id, (alert, self._monotonic() + PATIENCE_SECONDS))
-                self._take(alert, until)
-            if self._again and self._monotonic() - looked >= AGAIN_SECONDS:
-                looked = self._monotonic()
-                self._take_again()
+            alerts = self._collect()
+            if alerts is None:
+                return
+            self._answer(alerts)
 
-    def _take(self, alert: Alert, until: float) -> None:
-        if self._act(alert):
-            return
-        if self._monotonic() >= until or len(self._again) >= WAITING_MAX:
-            self.dropped_count += 1
-            logger.warning("Nothing is proposed for alert %s: its client's calls are not in the store", alert.id)
-            return
-        self._again[alert.id] = alert, until
+    def _collect(self) -> dict[str, Alert] | None:
+        """All that wait, the newest state of each; once one is there, or it is time to take some again. None: the
+        end."""
+        found: dict[str, Alert] = {}
+        with contextlib.suppress(queue.Empty):
+            alert = self._waiting.get(timeout=AGAIN_SECONDS if self._again else None)
+            while alert is not None:
+                found[alert.id] = alert
+                alert = self._waiting.get_nowait()
+            if not found:
+                return None
+            self._waiting.put(None)  # The end, after these.
+        return found
 
-    def _take_again(self) -> None:
-        waiting, self._again = self._again, {}
-        for alert, until in waiting.values():
-            self._take(alert, until)
+    def _answer(self, alerts: dict[str, Alert]) -> None:
+        """These, and those that are to be taken again."""
+        now = self._monotonic()
+        waiting: dict[str, tuple[Alert, float]] = {}
+        if now - self._looked_at >= AGAIN_SECONDS:
+            self._looked_at, waiting, self._again = now, self._again, {}
+        taken = {alert_id: alert for alert_id, (alert, _) in waiting.items()} | alerts
+        for alert in self._act(tuple(taken.values())) if taken else ():
+            _, until = waiting.get(alert.id, (alert, now + PATIENCE_SECONDS))
+            if now >= until or len(self._again) >= WAITING_MAX:
+                self.dropped_count += 1
+                logger.warning(
+                    "Nothing is proposed for alert %s: it had no answer in %.0f s", alert.id, PATIENCE_SECONDS
+                )
+            else:
+                self._again[alert.id] = alert, until

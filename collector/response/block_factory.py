@@ -157,11 +157,14 @@ class BlockFactory:
             raise BlockError(f"{check.needs_confirmation}; look at the preview and confirm it.")
         return self._complete(block, check)
 
-    def complete(self, block: Block) -> Block:
-        """What an alert proposed, as it can begin now; whoever approves it confirms it. Raises BlockError, and
-        UnknownClientError where its calls are not stored yet; StoreError."""
-        clusters = block.clusters or self.find_home(block.target)
-        check = self._previewer.check(block.target, clusters, self._clock())
+    def complete(self, block: Block, check: BlockCheck | None = None) -> Block:
+        """What an alert proposed, as it can begin now; whoever approves it confirms it. `check`: of the client wherever
+        it called, where that is known already. Raises BlockError, and UnknownClientError where its calls are not stored
+        yet; StoreError."""
+        clusters = block.clusters
+        if check is None or clusters:
+            clusters = clusters or self.find_home(block.target)
+            check = self._previewer.check(block.target, clusters, self._clock())
         is_confirmed = bool(check.needs_confirmation)
         return self._complete(replace(block, clusters=clusters, is_confirmed=is_confirmed), check)
 
@@ -172,10 +175,7 @@ class BlockFactory:
             raise UnknownClientError(
                 f"{target.consumer} made no call{where} in the last 24 hours; copy it from the consumers."
             )
-        credentials: tuple[int, ...] = ()
-        if target.kind is BlockKind.PRINCIPAL:
-            credentials = self._previewer.list_credentials(target.value, self._clock())
-        return replace(block, key_id=check.key_id, credentials=credentials, share=check.share)
+        return replace(block, key_id=check.key_id, credentials=check.credentials, share=check.share)
 
     def find_home(self, target: BlockTarget) -> tuple[str, ...]:
         """Where a block holds of itself: in the clusters where an address called that may be somebody else's in others;

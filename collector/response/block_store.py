@@ -39,9 +39,9 @@ class BlockChange:
         """One block."""
         return self.open_blocks.get(block_id) or _find(self.connection, BLOCKS.c.id == block_id)
 
-    def find_of_alert(self, alert_id: str) -> Block | None:
-        """A block that an alert led to."""
-        return _find(self.connection, BLOCKS.c.alert_id == alert_id)
+    def find_answered(self, alert_ids: Collection[str]) -> set[str]:
+        """The alerts that led to a block."""
+        return _find_answered(self.connection, alert_ids)
 
     def list_live(self) -> list[Block]:
         """Live ones."""
@@ -114,10 +114,10 @@ class BlockStore:
         with self._state.read() as connection:
             return _find(connection, BLOCKS.c.id == block_id)
 
-    def find_of_alert(self, alert_id: str) -> Block | None:
-        """A block that an alert led to."""
+    def find_answered(self, alert_ids: Collection[str]) -> set[str]:
+        """The alerts that led to a block."""
         with self._state.read() as connection:
-            return _find(connection, BLOCKS.c.alert_id == alert_id)
+            return _find_answered(connection, alert_ids)
 
     def list_blocks(self) -> list[Block]:
         """All, the newest first."""
@@ -152,6 +152,11 @@ def import_blocks(connection: Connection, content: bytes) -> int:
     if rows:
         connection.execute(insert(BLOCKS), rows)
     return len(rows)
+
+
+def _find_answered(connection: Connection, alert_ids: Collection[str]) -> set[str]:
+    own = select(BLOCKS.c.alert_id).where(BLOCKS.c.alert_id.in_(alert_ids))
+    return set(connection.execute(own).scalars())
 
 
 def _find(connection: Connection, condition: Any) -> Block | None:

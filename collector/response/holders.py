@@ -102,6 +102,10 @@ class Holders:
         """Who held an address within a time, the newest first; asks the store."""
         return self._read_past([(address, clusters)], start, end)[0]
 
+    def list_all_past(self, asked: Sequence[tuple[str, Sequence[str]]], start: float, end: float) -> list[list[Holder]]:
+        """The same of many addresses, each in its clusters, by one question to the store."""
+        return self._read_past(asked, start, end) if asked else []
+
     def describe(self, asked: Sequence[tuple[str, Sequence[str]]], now: float) -> list[str]:
         """Who holds addresses in clusters, and who held them in the 24 hours before, in words; one question to the
         store."""

@@ -297,7 +297,7 @@ def compose_integrations(
     load_secret: Callable[[], str],
     clock: Callable[[], float],
 ) -> Integrations:
-    """The exporter is to be woken when the policy changes. Raises ValueError with one sentence that names the setting."""
+    """Whoever changes the policy wakes the exporter. Raises ValueError with one sentence that names the setting."""
     targets: list[ExportDirectory | HaproxyList] = []
     webhook = None
     for number, one in enumerate(settings):

@@ -4,6 +4,7 @@ It reads the store's rows of calls at servers. A client at an address with sever
 network behind one address. To block that address stops them all, so it needs a confirmation.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any, Final
@@ -69,6 +70,8 @@ class BlockCheck:
     key_id: int
     needs_confirmation: str
     share: float = 0.0  # Of all calls at servers in the last 24 hours; 0 where they are too few.
+    credentials: tuple[int, ...] = ()  # Of a principal in the last 24 hours, the newest first.
+    first_seen: float = 0.0  # Unix seconds, as far back as rows are kept; 0: never.
 
 
 class Previewer:
@@ -124,7 +127,52 @@ class Previewer:
             key_id=0 if target.is_by_address else int(row["newest"]),
             needs_confirmation=self._find_confirmation(target, clusters, int(row["clients"]), holders, now),
             share=self._measure_share(int(row["own"]), span) if target.is_by_address else 0.0,
+            credentials=self._list_credentials(target.value, now) if target.kind is BlockKind.PRINCIPAL else (),
         )
+
+    def check_all(self, targets: Collection[BlockTarget], now: float) -> dict[BlockTarget, BlockCheck]:
+        """The same of many, wherever they called, by one question for all and one for who held the addresses. Of a
+        network, a workload, or an address that may be somebody else's in another cluster it says nothing."""
+        known = self.list_clusters(now) if any(target.is_local for target in targets) else ()
+        asked = [
+            target
+            for target in targets
+            if target.kind is not BlockKind.WORKLOAD
+            and (target.is_address or not target.is_by_address)
+            and not (target.is_local and len(known) > 1)
+        ]
+        if not asked:
+            return {}
+        span = series_span(span_since(Since.DAY, now))
+        by_kind = {kind: [one.value for one in asked if one.kind is kind] for kind in BlockKind}
+        rows = self._select(
+            _OF_ALL,
+            {
+                "start": span.start,
+                "end": span.end,
+                "principals": [int(value, 16) for value in by_kind[BlockKind.PRINCIPAL]],
+                "credentials": [int(value, 16) for value in by_kind[BlockKind.CREDENTIAL]],
+                "addresses": by_kind[BlockKind.ADDRESS],
+                "limit": CREDENTIALS_MAX,
+            },
+        )
+        found = {(str(row["kind"]), str(row["value"])): row for row in rows}
+        addresses = [(one.value, ()) for one in asked if one.is_address]
+        past = self._holders.list_all_past(addresses, now - DAY_SECONDS, now)
+        holders = {address: tuple(held)[:NAMED_MAX] for (address, _), held in zip(addresses, past, strict=True)}
+        checks = {}
+        for target in asked:
+            row = found.get((target.kind, target.value), _NO_ROW)
+            own, total, clients = int(row["own"]), int(row["total"]), int(row["clients"])
+            confirmation = self._find_confirmation(target, (), clients, holders.get(target.value, ()), now, known)
+            checks[target] = BlockCheck(
+                key_id=0 if target.is_by_address else int(row["newest"]),
+                needs_confirmation=confirmation,
+                share=own / total if target.is_by_address and total >= SHARE_CALLS_MIN else 0.0,
+                credentials=tuple(row["credentials"]) if target.kind is BlockKind.PRINCIPAL else (),
+                first_seen=float(row["first"]),
+            )
+        return checks
 
     def _measure_share(self, own: int, span: Span) -> float:
         """Of all calls at servers; of a client that only sensors stop nobody asks."""
@@ -148,7 +196,7 @@ class Previewer:
         span = series_span(span_since(Since.DAY, now))
         return tuple(hit.name for hit in self._list_clusters(target, {"start": span.start, "end": span.end}))
 
-    def list_credentials(self, principal: str, now: float) -> tuple[int, ...]:
+    def _list_credentials(self, principal: str, now: float) -> tuple[int, ...]:
         """Credentials that a principal showed in the last 24 hours, the newest first."""
         span = series_span(span_since(Since.DAY, now))
         rows = self._select(
@@ -183,7 +231,9 @@ class Previewer:
         clients_total: int,
         holders: tuple[Holder, ...],
         now: float,
+        known: tuple[str, ...] | None = None,
     ) -> str:
+        """`known`: the clusters, where somebody asked for them already."""
         if not target.is_by_address:
             return ""
         if clients_total > 1:
@@ -196,7 +246,9 @@ class Previewer:
             return f"{target.value} is an address of node {node}; all that call with it would be stopped"
         if ip_network(target.value).num_addresses > 1:
             return f"{target.value} is a network; whoever calls from it would be stopped"
-        if target.is_local and not clusters and len(known := self.list_clusters(now)) > 1:
+        if known is None and target.is_local and not clusters:
+            known = self.list_clusters(now)
+        if target.is_local and not clusters and known is not None and len(known) > 1:
             return (
                 f"{target.value} may be somebody else's in each of {len(known)} clusters "
                 f"({', '.join(known[:NAMED_MAX])}), and it would be stopped in all; name those that are meant"
@@ -275,6 +327,32 @@ class Previewer:
         return float(rows[0]["first"]) if rows and rows[0]["first"] else 0.0
 
 
+# Of each client one row. Its first call is of any time, all else of calls at servers within the span.
+_OF_CLIENTS: Final = """(r.principal IN {principals:Array(UInt64)} OR r.credential IN {credentials:Array(UInt64)}
+    OR r.client_address IN {addresses:Array(String)})"""
+_COLUMNS: Final = "r.principal AS principal, r.credential AS credential, r.client_address AS client_address"
+_OF_ALL: Final = f"""
+WITH (SELECT sum(r.calls) FROM rows_minute AS r WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER}) AS all_calls
+SELECT client.1 AS kind, client.2 AS value, min(first) AS first, sumIf(calls, is_counted) AS own,
+    any(all_calls) AS total, maxIf(key_id, is_counted) AS newest, uniqExactIf(who, is_counted AND who != '') AS clients,
+    arraySlice(arrayMap(one -> one.1, arrayReverseSort(one -> (one.2, one.1),
+        CAST(maxMapIf(map(credential, last), is_counted AND credential != 0), 'Array(Tuple(UInt64, UInt32))'))),
+        1, {{limit:UInt32}}) AS credentials
+FROM (
+    SELECT {_COLUMNS}, r.calls AS calls, r.key_id AS key_id, {_WHO} AS who, toUnixTimestamp(r.first_seen) AS first,
+        toUnixTimestamp(r.last_seen) AS last, {_IN_SPAN} AND r.role = {ROLE_SERVER} AS is_counted
+    FROM rows_minute AS r WHERE {_OF_CLIENTS}
+    UNION ALL
+    SELECT {_COLUMNS}, 0 AS calls, 0 AS key_id, '' AS who, toUnixTimestamp(r.first_seen) AS first, 0 AS last,
+        0 AS is_counted
+    FROM rows_hour AS r WHERE {_OF_CLIENTS}
+)
+ARRAY JOIN arrayFilter(one -> one.2 != '', [
+    ('principal', if(principal IN {{principals:Array(UInt64)}}, leftPad(lower(hex(principal)), 16, '0'), '')),
+    ('credential', if(credential IN {{credentials:Array(UInt64)}}, leftPad(lower(hex(credential)), 16, '0'), '')),
+    ('address', if(client_address IN {{addresses:Array(String)}}, client_address, ''))]) AS client
+GROUP BY kind, value"""
+_NO_ROW: Final = dict.fromkeys(("own", "total", "newest", "clients", "first"), 0) | {"credentials": ()}
 _HELD: Final = """
 SELECT address, since, until FROM peer_addresses FINAL
 WHERE kind = 'pod' AND port = 0 AND namespace = {namespace:String} AND workload = {workload:String}

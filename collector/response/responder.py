@@ -1,6 +1,6 @@
 """The responder: the one place where blocks are proposed, begun, lifted and sent to sensors. Thread-safe.
 
-People come by the API, alerts by `take_alert`, sensors' reports by `take_report`, and time by `tick`. Each decision is
+People come by the API, alerts by `take_alerts`, sensors' reports by `take_report`, and time by `tick`. Each decision is
 one transaction of the state (collector/response/block_store.py): blocks, the audit log, and the policy of sensors.
 Another collector may decide at any time, so each decision looks again at what it rests on. After a change of the policy
 `on_change` is called, which must not block. Once a second blocks follow who holds which address
@@ -27,7 +27,6 @@ from collector.response.block import (
     Block,
     BlockError,
     BlockState,
-    BlockTarget,
     UnknownClientError,
     parse_target,
 )
@@ -36,8 +35,9 @@ from collector.response.block_store import BlockChange, BlockStore
 from collector.response.holders import Holders
 from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung, read_rungs, save_rung
 from collector.response.policy_table import PolicyTable
-from collector.response.preview import BlockPreview, Previewer
+from collector.response.preview import BlockCheck, BlockPreview, Previewer
 from collector.response.reports import BlockReports, blank_reasons, take_counts
+from collector.storage.base import StoreError
 from common.networks import NetworkLimits, explain_limit, find_within
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,33 @@ class Erasure:
 
     blocks: int
     audit_lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What an alert leads to: a proposal, and the block that begins by itself."""
+
+    alert: Alert
+    rung: Rung
+    proposal: Block
+    block: Block | None = None
+
+
+def _may_enforce(plan: _Plan) -> bool:
+    alert = plan.alert
+    if plan.rung.step is not LadderStep.ENFORCE or alert.confidence is Confidence.LOW:
+        return False  # A notice accuses nobody.
+    # One node's word about a service that others serve too: it may be invented.
+    return not (len(alert.nodes) == 1 and alert.other_nodes)
+
+
+@contextmanager
+def _logging_refusal(alert: Alert) -> Iterator[None]:
+    """A block that cannot be is no error, and other alerts are answered."""
+    try:
+        yield
+    except (BlockError, ConflictError) as error:
+        logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
 
 
 class Responder:
@@ -293,68 +320,105 @@ class Responder:
 
     # What happens by itself
 
-    def take_alert(self, alert: Alert) -> bool:
-        """An alert was raised or changed: proposes or begins what its rung says. False where it is to be taken again: a
-        block was to begin and its client's calls are not stored yet, or its rung was moved meanwhile. Never raises."""
-        if alert.state is not AlertState.OPEN or not alert.consumer:
-            return True
-        if alert.observed_rate < alert.expected_rate:
-            return True  # Who fell silent is not to be stopped.
+    def take_alerts(self, alerts: Sequence[Alert]) -> list[Alert]:
+        """Alerts were raised or changed: proposes or begins what their rungs say, in one transaction and by one
+        question to the tables. Gives those to be taken again: a block was to begin and its client's calls are not
+        stored yet, a rung was moved meanwhile, or the state or the tables are away. Never raises."""
         try:
-            rung = self.ladder.find(alert.kind)
-            return rung.step not in (LadderStep.PROPOSE, LadderStep.ENFORCE) or self._answer(alert, rung)
-        except UnknownClientError:
-            return False
+            return self._answer(alerts)
         except StoppedError:
-            return True  # The process ends.
-        except (BlockError, ConflictError) as error:
-            logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
+            return []  # The process ends.
+        except StoreError as error:
+            logger.warning("Proposing blocks for %d alerts failed (%s); they are taken again.", len(alerts), error)
+            return list(alerts)
         except Exception:
-            # A loop boundary: notifiers get the alert in any case.
-            logger.exception("proposing a block for alert %s failed", alert.id)
-        return True
+            # A loop boundary: notifiers get the alerts in any case.
+            if len(alerts) > 1:
+                return [again for alert in alerts for again in self.take_alerts([alert])]
+            logger.exception("proposing a block for alert %s failed", alerts[0].id)
+            return []
 
-    def _answer(self, alert: Alert, rung: Rung) -> bool:
-        """False where the rung was moved while the store was asked."""
-        request = BlockRequest(
-            consumer=alert.consumer,
-            seconds=rung.seconds,
-            reason=alert.why,
-            alert_id=alert.id,
-            by=AUTOMATIC,
-            accused=(alert.window_start, alert.window_end),
-            nodes=alert.nodes,
-            seen_in=self._find_clusters(alert.nodes),
-        )
-        if self._store.find_of_alert(alert.id) is not None:
-            return True
-        proposal = self._factory.propose(request, self._store.list_open())
-        block: Block | None = None
-        is_enforced = rung.step is LadderStep.ENFORCE and not self.requires_second_approval
-        if is_enforced and not self._leaves_to_person(proposal.target, alert, rung):
-            block = self._factory.complete(proposal)
+    def _answer(self, alerts: Sequence[Alert]) -> list[Alert]:
+        again: list[Alert] = []
+        plans = self._complete(self._plan(alerts), again)
+        if not plans:
+            return again
         with self._decide() as change:
-            if read_rungs(change.connection)[alert.kind] != rung:
-                return False
-            if change.find_of_alert(alert.id) is not None:
-                return True
-            self._check_open(change, proposal)
-            if block is None or block.is_confirmed:  # Where others would be hit, a person looks at the preview.
-                self._propose(change, proposal)
-            else:
-                why = f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}"
-                self._begin(change, block, AUTOMATIC, why)
-        return True
+            rungs = read_rungs(change.connection)
+            answered = change.find_answered([plan.alert.id for plan in plans])
+            for plan in plans:
+                if rungs[plan.alert.kind] != plan.rung:
+                    again.append(plan.alert)
+                elif plan.alert.id not in answered:
+                    with _logging_refusal(plan.alert):
+                        self._check_open(change, plan.proposal)
+                        self._follow_plan(change, plan)
+        return again
 
-    def _leaves_to_person(self, target: BlockTarget, alert: Alert, rung: Rung) -> bool:
-        if alert.confidence is Confidence.LOW:
-            return True  # A notice accuses nobody.
-        if len(alert.nodes) == 1 and alert.other_nodes:
-            return True  # One node's word about a service that others serve too: it may be invented.
-        if ANY_ENDPOINT in rung.endpoints or (alert.endpoint_id and alert.endpoint_id in rung.endpoints):
+    def _plan(self, alerts: Sequence[Alert]) -> list[_Plan]:
+        """Proposals for alerts that have no block yet."""
+        rungs = {rung.kind: rung for rung in self.ladder.list_rungs()}
+        due = {
+            alert.id: alert
+            for alert in alerts
+            if rungs[alert.kind].step in (LadderStep.PROPOSE, LadderStep.ENFORCE)
+            and alert.state is AlertState.OPEN
+            and alert.consumer
+            and alert.observed_rate >= alert.expected_rate  # Who fell silent is not to be stopped.
+        }
+        if not due:
+            return []
+        answered, open_blocks = self._store.find_answered(due), self._store.list_open()
+        plans = []
+        for alert in due.values():
+            rung = rungs[alert.kind]
+            request = BlockRequest(
+                consumer=alert.consumer,
+                seconds=rung.seconds,
+                reason=alert.why,
+                alert_id=alert.id,
+                by=AUTOMATIC,
+                accused=(alert.window_start, alert.window_end),
+                nodes=alert.nodes,
+                seen_in=self._find_clusters(alert.nodes),
+            )
+            if alert.id not in answered:
+                with _logging_refusal(alert):
+                    plans.append(_Plan(alert, rung, self._factory.propose(request, open_blocks)))
+        return plans
+
+    def _complete(self, plans: Sequence[_Plan], again: list[Alert]) -> list[_Plan]:
+        """With the blocks that are to begin by themselves, as far as they can."""
+        enforced = [plan for plan in plans if not self.requires_second_approval and _may_enforce(plan)]
+        checks = (
+            self._previewer.check_all({plan.proposal.target for plan in enforced}, self._clock()) if enforced else {}
+        )
+        completed = []
+        for plan in plans:
+            with _logging_refusal(plan.alert):
+                try:
+                    check = checks.get(plan.proposal.target)
+                    is_for_person = plan not in enforced or self._is_too_young(plan, check)
+                    block = None if is_for_person else self._factory.complete(plan.proposal, check)
+                    completed.append(_Plan(plan.alert, plan.rung, plan.proposal, block))
+                except UnknownClientError:
+                    again.append(plan.alert)
+        return completed
+
+    def _is_too_young(self, plan: _Plan, check: BlockCheck | None) -> bool:
+        """Whether its client was first seen within a day, and nobody listed the endpoint."""
+        listed = plan.rung.endpoints
+        if ANY_ENDPOINT in listed or (plan.alert.endpoint_id and plan.alert.endpoint_id in listed):
             return False
-        first = self._previewer.find_first_seen(target)
+        first = self._previewer.find_first_seen(plan.proposal.target) if check is None else check.first_seen
         return not first or self._clock() - first < YOUNG_SECONDS
+
+    def _follow_plan(self, change: BlockChange, plan: _Plan) -> None:
+        if plan.block is None or plan.block.is_confirmed:  # Where others would be hit, a person looks at the preview.
+            self._propose(change, plan.proposal)
+            return
+        why = f"the ladder stands at enforce for {plan.alert.kind}, by {plan.rung.set_by}"
+        self._begin(change, plan.block, AUTOMATIC, why)
 
     @property
     def feature(self) -> Feature:

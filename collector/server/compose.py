@@ -109,6 +109,7 @@ from common.settings import KubernetesUse, list_effective
 CHECKPOINT_FILE = "detectors.checkpoint"
 # Between two looks at risk, API descriptions and changes: each reads all endpoints that were called.
 RISK_SECONDS = 60.0
+UNANSWERED_SECONDS = 600.0  # The age of alerts that are looked at again after a start.
 RISK_ROUNDS_AT_REST = 5  # So many are one while nothing is written.
 
 logger = logging.getLogger(__name__)
@@ -216,7 +217,7 @@ class Collector:
             clock=clock,
         )
         self._notifiers = notifiers
-        self._alert_actions = AlertActions(self._act_on_alert)
+        self._alert_actions = AlertActions(self._act_on_alerts, self._list_unanswered)
         self._compose_detection()
         self._compose_risks()
         self.witnesses = WitnessBook(self.find_placement, clock)
@@ -297,10 +298,15 @@ class Collector:
             if sums is not None:
                 sums.erase()
 
-    def _act_on_alert(self, alert: Alert) -> bool:
-        """Under a budget, for a preview asks the store; without an end, for nobody waits for it."""
+    def _act_on_alerts(self, alerts: Sequence[Alert]) -> list[Alert]:
+        """Under a budget, for it asks the store; without an end, for nobody waits for it."""
         with self.budgets.open():
-            return self.responder.take_alert(alert)
+            return self.responder.take_alerts(alerts)
+
+    def _list_unanswered(self) -> list[Alert]:
+        """Young open alerts, to which whoever answered alerts before may have had no time to answer."""
+        now = self._clock()
+        return [alert for alert in self._alert_table.list_restorable(now) if alert.opened_at > now - UNANSWERED_SECONDS]
 
     def find_placement(self, cluster: str, node: str, namespace: str, workload: str) -> bool | None:
         """Whether a workload has or had Pods on a node; None where no watch of its cluster knows."""

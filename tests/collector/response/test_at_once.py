@@ -4,7 +4,7 @@ Threads are held where the old code had looked and not yet written, so these tes
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
@@ -13,7 +13,7 @@ import pytest
 
 from collector.alerting.alert import AlertKind
 from collector.core.errors import ConflictError
-from collector.response.block import BlockState, parse_target
+from collector.response.block import BlockState, BlockTarget, parse_target
 from collector.response.block_factory import BlockRequest
 from collector.response.block_store import BlockStore
 from collector.response.holders import Holders
@@ -40,8 +40,9 @@ class Meeting:
     def list_clusters(self, now: float) -> tuple[str, ...]:
         return ()
 
-    def find_first_seen(self, target: object) -> float:
-        return 1.0
+    def check_all(self, targets: Collection[BlockTarget], now: float) -> dict[BlockTarget, BlockCheck]:
+        check = self.check(None, (), now)
+        return {target: replace(check, first_seen=1.0) for target in targets}
 
     def check(self, target: object, clusters: tuple[str, ...], now: float) -> BlockCheck:
         self._barrier.wait()
@@ -93,7 +94,7 @@ def test_an_alert_and_a_person_at_once_make_one_live_block(state: StateStore) ->
     responder.put_rung(replace(rung, step=LadderStep.ENFORCE, set_by="ada"))
     person = threading.Thread(target=lambda: at_once(lambda: responder.block(BlockRequest(consumer=THIEF)), 1))
     person.start()
-    assert responder.take_alert(alert)
+    assert not responder.take_alerts([alert])
     person.join()
     (block,) = responder.list_blocks()
     assert block.target == parse_target(THIEF) and block.state is BlockState.LIVE
@@ -107,10 +108,10 @@ def test_a_rung_that_was_moved_meanwhile_counts(state: StateStore) -> None:
     responder.put_rung(replace(responder.ladder.find(kind), step=LadderStep.ENFORCE, set_by="ada"))
     meeting.on_question = lambda: responder.move_rung(kind, step=LadderStep.PROPOSE, seconds=None, by="bob")
     alert = make_alert("a1", consumer=f"address:{THIEF}", kind=kind)
-    assert not responder.take_alert(alert)
+    assert responder.take_alerts([alert]) == [alert]
     assert responder.list_blocks() == []
     meeting.on_question = lambda: None
-    assert responder.take_alert(alert)
+    assert not responder.take_alerts([alert])
     assert [block.state for block in responder.list_blocks()] == [BlockState.PROPOSED]
 
 

@@ -107,7 +107,7 @@ class Site:
 
     def accuse(self, address: str, alert_id: str = "x1", **more: Any) -> None:
         more = {"kind": AlertKind.ENUMERATION, "nodes": ("node-1", "node-2"), **more}
-        assert self.responder.take_alert(make_alert(alert_id, consumer=f"address:{address}", **more))
+        assert not self.responder.take_alerts([make_alert(alert_id, consumer=f"address:{address}", **more)])
 
     def tick(self) -> None:
         self.time.now += 1

@@ -1,6 +1,6 @@
 """Blocks over the API, against the embedded store: previews, the life of a block, the ladder, the audit, the page."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from collector.alerting.alert import AlertKind, AlertState, Confidence
+from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
 from collector.api.services import ApiSettings, Services
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
-from collector.response.block import BlockError, BlockState, parse_service, parse_target
+from collector.response.block import BlockError, BlockState, BlockTarget, parse_service, parse_target
 from collector.response.holders import Holders
 from collector.response.ladder import Ladder, LadderStep, Rung
-from collector.response.preview import Previewer
+from collector.response.preview import BlockCheck, Previewer
 from collector.response.responder import Responder
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
@@ -238,7 +238,7 @@ def test_second_approval(room: Room) -> None:
 
 def raise_alert(room: Room, consumer: str = PRINCIPAL, **more: Any) -> bool:
     alert = make_alert("x1", kind=AlertKind.ENUMERATION, consumer=consumer, state=AlertState.OPEN, **more)
-    return room.responder.take_alert(alert)
+    return not room.responder.take_alerts([alert])
 
 
 def test_an_alert_whose_client_is_not_stored_yet_is_to_be_taken_again_before_a_block_begins(room: Room) -> None:
@@ -248,6 +248,59 @@ def test_an_alert_whose_client_is_not_stored_yet_is_to_be_taken_again_before_a_b
     assert not raise_alert(room, "principal:00000000deadbeef")
     assert raise_alert(room)
     assert [block.state for block in room.responder.list_blocks()] == ["live"]
+
+
+def make_storm(clients: Sequence[str]) -> list[Alert]:
+    return [
+        make_alert(f"storm-{number}", kind=AlertKind.ENUMERATION, consumer=client, state=AlertState.OPEN)
+        for number, client in enumerate(clients)
+    ]
+
+
+def test_a_storm_of_alerts_that_may_begin_blocks_asks_two_questions(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[str] = []
+    ask = Previewer._select
+
+    def count(previewer: Previewer, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        questions.append(statement)
+        return ask(previewer, statement, parameters)
+
+    monkeypatch.setattr(Previewer, "_select", count)
+    room.responder.move_rung(AlertKind.ENUMERATION, step=LadderStep.ENFORCE, seconds=60, by="ada")
+    rung = replace(room.responder.ladder.find(AlertKind.ENUMERATION), endpoints=("*",))
+    room.responder.put_rung(rung)
+    unknown = "principal:00000000deadbeef"
+    clients = [PRINCIPAL, f"address:{SHARED}", f"address:{THIEF}", unknown, "credential:00000000000002bd", "10.0.0.1"]
+    storm = make_storm(clients)
+    assert room.responder.take_alerts(storm) == [storm[3]]
+    assert len(questions) == 2  # One is which clusters there are.
+    blocks = {block.target.consumer: block for block in room.responder.list_blocks()}
+    assert {client: block.state.value for client, block in blocks.items()} == {
+        PRINCIPAL: "live",
+        f"address:{SHARED}": "proposed",
+        f"address:{THIEF}": "live",
+        "credential:00000000000002bd": "live",
+        "address:10.0.0.1": "live",
+    }
+    assert set(blocks[PRINCIPAL].credentials) == {501, 502} and blocks[PRINCIPAL].key_id == 1
+    assert len(room.told) == 1
+    assert len(room.responder.list_audit(9)) == 7
+
+
+def test_checks_of_many_are_those_of_each(room: Room) -> None:
+    previewer = room.responder._previewer
+    names = [PRINCIPAL, SHARED, THIEF, "192.0.2.1", "192.0.2.99", "credential:00000000000001f5", "principal:00", "::1"]
+    targets = [parse_target(name) for name in names if name != "principal:00"]
+    found = previewer.check_all(targets, NOW)
+    assert set(found) == set(targets)
+    for target, check in found.items():
+        alone = previewer.check(target, (), NOW)
+        assert replace(check, first_seen=0.0) == replace(alone, credentials=check.credentials)
+        assert sorted(check.credentials) == sorted(alone.credentials)
+        assert check.first_seen == previewer.find_first_seen(target)
+    assert previewer.check_all([parse_target("203.0.113.0/24"), parse_target("workload:shop/cart")], NOW) == {}
 
 
 def test_a_storm_of_alerts_asks_the_store_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,9 +313,7 @@ def test_a_storm_of_alerts_asks_the_store_nothing(room: Room, monkeypatch: pytes
 
     monkeypatch.setattr(Previewer, "_select", count)
     clients = [PRINCIPAL, SHARED, "principal:00000000deadbeef", *(f"10.0.0.{number}" for number in range(1, 98))]
-    for number, client in enumerate(clients):
-        alert = make_alert(f"storm-{number}", kind=AlertKind.ENUMERATION, consumer=client, state=AlertState.OPEN)
-        assert room.responder.take_alert(alert)
+    assert not room.responder.take_alerts(make_storm(clients))
     blocks = {block.target.consumer: block for block in room.responder.list_blocks()}
     assert len(blocks) == len(clients) and not questions
     assert {(block.state, block.key_id, block.credentials) for block in blocks.values()} == {("proposed", 0, ())}
@@ -314,7 +365,7 @@ def test_who_fell_silent_is_not_to_be_stopped(room: Room) -> None:
     rates = ((0.0, 0), (20.0, 1))  # Calls a second where 2 are expected.
     for observed, count in rates:
         alert = make_alert("x2", kind=AlertKind.VOLUME_CONSUMER, consumer=PRINCIPAL, state=AlertState.OPEN)
-        assert room.responder.take_alert(replace(alert, observed_rate=observed, expected_rate=2.0))
+        assert not room.responder.take_alerts([replace(alert, observed_rate=observed, expected_rate=2.0)])
         assert len(room.responder.list_blocks()) == count
 
 
@@ -345,7 +396,14 @@ def test_enforce_is_for_old_clients_and_listed_endpoints(
         Rung(kind=AlertKind.ENUMERATION, step=LadderStep.ENFORCE, seconds=900, endpoints=endpoints, set_by="ada")
     )
     if is_old:
-        room.responder._previewer.find_first_seen = lambda target: NOW - 2 * 86_400  # type: ignore[method-assign]
+        check_all = room.responder._previewer.check_all
+
+        def check_old(targets: Collection[BlockTarget], now: float) -> dict[BlockTarget, BlockCheck]:
+            return {
+                target: replace(check, first_seen=NOW - 2 * 86_400) for target, check in check_all(targets, now).items()
+            }
+
+        room.responder._previewer.check_all = check_old  # type: ignore[method-assign]
     raise_alert(room, endpoint_id="ep0001")
     (block,) = room.responder.list_blocks()
     assert (block.state, block.seconds) == (state, 900)
