@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from collector.backup.archive import FILES, ArchiveError, Contents, check_archive, decompress, open_archive
+from collector.log.segment import SUFFIX as SEGMENT_SUFFIX
 from collector.storage.clickhouse import ClickHouseStore
 from collector.storage.embedded import lock_directory
 from collector.storage.state.copying import copy_rows, find_rows
@@ -38,13 +39,14 @@ def restore(
     open_store: Callable[[], ClickHouseStore],
     *,
     is_embedded: bool,
+    is_log_shared: bool = False,
     state: StateStore | None = None,
     on_step: Callable[[str, int], object],
     on_part: OnPart,
 ) -> Contents:
     """Everything of the archive. `open_store` opens the one of the settings, without making tables; `state` is that of
-    the settings, where it is a server. `on_step` gets what is done and the bytes of it, `on_part` an entry and bytes.
-    Raises ArchiveError, StoreError, OSError."""
+    the settings, where it is a server; `is_log_shared`: their log is no files. `on_step` gets what is done and bytes of
+    it, `on_part` an entry and bytes. Raises ArchiveError, StoreError, OSError."""
     with lock_directory(directory):
         is_again = (directory / MARK).exists()
         _refuse_used(directory, is_again=is_again)
@@ -53,6 +55,11 @@ def restore(
         on_step("Checking", archive.stat().st_size)
         with archive.open("rb") as file:
             contents = check_archive(file, str(archive), on_contents=lambda _: None, on_part=on_part)
+        if is_log_shared and any(name.endswith(SEGMENT_SUFFIX) for name in contents.files):
+            raise ArchiveError(
+                f"{archive} has batches in files of the log, which nobody reads with log_url; restore without log_url, "
+                "start the collector, and set log_url when store_lag_seconds is 0."
+            )
         _clear(directory)
         _check_room(directory, contents, is_embedded=is_embedded)
         write_durably(directory / MARK, b"")
@@ -137,6 +144,8 @@ def _check_room(directory: Path, contents: Contents, *, is_embedded: bool) -> No
 
 def _prepare(store: ClickHouseStore, contents: Contents, *, is_again: bool) -> None:
     """The tables, empty. Raises ArchiveError where the store has some already."""
+    if store.layout.replicas:
+        raise ArchiveError("The database of store_url has replicas, which a restore cannot fill; name one without.")
     known = store.list_tables()
     if known and not is_again:
         raise ArchiveError(

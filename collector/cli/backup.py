@@ -107,6 +107,7 @@ def restore(
                     settings.data_dir,
                     lambda: open_store(settings, is_bare=True),
                     is_embedded=settings.store_url is None,
+                    is_log_shared=settings.log_url is not None,
                     state=state,
                     on_step=progress.begin,
                     on_part=progress.advance,

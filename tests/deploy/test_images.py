@@ -58,7 +58,7 @@ def test_the_chart_runs_images_as_their_users() -> None:
     users = {side: read_stages(CONTAINERFILES / f"{side}.Containerfile")[-1].user for side in SIDES}
     assert users["sensor"] == "0:0"
     uid, _, gid = users["collector"].partition(":")
-    template = (CHART / "templates" / "collector.yaml").read_text()
+    template = (CHART / "templates" / "_collector.tpl").read_text()
     assert f"runAsUser: {uid}\n" in template and f"runAsGroup: {gid}\n" in template and int(uid) > 0
 
 

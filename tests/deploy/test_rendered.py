@@ -300,3 +300,46 @@ def test_documented_installs_render(command: str) -> None:
     done = run_helm(4, "template", release, str(CHART), *arguments)
     assert done.status == 0, done.errors
     assert "/apidae-sensor:" in done.text
+
+
+def test_several_collectors_are_spread_share_a_key_and_pass_changes_on() -> None:
+    need_helm()
+    for name, parts in (("pair", {"collector": 2}), ("large", {"collector": 2, "ingest": 4})):
+        made = documents(name)
+        for part, replicas in parts.items():
+            own = find(made, "StatefulSet" if part == "collector" else "Deployment", part)["spec"]
+            pod = own["template"]
+            labels = pod["metadata"]["labels"]
+            assert own["replicas"] == replicas and own["selector"]["matchLabels"].items() <= labels.items()
+            (spread,) = pod["spec"]["topologySpreadConstraints"]
+            budget = find(made, "PodDisruptionBudget", part)["spec"]
+            for selector in (spread["labelSelector"], budget["selector"]):
+                assert selector["matchLabels"] == own["selector"]["matchLabels"]
+            assert budget["maxUnavailable"] == 1 and spread["topologyKey"] == "kubernetes.io/hostname"
+            mounts = {one["name"]: one["mountPath"] for one in pod["spec"]["containers"][0]["volumeMounts"]}
+            assert mounts["state-key"] == "/etc/apidae/state"
+            for kind in ("Service", "NetworkPolicy"):
+                spec = find(made, kind, "collector")["spec"]
+                selected = spec["selector"] if kind == "Service" else spec["podSelector"]["matchLabels"]
+                assert selected.items() <= labels.items()
+    (https,) = (rule for rule in find(documents("large"), "NetworkPolicy", "collector")["spec"]["ingress"]
+                if rule["ports"] == [{"port": "https"}])  # fmt: skip
+    assert https["from"][-1]["podSelector"]["matchLabels"]["apidae/collector"] == "true"
+    one = find(documents("smallest"), "StatefulSet")["spec"]
+    assert one["replicas"] == 1 and "topologySpreadConstraints" not in one["template"]["spec"]
+
+
+def test_pods_that_only_take_rows_get_all_of_them_and_no_request_of_the_api() -> None:
+    need_helm()
+    made = documents("large")
+    settings = tomllib.loads(find(made, "ConfigMap", "collector")["data"]["collector.toml"])
+    assert settings["roles"] == ["writer", "detect", "jobs", "api"]
+    ports = {}
+    for kind in ("StatefulSet", "Deployment"):
+        (one,) = find(made, kind)["spec"]["template"]["spec"]["containers"]
+        ports[kind] = {port["name"] for port in one["ports"]}
+        roles = [entry["value"] for entry in one["env"] if entry["name"] == "APIDAE_COLLECTOR_ROLES"]
+        assert roles == (["ingest"] if kind == "Deployment" else [])
+    assert ports == {"StatefulSet": {"https"}, "Deployment": {"grpc", "health"}}
+    service = {port["name"]: port["targetPort"] for port in find(made, "Service", "collector")["spec"]["ports"]}
+    assert service == {"grpc": "grpc", "https": "https", "health": "health"}

@@ -118,7 +118,7 @@ def test_the_job_is_there_only_where_it_makes_something() -> None:
     arguments = {
         name: found[0]["spec"]["template"]["spec"]["containers"][0]["args"] for name, found in jobs.items() if found
     }
-    assert set(arguments) == {"smallest", "everything", "privileged"}
+    assert set(arguments) == {"smallest", "everything", "privileged", "pair", "large"}
     assert "--authority" not in arguments["everything"] and "--tokens" in arguments["everything"]
     assert arguments["privileged"][-2:] == ["--tokens", "apidae-tokens"]
     assert {"--authority-config-map", "365"} <= set(arguments["privileged"])

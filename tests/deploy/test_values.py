@@ -61,6 +61,8 @@ def sample(name: str, told: dict[str, Any]) -> Any:
         return told.get("const") or told["enum"][-1]
     if told["type"] == "array":
         choices = told["items"].get("oneOf")
+        if "enum" in told["items"]:
+            return told["items"]["enum"]
         if choices is None:
             return [] if told["items"].get("type") == "string" and "minItems" not in told else ["told@example.org"]
         entries = [sample(name, choice) for choice in choices]
@@ -128,7 +130,7 @@ def test_every_setting_reaches_its_program(side: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("example", ["smallest", "existing", "everything", "privileged"])
+@pytest.mark.parametrize("example", ["smallest", "existing", "everything", "privileged", "pair", "large"])
 def test_programs_start_with_what_the_chart_says(side: str, example: str, tmp_path: Path) -> None:
     need_helm()
     rendered = documents(example)
@@ -176,7 +178,7 @@ def test_each_value_is_explained() -> None:
         r"^(image|auth|rbac|sensor|collector|tls|networkPolicy|serviceMonitor|podMonitor|prometheusRule|dashboard|ingress|gateway|openshift"
         r"|storage|service|certManager|updateStrategy|podDisruptionBudget|issuerRef|name|kind|group|type|localhostProfile"
         r"|enabled|pullPolicy|resources|requests|limits|nodeSelector|tolerations|affinity|podLabels|podAnnotations"
-        r"|priorityClassName|grpcPort|httpPort|annotations|interval|className|host|hostnames|validityDays|settings)$"
+        r"|priorityClassName|grpcPort|httpPort|annotations|replicas|key|interval|className|host|hostnames|validityDays|settings)$"
     )
     previous = ""
     for line in lines:
@@ -224,6 +226,8 @@ WRONG = [
     ({"collector": {"otherClusters": {"west": {"name": "only"}}}}, "key"),
     ({"collector": {"service": {"type": "ExternalName"}}}, "ExternalName"),
     ({"collector": {"resources": {"limit": {}}}}, "limit"),
+    ({"collector": {"replicas": 0}}, "0 is less than the minimum"),
+    ({"collector": {"ingest": {"pods": 2}}}, "pods"),
     ({"tls": {"source": "letsencrypt"}}, "letsencrypt"),
     ({"listenAddress": "10.0.0.1"}, "10.0.0.1"),
     ({"ingress": {"host": "Has Spaces"}}, "Has Spaces"),
@@ -258,6 +262,12 @@ def test_wrong_values_are_refused(values: dict[str, Any], told: str) -> None:
         ),
         (("--set", "image.repository=x,sensor.seccompProfile.type=Localhost"), "localhostProfile is not set"),
         (("--set", "image.repository=x,collector.alertTemplate=x"), "collector.alertTemplate is used by no receiver"),
+        (("--set", "image.repository=x,collector.replicas=2"), "collector.settings.state_url is not set"),
+        (("--set", "image.repository=x,collector.ingest.replicas=2"), "collector.settings.state_url is not set"),
+        (
+            ("--values", str(EXAMPLES / "pair-values.yaml"), "--set", "collector.stateKey.name="),
+            "collector.stateKey.name is not set",
+        ),
     ],
 )
 def test_helm_says_what_is_wrong(arguments: tuple[str, ...], sentence: str) -> None:

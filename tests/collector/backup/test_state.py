@@ -67,12 +67,19 @@ def test_the_state_moves_to_postgresql_and_through_a_backup_into_either_database
         assert collector.stop() == 0
     assert not [path.name for path in data.iterdir() if path.name.endswith(".copy")]
 
-    for name, url in (("file", None), ("server", new_postgresql())):
+    (tmp_path / "log.toml").write_text(
+        f'data_dir = "{tmp_path / "log"}"\nstate_url = "{(url := new_postgresql())}"\nlog_url = "{url}"\n'
+    )
+    refused = run("restore", str(file), "--config", str(tmp_path / "log.toml"))
+    assert refused.returncode == 1 and "has batches in files of the log" in refused.stderr
+    for name, database in (("file", None), ("server", new_postgresql())):
         restored = tmp_path / name
-        done = run("restore", str(file), "--config", write_settings(tmp_path / f"{name}.toml", restored, url))
+        done = run("restore", str(file), "--config", write_settings(tmp_path / f"{name}.toml", restored, database))
         assert done.returncode == 0, done.stderr
-        assert (restored / FILE_NAME).exists() == (url is None) and not (restored / f"{FILE_NAME}.imported").exists()
-        assert list_names(restored, url) == NAMES
+        assert (restored / FILE_NAME).exists() == (database is None) and not (
+            restored / f"{FILE_NAME}.imported"
+        ).exists()
+        assert list_names(restored, database) == NAMES
     assert stat.S_IMODE((tmp_path / "file" / FILE_NAME).stat().st_mode) == 0o600
 
 

@@ -39,6 +39,14 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- $_ := set $own "kubernetes_enrollment_accounts" (list (printf "%s/%s-sensor" .Release.Namespace (include "apidae.name" .))) }}
 {{- end }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
+{{- if .Values.collector.stateKey.name }}{{ $_ := set $own "state_key_file" "/etc/apidae/state/state.key" }}{{ end }}
+{{- if gt (int .Values.collector.ingest.replicas) 0 }}{{ $_ := set $own "roles" (list "writer" "detect" "jobs" "api") }}{{ end }}
+{{- if include "apidae.isShared" . }}
+{{- range $name := list "state_url" "log_url" "store_url" }}
+{{- if not (hasKey $.Values.collector.settings $name) }}{{ fail (printf "collector.settings.%s is not set: several collectors share state, log and tables; set it to a key of a Secret, {name: SECRET, key: KEY}" $name) }}{{ end }}
+{{- end }}
+{{- if not .Values.collector.stateKey.name }}{{ fail "collector.stateKey.name is not set: several collectors need the same key of the state's secrets; make a Secret with the output of `openssl rand -hex 32` and name it and its key" }}{{ end }}
+{{- end }}
 {{- if .Values.collector.alertTemplate }}
 {{- $uses := list }}
 {{- range .Values.collector.settings.notifiers }}{{ $uses = append $uses .template_file }}{{ end }}
@@ -55,6 +63,11 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- $_ := set $own "spec_paths" (list "/etc/apidae/specs") }}
 {{- end }}
 {{- mergeOverwrite $own (deepCopy .Values.collector.settings) | toJson }}
+{{- end }}
+
+{{- /* Whether there is more than one collector. Empty = no. */ -}}
+{{- define "apidae.isShared" -}}
+{{ if or (gt (int .Values.collector.replicas) 1) (gt (int .Values.collector.ingest.replicas) 0) }}yes{{ end }}
 {{- end }}
 
 {{- /* How sensors show who they are is the collector's setting; both sides follow it. Empty = no. */ -}}
