@@ -43,12 +43,14 @@ def _do_nothing() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """One part of the collector. Without a role it belongs to every process. `start` and `stop` block; `stop` is called
-    after `start` alone. `jobs` are done from the start on, `figures` and `limits` are asked for always."""
+    """One part of the collector. Without a role it belongs to every process. `start`, `renew` and `stop` block, and the
+    latter two come after `start` alone; `renew` where the lease was lost and came again before anybody else had it.
+    `jobs` are done from the start on, `figures` and `limits` are asked for always."""
 
     name: str
     role: Role | None = None
     start: Callable[[], None] = _do_nothing
+    renew: Callable[[], None] = _do_nothing
     stop: Callable[[], None] = _do_nothing
     jobs: tuple[Job, ...] = ()
     figures: Callable[[], Iterable[Figure]] = tuple

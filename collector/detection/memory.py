@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
+from collector.core.feature import Role
 from collector.detection.checkpoint import (
     Checkpoint,
     check_state,
@@ -43,7 +44,9 @@ BEFORE: Final = "before-"  # What names of states before a jump begin with.
 class Memory(Protocol):
     """An empty name is that of the checkpoint."""
 
-    cuts: Cuts
+    @property
+    def cuts(self) -> Cuts: ...
+
     place: str  # Of the checkpoint, for people.
     is_shared: bool
 
@@ -134,6 +137,10 @@ class StateMemory:
         self.place = f"the state in {state.place}"
         self.cuts = StateCuts(state, self.write)
         self._state = state
+
+    def make_fence(self, epoch: int) -> Fence:
+        """Of the detectors' lease with this epoch."""
+        return Fence(self._state, Role.DETECT, epoch)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -95,13 +95,19 @@ class Mapped(msgspec.Struct, frozen=True, tag=True):
     endpoint_of_route: dict[int, str]
 
 
+class Lead(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: the lease came, with this epoch: report what is found."""
+
+    epoch: int
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """Parent to child: write a checkpoint and end."""
 
 
 ToParent = Told | Counts | Done | Renewed
 Order = Expect | Erase | Mapped  # What changes what is found.
-ToChild = Taken | Order | Stop
+ToChild = Taken | Order | Lead | Stop
 TO_PARENT: Final = msgspec.msgpack.Decoder(ToParent)
 TO_CHILD: Final = msgspec.msgpack.Decoder(ToChild)
 ORDERS: Final = msgspec.msgpack.Decoder(list[Order])

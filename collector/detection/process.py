@@ -49,6 +49,7 @@ from collector.detection.messages import (
     Done,
     Erase,
     Expect,
+    Lead,
     Mapped,
     Order,
     Outbox,
@@ -74,6 +75,7 @@ from collector.receiver.convert import CheckedRoutes, convert_payloads
 from collector.storage.base import StoreError
 from collector.storage.row_group import RowGroup
 from collector.storage.state.leases import Fence
+from collector.storage.state.store import open_state
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
 
@@ -200,6 +202,8 @@ class Follower:
     def lead(self, fence: Fence) -> None:
         """The lease came: report what is found, once all is read that the previous holder read."""
         self._fence = fence
+        if self.is_leading and isinstance(self.memory, StateMemory):
+            self.memory.fence = fence
 
     def _follow(self) -> bool:
         """Whether there is something to read, as one that follows. Raises LostTrackError, OSError."""
@@ -492,6 +496,7 @@ class DetectorProcess:
         """`take` makes signals durable, each number of a series once (PendingReports.add_signals). StoreError leaves
         them unacknowledged, and the next `poll` begins with them; what else it raises is a fault of ours, and they are
         given up."""
+        self.is_shared = bool(log.url)
         self._arguments = (log, str(checkpoint_path), consumer_order, time_zone)
         self._take = take
         self._clock = clock
@@ -507,6 +512,7 @@ class DetectorProcess:
         self._start_after = 0.0
         self.restart_count = 0
         self._dropped_messages = 0
+        self._lead: Lead | None = None  # Once the lease came.
         self.counts: Counts | None = None
 
     @property
@@ -542,16 +548,22 @@ class DetectorProcess:
     def make_feature(
         self, take_changed: Callable[[], Mapping[int, str]], on_error: Callable[[Exception], None]
     ) -> Feature:
-        """What the collector starts and shows. `take_changed` gives what changed of the inventory's mapping."""
+        """What the collector starts and shows: of a shared log in each process that may detect, which follows the one
+        that does until `lead`. `take_changed` gives what changed of the inventory's mapping."""
         worker = Worker("detectors", partial(self.follow, take_changed=take_changed, on_error=on_error))
         return Feature(
             name="detectors",
-            role=Role.DETECT,
+            role=None if self.is_shared else Role.DETECT,
             start=worker.start,
             stop=worker.stop,
             figures=self.figures,
             limits=self.list_limits,
         )
+
+    def lead(self, epoch: int) -> None:
+        """Of a shared state: the lease came, with this epoch."""
+        self._lead = Lead(epoch)
+        self._send("lead", self._lead)
 
     def follow(
         self,
@@ -606,6 +618,8 @@ class DetectorProcess:
         self._outbox = Outbox(self._pipe.send_bytes, self._count_dropped)
         self._unsent = UnsentRoutes()
         self._send_routes(self._mapping)
+        if self._lead is not None:
+            self._send("lead", self._lead)
         for request in list(self._requests.values()):
             self._send(f"request {request.message.number}", request.message)
 
@@ -735,11 +749,20 @@ def run_detectors(
     # Ctrl-C reaches the whole group; the parent says when to stop.
     os_signal.signal(os_signal.SIGINT, os_signal.SIG_IGN)
     mapping: dict[int, str] = {}
+    if log.url:
+        state = open_state(log.directory, log.state_url)
+        shared = StateMemory(state)
+        memory: Memory = shared
+        reader = open_reader(log, DETECTORS, state, shared.write)
+    else:
+        memory = FileMemory(Path(checkpoint))
+        reader = open_reader(log, DETECTORS)
     follower = Follower(
-        reader=open_reader(log, DETECTORS),
+        reader=reader,
         engine=Engine(endpoint_of_route=mapping, consumer_order=consumer_order, time_zone=time_zone),
-        memory=FileMemory(Path(checkpoint)),
+        memory=memory,
         mapping=mapping,
+        is_leading=not memory.is_shared,
         tell=lambda told: pipe.send_bytes(msgspec.msgpack.encode(told)),
     )
     try:
@@ -790,6 +813,9 @@ def _obey(follower: Follower, message: ToChild) -> bool:
             follower.taken = max(follower.taken, message.next)
         case Expect() | Erase() | Mapped():
             follower.obey(message)
+        case Lead():
+            assert isinstance(follower.memory, StateMemory)
+            follower.lead(follower.memory.make_fence(message.epoch))
         case Stop():
             return False
     return True

@@ -19,6 +19,7 @@ from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.log import LOG_CURSORS, LOG_LEDGERS
 
 _COMPRESSION_LEVEL: Final = 1
+Write = Callable[[], AbstractContextManager[Connection]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class StateCursors:
         self,
         state: StateStore,
         log_id: str,
-        write: Callable[[], AbstractContextManager[Connection]] | None = None,
+        write: Write | None = None,
     ) -> None:
         """`write` begins a transaction of whoever may move the cursors (Fence.write)."""
         self._state = state

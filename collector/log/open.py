@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from collector.log.base import Log, LogError, LogReader
+from collector.log.cursors import Write
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog
 from collector.storage.state.store import StateStore, open_state
@@ -23,20 +24,22 @@ class LogPlace:
     state_url: str = ""
 
 
-def open_log(place: LogPlace, state: StateStore, *, find_shortage: Callable[[], str] = lambda: "") -> Log:
-    """`find_shortage` is of the disk of the files. Raises OSError, StoreError, ValueError with one sentence."""
+def open_log(
+    place: LogPlace, state: StateStore, *, find_shortage: Callable[[], str] = lambda: "", write: Write | None = None
+) -> Log:
+    """`find_shortage` is of the disk of the files. `write` begins the transactions in which the readers of a shared log
+    move, those of whoever holds a lease. Raises OSError, StoreError, ValueError with one sentence."""
     if not place.url:
         return FileLog(place.directory, find_shortage=find_shortage)
     if place.url.startswith(POSTGRESQL):
         from collector.log.postgresql import PostgresqlLog
 
-        return PostgresqlLog(place.url, state)
+        return PostgresqlLog(place.url, state, write=write)
     raise LogError("The log_url is not postgresql://user:password@host:port/database; write it in this form.")
 
 
-def open_reader(place: LogPlace, name: str) -> LogReader:
-    """In another process than the one that appends. Raises as `open_log`."""
+def open_reader(place: LogPlace, name: str, state: StateStore | None = None, write: Write | None = None) -> LogReader:
+    """In another process than the one that appends; a shared log needs the state. Raises as `open_log`."""
     if not place.url:
         return FileLogReader(place.directory, name)
-    state = open_state(place.directory, place.state_url)
-    return open_log(place, state).open_reader(name)
+    return open_log(place, state or open_state(place.directory, place.state_url), write=write).open_reader(name)

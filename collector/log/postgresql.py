@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from collector.core.limits import Limit
 from collector.log.base import READERS, STORE, Append, LogError, LogFullError
-from collector.log.cursors import StateCursors
+from collector.log.cursors import StateCursors, Write
 from collector.log.shared import OwnAppends, Placed, Record, SharedLogReader, make_record
 from collector.storage.state.store import StateStore
 
@@ -99,9 +99,16 @@ class PostgresqlLog:
     """Appends to the log of a database. `append` is for one thread at a time."""
 
     def __init__(
-        self, url: str, state: StateStore, *, limit_bytes: int = LIMIT_BYTES, segment_bytes: int = SEGMENT_BYTES
+        self,
+        url: str,
+        state: StateStore,
+        *,
+        limit_bytes: int = LIMIT_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        write: Write | None = None,
     ) -> None:
-        """Open or create. `state` has the readers' cursors. Raises LogError."""
+        """Open or create. `state` has the readers' cursors, and `write` begins the transactions that move them. Raises
+        LogError."""
         self._url = url
         self._state = state
         self._server = Server(url)
@@ -116,7 +123,7 @@ class PostgresqlLog:
         except BaseException:
             self._server.close()
             raise
-        self._cursors = StateCursors(state, self.id)
+        self._cursors = StateCursors(state, self.id, write)
 
     @property
     def limit(self) -> Limit:

@@ -134,8 +134,7 @@ class SharedLogReader:
         self._blocks = BoundedDict[int, list[Placed]](_BLOCKS_KEPT)
         cursor = cursors.load(name)
         if cursor is None:
-            cursor = ReadCursor(position=Position(STREAM, stream.find_range()[0]))
-            cursors.save(name, cursor)
+            cursor = ReadCursor(position=Position(STREAM, stream.find_range()[0]))  # Kept with the first claim.
         self._cursor = cursor
         self._counted = self._next = cursor.position.offset
         self._unsaved_bytes = self._load_ledger()

@@ -68,19 +68,20 @@ class StoreWriter:
     def __init__(
         self,
         *,
-        reader: LogReader,
         store: Store,
+        reader: LogReader | None = None,
         log_id: str,
         map_endpoints: Callable[[Sequence[Route]], None],
         find_shortage: Callable[[], str] = lambda: "",
         complete: Callable[[Any], int] = lambda _: 0,
     ) -> None:
-        """Nothing past the reader's durable end is stored, for its sensor will send it again. `map_endpoints` writes
-        `endpoint_routes` for new routes (collector/inventory/templates/mapping.py). While `find_shortage` has a
-        sentence, the disk is nearly full and nothing is stored. `complete` puts rows that were inserted again into each
-        table that lost them, and gives into how many.
+        """Without a `reader` the writer waits for `take_up`. Nothing past the reader's durable end is stored, for its
+        sensor will send it again. `map_endpoints` writes `endpoint_routes` for new routes
+        (collector/inventory/templates/mapping.py). While `find_shortage` has a sentence, the disk is nearly full and
+        nothing is stored. `complete` puts rows that were inserted again into each table that lost them, and gives into
+        how many.
         """
-        self._reader = reader
+        self._own_reader = reader
         self._store = store
         self._log_id = log_id
         self._map_endpoints = map_endpoints
@@ -95,8 +96,19 @@ class StoreWriter:
         self.counts = WriterCounts()
 
     @property
+    def _reader(self) -> LogReader:
+        assert self._own_reader is not None, "take_up comes first"
+        return self._own_reader
+
+    @property
     def log_counts(self) -> LogCounts:
-        return self._reader.counts
+        return self._reader.counts if self._own_reader is not None else LogCounts()
+
+    def take_up(self, reader: LogReader) -> None:
+        """Go on from where this reader is: another process wrote the tables before."""
+        with self._lock:
+            self._own_reader = reader
+            self._oldest_unix_ns, self._empty_at = 0, None
 
     def measure_lag(self, now_unix_seconds: float) -> float:
         """How long ago the oldest batch came that is not in the tables, in seconds; 0 where all are."""
@@ -161,7 +173,7 @@ class StoreWriter:
         """Nothing is between the log and the tables meanwhile: what was read is stored, or will be read again. Gives
         whether no range is claimed, of which tables may have a part."""
         with self._lock:
-            yield self._reader.cursor.claim_end is None
+            yield self._own_reader is None or self._own_reader.cursor.claim_end is None
 
     def _read_until(self, end: Position) -> list[Entry]:
         entries: list[Entry] = []
@@ -253,16 +265,18 @@ def _keep_written(items: list[T], build: Callable[[Sequence[T]], Any]) -> tuple[
 
 def make_feature(
     writer: StoreWriter,
+    open_reader: Callable[[], LogReader],
     *,
     on_error: Callable[[Exception], None],
     on_drained: Callable[[], None],
     is_watched: Callable[[], bool],
 ) -> Feature:
-    """What the collector starts and shows; the arguments are those of `run_writer`."""
+    """What the collector starts and shows; the named arguments are those of `run_writer`."""
     run = partial(run_writer, writer, on_error=on_error, on_drained=on_drained, is_watched=is_watched)
     worker = Worker("writer", run)
 
     def start() -> None:
+        writer.take_up(open_reader())
         writer.learn_routes()
         worker.start()
 

@@ -62,7 +62,6 @@ from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.table import TemplateTable, import_templates
 from collector.inventory.views import ViewTable, import_views
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
-from collector.log.base import STORE
 from collector.log.open import DIRECTORY, LogPlace, open_log
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
@@ -355,7 +354,12 @@ class Collector:
 
     def _open_store(self) -> None:
         """The log, the tables behind it, and the names of endpoints."""
-        self.log = open_log(self._place_log(), self.state, find_shortage=self.disk.find_shortage)
+        self.log = open_log(
+            self._place_log(),
+            self.state,
+            find_shortage=self.disk.find_shortage,
+            write=partial(self.tenure.write, Role.WRITER),
+        )
         self.store = open_store(self.settings, self.disk)
         self.store.drop_clones()  # Of a backup that a crash cut off.
         self.parts = PartCheck(
@@ -384,7 +388,6 @@ class Collector:
         self.catalogue = Catalogue(self.store, self._templates, self.reveals)
         tables = locate_tables(self._directory / STORE_DIRECTORY)
         self.writer = StoreWriter(
-            reader=self.log.open_reader(STORE),
             store=self.store,
             log_id=self.log.id,
             map_endpoints=self.catalogue.map_routes,

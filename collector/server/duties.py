@@ -40,6 +40,11 @@ class Duties:
                 feature.start()
                 self._done.append(feature)
 
+    def renew(self, role: Role) -> None:
+        """The lease of a role has another epoch."""
+        for feature in [one for one in self._done if one.role is role]:
+            feature.renew()
+
     def stop(self, roles: Collection[Role | None]) -> None:
         """Stop the started features of these roles; None is that of every process."""
         self._is_stopping = True

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 
 from collector.alerting.self_monitoring import StorageState
@@ -28,6 +29,7 @@ from collector.core.config import CollectorSettings, join_address
 from collector.core.feature import Feature, Job, Role
 from collector.core.keys import API_TOKEN_FILE, APPROVAL_TOKEN_FILE, SENSOR_TOKEN_FILE
 from collector.core.memory import release_library_pages
+from collector.log.base import STORE
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.commit import GroupCommit
 from collector.receiver.own_traffic import OwnTraffic, describe_own_traffic
@@ -184,13 +186,17 @@ class _Life:
         yield from collector.features
         yield make_writer_feature(
             collector.writer,
+            partial(collector.log.open_reader, STORE),
             on_error=self._note_writer_failure,
             on_drained=self._note_writer_success,
             is_watched=self._is_watched,
         )
-        yield collector.detectors.make_feature(
-            collector.catalogue.take_changed, self._failures.noting("detector_errors")
-        )
+        if Role.DETECT in self._settings.roles:
+            yield collector.detectors.make_feature(
+                collector.catalogue.take_changed, self._failures.noting("detector_errors")
+            )
+        if collector.detectors.is_shared:
+            yield Feature(name="lead", role=Role.DETECT, start=self._lead_detectors, renew=self._lead_detectors)
         yield Feature(
             name="memory",
             start=freeze_long_lived,
@@ -201,6 +207,11 @@ class _Life:
                 Job(works=(release_library_pages,), seconds=RELEASE_SECONDS),
             ),
         )
+
+    def _lead_detectors(self) -> None:
+        fence = self._collector.tenure.find_fence(Role.DETECT)
+        if fence is not None:
+            self._collector.detectors.lead(fence.epoch)
 
     async def run(self) -> bool:
         """Whether to begin anew."""

@@ -129,6 +129,7 @@ class Tenure:
             fence, lease = self._keeper.find_fence(role), self._keeper.find_lease(role)
             if fence is not None and fence.epoch == epoch + 1:
                 self._epochs[role] = fence.epoch  # Taken again by this one: nobody had it between.
+                self._duties.renew(role)
             elif fence is not None:
                 if fence.epoch != epoch:
                     return True

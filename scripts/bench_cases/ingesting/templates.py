@@ -101,7 +101,7 @@ class NodeGroup:
         calls = make_calls(count)
         calls["time_unix_ns"] = np.sort(source.integers(0, WINDOW_SECONDS * _SECOND_NS, count))
         numbers = {route: facts.route(self.routes[route]) for route in np.unique(routes).tolist()}
-        actors = {consumer: facts.actor(_make_actor(consumer)) for consumer in np.unique(consumers).tolist()}
+        actors = {consumer: facts.actor(make_actor(consumer)) for consumer in np.unique(consumers).tolist()}
         calls["route"] = [numbers[route] for route in routes.tolist()]
         calls["actor"] = [actors[consumer] for consumer in consumers.tolist()]
         own = consumers * 1_000 + routes % 1_000
@@ -196,8 +196,14 @@ def _make_route(service: Service, place: int) -> Route:
     )
 
 
-def _make_actor(number: int) -> ActorFacts:
-    address = f"10.{number // 62_500 % 250}.{number // 250 % 250}.{number % 250}"
+def find_address(number: int) -> str:
+    """Of a consumer."""
+    return f"10.{number // 62_500 % 250}.{number // 250 % 250}.{number % 250}"
+
+
+def make_actor(number: int) -> ActorFacts:
+    """One consumer."""
+    address = find_address(number)
     name = (number + 1) * 0x9E3779B97F4A7C15 % 2**64
     return ActorFacts(
         name, PrincipalKind.TOKEN, name, False, address, "", AuthenticationKind.BEARER_OPAQUE, "1.1", "application/json"

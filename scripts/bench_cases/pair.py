@@ -1,0 +1,334 @@
+"""Two collectors that share state, log and tables, under simulated sensors, while either is killed by turns.
+
+    scripts/bench pair                                      10 kills, some three minutes
+    scripts/bench pair --kills 100 --sensors 50             the acceptance run
+    scripts/bench pair --kills 6 --end stop                 a rolling upgrade
+
+PostgreSQL of the distribution holds state and log, the embedded engine behind HTTP the tables. Sensors dial one address
+that leads to whichever collector takes connections, as a Service of Kubernetes does. A JSON line for each kill:
+
+- `killed`: which one, and whether it did the jobs.
+- `failover_seconds`: from the kill until a change that is asked of the other one is made; 0 where it did not hold them.
+
+`--end` says how: `kill` (kill -9), `stop` (SIGTERM, as an upgrade does), or `stall` (nothing runs for 6 s, and then it
+goes on). Around each of the first ends an address looks for what is not there, which is one alert. The line `totals`
+compares calls that were acknowledged with each table, and those addresses with the alerts.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from scripts.bench_cases.ingesting.recording import WINDOWS_RECORDED, Recording
+from scripts.bench_cases.ingesting.sensors import Fleet, SimulatedSensor
+from scripts.bench_cases.ingesting.templates import (
+    CONSUMERS,
+    TEMPLATES,
+    WINDOW_SECONDS,
+    NodeGroup,
+    find_address,
+    make_actor,
+)
+from scripts.bench_cases.ingesting.use import CALL_TABLES
+from scripts.live.host import CollectorAddress, start_collector
+from scripts.live.program import Program
+from sensor.aggregate.dictionary import Facts
+from sensor.core.calls import Calls
+from sensor.core.clock import seconds_left
+from tests.collector.postgresql import find_programs, run_server
+from tests.collector.storage.http_server import PASSWORD, USER, RunningServer
+
+NAMES: Final = ("a", "b")
+REST_SECONDS: Final = 3  # From a collector that is back to the next kill.
+FAILOVER_SECONDS_MAX: Final = 60.0
+DRAIN_SECONDS: Final = 60.0
+ASK_SECONDS: Final = 0.1
+BACK_SECONDS_MAX: Final = 90.0
+STALL_SECONDS: Final = 6.0
+SCANNERS_MAX: Final = 5
+BEGUN_SECONDS: Final = 5  # Into what a scanner does comes the kill.
+_VIEW: Final = {"list": "endpoints", "name": "Fail-over", "query": "method=GET"}
+
+
+@dataclass(slots=True)
+class Member:
+    """One of the two."""
+
+    name: str
+    program: Program
+    address: CollectorAddress
+    held: bool = False  # The jobs, when it was last ended.
+
+
+class Scanner(NodeGroup):
+    """A node on which one address asks for what is not there."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(TEMPLATES["small"], number)
+        self._consumer = CONSUMERS - 1 - number
+
+    @property
+    def consumer(self) -> str:
+        return "address:" + find_address(self._consumer)
+
+    def draw_window(self, facts: Facts) -> Calls:
+        calls = super().draw_window(facts)
+        calls["status"], calls["actor"] = 404, facts.actor(make_actor(self._consumer))
+        return calls
+
+
+class Pair:
+    """Both collectors, and what they share."""
+
+    def __init__(self, directory: Path, state_url: str, store_port: int) -> None:
+        self._directory = directory
+        self._store = f"http://127.0.0.1:{store_port}"
+        config = directory / "collector.toml"
+        urls = {
+            "state_url": state_url,
+            "log_url": state_url,
+            "store_url": f"http://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{store_port}",
+            "state_key_file": str(directory / "state.key"),
+            "sensitivity": "paranoid",
+        }
+        config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in urls.items()))
+        (directory / "state.key").write_text("ab" * 32)
+        (directory / "state.key").chmod(0o600)
+        self._config = config
+        self.members = {name: self._start(name) for name in NAMES}
+
+    def _start(self, name: str, grpc: str = "127.0.0.1:0", http: str = "127.0.0.1:0") -> Member:
+        logs = self._directory / f"log-{name}-{time.monotonic_ns()}"
+        logs.mkdir()
+        data = self._directory / name
+        program, address = start_collector(
+            data, logs, "--config", str(self._config), grpc_listen=grpc, http_listen=http
+        )
+        return Member(name, program, address)
+
+    def end(self, name: str, how: str) -> None:
+        program = self.members[name].program
+        if how == "stall":
+            os.kill(program.pid, signal.SIGSTOP)
+        elif how == "stop":
+            program.process.send_signal(signal.SIGTERM)
+        else:
+            program.kill()
+
+    def bring_back(self, name: str, how: str) -> None:
+        """At the address that it had."""
+        before = self.members[name]
+        if how == "stall":
+            os.kill(before.program.pid, signal.SIGCONT)
+            if before.held:
+                before.program.wait_for("ready", BACK_SECONDS_MAX)
+            before.held = False
+            return
+        if how == "stop":
+            before.program.stop(BACK_SECONDS_MAX)
+        self.members[name] = self._start(name, before.address.grpc, before.address.http)
+
+    def list_scanners(self, name: str) -> list[str]:
+        """Addresses of which there is an alert that they look for what is not there."""
+        url = f"{self.members[name].address.url}/api/v1/alerts?kind=scanning&limit=500"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return sorted(alert["consumer"] for alert in json.load(answer)["items"])
+
+    def change(self, name: str) -> bool:
+        """Whether a change is made that this one is asked for."""
+        request = urllib.request.Request(
+            f"{self.members[name].address.url}/api/v1/views",
+            json.dumps(_VIEW).encode(),
+            {"content-type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return bool(answer.status < 300)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+            return False
+        except OSError:
+            return False
+
+    def ask(self, statement: str) -> str:
+        """Of the tables."""
+        token = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        request = urllib.request.Request(self._store, statement.encode(), {"authorization": f"Basic {token}"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(answer.read().decode().strip())
+
+    def read_totals(self) -> Mapping[str, int]:
+        return {table: int(float(self.ask(f"SELECT sum(calls) FROM {table}") or 0)) for table in CALL_TABLES}
+
+    def close(self) -> None:
+        for member in self.members.values():
+            member.program.stop()
+
+
+@contextlib.asynccontextmanager
+async def balance(pair: Pair) -> AsyncIterator[str]:
+    """An address whose connections lead to the collectors by turns, past one that takes none."""
+    turns = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal turns
+        turns += 1
+        names = NAMES if turns % 2 else NAMES[::-1]
+        for name in names:
+            host, port = pair.members[name].address.grpc.rsplit(":", 1)
+            with contextlib.suppress(OSError):
+                there = await asyncio.open_connection(host, int(port))
+                await asyncio.gather(_pass_on(reader, there[1]), _pass_on(there[0], writer))
+                return
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield "{}:{}".format(*server.sockets[0].getsockname()[:2])
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while part := await reader.read(65_536):
+            writer.write(part)
+            await writer.drain()
+    writer.close()
+
+
+async def scan(sensor: SimulatedSensor, scanner: Recording) -> None:
+    """Play what one address does, once."""
+    sensor.group = scanner.group
+    for _ in range(WINDOWS_RECORDED * WINDOW_SECONDS):
+        await asyncio.sleep(seconds_left(time.time_ns()))
+        second = time.time_ns() // 1_000_000_000
+        sensor.send(scanner.list_batches(second), second - second % WINDOW_SECONDS)
+
+
+async def end_one(pair: Pair, number: int, how: str) -> dict[str, Any]:
+    """The line of one end; the ended one is back when it returns."""
+    name, other = NAMES if number % 2 else NAMES[::-1]
+    holds = pair.members[name].held = await asyncio.to_thread(is_holder, pair, name)
+    killed_at = time.monotonic()
+    await asyncio.to_thread(pair.end, name, how)
+    made = 0.0
+    while holds and made < FAILOVER_SECONDS_MAX and not await asyncio.to_thread(pair.change, other):
+        await asyncio.sleep(ASK_SECONDS)
+        made = time.monotonic() - killed_at
+    made = time.monotonic() - killed_at if holds else 0.0
+    if how == "stall":
+        await asyncio.sleep(max(0.0, STALL_SECONDS - (time.monotonic() - killed_at)))
+    await asyncio.to_thread(pair.bring_back, name, how)
+    back = time.monotonic() - killed_at
+    return {
+        "load": how,
+        "ended": name,
+        "held_jobs": holds,
+        "failover_seconds": round(made, 2),
+        "back_seconds": round(back, 1),
+    }
+
+
+def is_holder(pair: Pair, name: str) -> bool:
+    """Whether a collector does the jobs, by its log."""
+    log = pair.members[name].program.log_path.read_text()
+    return log.rfind("does jobs") > log.rfind("begins anew")
+
+
+async def run(pair: Pair, directory: Path, options: argparse.Namespace) -> None:
+    """Print the lines of a run."""
+    recordings = [Recording(NodeGroup(TEMPLATES["small"], number)) for number in range(3)]
+    groups = [Scanner(number) for number in range(min(options.kills, SCANNERS_MAX))]
+    scanners = [Recording(group) for group in groups]
+    async with balance(pair) as address, Fleet(address, directory / "sensors") as fleet:
+        await fleet.connect(options.sensors + 1, recordings)
+        playing = asyncio.create_task(fleet.play(options.sensors, recordings, 1_000_000))
+        await asyncio.sleep(REST_SECONDS)
+        seconds = []
+        scanning: list[asyncio.Task[None]] = []
+        for number in range(options.kills):
+            if number < len(scanners):
+                scanning.append(asyncio.create_task(scan(fleet.sensors[-1], scanners[number])))
+                await asyncio.sleep(BEGUN_SECONDS)
+            line = await end_one(pair, number, options.end)
+            print(json.dumps(line | {"connected": fleet.connected_count}), flush=True)
+            seconds += [line["failover_seconds"]] if line["held_jobs"] else []
+            await asyncio.sleep(REST_SECONDS)
+        await asyncio.gather(*scanning)
+        playing.cancel()
+        is_acknowledged = await fleet.wait_acknowledged(DRAIN_SECONDS)
+        account = fleet.account
+        until = time.monotonic() + DRAIN_SECONDS
+        totals: Mapping[str, int] = {}
+        while time.monotonic() < until:
+            totals = await asyncio.to_thread(pair.read_totals)
+            if all(totals[table] >= account.calls for table in CALL_TABLES):
+                break
+            await asyncio.sleep(1)
+        expected, found = sorted(group.consumer for group in groups), list[str]()
+        while time.monotonic() < until + DRAIN_SECONDS and len(found) < len(expected):
+            found = await asyncio.to_thread(pair.list_scanners, NAMES[0])
+            await asyncio.sleep(1)
+        line = {
+            "load": "totals",
+            "kills": options.kills,
+            "takeovers": len(seconds),
+            "failover_seconds_max": max(seconds, default=0.0),
+            "failover_seconds_median": sorted(seconds)[len(seconds) // 2] if seconds else 0.0,
+            "is_acknowledged": is_acknowledged,
+            "acknowledged_calls": account.calls,
+            **totals,
+            "refused_batches": account.refused,
+            "scanners": expected,
+            "alerts": found,
+            "is_exact": found == expected
+            and is_acknowledged
+            and all(totals[table] == account.calls for table in CALL_TABLES),
+        }
+        print(json.dumps(line), flush=True)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a run."""
+    parser = argparse.ArgumentParser(prog="scripts/bench pair")
+    parser.add_argument("--sensors", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--end", choices=("kill", "stop", "stall"), default="kill")
+    return parser.parse_args(arguments)
+
+
+def run_pair(options: argparse.Namespace, directory: Path, programs: Path) -> None:
+    """Start everything, print the lines of a run, and end everything. `programs`: those of PostgreSQL."""
+    logging.getLogger("sensor").setLevel(logging.ERROR)
+    with contextlib.ExitStack() as stack:
+        store = RunningServer()
+        stack.callback(store.stop)
+        pair = Pair(directory, stack.enter_context(run_server(programs)), store.port)
+        stack.callback(pair.close)
+        asyncio.run(run(pair, directory, options))
+
+
+def main() -> None:
+    options, programs = parse(), find_programs()
+    if programs is None:
+        raise SystemExit("PostgreSQL is not installed (Debian's package postgresql).")
+    with tempfile.TemporaryDirectory(prefix="apidae-pair-") as directory:
+        run_pair(options, Path(directory), programs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Two collectors on one PostgreSQL and one ClickHouse: either may end in any way, and everything is counted once."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts.bench_cases import pair
+from tests.collector.postgresql import find_programs
+
+pytestmark = [
+    pytest.mark.store,
+    pytest.mark.full("collector.server", "collector.log", "collector.receiver", "collector.detection"),
+    pytest.mark.skipif(find_programs() is None, reason="PostgreSQL is not installed (Debian's package postgresql)"),
+]
+
+
+@pytest.mark.parametrize("how", ["kill", "stop", "stall"])
+def test_whoever_ends_the_other_goes_on_and_all_calls_and_alerts_are_there_once(tmp_path: Path, how: str) -> None:
+    programs = find_programs()
+    assert programs is not None
+    options, printed = pair.parse(["--sensors", "4", "--kills", "2", "--end", how]), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        pair.run_pair(options, tmp_path, programs)
+    *ends, totals = [json.loads(line) for line in printed.getvalue().splitlines()]
+    assert [end["load"] for end in ends] == [how, how]
+    assert totals["is_exact"] and totals["acknowledged_calls"] > 0 and totals["refused_batches"] == 0, totals
+    assert len(totals["alerts"]) == 2 and totals["takeovers"] >= 1, totals
