@@ -36,7 +36,8 @@ from collector.api.problem import internal_problem, problem_response, show
 from collector.api.request_queue import BodyBudget, BusyError, QueueLimits, RequestQueue
 from collector.core.budget import Budget, BudgetBook
 from collector.core.connections import find_network
-from common.bounded import BoundedDict
+from collector.storage.base import StoreError
+from collector.trust.sessions import SessionTable
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -139,25 +140,30 @@ def host_name(authority: str) -> str:
 # Of a request that another collector admitted and passes on: by which credential it came (collector/api/forwarding.py).
 FORWARDED: Final = "apidae-forwarded"
 SESSION_SECONDS: Final = 12 * 3600  # A working day.
-SESSIONS_MAX: Final = 10_000  # Past it the oldest ends; only who has the token opens one.
 SESSION_BYTES: Final = 32
 COOKIE_NAME: Final = "apidae_session"
 
 
 class Authenticator:
-    """Knows the token and the open sessions. Sessions are in memory only: they end with the process, and a session
-    that was signed out opens nothing any more. Used in the event loop."""
+    """Knows the token and the open sessions. A session that was signed out opens nothing any more. Thread-safe; what
+    looks at sessions blocks, and raises StoreError."""
 
-    def __init__(self, *, token: str | None, clock: Callable[[], float]) -> None:
+    def __init__(self, *, token: str | None, clock: Callable[[], float], sessions: SessionTable) -> None:
         """`token` None: authentication is off (loopback only; the composition sees to that). `clock`: unix seconds."""
         self._token = token
         self._clock = clock
-        self._sessions: BoundedDict[str, float] = BoundedDict(SESSIONS_MAX)  # Until when, by id; the oldest first.
+        self._sessions = sessions
 
     @property
     def is_open(self) -> bool:
         """Whether everyone may enter."""
         return self._token is None
+
+    async def decide(self, request: HTTPConnection) -> str:
+        """As `find_refusal`, in the event loop."""
+        if COOKIE_NAME in request.cookies and "authorization" not in request.headers:
+            return await asyncio.to_thread(self.find_refusal, request)
+        return self.find_refusal(request)
 
     def find_refusal(self, request: HTTPConnection) -> str:
         """Why a request may not enter, in one sentence; empty when it may."""
@@ -165,7 +171,8 @@ class Authenticator:
             return ""
         header = request.headers.get("authorization")
         if header is None:
-            if self._sessions.get(request.cookies.get(COOKIE_NAME, ""), 0.0) > self._clock():
+            session = request.cookies.get(COOKIE_NAME)
+            if session is not None and self._sessions.find_end(self._hash(session)) > self._clock():
                 return ""
             return (
                 "This needs the API token; send it as the header 'Authorization: Bearer TOKEN', or sign in at /login."
@@ -190,12 +197,19 @@ class Authenticator:
         if not self._is_token(candidate):
             return None
         session = secrets.token_urlsafe(SESSION_BYTES)
-        self._sessions[session] = self._clock() + SESSION_SECONDS
+        now = self._clock()
+        self._sessions.begin(self._hash(session), now, now + SESSION_SECONDS)
         return session
 
     def sign_out(self, request: HTTPConnection) -> None:
         """End the session of a request, where it has one."""
-        self._sessions.pop(request.cookies.get(COOKIE_NAME, ""), None)
+        session = request.cookies.get(COOKIE_NAME)
+        if session is not None:
+            self._sessions.end(self._hash(session))
+
+    def _hash(self, session: str) -> str:
+        key, content = (text.encode("utf-8", "surrogatepass") for text in (self._token or "", session))
+        return hmac.new(key, content, "sha256").hexdigest()
 
     def _is_token(self, candidate: str) -> bool:
         """In time that does not depend on where they differ."""
@@ -268,7 +282,14 @@ class Access:
         path: str = scope["path"]
         is_public = path in HEALTH_PATHS or path in SIGN_IN_PATHS or path.startswith(STATIC_PREFIX)
         request = HTTPConnection(scope)
-        if not is_public and (refusal := self._authenticator.find_refusal(request)):
+        try:
+            refusal = "" if is_public else await self._authenticator.decide(request)
+        except StoreError as error:
+            await problem_response(503, f"The state could not answer; {error.advice}.", {"retry-after": "5"})(
+                scope, receive, send
+            )
+            return
+        if refusal:
             await _refuse_stranger(scope, refusal)(scope, receive, send)
             return
         # Read in the routes' threads, which run in a copy of this context.

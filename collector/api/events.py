@@ -174,8 +174,8 @@ class EventHub:
                 seen = now
                 for listener in self._listeners:
                     listener.note(changed)
-                    if not listener.is_admitted():
-                        listener.end()
+                for listener in await asyncio.to_thread(_find_refused, [*self._listeners]):
+                    listener.end()
         except Exception:
             logger.exception("What changed could not be seen; the streams of events end, and their clients come again.")
             self._end_all()
@@ -184,6 +184,10 @@ class EventHub:
 
     def _look(self) -> dict[Topic, Hashable]:
         return {topic: read() for topic, read in self._fingerprints.items()}
+
+
+def _find_refused(listeners: Iterable[_Listener]) -> list[_Listener]:
+    return [listener for listener in listeners if not listener.is_admitted()]
 
 
 def _make_refusal(sentence: str) -> Problem:

@@ -49,6 +49,7 @@ from collector.specs.table import SpecTable
 from collector.storage.base import Store
 from collector.storage.state.store import StateStore
 from collector.storage.tables.layout import Retention
+from collector.trust.sessions import SessionTable
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.settings import EffectiveSetting
 
@@ -147,7 +148,9 @@ class Services:
         self.spec_reporter = SpecReporter(
             store=self.store, table=self.spec_table, schemas=self.schemas, fits=lambda: self.spec_assessor.fits
         )
-        self.authenticator = Authenticator(token=self.settings.token, clock=self.clock)
+        self.authenticator = Authenticator(
+            token=self.settings.token, clock=self.clock, sessions=SessionTable(self.state)
+        )
         fingerprints = list_fingerprints(self._count_writes)
         if (responder := self.responder) is not None:
             fingerprints[Topic.BLOCKS] = lambda: tuple((block.id, block.state) for block in responder.list_blocks())

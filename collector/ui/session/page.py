@@ -1,5 +1,7 @@
 """Sign in, sign out, and the choice of theme."""
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
@@ -25,7 +27,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         destination = own_path(form.get("next", "/"))
         if authenticator.is_open:
             return RedirectResponse(destination, status_code=303)
-        session = authenticator.sign_in(form.get("token", "").strip())
+        session = await asyncio.to_thread(authenticator.sign_in, form.get("token", "").strip())
         if session is None:
             sentence = "This is not the API token. The collector keeps it in the file api.token."
             return site.render(request, "session/login.html", {"complaint": sentence, "next": destination}, status=401)
@@ -42,7 +44,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     @router.post("/logout")
     async def log_out(request: Request) -> Response:
-        authenticator.sign_out(request)
+        await asyncio.to_thread(authenticator.sign_out, request)
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict", secure=request.url.scheme == "https")
         return response

@@ -11,8 +11,10 @@ from starlette.types import Message
 
 from collector.api.access import Access, Authenticator, RequestLimits
 from collector.core.budget import BudgetBook
+from collector.trust.sessions import SessionTable
 from tests.collector.api.client import TestClient
 from tests.collector.http_serving import TOKEN, make_app
+from tests.collector.states import create_state
 
 WITH_TOKEN = {"authorization": f"Bearer {TOKEN}"}
 
@@ -21,6 +23,11 @@ WITH_TOKEN = {"authorization": f"Bearer {TOKEN}"}
 def client() -> Iterator[TestClient]:
     with TestClient(make_app(), base_url="http://127.0.0.1", follow_redirects=False) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def authenticator() -> Authenticator:
+    return Authenticator(token=TOKEN, clock=lambda: 0.0, sessions=SessionTable(create_state()))
 
 
 def test_every_operation_needs_the_token(client: TestClient) -> None:
@@ -62,8 +69,8 @@ def test_what_needs_no_token(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
-@given(st.text(max_size=30), st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "X"]))
-def test_no_path_leads_past_the_token(rest: str, method: str) -> None:
+@given(rest=st.text(max_size=30), method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "X"]))
+def test_no_path_leads_past_the_token(authenticator: Authenticator, rest: str, method: str) -> None:
     """Nothing behind it is called, and no body is read, for whatever is asked."""
     calls: list[Any] = []
 
@@ -77,9 +84,7 @@ def test_no_path_leads_past_the_token(rest: str, method: str) -> None:
     async def send(message: Message) -> None:
         pass
 
-    layer = Access(
-        app, authenticator=Authenticator(token=TOKEN, clock=lambda: 0.0), budgets=BudgetBook(), limits=RequestLimits()
-    )
+    layer = Access(app, authenticator=authenticator, budgets=BudgetBook(), limits=RequestLimits())
     scope = {"type": "http", "method": method, "path": f"/{rest}", "query_string": b"", "headers": []}
     coroutine = layer(scope, receive, send)
     with pytest.raises(StopIteration):

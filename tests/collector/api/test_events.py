@@ -41,8 +41,8 @@ class Counts:
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
-    async def call(work: Callable[[], Any]) -> Any:
-        return work()
+    async def call(work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(*arguments)
 
     monkeypatch.setattr(asyncio, "to_thread", call)  # Virtual time knows no threads.
     return Counts()

@@ -1,16 +1,21 @@
-"""Signing in and out, the theme, and what keeps other sites' pages away; no store is asked anything."""
+"""Signing in and out, the theme, and what keeps other sites' pages away."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from starlette.requests import HTTPConnection
 
-from collector.api.access import COOKIE_NAME, SESSION_SECONDS, SESSIONS_MAX, Authenticator
+from collector.api.access import COOKIE_NAME, SESSION_SECONDS, Authenticator
 from collector.api.services import ApiSettings, Services
 from collector.server.app import build_app
+from collector.storage.state.store import StateStore
+from collector.storage.state.tables.trust import SESSIONS
+from collector.trust import sessions
+from collector.trust.sessions import SessionTable
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.states import create_state
@@ -119,8 +124,8 @@ def test_a_session_ends_by_time_and_by_signing_out(site: Site) -> None:
 
 
 @pytest.mark.parametrize("forged", ["", ".", "99999999999.", "\u00e9.\u00e9", "x." + "0" * 64])
-def test_a_forged_session_is_none(forged: str) -> None:
-    authenticator = Authenticator(token=TOKEN, clock=lambda: 0.0)
+def test_a_forged_session_opens_nothing(forged: str, sqlite_state: StateStore) -> None:
+    authenticator = know(sqlite_state)
     assert authenticator.sign_in(TOKEN)
     assert authenticator.find_refusal(ask(cookie=forged))
 
@@ -133,8 +138,8 @@ def test_who_signed_out_cannot_go_on_with_a_copy_of_the_cookie(site: Site) -> No
     assert site.client.get("/api/v1/endpoints", headers=copied).status_code == 401
 
 
-def test_two_sessions_of_one_second_end_apart() -> None:
-    authenticator = Authenticator(token=TOKEN, clock=lambda: 0.0)
+def test_two_sessions_of_one_second_end_apart(sqlite_state: StateStore) -> None:
+    authenticator = know(sqlite_state)
     first, second = authenticator.sign_in(TOKEN), authenticator.sign_in(TOKEN)
     assert first and second and first != second
     authenticator.sign_out(ask(cookie=first))
@@ -142,11 +147,41 @@ def test_two_sessions_of_one_second_end_apart() -> None:
     assert not authenticator.find_refusal(ask(cookie=second))
 
 
-def test_sessions_are_bounded_and_the_oldest_ends() -> None:
-    authenticator = Authenticator(token=TOKEN, clock=lambda: 0.0)
-    sessions = [authenticator.sign_in(TOKEN) or "" for _ in range(SESSIONS_MAX + 1)]
-    assert authenticator.find_refusal(ask(cookie=sessions[0]))
-    assert not authenticator.find_refusal(ask(cookie=sessions[1]))
+def test_sessions_are_bounded_and_the_oldest_ends(sqlite_state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 3)
+    clock = Clock(0.0)
+    authenticator = know(sqlite_state, clock=clock)
+    opened = []
+    for clock.now in (0.0, 1.0, 2.0, 3.0):
+        opened.append(authenticator.sign_in(TOKEN) or "")
+    assert [bool(authenticator.find_refusal(ask(cookie=one))) for one in opened] == [True, False, False, False]
+
+
+def test_every_collector_of_a_state_knows_the_sessions(state: StateStore) -> None:
+    first, second = know(state), know(state)
+    session = first.sign_in(TOKEN) or ""
+    assert not second.find_refusal(ask(cookie=session))
+    second.sign_out(ask(cookie=session))
+    assert second.find_refusal(ask(cookie=session))
+    assert know(state).find_refusal(ask(cookie=session))
+
+
+def test_a_token_that_is_replaced_ends_its_sessions(sqlite_state: StateStore) -> None:
+    session = know(sqlite_state).sign_in(TOKEN) or ""
+    assert not know(sqlite_state).find_refusal(ask(cookie=session))
+    assert know(sqlite_state, token="another-one").find_refusal(ask(cookie=session))
+
+
+def test_the_state_holds_nothing_that_opens_a_page(sqlite_state: StateStore) -> None:
+    session = know(sqlite_state).sign_in(TOKEN) or ""
+    with sqlite_state.read() as connection:
+        (kept,) = connection.execute(select(SESSIONS.c.session_hash)).scalars()
+    assert session not in kept
+    assert know(sqlite_state).find_refusal(ask(cookie=kept))
+
+
+def know(state: StateStore, *, token: str = TOKEN, clock: Callable[[], float] = lambda: 0.0) -> Authenticator:
+    return Authenticator(token=token, clock=clock, sessions=SessionTable(state))
 
 
 def ask(*, cookie: str) -> HTTPConnection:

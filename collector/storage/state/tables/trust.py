@@ -64,3 +64,11 @@ REVOKED_NODES: Final = Table(
     Column("node", BoundedText(NAME), primary_key=True),
     Column("revoked_at", Number, nullable=False),
 )
+
+# collector.trust.sessions: pages that are signed in. `session_hash` is an HMAC-SHA256 in hexadecimal digits.
+SESSIONS: Final = Table(
+    "sessions",
+    METADATA,
+    Column("session_hash", BoundedText(ID), primary_key=True),
+    Column("until", Number, nullable=False),
+)
