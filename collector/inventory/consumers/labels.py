@@ -14,9 +14,9 @@ from sqlalchemy import Connection, delete, func, select
 from collector.core.errors import ConflictError
 from collector.inventory.consumers.consumer import ConsumerLabel, ConsumerName
 from collector.storage.records import read_record
+from collector.storage.state.cache import StateCache
 from collector.storage.state.erasing import blank_texts
 from collector.storage.state.imports import OldRows
-from collector.storage.state.kept import KeptCopy
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.inventory import CONSUMER_LABELS
 
@@ -30,11 +30,11 @@ class LabelBook:
     def __init__(self, state: StateStore, clock: Callable[[], float]) -> None:
         self._state = state
         self._clock = clock
-        self._labels = KeptCopy(state, CONSUMER_LABELS, read=_read_labels)
+        self._labels = StateCache(state, (CONSUMER_LABELS.name,), _read_labels)
 
     def find(self, consumer: str) -> ConsumerLabel | None:
         """The label of a consumer, `kind:value`."""
-        return self._labels.get().get(consumer)
+        return self._labels.recall().get(consumer)
 
     def find_name(self, consumer: str) -> str:
         """The same as a text for people; empty where there is none."""
@@ -44,11 +44,11 @@ class LabelBook:
     def find_consumers(self, words: str) -> list[str]:
         """Those whose label has these words in it, in capitals or not."""
         wanted = words.lower()
-        return [label.consumer for label in self._labels.get().values() if wanted in label.name.lower()]
+        return [label.consumer for label in self._labels.recall().values() if wanted in label.name.lower()]
 
     def list_labels(self) -> Sequence[ConsumerLabel]:
         """All, by name."""
-        return sorted(self._labels.get().values(), key=lambda label: (label.name.lower(), label.consumer))
+        return sorted(self._labels.recall().values(), key=lambda label: (label.name.lower(), label.consumer))
 
     def put(self, consumer: ConsumerName, *, name: str, note: str, by: str) -> ConsumerLabel:
         """Give a label in place of the one before; an empty name takes it away. Raises ConflictError where there are

@@ -28,8 +28,8 @@ from collector.inventory.templates.mapping import (
 from collector.receiver.reports import QUESTION_LIMIT, FormerName, RevealedWord
 from collector.storage.base import Store
 from collector.storage.records import read_record
+from collector.storage.state.cache import StateCache
 from collector.storage.state.imports import OldRows
-from collector.storage.state.kept import KeptCopy
 from collector.storage.state.store import StateStore, insert_missing, number_write, read_row, start_numbers, upsert
 from collector.storage.state.tables.inventory import (
     ENDPOINT_ALIASES,
@@ -88,18 +88,18 @@ class TemplateTable:
         self._state = state
         self._store = store
         self._is_copied = False
-        self._edits = KeptCopy(state, TEMPLATE_EDITS, read=_read_edits)
-        self._words = KeptCopy(state, REVEALED_WORDS, read=_read_words)
-        self._hidden_words = KeptCopy(state, HIDDEN_WORDS, read=_read_hidden_words)
-        self._former_names = KeptCopy(state, FORMER_NAMES, read=_read_former_names)
+        self._edits = StateCache(state, (TEMPLATE_EDITS.name,), _read_edits)
+        self._words = StateCache(state, (REVEALED_WORDS.name,), _read_words)
+        self._hidden_words = StateCache(state, (HIDDEN_WORDS.name,), _read_hidden_words)
+        self._former_names = StateCache(state, (FORMER_NAMES.name,), _read_former_names)
 
     def read_edits(self) -> Mapping[str, Edit]:
         """All by id, those undone too; the same object as before where nothing changed."""
-        return self._edits.get()
+        return self._edits.recall()
 
     def read_words(self) -> Mapping[int, str]:
         """Revealed texts by hash; the same object as before where nothing changed."""
-        return self._words.get()
+        return self._words.recall()
 
     def add_edit(self, edit: Edit) -> None:
         """Keep an edit. Raises ConflictError where there are too many."""
@@ -126,11 +126,11 @@ class TemplateTable:
 
     def read_hidden_words(self) -> Set[int]:
         """Hashes of words that sensors are asked for; the same object as before where nothing changed."""
-        return self._hidden_words.get()
+        return self._hidden_words.recall()
 
     def change_hidden_words(self, asked: Set[int], answered: Set[int]) -> None:
         """Ask for words, as far as there is room, and no more for others."""
-        known = self._hidden_words.get()
+        known = self._hidden_words.recall()
         gone = sorted(answered & known)
         new = sorted(asked - known)[: max(0, QUESTION_LIMIT - len(known) + len(gone))]
         if not gone and not new:
@@ -143,7 +143,7 @@ class TemplateTable:
 
     def read_former_names(self) -> Sequence[FormerName]:
         """The newest; the same object as before where nothing changed."""
-        return self._former_names.get()
+        return self._former_names.recall()
 
     def add_former_names(self, names: Sequence[FormerName]) -> None:
         """Keep them, and delete those that are too old."""

@@ -1,20 +1,29 @@
 """Keeps in memory what was read of tables of the state, until any collector writes them."""
 
+import time
 from collections.abc import Callable, Collection
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from collector.storage.state.store import StateStore, count_writes
 
 T = TypeVar("T")
+LOOK_SECONDS: Final = 1.0  # Between two looks of `recall`.
 
 
 class StateCache(Generic[T]):
     """Thread-safe. Each look is one short SELECT. Raises StoreError."""
 
-    def __init__(self, state: StateStore, tables: Collection[str], read: Callable[[Connection], T]) -> None:
-        self._state, self._tables, self._read = state, tables, read
+    def __init__(
+        self,
+        state: StateStore,
+        tables: Collection[str],
+        read: Callable[[Connection], T],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._state, self._tables, self._read, self._monotonic = state, tables, read, monotonic
+        self._look_at = float("-inf")
         self._kept: tuple[int, T] | None = None  # And how often the tables had been written.
 
     @property
@@ -26,6 +35,19 @@ class StateCache(Generic[T]):
         """As it is now."""
         with self._state.read() as connection:
             return self.read_in(connection)
+
+    def recall(self) -> T:
+        """As it was a second ago at most, for what is asked for often; the same object where nobody wrote. Who wrote
+        calls `look`."""
+        now, kept = self._monotonic(), self._kept
+        if kept is not None and now < self._look_at:
+            return kept[1]
+        self._look_at = now + LOOK_SECONDS  # Before it is read: another thread may write and call `look` then.
+        return self.read()
+
+    def look(self) -> None:
+        """Have the next `recall` look, however soon it is."""
+        self._look_at = float("-inf")
 
     def read_in(self, connection: Connection) -> T:
         """As it is in a transaction that wrote none of it yet."""

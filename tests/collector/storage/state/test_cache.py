@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from sqlalchemy import Connection, select
 
-from collector.storage.state.kept import LOOK_SECONDS, KeptCopy
+from collector.storage.state.cache import LOOK_SECONDS, StateCache
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.base import IMPORTS
 from tests.collector.storage.state.test_store import note
@@ -16,15 +16,17 @@ def read_names(connection: Connection) -> list[str]:
 
 def test_a_copy_is_read_anew_after_a_write_and_not_without_one(state: StateStore) -> None:
     clock = SimpleNamespace(now=100.0)
-    kept = KeptCopy(state, IMPORTS, read=read_names, monotonic=lambda: clock.now)
-    first = kept.get()
+    kept = StateCache(state, (IMPORTS.name,), read_names, lambda: clock.now)
+    first = kept.recall()
     note(state, "a")
-    assert first == [] and kept.get() is first, "nobody looks before the second is over"
+    assert first == [] and kept.recall() is first, "nobody looks before the second is over"
     clock.now += LOOK_SECONDS
-    second = kept.get()
+    second = kept.recall()
     assert second == ["a"]
     clock.now += LOOK_SECONDS
-    assert kept.get() is second
+    assert kept.recall() is second
     note(state, "b")
     kept.look()
-    assert kept.get() == ["a", "b"]
+    assert kept.recall() == ["a", "b"]
+    note(state, "c")
+    assert kept.read() == ["a", "b", "c"]
