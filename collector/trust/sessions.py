@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
 
-from collector.storage.state.kept import KeptCopy
+from collector.storage.state.cache import StateCache
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.trust import SESSIONS
 
@@ -21,7 +21,7 @@ class SessionTable:
 
     def __init__(self, state: StateStore) -> None:
         self._state = state
-        self._open = KeptCopy(state, SESSIONS, read=_read)
+        self._open = StateCache(state, (SESSIONS.name,), _read)
 
     def begin(self, session_hash: str, now: float, until: float) -> None:
         """Open a session, and forget those that ended."""
@@ -42,7 +42,7 @@ class SessionTable:
 
     def find_end(self, session_hash: str) -> float:
         """Until when a session is open; 0 of one that is not. What another collector did is known within a second."""
-        return self._open.get().get(session_hash, 0.0)
+        return self._open.recall().get(session_hash, 0.0)
 
 
 def _read(connection: Connection) -> Mapping[str, float]:
