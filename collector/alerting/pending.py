@@ -22,6 +22,7 @@ from collector.storage.base import StoreError
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.pending import PENDING_REPORTS, SIGNAL_SERIES
 
+WriteAlso = Callable[[Connection], None]  # As part of a transaction.
 Write = Callable[[], AbstractContextManager[Connection]]  # One transaction, as StateStore.write or Fence.write.
 PENDING_MAX: Final = 100_000  # Past it detectors wait, and the log keeps what they did not evaluate.
 TAKEN_MAX: Final = 1_000  # At once.

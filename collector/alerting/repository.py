@@ -13,13 +13,14 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, delete, fun
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerting.lifecycle import Incident, IncidentEntry
-from collector.alerting.pending import Write, delete_pending
+from collector.alerting.pending import Write, WriteAlso, delete_pending
 from collector.alerting.silences import Silence
 from collector.core.feature import Feature, Job, Role
 from collector.storage.disk import StoredRows
 from collector.storage.state.erasing import blank_texts, find_mentions
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
+from collector.storage.state.tables.notifications import NOTIFIED
 from common.figures import make_totals
 
 # However many there are within the retention: with their timelines and what people did some 500 MB.
@@ -109,12 +110,15 @@ class AlertTable:
         silence: Silence | None = None,
         lifted: str = "",
         taken: Collection[int] = (),
+        also: WriteAlso = lambda connection: None,
     ) -> None:
         """The alerts as they are now, what timelines gained, what people did, what is silenced or (`lifted`, a
-        subject) no longer, and (`taken`) numbers of pending reports that alerts were made of: all of it, or nothing."""
+        subject) no longer, (`taken`) numbers of pending reports that alerts were made of, and what `also` writes: all
+        of it, or nothing."""
         with self._write() as connection:
             delete_pending(connection, taken)
             save_alerts(connection, alerts)
+            also(connection)
             for table, records in ((INCIDENT_ENTRIES, entries), (ALERT_ACTIONS, actions)):
                 if records:
                     connection.execute(insert(table), [asdict(record) for record in records])
@@ -228,6 +232,7 @@ class AlertTable:
             connection.execute(delete(SILENCES).where(or_(SILENCES.c.at < before, is_over)))
             beyond = select(ALERTS.c.id).where(ALERTS.c.state != AlertState.OPEN).order_by(ALERTS.c.opened_at.desc())
             evicted = connection.execute(delete(ALERTS).where(ALERTS.c.id.in_(beyond.offset(ALERTS_MAX)))).rowcount
+            connection.execute(delete(NOTIFIED).where(NOTIFIED.c.alert_id.not_in(select(ALERTS.c.id))))
             for table in (ALERT_ACTIONS, INCIDENT_ENTRIES):
                 older = select(table.c.number).order_by(table.c.number.desc()).offset(ENTRIES_MAX)
                 connection.execute(delete(table).where(table.c.number.in_(older)))

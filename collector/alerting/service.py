@@ -37,8 +37,8 @@ from collector.alerting.lifecycle import (
     Lifecycle,
     write_entry,
 )
-from collector.alerting.notifiers.delivery import is_named
-from collector.alerting.pending import TAKEN_MAX, Pending, PendingReports, Settled
+from collector.alerting.notifiers.outbox import is_named
+from collector.alerting.pending import TAKEN_MAX, Pending, PendingReports, Settled, WriteAlso
 from collector.alerting.repository import AlertAction, AlertFilters, AlertPlace, AlertTable
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
 from collector.alerting.wording import report_signal
@@ -62,6 +62,7 @@ class AlertService:
         lifecycle: Lifecycle,
         clock: Callable[[], float],
         notify: Callable[[Alert], None],
+        prepare: Callable[[Sequence[Alert]], WriteAlso] = lambda alerts: lambda connection: None,
         expect: Callable[[Alert], None],
         detection: Detection,
         name_holder: Callable[[Report], Report] = lambda report: report,
@@ -70,13 +71,15 @@ class AlertService:
         pending: PendingReports | None = None,
     ) -> None:
         """`name_holder` says who held an address that a report accuses; `find_place` where an endpoint is served;
-        `find_label` what people call a consumer. `detection` filters what detectors report; `notify` queues an alert
-        for the notifiers; `expect` gives it to the detectors. None of these blocks for long. `pending` has what other
-        threads and processes found. `clock`: unix seconds."""
+        `find_label` what people call a consumer. `detection` filters what detectors report. `prepare` gives what lets
+        alerts wait for the notifiers, in the transaction that keeps them, and `notify` is called with each after it;
+        `expect` gives an alert to the detectors. None of these blocks for long. `pending` has what other threads and
+        processes found. `clock`: unix seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock
         self._notify = notify
+        self._prepare = prepare
         self._expect = expect
         self._detection = detection
         self._name_holder = name_holder
@@ -408,8 +411,9 @@ class AlertService:
         self._unsaved |= {alert.id: alert for alert in alerts}
         newest = list(self._unsaved.values())
         if newest or self._unwritten or self._taken:
-            self._table.write(alerts=newest, entries=self._unwritten, taken=self._taken)
-        self._unsaved, self._unwritten, self._taken = {}, [], set()
-        for alert in newest:
-            if self._must_notify(alert, now):
+            notable = [alert for alert in newest if self._must_notify(alert, now)]
+            also = self._prepare(notable)
+            self._table.write(alerts=newest, entries=self._unwritten, taken=self._taken, also=also)
+            self._unsaved, self._unwritten, self._taken = {}, [], set()
+            for alert in notable:
                 self._notify(alert)

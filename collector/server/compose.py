@@ -20,7 +20,7 @@ from collector.alerting.detection import Detection, DetectionTable, import_decis
 from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
-from collector.alerting.pending import PendingReports
+from collector.alerting.pending import PendingReports, WriteAlso
 from collector.alerting.repository import EXPIRE_SECONDS, AlertTable
 from collector.alerting.service import AlertService
 from collector.api.forwarding import Peers
@@ -177,13 +177,6 @@ class Collector:
         if self.process_mark is not None:
             self.process_mark.watch_connections()
         self.tokens = _find_tokens(settings, self._load_own_token)
-        notifiers = build_notifiers(
-            settings.notifiers,
-            cluster=settings.cluster,
-            load_secret=self._load_secret,
-            version=self.version,
-            clock=clock,
-        )
         self._open_store()
         self.budgets = BudgetBook()
         self.sensors = SensorRegistry(clock)
@@ -215,7 +208,14 @@ class Collector:
             load_secret=self._load_secret,
             clock=clock,
         )
-        self._notifiers = notifiers
+        self._notifiers = build_notifiers(
+            settings.notifiers,
+            state=self.state,
+            cluster=settings.cluster,
+            load_secret=self._load_secret,
+            version=self.version,
+            clock=clock,
+        )
         self._alert_actions = AlertActions(self._act_on_alerts, self._list_unanswered)
         self._compose_detection()
         self._compose_risks()
@@ -414,6 +414,7 @@ class Collector:
             lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex, find_budget=lambda: self._detection.budget),
             detection=self._detection,
             clock=self._clock,
+            prepare=self._prepare_notifications,
             notify=self._answer,
             name_holder=self._name_holder,
             find_place=places.find,
@@ -441,9 +442,13 @@ class Collector:
         """With who held the address that it accuses, in the clusters of the nodes that saw it."""
         return self._holders.name_accused(report, self._find_clusters(report.nodes), self._clock())
 
+    def _prepare_notifications(self, alerts: Sequence[Alert]) -> WriteAlso:
+        sent = [alert for alert in alerts if self._is_notified(alert)]
+        labelled = [label_alert(alert, self._find_label(alert.consumer)) for alert in sent]
+        return partial(self._notifiers.add, alerts=labelled)
+
     def _answer(self, alert: Alert) -> None:
-        if self._is_notified(alert):
-            self._notifiers.notify(label_alert(alert, self._find_label(alert.consumer)))
+        self._notifiers.wake()
         self._alert_actions.take(alert)
 
     def _is_notified(self, alert: Alert) -> bool:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy import Connection
 
 from collector.alerting.alert import Alert, list_fields
 from collector.alerting.notifiers.delivery import Notifier, Sender
@@ -25,6 +26,7 @@ from collector.alerting.notifiers.http import (
     sign_headers,
 )
 from collector.alerting.notifiers.mail import MailSender, MailSettings
+from collector.alerting.notifiers.outbox import Outbox
 from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings
 from collector.alerting.notifiers.templates import load_template, write_json
 from collector.core.destinations import (
@@ -43,6 +45,7 @@ from collector.core.destinations import (
     WebhookNotifier,
 )
 from collector.core.feature import Feature, Role
+from collector.storage.state.store import StateStore
 from common.figures import Figure, list_figures
 from common.settings import Section
 
@@ -160,10 +163,15 @@ class Notifiers:
 
     members: tuple[Notifier, ...]
 
-    def notify(self, alert: Alert) -> None:
-        """Queue one alert everywhere; never blocks."""
+    def add(self, connection: Connection, alerts: Sequence[Alert]) -> None:
+        """Let alerts wait for everyone, in the transaction that keeps them. Raises StoreError."""
+        for notifier in self.members if alerts else ():
+            notifier.add(connection, alerts)
+
+    def wake(self) -> None:
+        """What was added is kept: deliver it."""
         for notifier in self.members:
-            notifier.notify(alert)
+            notifier.wake()
 
     def erase(self, pattern: re.Pattern[str]) -> int:
         """Take back what waits and names a consumer by this pattern, and blank it in files of ours; how many that
@@ -176,7 +184,7 @@ class Notifiers:
             notifier.start()
 
     def stop(self) -> None:
-        """End; what waits is not sent."""
+        """End; what waits is sent after the next start."""
         for notifier in self.members:
             notifier.stop()
 
@@ -195,6 +203,7 @@ class Notifiers:
 def build_notifiers(
     settings: Sequence[AnyNotifier],
     *,
+    state: StateStore,
     cluster: str,
     load_secret: Callable[[], str],
     version: str,
@@ -208,5 +217,5 @@ def build_notifiers(
             sender = NOTIFIERS[type(one)](one, around)
         except ValueError as error:
             raise ValueError(f"notifiers[{number}], {one.kind}: {error}") from None
-        made.append(Notifier(sender, name=one.name, clock=clock))
+        made.append(Notifier(sender, Outbox(state, one.name or sender.name), name=one.name, clock=clock))
     return Notifiers(tuple(made))

@@ -1,7 +1,7 @@
-"""Delivers alerts to each receiver: a bounded queue, a thread, retries with backoff, no repetition, and a rate.
+"""Delivers alerts to each receiver: a bounded outbox in the state, a thread, retries, no repetition, and a rate.
 
-seen = delivered + failed + dropped + limited + repeated + waiting. `try_notifier` sends one test alert at once and
-gives its outcome.
+seen = delivered + failed + dropped + limited + repeated + waiting, over all starts and collectors. `try_notifier` sends
+one test alert at once and gives its outcome.
 """
 
 import logging
@@ -10,12 +10,15 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
+from sqlalchemy import Connection
+
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
-from common.bounded import BoundedDict
+from collector.alerting.notifiers.outbox import Outbox
+from collector.storage.base import StoreError
 from common.figures import total
 from common.retry import Backoff
 from common.token_bucket import TokenBucket
@@ -26,7 +29,8 @@ ATTEMPTS_MAX = 5
 FIRST_RETRY_SECONDS = 1.0
 STOP_SECONDS = 10.0
 RATE_A_MINUTE = 60  # Of alerts below high severity, a notifier; further ones are counted as limited.
-_REMEMBERED_MAX = 10_000
+RETRY_SECONDS: Final = (1.0, 4.0, 16.0, 60.0)  # Between attempts at a notification.
+STORE_AGAIN_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,10 @@ class Sender(ABC):
     @abstractmethod
     def send(self, alert: Alert) -> DeliveryOutcome:
         """One attempt; never raises for what the network does."""
+
+    def send_keyed(self, alert: Alert, key: str) -> DeliveryOutcome:
+        """As `send`, with a key that is the same in each attempt, for receivers that take one."""
+        return self.send(alert)
 
     def erase(self, pattern: re.Pattern[str]) -> int:
         """Blank what the pattern names in a file that it keeps; how often it was there. Raises OSError."""
@@ -138,94 +146,124 @@ class DeliveryCounts:
 
 
 class Notifier:
-    """A receiver with its queue."""
+    """A receiver with its outbox, and the thread that empties it in order."""
 
-    def __init__(self, sender: Sender, *, name: str = "", clock: Callable[[], float]) -> None:
+    def __init__(self, sender: Sender, outbox: Outbox, *, name: str = "", clock: Callable[[], float]) -> None:
         """`name`: that of the sender where it is empty. `clock` gives unix seconds."""
         self._sender = sender
-        self._queue = DeliveryQueue(name or sender.name, QUEUE_MAX, self.deliver)
-        self._sent: BoundedDict[str, tuple[object, ...]] = BoundedDict(_REMEMBERED_MAX)
+        self._outbox = outbox
+        self._clock = clock
         self._room = TokenBucket(RATE_A_MINUTE / 60, RATE_A_MINUTE, clock)
         self._sending = threading.Lock()  # A test from outside, and the thread.
+        self._added = DeliveryCounts()  # In a transaction that is not kept yet.
+        self._has_more = threading.Event()
+        self._is_stopping = False
         self.name, self.target = name or sender.name, sender.target
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self.counts = DeliveryCounts()
         self.last_outcome: DeliveryOutcome | None = None
 
     @property
     def waiting(self) -> int:
-        """Alerts in the queue."""
-        return self._queue.waiting
+        """Alerts in the outbox. Raises StoreError."""
+        return self._outbox.count()
 
     def start(self) -> None:
-        """Begin to deliver."""
-        self._queue.start()
+        """Begin to deliver, with what waits from before."""
+        self._thread.start()
 
-    def notify(self, alert: Alert) -> None:
-        """Queue one alert; never blocks. One thread calls it."""
-        self.counts.seen += 1
-        if self._is_repeated(alert):
-            self.counts.repeated += 1
-            return
-        is_limited = self._is_limited(alert)
-        if not is_limited and self._queue.put(alert):
-            return
-        self.counts.limited += is_limited
-        self.counts.dropped += not is_limited
-        self._sent.pop(alert.id, None)  # The next change of the alert is sent when there is room.
+    def add(self, connection: Connection, alerts: Sequence[Alert]) -> None:
+        """Let alerts wait, in the transaction that keeps them; `wake` is called once it is kept. One thread calls both.
+        Raises StoreError."""
+        added = self._added = DeliveryCounts()  # Those of a transaction that failed were not.
+        known = self._outbox.list_news(connection, alerts)
+        room = QUEUE_MAX - self._outbox.count_in(connection)
+        for alert in alerts:
+            added.seen += 1
+            news = "|".join((alert.state, alert.severity, alert.kind, alert.confidence))
+            if not self._sender.takes_updates and known.get(alert.id) == news:
+                added.repeated += 1
+                continue
+            is_limited = self._is_limited(alert)
+            if not is_limited and room > 0:
+                room -= 1
+                known[alert.id] = news
+                self._outbox.add(connection, alert, news, self._clock())
+                continue
+            added.limited += is_limited
+            added.dropped += not is_limited
+            self._outbox.forget(connection, alert)  # The next change of the alert is sent when there is room.
+
+    def wake(self) -> None:
+        """What was added is kept: deliver it."""
+        for one in fields(DeliveryCounts):
+            setattr(self.counts, one.name, getattr(self.counts, one.name) + getattr(self._added, one.name))
+        self._added = DeliveryCounts()
+        self._has_more.set()
 
     def stop(self) -> None:
-        """End after the attempt under way; what waits is not sent."""
-        self._queue.stop()
+        """End after the attempt under way; what waits is delivered after the next start."""
+        self._is_stopping = True
+        self._has_more.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
         self._sender.close()
 
     def erase(self, pattern: re.Pattern[str]) -> int:
         """Send nothing that waits and names a consumer by this pattern, and blank what a file of ours holds of it; how
-        many that were. Raises OSError."""
-        count = self._queue.remove(lambda alert: is_named(alert, pattern))
+        many that were. Raises OSError, StoreError."""
+        count = self._outbox.erase(pattern)
         self.counts.dropped += count
         return count + self._sender.erase(pattern)
 
-    def deliver(self, alert: Alert) -> bool:
-        """Send one alert with retries; whether it arrived."""
-        outcome, repeated = self._queue.attempt(lambda: self.attempt(alert))
-        is_delivered = outcome is DeliveryOutcome.DELIVERED
-        self.counts.retried += repeated
-        self.counts.delivered += is_delivered
-        self.counts.failed += not is_delivered
-        return is_delivered
+    def deliver_next(self) -> float | None:
+        """One attempt at the oldest that waits, if it is due. Gives the seconds until there is something to do again;
+        None where nothing waits. Raises StoreError."""
+        waiting = self._outbox.find_oldest()
+        if waiting is None:
+            return None
+        now = self._clock()
+        if 0 < waiting.due_at - now <= RETRY_SECONDS[-1]:  # Else the clock went back.
+            return waiting.due_at - now
+        outcome = self.attempt(waiting.alert, waiting.key)
+        attempts = waiting.attempts + 1
+        if outcome is DeliveryOutcome.UNANSWERED and attempts < ATTEMPTS_MAX:
+            self._outbox.postpone(waiting.number, attempts, now + RETRY_SECONDS[attempts - 1])
+            self.counts.retried += 1
+            return RETRY_SECONDS[attempts - 1]
+        self._outbox.remove(waiting.number)
+        self.counts.delivered += outcome is DeliveryOutcome.DELIVERED
+        self.counts.failed += outcome is not DeliveryOutcome.DELIVERED
+        return 0.0
 
-    def attempt(self, alert: Alert) -> DeliveryOutcome:
+    def attempt(self, alert: Alert, key: str = "") -> DeliveryOutcome:
         """One attempt, now: what a person's test does too. Where a sender cannot even ask (a host that is no name) it
         is refused."""
         with self._sending:
             try:
-                self.last_outcome = self._sender.send(alert)
+                self.last_outcome = self._sender.send_keyed(alert, key)
             except Exception as error:
                 # Its type alone: the text may hold an address with a token.
                 logger.error("notifier %s cannot send: %s", self.name, type(error).__name__)
                 self.last_outcome = DeliveryOutcome.REFUSED
             return self.last_outcome
 
-    def _is_repeated(self, alert: Alert) -> bool:
-        """Whether nothing in it is new, for senders that take changes only."""
-        if self._sender.takes_updates:
-            return False
-        news = (alert.state, alert.severity, alert.kind, alert.confidence)
-        if self._sent.get(alert.id) == news:
-            return True
-        self._sent.renew(alert.id, news)
-        return False
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._has_more.clear()
+            try:
+                pause = self.deliver_next()
+            except StoreError as error:
+                logger.warning("%s: what waits cannot be read or deleted (%s)", self.name, error)
+                pause = STORE_AGAIN_SECONDS
+            if not self._is_stopping:
+                self._has_more.wait(pause)
 
     def _is_limited(self, alert: Alert) -> bool:
         """Whether it is past the rate; what is grave, and the end of anything, never is."""
         if alert.severity is Severity.HIGH or alert.state is AlertState.CLOSED:
             return False
         return not self._room.take()
-
-
-def is_named(alert: Alert, pattern: re.Pattern[str]) -> bool:
-    """Whether an alert names a consumer by this pattern."""
-    return any(pattern.search(text) for text in (alert.consumer, alert.title, alert.why))
 
 
 MEANINGS: Final = {

@@ -146,11 +146,16 @@ class HttpSender(Sender):
 
     def send(self, alert: Alert) -> DeliveryOutcome:
         """One POST."""
+        return self.send_keyed(alert, "")
+
+    def send_keyed(self, alert: Alert, key: str) -> DeliveryOutcome:
+        """One POST, with the key in a header."""
         try:
             body = self._write(alert)
         except UnwritableError:
             return DeliveryOutcome.REFUSED
-        return post(self._client, self._url, body, self._make_headers(body), self._is_accepted)
+        headers = {**({"x-apidae-delivery": key} if key else {}), **self._make_headers(body)}
+        return post(self._client, self._url, body, headers, self._is_accepted)
 
     def close(self) -> None:
         """Close the connection."""

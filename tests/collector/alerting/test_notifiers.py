@@ -12,9 +12,12 @@ from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, S
 from collector.alerting.notifiers.build import build_notifiers
 from collector.alerting.notifiers.delivery import RATE_A_MINUTE, DeliveryOutcome, Notifier, Sender
 from collector.alerting.notifiers.http import HttpSender
+from collector.alerting.notifiers.outbox import Outbox
 from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings, write_cef, write_message
 from collector.alerting.notifiers.templates import write_json
 from collector.core.destinations import AlertmanagerNotifier, SyslogFormat
+from collector.storage.state.store import StateStore
+from tests.collector.alerting.outboxes import Clock, add, deliver_all
 from tests.collector.alerting.test_lifecycle import make_lifecycle, make_report
 from tests.waiting import wait_until
 
@@ -121,10 +124,11 @@ def test_no_syslog_address_is_refused_in_words(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["am:9093", "ftp://h", "http://", "http://u:p@h", "http://h?x=1"])
-def test_no_alertmanager_address_is_refused_and_shows_no_credential(url: str) -> None:
+def test_no_alertmanager_address_is_refused_and_shows_no_credential(sqlite_state: StateStore, url: str) -> None:
     with pytest.raises(ValueError, match=r"Alertmanager") as refused:
         build_notifiers(
             (AlertmanagerNotifier(kind="alertmanager", url=url),),
+            state=sqlite_state,
             cluster="",
             load_secret=lambda: "",
             version="0.1.0",
@@ -142,14 +146,13 @@ class Silent(Sender):
         return DeliveryOutcome.DELIVERED
 
 
-def test_what_says_nothing_new_and_what_is_past_the_rate_is_counted_and_not_told() -> None:
-    notifier = Notifier(Silent(), clock=lambda: 90.0)
+def test_what_says_nothing_new_and_what_is_past_the_rate_is_counted_and_not_sent(state: StateStore) -> None:
+    notifier = Notifier(Silent(), Outbox(state, "silent"), clock=lambda: 90.0)
     base = make_alert(severity=Severity.MEDIUM)
-    for n in range(RATE_A_MINUTE + 5):
-        notifier.notify(replace(base, id=f"a{n}"))
-    notifier.notify(replace(base, id="a1", updated_at=base.updated_at + 60))
-    notifier.notify(replace(base, id="grave", severity=Severity.HIGH))
-    notifier.notify(replace(base, id="a2", state=AlertState.CLOSED))
+    add(notifier, state, *(replace(base, id=f"a{n}") for n in range(RATE_A_MINUTE + 5)))
+    add(notifier, state, replace(base, id="a1", updated_at=base.updated_at + 60))
+    add(notifier, state, replace(base, id="grave", severity=Severity.HIGH))
+    add(notifier, state, replace(base, id="a2", state=AlertState.CLOSED))
     counts = notifier.counts
     assert (counts.seen, counts.limited, counts.repeated) == (RATE_A_MINUTE + 8, 5, 1)
     assert counts.seen == counts.limited + counts.repeated + notifier.waiting
@@ -157,14 +160,13 @@ def test_what_says_nothing_new_and_what_is_past_the_rate_is_counted_and_not_told
     notifier.stop()
 
 
-def test_what_was_past_the_rate_is_told_when_it_goes_on() -> None:
-    now = 90.0
-    notifier = Notifier(Silent(), clock=lambda: now)
+def test_what_was_past_the_rate_is_sent_when_it_goes_on(state: StateStore) -> None:
+    clock = Clock(90.0)
+    notifier = Notifier(Silent(), Outbox(state, "silent"), clock=clock)
     base = make_alert(severity=Severity.MEDIUM)
-    for n in range(RATE_A_MINUTE + 1):
-        notifier.notify(replace(base, id=f"a{n}"))
-    now += 60
-    notifier.notify(replace(base, id=f"a{RATE_A_MINUTE}", updated_at=base.updated_at + 60))
+    add(notifier, state, *(replace(base, id=f"a{n}") for n in range(RATE_A_MINUTE + 1)))
+    clock.now += 60
+    add(notifier, state, replace(base, id=f"a{RATE_A_MINUTE}", updated_at=base.updated_at + 60))
     assert (notifier.counts.limited, notifier.counts.repeated, notifier.waiting) == (1, 0, RATE_A_MINUTE + 1)
     notifier.stop()
 
@@ -181,11 +183,59 @@ def make_sender(url: str) -> HttpSender:
         make_sender("http://127.0.0.1:9/\x01"),  # and httpx.InvalidURL, no HTTPError.
     ],
 )
-def test_a_sender_that_cannot_even_ask_is_refused_and_the_queue_goes_on(sender: Sender) -> None:
-    notifier = Notifier(sender, clock=lambda: 90.0)
+def test_a_sender_that_cannot_even_ask_is_refused_and_the_queue_goes_on(state: StateStore, sender: Sender) -> None:
+    notifier = Notifier(sender, Outbox(state, "one"), clock=lambda: 90.0)
     notifier.start()
     for n in range(2):
-        notifier.notify(make_alert(id=f"a{n}"))
+        add(notifier, state, make_alert(id=f"a{n}"))
     wait_until(lambda: notifier.counts.failed == 2, "both are refused")
     assert (notifier.counts.failed, notifier.waiting, notifier.last_outcome) == (2, 0, DeliveryOutcome.REFUSED)
     notifier.stop()
+
+
+class Flaky(Silent):
+    """Answers nothing while it is away."""
+
+    def __init__(self) -> None:
+        self.is_away, self.keys = True, list[tuple[str, str]]()
+
+    def send_keyed(self, alert: Alert, key: str) -> DeliveryOutcome:
+        self.keys.append((alert.id, key))
+        return DeliveryOutcome.UNANSWERED if self.is_away else DeliveryOutcome.DELIVERED
+
+
+def test_what_waits_survives_a_kill_in_order_and_with_its_key(state: StateStore) -> None:
+    clock = Clock(90.0)
+    sender = Flaky()
+    killed = Notifier(sender, Outbox(state, "flaky"), clock=clock)
+    add(killed, state, make_alert(id="a1", severity=Severity.HIGH), make_alert(id="a2", severity=Severity.HIGH))
+    assert killed.deliver_next() == 1.0 and killed.deliver_next() == 1.0, "the second waits for the first"
+    sender.is_away = False
+    successor = Notifier(sender, Outbox(state, "flaky"), clock=clock)
+    other = Notifier(sender, Outbox(state, "other"), clock=clock)
+    assert (successor.waiting, other.waiting, other.deliver_next()) == (2, 0, None)
+    deliver_all(successor, clock)
+    (_, first), *later = sender.keys
+    assert [alert for alert, _ in sender.keys] == ["a1", "a1", "a2"]
+    assert later[0][1] == first != later[1][1]
+    add(successor, state, make_alert(id="a1", severity=Severity.HIGH))
+    assert (successor.counts.repeated, successor.waiting) == (1, 0), "the receiver has it from the one that was killed"
+
+
+def test_a_transaction_that_fails_notifies_nobody_and_counts_nothing(state: StateStore) -> None:
+    notifier = Notifier(Silent(), Outbox(state, "silent"), clock=lambda: 90.0)
+    with pytest.raises(ZeroDivisionError), state.write() as connection:
+        notifier.add(connection, [make_alert(id="a1")])
+        1 / 0  # noqa: B018
+    add(notifier, state, make_alert(id="a1"))
+    assert (notifier.counts.seen, notifier.waiting) == (1, 1)
+
+
+def test_a_clock_that_went_back_delays_nothing_for_long(state: StateStore) -> None:
+    clock = Clock(10_000.0)
+    sender = Flaky()
+    notifier = Notifier(sender, Outbox(state, "flaky"), clock=clock)
+    add(notifier, state, make_alert(id="a1"))
+    clock.now = 90.0
+    sender.is_away = False
+    assert notifier.deliver_next() == 0.0 and notifier.counts.delivered == 1

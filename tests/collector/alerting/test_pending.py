@@ -1,7 +1,7 @@
 """Signals and reports of other processes become alerts once, whoever ends in between."""
 
 import itertools
-from pathlib import Path
+from functools import partial
 
 import pytest
 from sqlalchemy import insert, update
@@ -9,6 +9,8 @@ from sqlalchemy import insert, update
 from collector.alerting.alert import AlertKind, AlertState, Severity
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
+from collector.alerting.notifiers.delivery import Notifier
+from collector.alerting.notifiers.outbox import Outbox
 from collector.alerting.pending import PENDING_MAX, PendingReports, Settled, Write
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
@@ -19,6 +21,7 @@ from collector.storage.state.store import StateStore
 from collector.storage.state.tables.leases import LEASES
 from collector.storage.state.tables.pending import PENDING_REPORTS
 from tests.collector.alerting.test_lifecycle import make_report
+from tests.collector.alerting.test_notifiers import Silent
 from tests.collector.alerting.test_service import make_signal
 
 NOW = 1_700_000_000.0
@@ -37,7 +40,7 @@ class NoReports:
 class Member:
     """One collector of several that share a state. Its alerts are named after it."""
 
-    def __init__(self, state: StateStore, directory: Path, name: str) -> None:
+    def __init__(self, state: StateStore, name: str) -> None:
         numbers = itertools.count(1)
         self.leases = Leases(state, holder=name)
         self.store = NoReports()
@@ -45,16 +48,17 @@ class Member:
         self.table = AlertTable(state, begin=self.begin)
         detection = Detection(
             table=DetectionTable(self.store, state),  # type: ignore[arg-type]
-            path=directory / f"{name}.json",
             configured=Sensitivity.NORMAL,
             clock=lambda: NOW,
             new_id=lambda: name,
         )
         self.notified: list[str] = []
+        self.notifier = Notifier(Silent(), Outbox(state, "silent"), clock=lambda: NOW)
         self.service = AlertService(
             table=self.table,
             lifecycle=Lifecycle(new_id=lambda: f"{name}{next(numbers)}", find_budget=lambda: 100.0),
             clock=lambda: NOW,
+            prepare=lambda alerts: partial(self.notifier.add, alerts=alerts),
             notify=lambda alert: self.notified.append(alert.id),
             expect=lambda alert: None,
             detection=detection,
@@ -76,8 +80,8 @@ def end_lease(state: StateStore) -> None:
         connection.execute(update(LEASES).values(until=1.0))
 
 
-def test_signals_become_alerts_once(state: StateStore, tmp_path: Path) -> None:
-    one = Member(state, tmp_path, "a")
+def test_signals_become_alerts_once(state: StateStore) -> None:
+    one = Member(state, "a")
     one.service.restore()
     assert one.pending.add_signals("s", 1, [make_signal(1), make_signal(2)])
     one.service.look()
@@ -91,8 +95,8 @@ def test_signals_become_alerts_once(state: StateStore, tmp_path: Path) -> None:
     assert one.list_alerts() == ["a1", "a2", "a3", "a4"]
 
 
-def test_reports_and_ends_keep_their_order(state: StateStore, tmp_path: Path) -> None:
-    one = Member(state, tmp_path, "a")
+def test_reports_and_ends_keep_their_order(state: StateStore) -> None:
+    one = Member(state, "a")
     one.service.restore()
     report = make_report(kind=AlertKind.SENSOR_SILENT, node="n1", endpoint_id="", consumer="", severity=Severity.HIGH)
     one.pending.add_reports([report])
@@ -102,8 +106,8 @@ def test_reports_and_ends_keep_their_order(state: StateStore, tmp_path: Path) ->
     assert (alert.node, alert.state) == ("n1", AlertState.CLOSED)
 
 
-def test_who_takes_over_goes_on_with_what_waits_and_what_is_open(state: StateStore, tmp_path: Path) -> None:
-    one, two = Member(state, tmp_path, "a"), Member(state, tmp_path, "b")
+def test_who_takes_over_goes_on_with_what_waits_and_what_is_open(state: StateStore) -> None:
+    one, two = Member(state, "a"), Member(state, "b")
     one.service.restore()
     one.pending.add_signals("s", 1, [make_signal(1)])
     one.service.look()
@@ -117,8 +121,30 @@ def test_who_takes_over_goes_on_with_what_waits_and_what_is_open(state: StateSto
     assert two.list_alerts() == ["a1", "b1"] and one.notified == ["a1"]
 
 
-def test_a_former_holder_takes_nothing_twice(state: StateStore, tmp_path: Path) -> None:
-    one, two = Member(state, tmp_path, "a"), Member(state, tmp_path, "b")
+def test_an_alert_is_kept_with_its_notification_or_not_at_all(
+    state: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Member(state, "a")
+    one.service.restore()
+    one.pending.add_signals("s", 1, [make_signal(1)])
+
+    def fail(*_: object, **__: object) -> None:
+        raise StoreError("The disk is full.")
+
+    monkeypatch.setattr(one.notifier, "add", fail)
+    with pytest.raises(StoreError):
+        one.service.take_pending()
+    assert (one.list_alerts(), len(one.pending.list()), one.notified) == ([], 1, [])
+    monkeypatch.undo()
+    one.service.take_pending()
+    assert (one.list_alerts(), one.pending.list(), one.notifier.waiting) == (["a1"], [], 1)
+    two = Member(state, "b")
+    two.service.restore()
+    assert two.notifier.deliver_next() == 0.0 and two.notifier.counts.delivered == 1, "after a kill of the first"
+
+
+def test_a_former_holder_takes_nothing_twice(state: StateStore) -> None:
+    one, two = Member(state, "a"), Member(state, "b")
     one.service.restore()
     one.pending.add_signals("s", 1, [make_signal(1)])
     end_lease(state)
@@ -134,8 +160,8 @@ def test_a_former_holder_takes_nothing_twice(state: StateStore, tmp_path: Path) 
     assert not one.service.count_open(), "it had begun to make an alert of it"
 
 
-def test_what_the_tables_do_not_take_is_taken_later(state: StateStore, tmp_path: Path) -> None:
-    one = Member(state, tmp_path, "a")
+def test_what_the_tables_do_not_take_is_taken_later(state: StateStore) -> None:
+    one = Member(state, "a")
     one.service.restore()
     one.store.is_away = True
     one.pending.add_signals("s", 1, [make_signal(1)])
@@ -146,10 +172,8 @@ def test_what_the_tables_do_not_take_is_taken_later(state: StateStore, tmp_path:
     assert one.list_alerts() == ["a1"]
 
 
-def test_a_row_that_cannot_be_read_stops_nothing(
-    state: StateStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    one = Member(state, tmp_path, "a")
+def test_a_row_that_cannot_be_read_stops_nothing(state: StateStore, caplog: pytest.LogCaptureFixture) -> None:
+    one = Member(state, "a")
     one.service.restore()
     with state.write() as connection:
         connection.execute(insert(PENDING_REPORTS), {"kind": "report", "content": b"\xc1"})

@@ -22,6 +22,8 @@ from collector.alerting.notifiers.mail import MailSender, MailSettings
 from collector.alerting.notifiers.templates import load_template, write_json
 from collector.core.config import CollectorSettings
 from collector.core.destinations import PagerDutyRegion
+from collector.storage.state.store import StateStore
+from tests.collector.alerting.outboxes import add
 from tests.collector.alerting.receivers import Receiver, receive, receive_mail
 from tests.collector.alerting.test_notifiers import make_alert
 from tests.e2e.certificates import make_certificate
@@ -34,13 +36,20 @@ MAIL = {"sender": "a@b", "recipients": ["c@d"]}
 KINDS = ("slack", "teams", "pagerduty", "otlp", "ocsf", "template")
 
 
-def open_notifier(*, cluster: str = "", pagerduty_url: str = "", **settings: Any) -> Notifier:
+def open_notifier(
+    *, state: StateStore | None = None, cluster: str = "", pagerduty_url: str = "", **settings: Any
+) -> Notifier:
     """The one notifier of this entry of the settings, as a collector has it; PagerDuty is at `pagerduty_url`."""
     entries = CollectorSettings.model_validate({"notifiers": [settings]}).notifiers
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PAGERDUTY_URLS, PagerDutyRegion.US, pagerduty_url)
         made = build_notifiers(
-            entries, cluster=cluster, load_secret=lambda: "s", version="0.1.0", clock=lambda: 1_700_000_000.0
+            entries,
+            state=state,  # type: ignore[arg-type] # Of what waits; most tests send at once.
+            cluster=cluster,
+            load_secret=lambda: "s",
+            version="0.1.0",
+            clock=lambda: 1_700_000_000.0,
         )
     (notifier,) = made.members
     return notifier
@@ -76,11 +85,10 @@ def test_every_body_is_taken_as_published(kind: str, tmp_path: Path) -> None:
     with receive(kind) as receiver:
         notifier = open_notifier(**settings_for(kind, receiver, tmp_path))
         for alert in list_alerts():
-            assert notifier.deliver(alert), receiver.refused
+            assert notifier.attempt(alert) is DeliveryOutcome.DELIVERED, receiver.refused
         notifier.stop()
     assert len(receiver.taken) == len(list_alerts()) and not receiver.refused
     assert notifier.name == kind and "secret" not in notifier.target and notifier.target.startswith("http://127.0.0.1:")
-    assert (notifier.counts.delivered, notifier.counts.retried) == (len(list_alerts()), 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,7 +97,7 @@ def test_what_the_schema_does_not_know_is_refused(kind: str, tmp_path: Path) -> 
     with receive(kind) as receiver, receive("template") as echo:
         assert receiver.judge(b"{", "application/json") and receiver.judge(b"{}", "text/plain")
         notifier = open_notifier(**settings_for(kind, echo, tmp_path))
-        assert notifier.deliver(list_alerts()[0])
+        assert notifier.attempt(list_alerts()[0]) is DeliveryOutcome.DELIVERED
         (body,) = echo.taken
         assert receiver.judge(json.dumps(body).encode(), "application/json") == ""
         if receiver.validator is not None:
@@ -113,7 +121,7 @@ def test_an_answer_says_whether_it_is_worth_another_try(status: int, outcome: De
 def test_slack_mentions_nobody_and_links_nowhere() -> None:
     with receive("slack") as receiver:
         notifier = open_notifier(kind="slack", url=receiver.url)
-        notifier.deliver(replace(make_alert(), title=HOSTILE))
+        notifier.attempt(replace(make_alert(), title=HOSTILE))
         notifier.stop()
     (body,) = receiver.taken
     assert body["text"].startswith("&lt;!channel&gt; ") and body["blocks"][0]["text"]["text"].endswith("…")
@@ -124,7 +132,7 @@ def test_pagerduty_resolves_what_it_triggered() -> None:
     with receive("pagerduty") as receiver:
         notifier = open_notifier(kind="pagerduty", routing_key=KEY, pagerduty_url=receiver.url)
         opened, closed, *_ = list_alerts()
-        assert notifier.deliver(opened) and notifier.deliver(closed)
+        assert {notifier.attempt(alert) for alert in (opened, closed)} == {DeliveryOutcome.DELIVERED}
         notifier.stop()
     first, second = receiver.taken
     assert (first["event_action"], second["event_action"]) == ("trigger", "resolve")
@@ -165,7 +173,7 @@ def test_ocsf_follows_a_finding_from_its_creation_to_its_end() -> None:
     with receive("ocsf") as receiver:
         notifier = open_notifier(kind="ocsf", url=receiver.url, cluster="east")
         for alert in (opened, updated, closed):
-            assert notifier.deliver(alert)
+            assert notifier.attempt(alert) is DeliveryOutcome.DELIVERED
         notifier.stop()
     told = [(body["activity_id"], body["type_uid"], body["status_id"]) for body in receiver.taken]
     assert told == [(1, 200401, 1), (2, 200402, 2), (3, 200403, 4)]
@@ -180,7 +188,7 @@ def test_ocsf_into_a_file_that_is_bounded(tmp_path: Path) -> None:
         notifier = open_notifier(kind="ocsf_file", path=file)
         assert notifier.target == "file findings.jsonl"
         for alert in list_alerts():
-            assert notifier.deliver(alert)
+            assert notifier.attempt(alert) is DeliveryOutcome.DELIVERED
         lines = file.read_bytes().splitlines()
         assert len(lines) == len(list_alerts()) and stat.S_IMODE(file.stat().st_mode) & 0o037 == 0
         assert [receiver.judge(line, "application/json") for line in lines] == [""] * len(lines)
@@ -191,13 +199,13 @@ def test_ocsf_into_a_file_that_is_bounded(tmp_path: Path) -> None:
         assert sender.send(make_alert()) is DeliveryOutcome.UNANSWERED
 
 
-def test_an_erased_consumer_is_told_nowhere_any_more_and_blanked_in_our_file(tmp_path: Path) -> None:
+def test_an_erased_consumer_is_sent_nowhere_any_more_and_blanked_in_our_file(state: StateStore, tmp_path: Path) -> None:
     file = tmp_path / "findings.jsonl"
-    notifier = open_notifier(kind="ocsf_file", path=file)
+    notifier = open_notifier(state=state, kind="ocsf_file", path=file)
     opened = replace(make_alert(), consumer="address:203.0.113.9")
     for alert in (opened, replace(opened, id="other", consumer="address:203.0.113.90")):
-        assert notifier.deliver(alert)
-        notifier.notify(alert)
+        assert notifier.attempt(alert) is DeliveryOutcome.DELIVERED
+        add(notifier, state, alert)
     size = file.stat().st_size
     assert notifier.erase(re.compile(r"(?:address:)?203\.0\.113\.9(?!\d)")) == 2
     assert file.stat().st_size == size and b"203.0.113.90" in file.read_bytes()
@@ -210,7 +218,7 @@ def test_a_template_writes_what_it_says(tmp_path: Path) -> None:
         notifier = open_notifier(**settings_for("template", receiver, tmp_path))
         opened, closed, hostile, *_ = list_alerts()
         for alert in (opened, closed, hostile):
-            assert notifier.deliver(alert)
+            assert notifier.attempt(alert) is DeliveryOutcome.DELIVERED
         notifier.stop()
     assert [body["is_open"] for body in receiver.taken] == [True, False, True]
     assert receiver.taken[0]["opened"] == "2023-11-14T22:13:20.000Z" and receiver.taken[0]["level"] == "high"

@@ -15,6 +15,7 @@ from collector.alerting.alert import Alert, AlertState, Severity
 from collector.alerting.detection import Detection, DetectionTable
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier, Sender
+from collector.alerting.notifiers.outbox import Outbox
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.api.services import ApiSettings, Services
@@ -75,7 +76,7 @@ class Office:
                 readiness=lambda: "",
                 metrics=lambda: b"",
                 detection=(detection, self.desk),
-                notifiers=[Notifier(self.sender, clock=time.time)],
+                notifiers=[Notifier(self.sender, Outbox(state, "recorder"), clock=time.time)],
             )
         )
         self.client = TestClient(app, base_url="http://127.0.0.1:8080")

@@ -9,9 +9,11 @@ import pytest
 
 from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.notifiers.http import HttpSender
+from collector.alerting.notifiers.outbox import Outbox
 from collector.alerting.notifiers.templates import write_json
 from collector.api.services import ApiSettings, Services
 from collector.server.app import build_app
+from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.states import create_state
@@ -27,7 +29,7 @@ class EmptyReader:
 
 
 @pytest.fixture
-def client() -> TestClient:
+def client(sqlite_state: StateStore) -> TestClient:
     alerts = MemoryAlerts(
         make_alert("a1", incident_id="i1", risk="API1:2023", advice="Do it.", title=HOSTILE),
         make_alert("a2", incident_id="i1"),
@@ -44,7 +46,7 @@ def client() -> TestClient:
             clock=lambda: 1_800_000_000.0,
             readiness=lambda: "",
             metrics=lambda: b"",
-            notifiers=[Notifier(sender, clock=lambda: 0.0)],
+            notifiers=[Notifier(sender, Outbox(sqlite_state, "alertmanager"), clock=lambda: 0.0)],
         )
     )
     return TestClient(app, base_url="http://127.0.0.1:8080")

@@ -9,10 +9,11 @@ from collector.storage.state.tables import (
     inventory,
     leases,
     log,
+    notifications,
     pending,
     response,
     trust,
 )
 
-SUBJECTS = (base, alerts, changes, detectors, findings, inventory, leases, log, pending, response, trust)
+SUBJECTS = (base, alerts, changes, detectors, findings, inventory, leases, log, notifications, pending, response, trust)
 METADATA = base.METADATA

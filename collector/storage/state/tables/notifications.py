@@ -1,0 +1,31 @@
+"""Notifications that wait for their receivers, and what receivers were notified of."""
+
+from typing import Final
+
+from sqlalchemy import Column, Index, Integer, LargeBinary, Table
+
+from collector.storage.state.tables.base import ID, METADATA, NAME, ROW_NUMBER, UNCOUNTED
+from collector.storage.state.types import BoundedText, Number
+
+# collector.alerting.notifiers.outbox.Waiting, in the order in which they are sent.
+NOTIFICATIONS: Final = Table(
+    "notifications",
+    METADATA,
+    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("notifier", BoundedText(NAME), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Number, nullable=False),
+    Index("ix_notifications_notifier", "notifier", "number"),
+    info={UNCOUNTED: True},
+)
+
+# The newest of each alert: `news` has what a change of it would be worth a notification.
+NOTIFIED: Final = Table(
+    "notified",
+    METADATA,
+    Column("alert_id", BoundedText(ID), primary_key=True),
+    Column("notifier", BoundedText(NAME), primary_key=True),
+    Column("news", BoundedText(NAME), nullable=False),
+    info={UNCOUNTED: True},
+)
