@@ -141,10 +141,8 @@ class Services:
         self.schemas = SchemaInventory(reader=self.store)
         self.retired = RetiredEndpoints(store=self.store, state=self.state, clock=self.clock)
         self.views = ViewTable(self.state, self.clock)
-        self.spec_table = SpecTable(self.store, self.clock)
-        self.spec_assessor = self.specs or SpecAssessor(
-            store=self.store, table=self.spec_table, paths=(), clock=self.clock
-        )
+        self.spec_table = SpecTable(self.state, self.clock)
+        self.spec_assessor = self.specs or SpecAssessor(store=self.store, table=self.spec_table, paths=())
         self.spec_reporter = SpecReporter(
             store=self.store, table=self.spec_table, schemas=self.schemas, fits=lambda: self.spec_assessor.fits
         )

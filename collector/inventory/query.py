@@ -1,28 +1,22 @@
-"""What questions to the inventory share: the span of time and its roll-up, cursors, and versions.
+"""What questions to the inventory share: the span of time and its roll-up, and cursors.
 
 A span turns `1h`, `24h` or `7d`, or a start and an end, into seconds and chooses the roll-up that answers.
 
 A cursor is the place where the next page starts: a keyset (last sort value, last id), written as one opaque word. It
 stays right while rows come and go, because it asks for what sorts after the last row. It carries its question, so a
 cursor with another sort or filter is refused instead of skipping rows.
-
-`Versions` numbers rows that are replaced: of each key the store keeps the row with the highest version. A version is
-the clock in microseconds, and always more than any that exists. So what is written after the clock was set back is
-newer too.
 """
 
 import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from threading import Lock
-from typing import Final, TypeGuard
+from typing import TypeGuard
 
 from collector.core.moments import DAY_SECONDS as DAY_SECONDS
-from collector.storage.records import Reader, select
 from collector.storage.tables.layout import HOUR_SUMMARY_RETENTION_DAYS, Retention
 
 MINUTE_SECONDS = 60
@@ -218,30 +212,3 @@ def _finite(value: int | float) -> float:
     if number != number or number in (float("inf"), float("-inf")):
         raise CursorError("it is not a cursor this collector gave")
     return number
-
-
-MICROSECONDS: Final = 1_000_000
-
-
-class Versions:
-    """Of these tables, whose newest is asked for at the first `take`. Thread-safe."""
-
-    def __init__(self, reader: Reader, *tables: str, clock: Callable[[], float]) -> None:
-        """`clock` gives unix seconds."""
-        self._reader = reader
-        self._tables = tables
-        self._clock = clock
-        self._lock = Lock()
-        self._last: int | None = None
-
-    def take(self) -> int:
-        """The next one. Raises StoreError."""
-        with self._lock:
-            if self._last is None:
-                self._last = max(self._read(table) for table in self._tables)
-            self._last = max(int(self._clock() * MICROSECONDS), self._last + 1)
-            return self._last
-
-    def _read(self, table: str) -> int:
-        (row,) = select(self._reader, f"SELECT max(version) AS newest FROM {table}")
-        return int(row["newest"])

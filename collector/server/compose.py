@@ -86,7 +86,7 @@ from collector.risk.repository import import_findings
 from collector.server.reports import ReportQueue
 from collector.server.tenure import open_tenure
 from collector.specs.assessment import SpecAssessor
-from collector.specs.table import SpecTable
+from collector.specs.table import SpecTable, import_specs
 from collector.storage.base import Store, StoreError
 from collector.storage.clickhouse import TABLES, ClickHouseStore
 from collector.storage.damage import PartCheck
@@ -373,6 +373,7 @@ class Collector:
         damage = "the setting `sensitivity` then holds."
         import_file(self.state, self._directory / "sensitivity.json", import_level, self._clock(), damage=damage)
         import_once(self.state, self.store, "findings", import_findings, self._clock())
+        import_once(self.state, self.store, "API descriptions", import_specs, self._clock())
         import_response(self.state, self._directory, self._clock())
         import_once(self.state, self.store, "views", import_views, self._clock())
         import_once(self.state, self.store, "labels", import_labels, self._clock())
@@ -475,9 +476,7 @@ class Collector:
             clock=clock,
             report=self.alert_service.take_found,
         )
-        self._specs = SpecAssessor(
-            store=store, table=SpecTable(store, clock), paths=self.settings.spec_paths, clock=clock
-        )
+        self._specs = SpecAssessor(store=store, table=SpecTable(self.state, clock), paths=self.settings.spec_paths)
         partners = PartnerNetworks(self.settings.partner_networks)
         self._risks = RiskAssessor(
             store=store,

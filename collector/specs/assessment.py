@@ -9,7 +9,7 @@ count (collector/specs/matching.py).
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -18,7 +18,6 @@ from typing import Final
 from collector.core.budget import check_budget, hold
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.spec_status import NO_SPEC, EndpointSpec, read_spec_row
-from collector.inventory.query import Versions
 from collector.receiver.schemas import DESCRIPTION
 from collector.specs.document import TEXT_BYTES_MAX, Spec, SpecError
 from collector.specs.fit import Extent, FitResult, assess_served
@@ -124,15 +123,6 @@ class EndpointSpecRecord:
     version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecFitRecord:
-    """One row of `spec_fits`."""
-
-    name: str
-    extent: str
-    version: int
-
-
 NOT_COMPARED: Final = FitResult(
     fit=Fit(prefix="", is_keeping_base=True, heads=frozenset()), extent=Extent.NONE, reason=TOO_COSTLY
 )
@@ -141,17 +131,16 @@ NOT_COMPARED: Final = FitResult(
 class SpecAssessor:
     """Thread-safe. Blocks. Raises StoreError."""
 
-    def __init__(self, *, store: Store, table: SpecTable, paths: Sequence[Path], clock: Callable[[], float]) -> None:
+    def __init__(self, *, store: Store, table: SpecTable, paths: Sequence[Path]) -> None:
         self._store = store
         self._table = table
         self._paths = tuple(paths)
-        self._versions = Versions(store, "endpoint_specs", "spec_fits", clock=clock)
         self._traffic = SpecTraffic(reader=store, table=table)
         self._lock = Lock()
         self._read: dict[Path, tuple[int, int]] = {}
         self._told: dict[str, EndpointSpec] = {}
         self._extents: dict[str, Extent] = {}  # As stored.
-        self._is_loaded = False
+        self._version = -1  # The newest of `_told`.
         # Of descriptions seen in traffic, and of those that are not compared, by name, of the last look.
         self.results: dict[str, FitResult] = {}
         self._costly: dict[str, Spec] = {}  # Newest texts that are not compared, by name.
@@ -163,17 +152,14 @@ class SpecAssessor:
         with hold(self._lock):
             self._read_files()
             self.traffic_errors = self._traffic.look()
-            if not self._is_loaded:
-                self._load()
-                self._is_loaded = True
+            self._load()
             revisions = self._table.list_revisions()
             if not revisions and not self._told:
                 self.results = {}
                 return 0
             changed = self._compare(revisions, SeenEndpoints(self._store))
             self._write_extents()
-            self._store.insert_records("endpoint_specs", self._make_records(changed))
-            self._told |= changed
+            self._write(changed)
             return len(changed)
 
     def _compare(self, revisions: Sequence[Revision], endpoints: Iterable[SeenEndpoint]) -> dict[str, EndpointSpec]:
@@ -203,27 +189,25 @@ class SpecAssessor:
         return {name: one.fit for name, one in self.results.items()}
 
     def _write_extents(self) -> None:
-        extents = dict.fromkeys(self._extents, Extent.NONE)
-        extents |= {name: one.extent for name, one in self.results.items()}
-        changed = {
-            name: extent for name, extent in extents.items() if self._extents.get(name, Extent.NONE) is not extent
-        }
-        if not changed:
-            return
-        version = self._versions.take()
-        records = [SpecFitRecord(name=name, extent=one.value, version=version) for name, one in changed.items()]
-        self._store.insert_records("spec_fits", records)
-        self._extents = extents
+        extents = {name: one.extent for name, one in self.results.items() if one.extent is not Extent.NONE}
+        if extents != self._extents:
+            self._table.keep_extents(extents)
 
-    def _make_records(self, changed: dict[str, EndpointSpec]) -> list[EndpointSpecRecord]:
-        version = self._versions.take()
-        return [_make_record(endpoint_id, spec, version) for endpoint_id, spec in changed.items()]
+    def _write(self, changed: Mapping[str, EndpointSpec]) -> None:
+        if changed:
+            self._version += 1
+            records = [_make_record(endpoint_id, spec, self._version) for endpoint_id, spec in changed.items()]
+            self._store.insert_records("endpoint_specs", records)
+            self._told |= changed
 
     def _load(self) -> None:
-        rows = select(self._store, "SELECT * FROM endpoint_specs FINAL")
-        self._told = {row["endpoint_id"]: read_spec_row(row) for row in rows}
-        rows = select(self._store, "SELECT name, extent FROM spec_fits FINAL")
-        self._extents = {row["name"]: Extent(row["extent"]) for row in rows}
+        """What was written, where somebody else wrote since."""
+        self._extents = self._table.read_extents()
+        newest = int(self._store.query("SELECT max(version) FROM endpoint_specs")[0][0])
+        if newest != self._version:
+            rows = select(self._store, "SELECT * FROM endpoint_specs FINAL")
+            self._told = {row["endpoint_id"]: read_spec_row(row) for row in rows}
+            self._version = newest
 
     def _read_files(self) -> None:
         """Watched files by size and time; one that cannot be read is logged once, and looked at again."""

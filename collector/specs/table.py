@@ -1,47 +1,27 @@
-"""Stores descriptions: uploads, lists and deletes them. The newest text of a name is in force."""
+"""Stores descriptions in the state: uploads, lists and deletes them. The newest text of a name is in force."""
 
 import hashlib
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from threading import Lock
 from typing import Any, Final
 
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
 from collector.core.errors import ConflictError
-from collector.inventory.query import Versions
 from collector.specs.document import Spec, SpecError, read_spec
+from collector.specs.fit import Extent
 from collector.specs.matching import Revision
-from collector.storage.base import Store
-from collector.storage.records import select
+from collector.storage.state.imports import OldRows
+from collector.storage.state.store import StateStore, upsert
+from collector.storage.state.tables.specs import SPEC_FITS, SPECS
 
 SPECS_MAX: Final = 1_000  # Names.
-VERSIONS_MAX: Final = 20  # Of one name that are compared with; older ones stay in the table.
+VERSIONS_MAX: Final = 20  # Of one name that are kept and compared with.
 NAME_CHARACTERS_MAX: Final = 200
 SOURCE_TRAFFIC: Final = "traffic "  # And where it was seen.
 _DIGEST_BYTES: Final = 16
-_LIST = """
-SELECT name, digest, service, source, uploaded_by, length(document) AS bytes, toUnixTimestamp(time) AS time,
-    version AS place
-FROM specs FINAL WHERE is_deleted = 0 ORDER BY name, place DESC, digest"""
-_DOCUMENT = "SELECT document FROM specs FINAL WHERE name = {name:String} AND digest = {digest:String}"
-_DELETED = (
-    "SELECT name FROM specs FINAL WHERE name = {name:String} AND digest = {digest:String} AND is_deleted = 1 LIMIT 1"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecRecord:
-    """One row of `specs`."""
-
-    name: str
-    digest: str
-    service: str
-    source: str
-    uploaded_by: str
-    document: str
-    is_deleted: int
-    time: datetime
-    version: int
+_LISTED: Final = [column for column in SPECS.columns if column.name != "document"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +49,10 @@ class ListedSpec:
 class SpecTable:
     """Blocks. Raises StoreError. Texts that are compared with are kept parsed, by digest."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self._store = store
+    def __init__(self, state: StateStore, clock: Callable[[], float]) -> None:
+        self._state = state
         self._clock = clock
-        self._versions = Versions(store, "specs", clock=clock)
         self._parsed: dict[str, Spec] = {}
-        self._deciding = Lock()  # One change at a time, from what is there to what is written.
 
     def upload(self, *, name: str, document: str, service: str, source: str, by: str) -> Spec:
         """Put a text in force; the same text again is no other version. Raises SpecError where it is none,
@@ -84,56 +62,69 @@ class SpecTable:
         if not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
             raise SpecError(f"The name of the description is {name!r}; give it 1 to {NAME_CHARACTERS_MAX} characters.")
         digest = _digest(document)
-        with self._deciding:
-            known = self._group()
-            if name not in known and len(known) >= SPECS_MAX:
+        with self._state.write() as connection:
+            versions = select(SPECS.c.digest, SPECS.c.service).where(SPECS.c.name == name, ~SPECS.c.is_deleted)
+            known = connection.execute(versions.order_by(SPECS.c.place.desc())).all()
+            names = select(func.count(SPECS.c.name.distinct())).where(~SPECS.c.is_deleted)
+            if not known and connection.execute(names).scalar_one() >= SPECS_MAX:
                 raise ConflictError(f"There are {SPECS_MAX} descriptions; take one out first.")
-            current = known.get(name, [{}])[0]
-            if (current.get("digest"), current.get("service")) == (digest, service):
+            if known and tuple(known[0]) == (digest, service):
                 return spec
-            self._write(name, digest, service=service, source=source, by=by, document=document, is_deleted=False)
+            newest = connection.execute(select(func.max(SPECS.c.place))).scalar() or 0
+            row = {
+                "name": name,
+                "digest": digest,
+                "place": newest + 1,
+                "service": service,
+                "source": source,
+                "uploaded_by": by,
+                "time": self._clock(),
+                "bytes": len(document.encode()),
+                "is_deleted": False,
+                "document": zlib.compress(document.encode()),
+            }
+            upsert(connection, SPECS, [row])
+            others = [one.digest for one in known if one.digest != digest]
+            is_beyond = SPECS.c.digest.in_(others[VERSIONS_MAX - 1 :])
+            connection.execute(delete(SPECS).where(SPECS.c.name == name, is_beyond))
         self._parsed[digest] = spec
         return spec
 
     def was_deleted(self, name: str, document: str) -> bool:
         """Whether this text of this name was taken out."""
-        asked = {"name": name, "digest": _digest(document)}
-        return bool(select(self._store, _DELETED, asked))
+        is_it = (SPECS.c.name == name, SPECS.c.digest == _digest(document), SPECS.c.is_deleted)
+        with self._state.read() as connection:
+            return connection.execute(select(SPECS.c.name).where(*is_it)).first() is not None
 
     def delete(self, name: str) -> bool:
         """Take a description with all its versions out; False where there is none."""
-        with self._deciding:
-            rows = self._group().get(name, [])
-            for row in rows:
-                self._write(name, row["digest"], service="", source="", by="", document="", is_deleted=True)
-        return bool(rows)
+        gone = update(SPECS).where(SPECS.c.name == name, ~SPECS.c.is_deleted)
+        with self._state.write() as connection:
+            return connection.execute(gone.values(is_deleted=True, document=b"", uploaded_by="")).rowcount > 0
 
-    def _write(
-        self, name: str, digest: str, *, service: str, source: str, by: str, document: str, is_deleted: bool
-    ) -> None:
-        record = SpecRecord(
-            name=name,
-            digest=digest,
-            service=service,
-            source=source,
-            uploaded_by=by,
-            document=document,
-            is_deleted=int(is_deleted),
-            time=datetime.fromtimestamp(self._clock(), UTC),
-            version=self._versions.take(),
-        )
-        self._store.insert_records("specs", [record])
+    def read_extents(self) -> dict[str, Extent]:
+        """How far descriptions seen in traffic are in force, by name."""
+        with self._state.read() as connection:
+            return {row.name: Extent(row.extent) for row in connection.execute(select(SPEC_FITS))}
+
+    def keep_extents(self, extents: Mapping[str, Extent]) -> None:
+        """The same from now on."""
+        rows = [{"name": name, "extent": extent} for name, extent in extents.items()]
+        with self._state.write() as connection:
+            connection.execute(delete(SPEC_FITS))
+            if rows:
+                connection.execute(insert(SPEC_FITS), rows)
 
     def list_specs(self) -> tuple[ListedSpec, ...]:
         """By name, the newest text of each."""
         return tuple(
             ListedSpec(
-                name=rows[0]["name"],
-                service=rows[0]["service"],
-                source=rows[0]["source"],
-                uploaded_by=rows[0]["uploaded_by"],
-                bytes=int(rows[0]["bytes"]),
-                time=int(rows[0]["time"]),
+                name=rows[0].name,
+                service=rows[0].service,
+                source=rows[0].source,
+                uploaded_by=rows[0].uploaded_by,
+                bytes=rows[0].bytes,
+                time=int(rows[0].time),
                 versions=len(rows),
                 title=spec.title,
                 version=spec.version,
@@ -149,33 +140,57 @@ class SpecTable:
         groups = self._group().values()
         found = tuple(
             Revision(
-                name=row["name"],
-                service=rows[0]["service"],
+                name=row.name,
+                service=rows[0].service,
                 spec=self._read(row),
                 is_current=number == 0,
-                place=find_place(rows[0]["source"]),
+                place=find_place(rows[0].source),
             )
             for rows in groups
             for number, row in enumerate(rows[:VERSIONS_MAX])
         )
-        kept = {row["digest"] for rows in groups for row in rows[:VERSIONS_MAX]}
+        kept = {row.digest for rows in groups for row in rows[:VERSIONS_MAX]}
         for digest in self._parsed.copy().keys() - kept:  # Another thread may be reading.
             self._parsed.pop(digest, None)
         return found
 
-    def _group(self) -> dict[str, list[dict[str, Any]]]:
-        groups: dict[str, list[dict[str, Any]]] = {}
-        for row in select(self._store, _LIST):
-            groups.setdefault(row["name"], []).append(row)
+    def _group(self) -> dict[str, list[Row[Any]]]:
+        """Versions by name, the newest first."""
+        listed = select(*_LISTED).where(~SPECS.c.is_deleted)
+        groups: dict[str, list[Row[Any]]] = {}
+        with self._state.read() as connection:
+            for row in connection.execute(listed.order_by(SPECS.c.name, SPECS.c.place.desc())):
+                groups.setdefault(row.name, []).append(row)
         return groups
 
-    def _read(self, row: dict[str, Any]) -> Spec:
-        digest = row["digest"]
-        spec = self._parsed.get(digest)
+    def _read(self, row: Row[Any]) -> Spec:
+        spec = self._parsed.get(row.digest)
         if spec is None:
-            text = select(self._store, _DOCUMENT, {"name": row["name"], "digest": digest})[0]["document"]
-            spec = self._parsed[digest] = read_spec(text)
+            text = select(SPECS.c.document).where(SPECS.c.name == row.name, SPECS.c.digest == row.digest)
+            with self._state.read() as connection:
+                document = connection.execute(text).scalar_one()
+            spec = self._parsed[row.digest] = read_spec(zlib.decompress(document).decode())
         return spec
+
+
+def import_specs(connection: Connection, rows: OldRows) -> None:
+    """What an earlier version kept in ClickHouse. Raises StoreError."""
+    for specs in rows.read("specs", _read_old):
+        upsert(connection, SPECS, specs)
+    for fits in rows.read("spec_fits", lambda row: {"name": row["name"], "extent": Extent(row["extent"])}):
+        upsert(connection, SPEC_FITS, [one for one in fits if one["extent"] is not Extent.NONE])
+
+
+def _read_old(row: dict[str, Any]) -> dict[str, Any]:
+    document = row["document"].encode()
+    return {
+        **{name: row[name] for name in ("name", "digest", "service", "source", "uploaded_by")},
+        "place": row["version"],
+        "time": row["time"].timestamp(),
+        "bytes": len(document),
+        "is_deleted": bool(row["is_deleted"]),
+        "document": zlib.compress(document) if document else b"",
+    }
 
 
 def find_place(source: str) -> str:

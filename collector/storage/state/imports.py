@@ -39,6 +39,8 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "former_names": True,
     "findings": True,
     "finding_changes": False,
+    "specs": True,
+    "spec_fits": True,
 }
 IMPORTED_SUFFIX: Final = ".imported"
 

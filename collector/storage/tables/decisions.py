@@ -1,8 +1,7 @@
-"""The tables of what detectors, rules and people decide that are not in the state (collector/storage/state) yet:
-reports of detectors, risk and API descriptions.
+"""What is computed of endpoints and lists of them join, and reports of detectors.
 
-They hold risk scores. Of API descriptions they hold texts by name and version, how far those seen in traffic are in
-force, and what they say of each endpoint.
+What is decided is in the state (collector/storage/state). Of it these tables have copies: the exposure and the open
+findings of an endpoint, and what API descriptions say of it.
 """
 
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS, Table
@@ -58,34 +57,8 @@ TABLES = (
         key="endpoint_id",
         expiry=f"toDateTime(computed_at) + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
-    # A text as it came. The newest `time` of a name is the one in force, the others are its older versions;
-    # `is_deleted` takes one out. Read with FINAL.
-    Table(
-        name="specs",
-        columns="""
-            name String
-            digest String
-            service String
-            source String
-            uploaded_by String
-            document String CODEC(ZSTD)
-            is_deleted UInt8
-            time DateTime64(3, 'UTC')
-            version UInt64
-        """,
-        key="name, digest",
-    ),
-    # `extent` is an Extent of collector/specs/fit.py. Read with FINAL.
-    Table(
-        name="spec_fits",
-        columns="""
-            name String
-            extent LowCardinality(String)
-            version UInt64
-        """,
-        key="name",
-    ),
-    # `status` is a SpecStatus; `requires_authentication` is -1 where nothing is said. Read with FINAL.
+    # What descriptions, which are in the state, say of endpoints as they are called. `status` is a SpecStatus;
+    # `requires_authentication` is -1 where nothing is said. The version is one more than the newest that is there.
     Table(
         name="endpoint_specs",
         columns="""

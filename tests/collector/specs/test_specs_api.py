@@ -14,8 +14,10 @@ from collector.receiver.schemas import convert_schemas
 from collector.server.app import build_app
 from collector.specs.assessment import SpecAssessor
 from collector.specs.fit import Extent
-from collector.specs.table import VERSIONS_MAX, SpecTable
+from collector.specs.table import VERSIONS_MAX, SpecTable, import_specs
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.imports import drop_old_tables, import_once
+from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed, write_watch
@@ -63,19 +65,23 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 
 @pytest.fixture(scope="module")
-def assessor(store: EmbeddedStore, files: Path) -> SpecAssessor:
-    clock = Clock()
-    return SpecAssessor(
-        store=store, table=SpecTable(store, clock), paths=(files, Path("/nonexistent.yaml")), clock=clock
-    )
+def kept() -> StateStore:
+    """The state of all tests."""
+    return create_state()
 
 
 @pytest.fixture(scope="module")
-def client(store: EmbeddedStore, assessor: SpecAssessor) -> Iterator[TestClient]:
+def assessor(store: EmbeddedStore, kept: StateStore, files: Path) -> SpecAssessor:
+    table = SpecTable(kept, Clock())
+    return SpecAssessor(store=store, table=table, paths=(files, Path("/nonexistent.yaml")))
+
+
+@pytest.fixture(scope="module")
+def client(store: EmbeddedStore, kept: StateStore, assessor: SpecAssessor) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,
-            state=create_state(),
+            state=kept,
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=Clock(),
@@ -93,7 +99,9 @@ def _list(client: TestClient, spec: str) -> list[str]:
     return [item["template"] for item in answer["items"]]
 
 
-def test_life_of_a_description(client: TestClient, assessor: SpecAssessor, files: Path, store: EmbeddedStore) -> None:
+def test_life_of_a_description(
+    client: TestClient, assessor: SpecAssessor, files: Path, store: EmbeddedStore, kept: StateStore
+) -> None:
     assert _list(client, "none") == ["/admin", "/carts", "/openapi.json", "/orders", "/wp-login"]
     first = {"document": describe("/orders", "/carts", "/invoices"), "service": "orders", "asked_by": "ada"}
     uploaded = client.post("/api/v1/specs", json=first)
@@ -125,14 +133,14 @@ def test_life_of_a_description(client: TestClient, assessor: SpecAssessor, files
     # The first text once more is the newest again; and an assessor that starts anew knows what was written.
     assert client.post("/api/v1/specs", json=first).json()["versions"] == 2
     assert client.get("/api/v1/specs/Orders/report").json()["orphan"][0]["http_route"] == "/invoices"
-    assert SpecAssessor(store=store, table=SpecTable(store, Clock()), paths=(), clock=Clock()).look() == 0
+    assert SpecAssessor(store=store, table=SpecTable(kept, Clock()), paths=()).look() == 0
 
     # Whatever the clock says, what comes later holds.
-    early = SpecTable(store, lambda: 1.0)
-    for table, document in ((early, first["document"]), (SpecTable(store, lambda: 0.5), second["document"])):
+    early = SpecTable(kept, lambda: 1.0)
+    for table, document in ((early, first["document"]), (SpecTable(kept, lambda: 0.5), second["document"])):
         table.upload(name="Early", document=str(document), service="", source="api", by="ada")
     assert [one.version for one in early.list_specs() if one.name == "Early"] == ["2"]
-    assert SpecTable(store, lambda: 0.5).delete("Early") and not early.delete("Early")
+    assert SpecTable(kept, lambda: 0.5).delete("Early") and not early.delete("Early")
 
     assert client.delete("/api/v1/specs/Orders").json() == {"name": "Orders"}
     assert _list(client, "shadow") == []
@@ -223,7 +231,7 @@ def test_a_description_of_any_name_can_be_compared_and_removed(client: TestClien
 
 
 def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_come(
-    client: TestClient, assessor: SpecAssessor, store: EmbeddedStore
+    client: TestClient, assessor: SpecAssessor, store: EmbeddedStore, kept: StateStore
 ) -> None:
     clock, seed = Clock(), Seed()
     own = [seed.endpoint(20, "GET", "/login", workload="portal"), seed.endpoint(21, "GET", "/me", workload="portal")]
@@ -277,7 +285,7 @@ def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_c
         return bool(get_item()["is_in_force"])
 
     assert call_own(60), "120 of 280: it stays above a third"
-    again = SpecAssessor(store=store, table=SpecTable(store, clock), paths=(), clock=clock)
+    again = SpecAssessor(store=store, table=SpecTable(kept, clock), paths=())
     again.look()
     assert again.results[name].extent is Extent.SERVICE, "a collector that starts anew knows that it was in force"
     assert not call_own(100), "120 of 380"
@@ -292,9 +300,9 @@ def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_c
     client.delete(f"/api/v1/specs/{name}")
 
 
-def test_versions_that_are_not_compared_with_take_no_memory(store: EmbeddedStore) -> None:
+def test_versions_that_are_not_compared_with_take_no_memory(kept: StateStore) -> None:
     """A pipeline uploads one with each build."""
-    table = SpecTable(store, Clock())
+    table = SpecTable(kept, Clock())
     others = len(table.list_revisions())
     for number in range(VERSIONS_MAX + 3):
         document = describe("/built", version=str(number))
@@ -303,3 +311,51 @@ def test_versions_that_are_not_compared_with_take_no_memory(store: EmbeddedStore
     assert built == [str(VERSIONS_MAX + 2 - number) for number in range(VERSIONS_MAX)]
     assert len(table._parsed) == VERSIONS_MAX + others
     assert table.delete("Built") and len(table.list_revisions()) == len(table._parsed) == others
+
+
+def test_descriptions_are_kept_on_both_databases(state: StateStore) -> None:
+    table, other = SpecTable(state, Clock()), SpecTable(state, Clock())  # As of two processes.
+    first, second = describe("/a"), describe("/b", version="2")
+    for document in (first, second, first):
+        table.upload(name="A", document=document, service="a", source="api", by="ada")
+        assert len(other.list_revisions()) == len(table.list_revisions())
+    (listed,) = other.list_specs()
+    assert (listed.versions, listed.version, listed.bytes) == (2, "1", len(first))
+    assert other.delete("A") and not table.delete("A") and not table.was_deleted("A", describe("/c"))
+    assert table.was_deleted("A", first) and table.was_deleted("A", second) and table.list_revisions() == ()
+    table.keep_extents({"A": Extent.PART, "B": Extent.SERVICE})
+    table.keep_extents({"A": Extent.SERVICE})
+    assert other.read_extents() == {"A": Extent.SERVICE}
+
+
+def test_descriptions_of_an_earlier_version_are_imported_once(store: EmbeddedStore, sqlite_state: StateStore) -> None:
+    for statement in EARLIER.split(";\n"):
+        store.execute(statement)
+    try:
+        older, newer = describe("/a", version="1"), describe("/a", version="2")
+        rows = [("A", "d1", older, 0, 5), ("A", "d2", newer, 0, 9), ("B", "d3", "", 1, 7)]
+        for name, digest, document, is_deleted, version in rows:
+            store.execute(
+                "INSERT INTO specs VALUES ({name:String}, {digest:String}, 'a', 'api', 'ada', {document:String}, "
+                f"{is_deleted}, toDateTime64('2026-11-01 00:00:00', 3, 'UTC'), {version})",
+                {"name": name, "digest": digest, "document": document},
+            )
+        store.execute("INSERT INTO spec_fits VALUES ('A', 'part', 1), ('B', 'none', 2)")
+        table = SpecTable(sqlite_state, Clock())
+        for _ in range(2):
+            import_once(sqlite_state, store, "API descriptions", import_specs, NOW)
+            (listed,) = table.list_specs()
+            assert (listed.name, listed.version, listed.versions, listed.time) == ("A", "2", 2, 1_793_491_200)
+            assert table.read_extents() == {"A": Extent.PART}
+    finally:
+        drop_old_tables(store)
+
+
+EARLIER = """
+CREATE TABLE specs (
+    name String, digest String, service String, source String, uploaded_by String, document String CODEC(ZSTD),
+    is_deleted UInt8, time DateTime64(3, 'UTC'), version UInt64
+) ENGINE = ReplacingMergeTree(version) ORDER BY (name, digest);
+CREATE TABLE spec_fits (
+    name String, extent LowCardinality(String), version UInt64
+) ENGINE = ReplacingMergeTree(version) ORDER BY name"""

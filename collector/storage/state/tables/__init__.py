@@ -12,8 +12,23 @@ from collector.storage.state.tables import (
     notifications,
     pending,
     response,
+    specs,
     trust,
 )
 
-SUBJECTS = (base, alerts, changes, detectors, findings, inventory, leases, log, notifications, pending, response, trust)
+SUBJECTS = (
+    base,
+    alerts,
+    changes,
+    detectors,
+    findings,
+    inventory,
+    leases,
+    log,
+    notifications,
+    pending,
+    response,
+    specs,
+    trust,
+)
 METADATA = base.METADATA
