@@ -63,6 +63,7 @@ EDGES = {
     "sqlalchemy": {
         "collector.storage",
         "collector.trust",
+        "collector.receiver",
         "collector.inventory",
         "collector.alerting",
         "collector.detection",

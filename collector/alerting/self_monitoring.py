@@ -8,7 +8,7 @@ a certificate's life and try again until it ends. Half of the last third is for 
 person.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from collector.alerting.alert import AlertKind, Report, Severity
 from collector.alerting.wording import format_minute
 from collector.core.limits import Limit
-from collector.receiver.sensors import SensorStatus
+from collector.receiver.sensor_status import SensorStatus
 from collector.receiver.witness import DailyUse
 
 SILENT_SECONDS = (
@@ -84,7 +84,9 @@ class _CallCount:
 class SilenceWatch:
     """Looks at all sensors; keeps an account of calls a minute old for each, to judge the loss of late."""
 
-    def __init__(self) -> None:
+    def __init__(self, measure_silence: Callable[[SensorStatus, float], float] | None = None) -> None:
+        """`measure_silence`: for how many seconds a sensor sent nothing, where other collectors may have heard it."""
+        self._measure_silence = measure_silence or (lambda sensor, now: now - sensor.last_heard_at)
         self._accounts: dict[str, list[_CallCount]] = {}
         # Nobody can be heard by a collector that does not run: silence counts from the first look at the earliest.
         self._started_at: float | None = None
@@ -96,13 +98,24 @@ class SilenceWatch:
         checks = []
         for sensor in sensors:
             checks += [
-                (AlertKind.SENSOR_SILENT, sensor.node, _check_silence(sensor, now, self._started_at)),
+                (AlertKind.SENSOR_SILENT, sensor.node, self._check_silence(sensor, now, now - self._started_at)),
                 (AlertKind.SENSOR_LOSS, sensor.node, self._check_loss(sensor, now)),
                 (AlertKind.SENSOR_LAG, sensor.node, _check_lag(sensor, now)),
             ]
         known = {sensor.node for sensor in sensors}
         self._accounts = {node: accounts for node, accounts in self._accounts.items() if node in known}
         return _sort(checks)
+
+    def _check_silence(self, sensor: SensorStatus, now: float, looked_seconds: float) -> Report | None:
+        silent = min(self._measure_silence(sensor, now), looked_seconds)
+        if sensor.is_paused or silent <= SILENT_SECONDS:
+            return None
+        why = (
+            f"Sensor {sensor.node} has sent nothing for {silent:.0f} s (limit {SILENT_SECONDS:.0f} s) and did not say "
+            "it would pause; calls on that node are not seen. See whether the node and its sensor run."
+        )
+        title = f"Sensor {sensor.node} is silent"
+        return _report(AlertKind.SENSOR_SILENT, title, why, now, since=sensor.last_heard_at, node=sensor.node)
 
     def _check_loss(self, sensor: SensorStatus, now: float) -> Report | None:
         accounts = self._accounts.setdefault(sensor.node, [])
@@ -129,18 +142,6 @@ class SilenceWatch:
             node=sensor.node,
             loss_ratio=lost / total,
         )
-
-
-def _check_silence(sensor: SensorStatus, now: float, started_at: float) -> Report | None:
-    silent = now - max(sensor.last_heard_at, started_at)
-    if sensor.is_paused or silent <= SILENT_SECONDS:
-        return None
-    why = (
-        f"Sensor {sensor.node} has sent nothing for {silent:.0f} s (limit {SILENT_SECONDS:.0f} s) and did not say it "
-        "would pause; calls on that node are not seen. See whether the node and its sensor run."
-    )
-    title = f"Sensor {sensor.node} is silent"
-    return _report(AlertKind.SENSOR_SILENT, title, why, now, since=sensor.last_heard_at, node=sensor.node)
 
 
 def _check_lag(sensor: SensorStatus, now: float) -> Report | None:

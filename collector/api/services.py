@@ -38,6 +38,8 @@ from collector.inventory.traffic.map import MapInventory
 from collector.inventory.traffic.series import TrafficInventory
 from collector.inventory.views import ViewTable
 from collector.kubernetes.watcher import ClusterStatus
+from collector.receiver.sensor_status import SensorStatus
+from collector.receiver.sensor_table import read_statuses
 from collector.receiver.sensors import SensorRegistry
 from collector.response.deny_lists import ExportSettings
 from collector.response.responder import Erasing, Responder
@@ -134,7 +136,7 @@ class Services:
         self.evidence = EvidenceReader(calls=self.calls, explanations=explanations, clock=self.clock)
         registry = self.registry
         self.sensors = SensorInventory(
-            reader=self.store, clock=self.clock, list_statuses=registry.list_statuses if registry is not None else None
+            clock=self.clock, list_statuses=registry.list_statuses if registry is not None else self._read_statuses
         )
         self.coverage = CoverageInventory(reader=self.store, sensors=self.sensors)
         self.exposures = ExposureInventory(reader=self.store)
@@ -155,6 +157,9 @@ class Services:
         if registry is not None:
             fingerprints[Topic.SENSORS] = lambda: (registry.changes, self.store.count_writes(TABLES[Topic.SENSORS]))
         self.events = EventHub(fingerprints)
+
+    def _read_statuses(self) -> Sequence[SensorStatus]:
+        return () if self.state is None else read_statuses(self.state)
 
     def _count_writes(self, tables: Sequence[str]) -> int:
         return self.store.count_writes(tables) + self.state.count_writes(tables)

@@ -5,12 +5,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from functools import partial
 
 from collector.inventory.filters import ListQuery, Page
 from collector.inventory.query import Cursor
-from collector.receiver.sensors import SensorStatus
-from collector.storage.records import Reader, read_record, select_records
+from collector.receiver.sensor_status import SensorStatus
+from collector.storage.records import read_record
 
 
 class SensorState(StrEnum):
@@ -158,16 +157,9 @@ def find_troubles(sensor: Sensor, version: str) -> tuple[Trouble, ...]:
     return tuple(found)
 
 
-SENSORS_MAX = 20_000  # As the registry.
-
 _STATES = {1: SensorState.CAPTURING, 2: SensorState.PAUSED, 3: SensorState.STOPPING}  # proto SensorState.
 
 ListStatuses = Callable[[], Sequence[SensorStatus]]
-
-
-def read_statuses(reader: Reader) -> tuple[SensorStatus, ...]:
-    """Of the table, which has counts and times as of a minute ago at most. Raises StoreError."""
-    return select_records(reader, SensorStatus, "sensors FINAL ORDER BY node", limit=SENSORS_MAX)
 
 
 class SensorQuery(ListQuery):
@@ -177,11 +169,9 @@ class SensorQuery(ListQuery):
 class SensorInventory:
     """Answers questions about sensors."""
 
-    def __init__(
-        self, *, reader: Reader, clock: Callable[[], float], list_statuses: ListStatuses | None = None
-    ) -> None:
-        """`list_statuses`: of the registry, where this process receives from the sensors; else the table is read."""
-        self._list_statuses = list_statuses or partial(read_statuses, reader)
+    def __init__(self, *, clock: Callable[[], float], list_statuses: ListStatuses) -> None:
+        """`list_statuses`: of the registry, where this process has one; else of the state."""
+        self._list_statuses = list_statuses
         self._clock = clock
 
     def list_sensors(self) -> tuple[Sensor, ...]:

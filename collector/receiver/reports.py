@@ -22,7 +22,7 @@ from apidae.v1 import stream_pb2
 from collector.core.limits import Limit
 from collector.receiver.columns import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from collector.receiver.convert import Refusal, bound_enum, convert_service
-from collector.receiver.sensors import Greeting, HealthReport, StageAccount
+from collector.receiver.sensor_status import Greeting, HealthReport, StageAccount
 from common.bounded import BoundedDict
 
 PROTOCOL_VERSION = 1

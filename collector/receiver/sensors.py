@@ -1,109 +1,38 @@
 """The registry of sensors: who they are, when they last sent something, and what they lost. Thread-safe.
 
-The receiver records, and alerting reads `list_statuses` for silence, loss and lag. The composition root writes changes
-to the table `sensors`, whose columns a SensorStatus has. It loads the table at the start, so that a sensor that died
-with the collector is missed. Times are unix seconds of the collector's clock.
+The receiver records, and alerting reads `list_statuses` for silence, loss and lag. `exchange`, every second, writes
+what changed to the state and reads what other collectors wrote there. The first one reads all, so that a sensor that
+died with the collector is missed. Times are unix seconds of the collector's clock.
+
+What others heard is known some seconds late. So their sensors are silent that much later, and while the state cannot be
+read their silence is not counted.
 """
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from collector.core.feature import Feature, Job
 from collector.core.limits import Limit
+from collector.receiver.sensor_status import STOPPING, Greeting, HealthReport, SensorStatus, StageAccount
+from collector.receiver.sensor_table import SensorTable
+from collector.storage.base import StoreError
+from common.figures import Figure, make_gauges, make_totals
+from common.token_bucket import TokenBucket
 
-_PAUSED, _STOPPING = 2, 3  # The wire's SensorState.
 # A name whose sensor has been silent for so long may be that of the same node in a cluster that was given another name.
 RENAME_SECONDS = 600.0
 NAME_LIMIT_CHARACTERS = 253
 SENSOR_LIMIT = 20_000  # Twice the paper design; more are not remembered, and counted.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SensorStatus:
-    """One row of `sensors`: the last word of one sensor. A time of 0 is never."""
-
-    node: str
-    cluster: str = ""
-    boot_id: str = ""
-    version: str = ""
-    kernel_release: str = ""
-    key_id: int = 0  # Newest installation key it holds; 0 = none yet.
-    policy_epoch: int = 0  # Of the policy it holds; 0 = none.
-    policy_refusal: str = ""  # Why it refused the last one it was sent; empty where it did not.
-    state: int = 0  # The wire's SensorState.
-    reason: str = ""
-    capture: str = ""  # How it sees calls: cgroup_skb or syscalls; empty until it says.
-    fallback_reason: str = ""  # Why packets cannot be captured, where system calls stand in for them; else empty.
-    certificate_not_after: float = 0.0  # Of the certificate it connected with last; 0 = by token or without both.
-    first_seen: float = 0.0
-    last_hello_at: float = 0.0
-    last_health_at: float = 0.0
-    last_batch_at: float = 0.0
-    lag_ms: int = 0
-    spool_bytes: int = 0
-    memory_bytes: int = 0
-    cpu_ns: int = 0
-    seen_calls: int = 0  # Since its start, by its last report; see HealthReport.
-    lost_calls: int = 0
-    stages: str = "[]"  # JSON: [{stage, seen, used, dropped: {reason: count}}].
-    updated_at: float = 0.0
-
-    @property
-    def last_heard_at(self) -> float:
-        return max(self.last_hello_at, self.last_health_at, self.last_batch_at)
-
-    @property
-    def is_paused(self) -> bool:
-        """It said that it pauses or stops: its silence is no alert."""
-        return self.state in (_PAUSED, _STOPPING)
-
-    @property
-    def lag_seconds(self) -> float:
-        """Age of its oldest row not yet acknowledged, by its last report."""
-        return self.lag_ms / 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Greeting:
-    """A checked Hello."""
-
-    cluster: str
-    node: str
-    boot_id: str
-    key_id: int
-    version: str
-    kernel_release: str
-    policy_epoch: int
-    features: frozenset[str]
-    time_unix_ns: int = 0  # By its own clock.
-    name: str = ""  # Under which its node's rows are kept (`SensorRegistry.find_name`).
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageAccount:
-    """Seen calls are those that entered the first stage since the sensor's start, lost ones included (seen = used +
-    dropped); lost ones are what any stage dropped."""
-
-    seen_calls: int
-    lost_calls: int
-    stages: str  # As in SensorStatus.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthReport:
-    """The wire's Health, checked."""
-
-    state: int
-    reason: str
-    capture: str
-    fallback_reason: str
-    lag_ms: int
-    spool_bytes: int
-    memory_bytes: int
-    cpu_ns: int
-    account: StageAccount | None  # None: as the last one.
+FLUSH_SECONDS = 5.0  # Between two writes; some may follow each other sooner, so that a new sensor is seen at once.
+FLUSH_BURST = 3
+# Between two writes of what sensors only counted: for the next start, or for other collectors that look for silence.
+HEARD_SECONDS = 60.0
+HEARD_SHARED_SECONDS = 5.0
+_DELAY_SECONDS = HEARD_SHARED_SECONDS + 2.0  # A round here and one there.
 
 
 _COUNTED = tuple(field.name for field in dataclasses.fields(StageAccount))
@@ -115,9 +44,23 @@ _GREETED = ("cluster", "boot_id", "version", "kernel_release", "key_id", "policy
 class SensorRegistry:
     """Holds one status a node."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """Empty. `clock` gives unix seconds."""
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        table: SensorTable | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Empty. `clock` gives unix seconds; without a table nothing is kept."""
         self._clock = clock
+        self._table = table
+        self._is_shared = table is not None and table.is_shared
+        self._monotonic = monotonic
+        self._flushes = TokenBucket(1 / FLUSH_SECONDS, FLUSH_BURST, monotonic)
+        self._heard_at = monotonic()
+        self._read_at = 0.0  # When others' word was read last.
+        self._readable_since: float | None = None  # Since when that succeeds.
+        self._own: set[str] = set()  # Heard here last.
         self._statuses: dict[str, SensorStatus] = {}
         self._changed: set[str] = set()
         self._heard: set[str] = set()  # Of which only counts and times changed.
@@ -132,20 +75,116 @@ class SensorRegistry:
         return Limit(name="sensors", used=len(self._statuses), maximum=SENSOR_LIMIT, then=then)
 
     def load(self, statuses: Iterable[SensorStatus]) -> None:
+        """What others heard, where it is newer than what is known here."""
         with self._lock:
-            self._statuses.update((status.node, status) for status in statuses)
+            for status in statuses:
+                known = self._statuses.get(status.node)
+                if known is None and len(self._statuses) >= SENSOR_LIMIT:
+                    self.unlisted += 1
+                elif known is None or known.updated_at < status.updated_at:
+                    self._statuses[status.node] = status
+                    self._own.discard(status.node)
+                    self._changed.discard(status.node)
+                    self._heard.discard(status.node)
+                    self.changes += 1
+
+    def exchange(self) -> None:
+        """Write what is due, and read what others wrote. Raises StoreError; what failed is written next time."""
+        if self._table is None:
+            return
+        wait = HEARD_SHARED_SECONDS if self._is_shared else HEARD_SECONDS
+        is_heard = self._monotonic() - self._heard_at >= wait
+        if is_heard or (self._changed and self._flushes.take()):
+            self.flush(with_heard=is_heard)
+        if self._readable_since is None or self._is_shared:
+            try:
+                self.load(self._table.read_new())
+            except StoreError:
+                self._readable_since = None
+                raise
+            self._read_at = self._clock()
+            if self._readable_since is None:
+                self._readable_since = self._read_at
+
+    @property
+    def feature(self) -> Feature:
+        """What the collector repeats and shows."""
+        return Feature(
+            name="sensors",
+            stop=self._flush_last,
+            jobs=(Job(works=(self.exchange,)),),
+            figures=self._list_figures,
+            limits=lambda: (self.limit,),
+        )
+
+    def _list_figures(self) -> tuple[Figure, ...]:
+        unlisted = "Messages of sensors beyond the most that are listed."
+        known = "Sensors that are known, connected or not."
+        return (
+            *make_totals([("sensors_unlisted", unlisted, self.unlisted)]),
+            *make_gauges([("sensors", known, len(self._statuses))]),
+        )
+
+    def _flush_last(self) -> None:
+        with suppress(StoreError):
+            self.flush()
+
+    def flush(self, *, with_heard: bool = True) -> None:
+        """Write what changed. Raises StoreError; what failed is written next time."""
+        if self._table is None:
+            return
+        if with_heard:
+            self._heard_at = self._monotonic()
+        changed = self.take_changed(with_heard=with_heard)
+        if not changed:
+            return
+        try:
+            self._table.write(changed)
+        except StoreError:
+            with self._lock:
+                self._changed.update(status.node for status in changed)
+            raise
+
+    def measure_silence(self, status: SensorStatus, now: float) -> float:
+        """Seconds for which a sensor surely sent nothing to any collector."""
+        if not self._is_shared:
+            return now - status.last_heard_at
+        if self._readable_since is None:
+            return 0.0
+        known_until = now if status.node in self._own else self._read_at - _DELAY_SECONDS
+        return known_until - max(status.last_heard_at, self._readable_since)
 
     def find_name(self, node: str, cluster: str) -> str:
         """Under which a node's rows are kept, which is its own name: nodes of two clusters may have one name. The one
         that comes second is then `CLUSTER/NODE`, and stays that."""
         with self._lock:
-            known, other = self._statuses.get(node), f"{cluster or '-'}/{node}"[:NAME_LIMIT_CHARACTERS]
-            if other in self._statuses:
-                return other
-            if known is None or known.cluster == cluster:
-                return node
-            is_over = known.state == _STOPPING or self._clock() - known.last_heard_at > RENAME_SECONDS
-            return node if is_over else other
+            return _choose_name(node, cluster, self._statuses, self._clock())
+
+    def is_settled(self, node: str, cluster: str) -> bool:
+        """Whether `find_name` needs no other collector: there is none, or this one knows the node."""
+        with self._lock:
+            known = self._statuses.get(node)
+            is_known = known is not None and known.cluster == cluster
+            return not self._is_shared or is_known or _qualify(node, cluster) in self._statuses
+
+    def claim_name(self, node: str, cluster: str) -> str:
+        """As `find_name`, among all collectors. Blocks. Where the state cannot be written, what is known here counts:
+        sensors connect all the same."""
+        now = self._clock()
+
+        def choose(known: dict[str, SensorStatus]) -> SensorStatus:
+            name = _choose_name(node, cluster, known, now)
+            fresh = SensorStatus(node=name, first_seen=now)
+            return dataclasses.replace(known.get(name, fresh), cluster=cluster, last_hello_at=now, updated_at=now)
+
+        if self._table is None:
+            return self.find_name(node, cluster)
+        try:
+            chosen = self._table.claim((node, _qualify(node, cluster)), choose)
+        except StoreError:
+            return self.find_name(node, cluster)
+        self.load([chosen])
+        return chosen.node
 
     def record_hello(self, greeting: Greeting, certificate_not_after: float) -> None:
         """A sensor connected, under the name that `find_name` gave it. Another process begins its account anew.
@@ -190,10 +229,10 @@ class SensorRegistry:
         with self._lock:
             return {self._statuses[node].cluster for node in nodes if node in self._statuses}
 
-    @property
-    def has_news(self) -> bool:
-        """Whether `take_changed` has any."""
-        return bool(self._changed)
+    def list_clusters(self, since: float) -> set[str]:
+        """Of sensors that were heard since then."""
+        with self._lock:
+            return {status.cluster for status in self._statuses.values() if status.last_heard_at >= since}
 
     def take_changed(self, *, with_heard: bool = True) -> list[SensorStatus]:
         """Those that changed since; `with_heard`: also those that only reported how much they did meanwhile."""
@@ -212,5 +251,20 @@ class SensorRegistry:
                 return
             known = old or SensorStatus(node=node, first_seen=now)
             self._statuses[node] = dataclasses.replace(known, updated_at=now, **fields)
+            self._own.add(node)
             (self._changed if is_news else self._heard).add(node)
             self.changes += 1
+
+
+def _qualify(node: str, cluster: str) -> str:
+    return f"{cluster or '-'}/{node}"[:NAME_LIMIT_CHARACTERS]
+
+
+def _choose_name(node: str, cluster: str, statuses: Mapping[str, SensorStatus], now: float) -> str:
+    known, other = statuses.get(node), _qualify(node, cluster)
+    if other in statuses:
+        return other
+    if known is None or known.cluster == cluster:
+        return node
+    is_over = known.state == STOPPING or now - known.last_heard_at > RENAME_SECONDS
+    return node if is_over else other

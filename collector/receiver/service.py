@@ -25,7 +25,7 @@ from collector.receiver.convert import Refusal
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import SensorPolicy
 from collector.receiver.reports import PROTOCOL_VERSION, convert_hello
-from collector.receiver.sensors import Greeting
+from collector.receiver.sensor_status import Greeting
 from collector.receiver.stream import IngestContext, SensorStream, parse_request
 from collector.trust.admission import Admission, Refused
 from collector.trust.enroller import Application, Enroller
@@ -225,6 +225,12 @@ class CollectorService:
             del self._streams[stream]
             stream.end("The node opened another stream, and had as many as one node may have.")
 
+    async def _name(self, greeting: Greeting) -> str:
+        sensors = self.context.sensors
+        if sensors.is_settled(greeting.node, greeting.cluster):
+            return sensors.find_name(greeting.node, greeting.cluster)
+        return await asyncio.to_thread(sensors.claim_name, greeting.node, greeting.cluster)
+
     async def _greet(self, call: Any, certificate: SensorCertificate | None) -> Greeting:
         try:
             first = await asyncio.wait_for(call.read(), HELLO_TIMEOUT_SECONDS)
@@ -244,7 +250,7 @@ class CollectorService:
         if refused is not None:
             self.context.counts.hello_refused += 1
             await call.abort(tell_status(refused), refused.sentence)
-        greeting = replace(greeting, name=context.sensors.find_name(greeting.node, greeting.cluster))
+        greeting = replace(greeting, name=await self._name(greeting))
         context.sensors.record_hello(greeting, certificate.not_after if certificate is not None else 0.0)
         await call.write(
             stream_pb2.ConnectResponse(

@@ -50,7 +50,8 @@ from collector.receiver.reports import (
     convert_workloads,
 )
 from collector.receiver.schemas import SchemaRecord, convert_schemas
-from collector.receiver.sensors import Greeting, SensorRegistry
+from collector.receiver.sensor_status import Greeting
+from collector.receiver.sensors import SensorRegistry
 from collector.receiver.witness import RouteMemory, WitnessBook
 from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate

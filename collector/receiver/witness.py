@@ -33,7 +33,7 @@ from collector.receiver.columns import NAME_LIMIT_BYTES, copy_column
 from collector.receiver.convert import RouteCache
 from collector.receiver.reports import FormerName, HiddenWords, RevealedWord, WorkloadRecord
 from collector.receiver.schemas import SchemaRecord
-from collector.receiver.sensors import Greeting
+from collector.receiver.sensor_status import Greeting
 from common.bounded import BoundedDict
 from common.figures import list_figures, total
 from common.keyed_hash import compute_route_id, hash_value

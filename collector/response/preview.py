@@ -4,7 +4,7 @@ It reads the store's rows of calls at servers. A client at an address with sever
 network behind one address. To block that address stops them all, so it needs a confirmation.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any, Final
@@ -77,8 +77,10 @@ class BlockCheck:
 class Previewer:
     """Answers from the store. Raises StoreError."""
 
-    def __init__(self, reader: Reader, holders: Holders) -> None:
+    def __init__(self, reader: Reader, holders: Holders, find_heard: Callable[[float], Collection[str]]) -> None:
+        """`find_heard`: clusters whose sensors were heard since a time."""
         self._reader = reader
+        self._find_heard = find_heard
         self._holders = holders
 
     def preview(self, target: BlockTarget, clusters: tuple[str, ...], now: float) -> BlockPreview:
@@ -184,12 +186,7 @@ class Previewer:
 
     def list_clusters(self, now: float) -> tuple[str, ...]:
         """Whose sensors were heard in the last 24 hours, by name."""
-        rows = self._select(
-            """SELECT DISTINCT cluster FROM sensors FINAL
-            WHERE greatest(last_hello_at, last_health_at, last_batch_at) >= {since:Float64} ORDER BY cluster""",
-            {"since": now - DAY_SECONDS},
-        )
-        return tuple(str(row["cluster"]) or NO_CLUSTER for row in rows)
+        return tuple(cluster or NO_CLUSTER for cluster in sorted(self._find_heard(now - DAY_SECONDS)))
 
     def find_clusters(self, target: BlockTarget, now: float) -> tuple[str, ...]:
         """In which a client called in the last 24 hours."""

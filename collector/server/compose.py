@@ -56,7 +56,7 @@ from collector.inventory.endpoints.places import Places
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.partners import PartnerNetworks
-from collector.inventory.sensors import SensorInventory, read_statuses
+from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.table import TemplateTable, import_templates
@@ -67,6 +67,7 @@ from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
 from collector.receiver.policy import NO_CLUSTER
 from collector.receiver.reports import RevealBook, RevealedWord
+from collector.receiver.sensor_table import SensorTable, import_sensors
 from collector.receiver.sensors import SensorRegistry
 from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
@@ -100,7 +101,7 @@ from collector.storage.state.store import open_state
 from collector.trust.imports import import_files
 from collector.trust.installation_keys import InstallationKeyTable
 from collector.trust.secrets import SecretTable, load_token, open_state_key
-from common.figures import Figure, list_figures, make_gauges, make_totals
+from common.figures import Figure, list_figures, make_gauges
 from common.keyed_hash import hash_value
 from common.kubernetes.reflector import is_in_cluster
 from common.settings import KubernetesUse, list_effective
@@ -131,7 +132,7 @@ class RestWatch:
     def __init__(self, store: Store, seconds: float) -> None:
         """`seconds`: between two rounds at rest."""
         self._store = store
-        self._tables = tuple(table.name for table in TABLES if table.name != "sensors")
+        self._tables = tuple(table.name for table in TABLES)
         self._writes = -1
         self._interval = Interval(seconds)
         self._is_due = True
@@ -179,9 +180,9 @@ class Collector:
         self.tokens = _find_tokens(settings, self._load_own_token)
         self._open_store()
         self.budgets = BudgetBook()
-        self.sensors = SensorRegistry(clock)
-        self.sensors.load(read_statuses(self.store))
-        self.reports = ReportQueue(self.store, self.disk, self.sensors, self.catalogue)
+        self.sensors = SensorRegistry(clock, SensorTable(self.state))
+        self.sensors.exchange()
+        self.reports = ReportQueue(self.store, self.disk, self.catalogue)
         audit = self._audit = AuditLog(self.state)
         self.policy = PolicyTable(self.state, settings.consumer_order)
         self._clusters = _compose_clusters(settings, self.store, self._reveal_words)
@@ -193,7 +194,7 @@ class Collector:
             audit=audit,
             reports=self._block_reports,
             ladder=Ladder(self.state),
-            previewer=Previewer(self.store, self._holders),
+            previewer=Previewer(self.store, self._holders, self.sensors.list_clusters),
             holders=self._holders,
             find_clusters=self._find_clusters,
             clock=clock,
@@ -221,7 +222,7 @@ class Collector:
         self._compose_risks()
         self.witnesses = WitnessBook(self.find_placement, clock)
         self.witnesses.load(self.store.query("SELECT DISTINCT node, route_id FROM schemas"))
-        known = SensorInventory(reader=self.store, clock=clock, list_statuses=self.sensors.list_statuses)
+        known = SensorInventory(clock=clock, list_statuses=self.sensors.list_statuses)
         coverage = CoverageInventory(reader=self.store, sensors=known)
         self._proof = CarrierProof(store=self.store, clock=clock, reassess=self._risks.reassess)
         self._retired = RetiredEndpoints(store=self.store, state=self.state, clock=clock)
@@ -248,6 +249,7 @@ class Collector:
         yield self._audit.make_feature(clock, settings.retention.audit_days)
         yield from (watcher.feature for watcher in self._clusters)
         yield Feature(name="clusters", figures=lambda: list_watch_figures(self._clusters))
+        yield self.sensors.feature
         yield self.reports.feature
         yield self.witnesses.feature
         yield self.catalogue.feature
@@ -379,6 +381,7 @@ class Collector:
         import_once(self.state, self.store, "labels", import_labels, self._clock())
         import_once(self.state, self.store, "templates", import_templates, self._clock())
         import_once(self.state, self.store, "retired endpoints", import_retired, self._clock())
+        import_once(self.state, self.store, "sensors", import_sensors, self._clock())
         self.labels = LabelBook(self.state, self._clock)
         who = ConsumerSql(self.settings.consumer_order)
         # A server may be older than what the sums are read by.
@@ -565,15 +568,12 @@ class Collector:
         return [*self.detectors.list_limits(), *(limit for one in self.features for limit in one.limits())]
 
     def _list_own_limits(self) -> tuple[Limit, ...]:
-        return self.sensors.limit, self.reveals.limit, self.log.limit
+        return self.reveals.limit, self.log.limit
 
     def _list_own_figures(self) -> Iterator[Figure]:
         """Of log, tables and state. Raises StoreError."""
-        unlisted = "Messages of sensors beyond the most that are listed."
-        yield from make_totals([("sensors_unlisted", unlisted, self.sensors.unlisted)])
         yield from make_gauges(
             (
-                ("sensors", "Sensors that are known, connected or not.", len(self.sensors.list_statuses())),
                 ("wal_bytes", "Bytes of the log of batches.", self.log.measure_bytes()),
                 ("disk_free_bytes", "Free bytes of the disk with the log and the tables.", self.disk.measure_free()),
                 ("disk_reserve_bytes", "Free bytes below which the log takes nothing.", self.disk.reserve_bytes),

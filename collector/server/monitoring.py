@@ -45,7 +45,7 @@ class SelfMonitoring:
         self._list_limits = list_limits
         self._list_validities = list_validities
         self._clock = clock
-        self._silence = SilenceWatch()
+        self._silence = SilenceWatch(sensors.measure_silence)
         self._storage = StorageWatch()
         self._expiry = ExpiryWatch(SENSOR_CERTIFICATE_SECONDS)
 

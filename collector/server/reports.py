@@ -1,8 +1,8 @@
 """Reports of sensors, beside their calls, that wait to be written to the store: bounded, and only what changed.
 
-Words and former names are written each second, for people wait for the names of endpoints. Sensors, coverage, workloads
-and schemas are written every five seconds at most, for an insert costs some 10 ms however few rows it has; three may
-follow each other sooner, so that a new sensor is seen at once.
+Words and former names are written each second, for people wait for the names of endpoints. Coverage, workloads and
+schemas are written every five seconds at most, for an insert costs some 10 ms however few rows it has; three may follow
+each other sooner, so that a new sensor is seen at once.
 """
 
 import time
@@ -24,7 +24,6 @@ from collector.receiver.reports import (
     RevealedWord,
     WorkloadRecord,
 )
-from collector.receiver.sensors import SensorRegistry
 from collector.schemas.offers import SchemaOffers
 from collector.schemas.service import SchemaQueue
 from collector.storage.base import Store, StoreError, insert_most
@@ -37,7 +36,6 @@ from common.token_bucket import TokenBucket
 FORMER_NAME_LIMIT = 100_000
 FLUSH_SECONDS = 5.0
 FLUSH_BURST = 3
-HEARD_SECONDS = 60.0  # Between two writes of what sensors only counted; the API has it from memory.
 
 
 @dataclass(slots=True)
@@ -55,13 +53,11 @@ class ReportQueue:
         self,
         store: Store,
         disk: DiskReserve,
-        sensors: SensorRegistry,
         catalogue: Catalogue,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._disk = disk
-        self._sensors = sensors
         self._catalogue = catalogue
         self._lock = Lock()  # Of the next two.
         self._coverage: dict[str, _Ports] = {}  # By node; the newest of each port.
@@ -72,8 +68,6 @@ class ReportQueue:
         self.schema_offers = SchemaOffers(store, self.schemas)
         self._counts = ReportCounts()
         self._flushes = TokenBucket(1 / FLUSH_SECONDS, FLUSH_BURST, clock)
-        self._clock = clock
-        self._heard_at = clock()
 
     def add_coverage(self, node: str, records: list[CoverageRecord], is_difference: bool) -> None:
         """Keep a node's report for the next flush: a whole one instead of what waits, a difference beside it."""
@@ -104,9 +98,9 @@ class ReportQueue:
 
     def flush_due(self) -> None:
         """What is to be written and asked for this second. Blocks. Raises StoreError."""
-        has_reports = self._sensors.has_news or self._coverage or self._workloads or self.schemas
-        if (has_reports and self._flushes.take()) or self._clock() - self._heard_at >= HEARD_SECONDS:
-            self.flush(is_last=False)
+        has_reports = self._coverage or self._workloads or self.schemas
+        if has_reports and self._flushes.take():
+            self.flush()
         elif not self._disk.find_shortage():
             self._flush_names()
         if not self._disk.find_shortage():
@@ -127,14 +121,9 @@ class ReportQueue:
         with suppress(StoreError):
             self.flush()
 
-    def flush(self, *, is_last: bool = True) -> None:
-        """Write everything that came since. Blocks. Raises StoreError; what failed stays for the next flush, but
-        sensors, which report again. While the disk has less than its reserve only sensors are written, which are few.
-        """
-        is_heard = is_last or self._clock() - self._heard_at >= HEARD_SECONDS
-        if is_heard:
-            self._heard_at = self._clock()
-        self._insert("sensors", self._sensors.take_changed(with_heard=is_heard))
+    def flush(self) -> None:
+        """Write everything that came since, unless the disk has less than its reserve. Blocks. Raises StoreError; what
+        failed stays for the next flush."""
         if self._disk.find_shortage():
             return
         self._flush_names()

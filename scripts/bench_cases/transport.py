@@ -27,7 +27,7 @@ import grpc.aio
 from apidae.v1 import data_pb2
 
 from collector.receiver.convert import BatchFront, RouteCache, convert_batch, count_unknown_fields, read_front
-from collector.receiver.sensors import Greeting
+from collector.receiver.sensor_status import Greeting
 from collector.receiver.witness import WitnessBook
 from collector.storage.columns import RowBatch
 from collector.trust.authority import issue_server_certificate, make_authority

@@ -19,7 +19,6 @@ from collector.api.events import EventHub
 from collector.api.services import Services
 from collector.core.config import CollectorSettings
 from collector.core.kinds import Sensitivity
-from collector.inventory.sensors import read_statuses
 from collector.response.block_factory import BlockRequest
 from collector.server.app import build_app
 from collector.server.compose import Collector
@@ -116,8 +115,7 @@ def _fill(collector: Collector, services: Services) -> None:
         _call(seed, endpoint, calls, columns)
     seed_answers(seed, services)
     seed.write(collector.store)
-    write_watch(collector.store, silent_node=True)
-    collector.sensors.load(read_statuses(collector.store))  # As at the start.
+    write_watch(collector.store, collector.sensors, silent_node=True)
     assert services.risks is not None and services.responder is not None and services.detection is not None
     decide_answers(services, [endpoint.id for endpoint in seed.endpoints])
     services.detection[0].choose(Sensitivity.PARANOID, by="test")

@@ -32,7 +32,9 @@ from collector.receiver.clocks import SensorClocks
 from collector.receiver.convert import convert_bytes, convert_fronts
 from collector.receiver.reports import PROTOCOL_VERSION, RevealBook, convert_hello
 from collector.receiver.schemas import DESCRIPTION
-from collector.receiver.sensors import Greeting, SensorRegistry
+from collector.receiver.sensor_status import Greeting
+from collector.receiver.sensor_table import SensorTable
+from collector.receiver.sensors import SensorRegistry
 from collector.receiver.stream import IngestContext, IngestCounts, SensorStream, _PreparedBatch
 from collector.receiver.witness import RouteMemory, WitnessBook
 from collector.receiver.writer import StoreWriter
@@ -44,7 +46,7 @@ from collector.storage.base import Store
 from collector.storage.clickhouse import TABLES, _plain
 from collector.storage.columns import RowBatch
 from collector.storage.row_group import make_group
-from collector.storage.state.store import open_state
+from collector.storage.state.store import StateStore, open_state
 from collector.trust.authority import Authority, AuthorityError, issue_sensor_certificate, make_authority
 from collector.trust.enrollment import Enrollment, EnrollmentRefusedError, EnrollmentTable
 from collector.trust.imports import read_issued, read_revocations
@@ -126,7 +128,7 @@ def fuzz_sensor_message(data: bytes) -> None:
         rows.insert_records("schemas", result.schemas)
     elif callable(result):
         result()
-    rows.insert_records("sensors", sensors.take_changed())
+    _sensor_table().write(sensors.take_changed())
     rows.insert_records("schemas", schemas)
     for status in sensors.list_statuses():
         json.loads(status.stages)
@@ -266,21 +268,31 @@ def fuzz_hello(data: bytes) -> None:
     change_message(hello, Choices(data))
     greeting = convert_hello(hello)
     if isinstance(greeting, Greeting):
-        sensors, rows = SensorRegistry(lambda: NOW), Rows()
+        sensors = SensorRegistry(lambda: NOW)
         sensors.record_hello(greeting, 0.0)
-        rows.insert_records("sensors", sensors.take_changed())
+        _sensor_table().write(sensors.take_changed())
     else:
         assert greeting.reason
 
 
 @cache
+def _state() -> StateStore:
+    return open_state(Path(tempfile.mkdtemp(dir=_FAST)))
+
+
+@cache
+def _sensor_table() -> SensorTable:
+    return SensorTable(_state())
+
+
+@cache
 def _templates() -> TemplateTable:
-    return TemplateTable(open_state(Path(tempfile.mkdtemp(dir=_FAST))), cast(Store, Rows()))
+    return TemplateTable(_state(), cast(Store, Rows()))
 
 
 @cache
 def _enrollments() -> tuple[EnrollmentTable, Enrollment]:
-    table = EnrollmentTable(open_state(Path(tempfile.mkdtemp(dir=_FAST))))
+    table = EnrollmentTable(_state())
     return table, table.make(now=NOW, ttl_seconds=60, node="n", cluster="", pin="-")[0]
 
 

@@ -41,6 +41,7 @@ OLD_TABLES: Final[Mapping[str, bool]] = {
     "finding_changes": False,
     "specs": True,
     "spec_fits": True,
+    "sensors": True,
 }
 IMPORTED_SUFFIX: Final = ".imported"
 

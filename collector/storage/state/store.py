@@ -229,14 +229,17 @@ def start_numbers(connection: Connection, table: Table, number: int) -> None:
     )
 
 
-def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, or replace those with the same primary key."""
+def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, newer_by: str = "") -> None:
+    """Insert rows, or replace those with the same primary key; with `newer_by`, a column, unless they are newer."""
     if not rows:
         return
     # The other database's dialect takes 3 MB.
     insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
     changed = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
-    connection.execute(insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed), rows)
+    key, is_newer = list(table.primary_key), None
+    if newer_by:
+        is_newer = table.c[newer_by] <= insert.excluded[newer_by]
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=changed, where=is_newer), rows)
 
 
 def lock_table(connection: Connection, table: Table) -> None:

@@ -139,41 +139,6 @@ TABLES = (
         key="route_id, part, status_class, media_type, node, boot_id, generation, operation",
         expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
     ),
-    # The last word of each sensor. `state` is the wire's SensorState; `stages` is JSON: [{stage, seen, used, dropped:
-    # {reason: count}}]. Read with FINAL.
-    Table(
-        name="sensors",
-        columns="""
-            cluster String
-            node String
-            boot_id String
-            version String
-            kernel_release String
-            key_id UInt32
-            policy_epoch UInt64
-            policy_refusal String
-            state UInt8
-            reason String
-            capture String
-            fallback_reason String
-            first_seen Float64
-            last_hello_at Float64
-            last_health_at Float64
-            last_batch_at Float64
-            lag_ms UInt64
-            spool_bytes UInt64
-            memory_bytes UInt64
-            cpu_ns UInt64
-            seen_calls UInt64
-            lost_calls UInt64
-            stages String
-            certificate_not_after Float64
-            updated_at Float64
-            row_version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
-        """,
-        key="node",
-        engine="ReplacingMergeTree(row_version)",
-    ),
     # What the disk cap removed: a person who misses minutes must find out why.
     Table(
         name="evictions",

@@ -57,3 +57,9 @@ def test_restarted_sensor_begins_a_new_account() -> None:
     watch = SilenceWatch()
     kinds(Sensor(seen_calls=10_000, lost_calls=0), 100, watch)
     assert kinds(Sensor(boot_id="b2", seen_calls=200, lost_calls=50, last_heard_at=101), 101, watch) == []
+
+
+def test_silence_is_as_long_as_other_collectors_heard_nothing_either() -> None:
+    watch = SilenceWatch(lambda sensor, now: now - sensor.last_heard_at - 7.0)
+    assert kinds(Sensor(), 100, watch) == kinds(Sensor(), 117, watch) == []
+    assert kinds(Sensor(), 117.1, watch) == [AlertKind.SENSOR_SILENT]

@@ -37,11 +37,12 @@ def make_seed() -> Seed:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store = EmbeddedStore(tmp_path_factory.mktemp("store"))
     make_seed().write(store)
-    write_watch(store)
+    registry = write_watch(store)
     app = build_app(
         Services(
             store=store,
             state=create_state(),
+            registry=registry,
             alerts=MemoryAlerts(),
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

@@ -31,7 +31,7 @@ HOUR = 3_600
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store = EmbeddedStore(tmp_path_factory.mktemp("store"))
-    write_watch(store)
+    registry = write_watch(store)
     age = NOW % HOUR
     for hours, total in ((3, 10), (2, 30), (1, 30), (0, 70)):  # Totals of one run of a sensor.
         store.insert_records(
@@ -54,6 +54,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         Services(
             store=store,
             state=create_state(),
+            registry=registry,
             alerts=MemoryAlerts(),
             settings=ApiSettings(token=TOKEN, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

@@ -37,7 +37,7 @@ def test_no_word_of_the_database_reaches_a_client(
 ) -> None:
     caplog.set_level(logging.ERROR)
     with TestClient(make_app(store=FailingReader(error)), headers={"authorization": f"Bearer {TOKEN}"}) as client:
-        for path in ("/api/v1/sensors", "/coverage"):
+        for path in ("/api/v1/coverage", "/coverage"):
             answer = client.get(path)
             assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
             assert answer.json()["detail"].startswith(detail)

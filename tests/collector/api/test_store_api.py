@@ -48,11 +48,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     seed.calls(hostile, 1)
     seed.write(store)
     store.insert_records("endpoint_aliases", [EndpointAliasRecord(endpoint_id="former", version=1, route_id=1)])
-    write_watch(store)
+    registry = write_watch(store)
     app = build_app(
         Services(
             store=store,
             state=create_state(),
+            registry=registry,
             alerts=MemoryAlerts(make_alert("a1"), make_alert("a2", title=HOSTILE, opened_at=NOW - 90)),
             settings=ApiSettings(token=TOKEN, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,

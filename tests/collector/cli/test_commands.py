@@ -38,11 +38,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     seed.calls(seed.endpoint(1, "GET", "/orders/{order_id}"), 100)
     seed.calls(seed.endpoint(2, "GET", "/x", host=HOSTILE), 5, client_address="10.0.0.7")
     seed.write(store)
-    write_watch(store)
+    registry = write_watch(store)
     app = build_app(
         Services(
             store=store,
             state=create_state(),
+            registry=registry,
             alerts=MemoryAlerts(make_alert("a1")),
             settings=ApiSettings(token=TOKEN, version="0.1.0"),
             clock=lambda: NOW,

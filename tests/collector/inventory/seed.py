@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from collector.receiver.reports import CoverageRecord
+from collector.receiver.sensor_status import SensorStatus
+from collector.receiver.sensors import SensorRegistry
 from collector.storage.base import Store
 
 # The engine drops minute rows older than 48 h by its own clock, so the present is real; but half past the hour, far
@@ -116,34 +118,6 @@ class EndpointRouteRecord:
 
 
 FALLBACK_REASON = "attaching to the cgroup failed: <b>another</b> program holds it"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SensorRecord:
-    """One row of `sensors`."""
-
-    cluster: str
-    node: str
-    boot_id: str
-    version: str
-    kernel_release: str
-    state: int
-    reason: str
-    first_seen: float
-    last_hello_at: float
-    last_health_at: float
-    last_batch_at: float
-    lag_ms: int
-    spool_bytes: int
-    memory_bytes: int
-    cpu_ns: int
-    seen_calls: int
-    lost_calls: int
-    stages: str
-    updated_at: float
-    certificate_not_after: float
-    capture: str
-    fallback_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,8 +235,9 @@ def _mapping(endpoint: SeedEndpoint) -> EndpointRouteRecord:
     )
 
 
-def write_watch(store: Store, *, silent_node: bool = False) -> None:
-    """One sensor that captures with a little loss, its ports by two reports; and on demand one that fell silent."""
+def write_watch(store: Store, registry: SensorRegistry | None = None, *, silent_node: bool = False) -> SensorRegistry:
+    """One sensor that captures with a little loss, its ports by two reports; and on demand one that fell silent. Gives
+    the registry with the sensors."""
     stages = [
         {"stage": "kernel", "seen": 1_000, "used": 990, "dropped": {"ring_full": 10}},
         {"stage": "describe", "seen": 990, "used": 985, "dropped": {"malformed": 5}},
@@ -270,7 +245,8 @@ def write_watch(store: Store, *, silent_node: bool = False) -> None:
     sensors = [_sensor("node-1", NOW - 2, json.dumps(stages))]
     if silent_node:
         sensors.append(_sensor("node-2", NOW - 600, "[]"))
-    store.insert_records("sensors", sensors)
+    registry = registry or SensorRegistry(lambda: NOW)
+    registry.load(sensors)
     # (workload, port, role, protocol, address, like HTTP, connections, bytes, reason, age in seconds)
     ports = [
         ("nginx", 80, 1, 1, "0.0.0.0", 1, 100, 900_000, "", 5),
@@ -289,6 +265,7 @@ def write_watch(store: Store, *, silent_node: bool = False) -> None:
     store.insert_records("coverage_rows", [replace(first, connections=1, bytes=1, calls=0), *others])
     # A difference: what changed within the next second.
     store.insert_records("coverage_rows", [replace(first, time=first.time + timedelta(seconds=1))])
+    return registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,8 +330,8 @@ def make_coverage(
     )
 
 
-def _sensor(node: str, heard_at: float, stages: str) -> SensorRecord:
-    return SensorRecord(
+def _sensor(node: str, heard_at: float, stages: str) -> SensorStatus:
+    return SensorStatus(
         cluster="",
         node=node,
         boot_id="b" * 32,

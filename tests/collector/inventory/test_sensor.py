@@ -1,14 +1,12 @@
 """A sensor's share of lost calls, and what is left of its certificate."""
 
-from typing import Any, cast
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.inventory.query import CursorError
 from collector.inventory.sensors import CaptureWay, Sensor, SensorInventory, SensorQuery, SensorState
-from collector.receiver.sensors import SensorStatus
+from collector.receiver.sensor_status import SensorStatus
 
 
 def make_sensor(seen_calls: int, lost_calls: int, certificate_left_seconds: float | None = None) -> Sensor:
@@ -61,7 +59,7 @@ def make_inventory(count: int) -> SensorInventory:
         SensorStatus(node=f"node-{number:03}", state=1, last_health_at=100.0, lag_ms=number % 3 * 1_000)
         for number in range(count)
     ]
-    return SensorInventory(reader=cast(Any, None), clock=lambda: 101.0, list_statuses=lambda: statuses)
+    return SensorInventory(clock=lambda: 101.0, list_statuses=lambda: statuses)
 
 
 @pytest.mark.parametrize("is_ranked", [False, True])

@@ -29,7 +29,7 @@ from collector.receiver.reports import (
     convert_revealed,
     convert_workloads,
 )
-from collector.receiver.sensors import Greeting
+from collector.receiver.sensor_status import Greeting
 from tests.collector.wire_batches import NOW
 
 

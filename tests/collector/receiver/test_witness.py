@@ -14,7 +14,7 @@ from collector.receiver import witness as module
 from collector.receiver.convert import convert_batch
 from collector.receiver.reports import FormerName, RevealedWord, WorkloadRecord
 from collector.receiver.schemas import SchemaRecord
-from collector.receiver.sensors import Greeting
+from collector.receiver.sensor_status import Greeting
 from collector.receiver.witness import DailyUse, Witness, WitnessBook
 from collector.storage.columns import RowBatch
 from common.keyed_hash import compute_route_id, hash_value

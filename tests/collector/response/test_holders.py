@@ -93,7 +93,7 @@ class Site:
         self.responder = making.make_responder(
             state,
             limits=BlockSettings(**limits),
-            previewer=Previewer(store, holders),
+            previewer=Previewer(store, holders, lambda _: [""]),
             holders=holders,
             clock=lambda: self.time.now,
             monotonic=lambda: self.time.now,

@@ -69,7 +69,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 def make_responder(state: StateStore, store: EmbeddedStore, time: SimpleNamespace, **more: Any) -> Responder:
     return making.make_responder(
         state,
-        previewer=Previewer(store, holders := Holders(more.pop("watches", ()), store)),
+        previewer=Previewer(store, holders := Holders(more.pop("watches", ()), store), lambda _: [""]),
         holders=holders,
         clock=lambda: time.now + time.step,
         monotonic=lambda: time.now,
@@ -257,9 +257,7 @@ def make_storm(clients: Sequence[str]) -> list[Alert]:
     ]
 
 
-def test_a_storm_of_alerts_that_may_begin_blocks_asks_two_questions(
-    room: Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_storm_of_alerts_that_may_begin_blocks_asks_one_question(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     questions: list[str] = []
     ask = Previewer._select
 
@@ -275,7 +273,7 @@ def test_a_storm_of_alerts_that_may_begin_blocks_asks_two_questions(
     clients = [PRINCIPAL, f"address:{SHARED}", f"address:{THIEF}", unknown, "credential:00000000000002bd", "10.0.0.1"]
     storm = make_storm(clients)
     assert room.responder.take_alerts(storm) == [storm[3]]
-    assert len(questions) == 2  # One is which clusters there are.
+    assert len(questions) == 1
     blocks = {block.target.consumer: block for block in room.responder.list_blocks()}
     assert {client: block.state.value for client, block in blocks.items()} == {
         PRINCIPAL: "live",

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from collector.receiver.reports import CoverageRecord, convert_coverage
-from collector.receiver.sensors import SensorRegistry
 from collector.server.reports import FLUSH_BURST, FLUSH_SECONDS, ReportQueue
 from collector.storage.base import RefusedStatementError, StoreError
 from tests.collector.wire_batches import NOW
@@ -52,9 +51,8 @@ class Nothing:
         return ""
 
 
-def make_queue(table: Table, sensors: SensorRegistry | None = None, time: Time | None = None) -> ReportQueue:
-    sensors = sensors or SensorRegistry(lambda: NOW)
-    return ReportQueue(cast(Any, table), cast(Any, Nothing()), sensors, cast(Any, Nothing()), time or Time())
+def make_queue(table: Table, time: Time | None = None) -> ReportQueue:
+    return ReportQueue(cast(Any, table), cast(Any, Nothing()), cast(Any, Nothing()), time or Time())
 
 
 def make_ports(node: str, *ports: int) -> list[CoverageRecord]:
@@ -117,30 +115,17 @@ def test_a_difference_that_the_store_did_not_take_is_written_with_the_next_one()
 
 
 def test_reports_are_written_every_five_seconds_and_only_what_changed() -> None:
-    table, time, sensors = Table(), Time(), SensorRegistry(lambda: NOW)
-    queue = make_queue(table, sensors, time)
-    for epoch in range(55):
+    table, time = Table(), Time()
+    queue = make_queue(table, time)
+    for _ in range(55):
         time.now += 1
-        sensors.record_policy("a", epoch=epoch, refusal="")
         queue.add_coverage("a", make_ports("a", 1), True)
         queue.flush_due()
-    count = table.inserts.count("sensors")
-    assert table.inserts.count("coverage_rows") == count == FLUSH_BURST + 55 / FLUSH_SECONDS - 1
+    count = table.inserts.count("coverage_rows")
+    assert count == FLUSH_BURST + 55 / FLUSH_SECONDS - 1
     time.now += 10 * FLUSH_SECONDS
     queue.flush_due()
-    assert table.inserts.count("sensors") == count + 1  # What waited.
+    assert table.inserts.count("coverage_rows") == count + 1  # What waited.
     time.now += 10 * FLUSH_SECONDS
     queue.flush_due()
-    assert table.inserts.count("sensors") == count + 1  # Nothing came since.
-
-
-def test_what_a_sensor_only_counts_is_written_once_a_minute_and_at_the_end() -> None:
-    table, time, sensors = Table(), Time(), SensorRegistry(lambda: NOW)
-    queue = make_queue(table, sensors, time)
-    for _ in range(130):
-        time.now += 1
-        sensors.record_batch("a")
-        queue.flush_due()
-    assert table.inserts == 2 * ["sensors"]
-    queue.flush()
-    assert table.inserts == 3 * ["sensors"]
+    assert table.inserts.count("coverage_rows") == count + 1  # Nothing came since.

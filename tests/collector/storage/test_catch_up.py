@@ -18,7 +18,7 @@ from collector.log.base import Append
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog
 from collector.receiver.reports import FormerName, HiddenWords, RevealBook, RevealedWord, convert_former_names
-from collector.receiver.sensors import Greeting
+from collector.receiver.sensor_status import Greeting
 from collector.receiver.writer import StoreWriter
 from collector.storage.arrow import build_routes
 from collector.storage.base import StoreError

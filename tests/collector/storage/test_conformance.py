@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from collector.receiver.convert import convert_batch
-from collector.receiver.sensors import SensorStatus
+from collector.receiver.reports import WorkloadRecord
 from collector.storage.arrow import build_routes, build_rows
 from collector.storage.base import RefusedStatementError, Store, StoreError
 from collector.storage.clickhouse import CLIENT_COUNT, STREAM_ROWS, TABLES, render_statements
@@ -107,22 +107,17 @@ def test_earliest_sight_of_a_route_holds(store: Store) -> None:
 
 
 def test_records_replace_by_update_time(store: Store) -> None:
-    older = SensorStatus(node="a", version="t'\"\\", reason="n", updated_at=NOW - 1.5)
-    newer = replace(older, version="", updated_at=NOW - 0.5)
-    store.insert_records("sensors", [newer])
-    store.insert_records("sensors", [older])
-    assert store.query("SELECT version, reason, updated_at FROM sensors FINAL") == [("", "n", NOW - 0.5)]
+    older = WorkloadRecord(
+        cluster="c", namespace="n", workload="w", node="a", kind="Deployment", labels=("t'\"\\",), zone="z", pods=1,
+        time=datetime.fromtimestamp(NOW - 2, UTC),
+    )  # fmt: skip
+    newer = replace(older, labels=(), pods=2, time=datetime.fromtimestamp(NOW - 1, UTC))
+    for record in (newer, older):
+        store.insert_records("workloads", [record])
+    assert store.query("SELECT labels, zone, pods FROM workloads FINAL") == [([], "z", 2)]
 
 
-def test_records_of_sensors_and_evictions(store: Store) -> None:
-    store.insert_records("sensors", [SensorStatus(node="n", seen_calls=5, updated_at=NOW - 1.0)])
-    store.insert_records(
-        "sensors", [SensorStatus(node="n", seen_calls=9, updated_at=float(NOW), certificate_not_after=5.0)]
-    )
-    store.insert_records("sensors", [])
-    assert store.query("SELECT node, seen_calls, stages, certificate_not_after FROM sensors FINAL") == [
-        ("n", 9, "[]", 5.0)
-    ]
+def test_records_of_evictions(store: Store) -> None:
     eviction = Eviction(
         time=datetime.fromtimestamp(NOW, UTC), table_name="rows_minute", partition="p", rows=3, bytes=4, reason="r"
     )
@@ -148,7 +143,10 @@ def test_an_error_is_one_sentence(store: Store) -> None:
     for call in (
         lambda: store.query("SELECT nope FROM rows_minute"),
         lambda: store.execute("ALTER TABLE nothing DROP PARTITION 1"),
-        lambda: store.insert_records("rows_nowhere", [SensorStatus(node="n")]),
+        lambda: store.insert_records(
+            "rows_nowhere",
+            [Eviction(time=datetime.now(UTC), table_name="", partition="", rows=0, bytes=0, reason="")],
+        ),
     ):
         with pytest.raises(StoreError) as error:
             call()

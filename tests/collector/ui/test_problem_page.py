@@ -50,8 +50,8 @@ def open_client(store: Any) -> TestClient:
         ("GET", "/incidents/none", EmptyReader(), 404, "There is no incident"),
         ("PUT", "/alerts", EmptyReader(), 405, "PUT is not possible at"),
         ("POST", "/theme", EmptyReader(), 422, "more than 20 fields"),
-        ("GET", "/sensors", BrokenReader(StoreError("the disk is away")), 503, "The store could not answer"),
-        ("GET", "/sensors", BrokenReader(ZeroDivisionError()), 500, "its log says why"),
+        ("GET", "/coverage", BrokenReader(StoreError("the disk is away")), 503, "The store could not answer"),
+        ("GET", "/coverage", BrokenReader(ZeroDivisionError()), 500, "its log says why"),
     ],
 )
 def test_a_browser_gets_a_page_and_a_program_a_problem(

@@ -12,6 +12,7 @@ from collector.storage.state.tables import (
     notifications,
     pending,
     response,
+    sensors,
     specs,
     trust,
 )
@@ -28,6 +29,7 @@ SUBJECTS = (
     notifications,
     pending,
     response,
+    sensors,
     specs,
     trust,
 )
