@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backup:
-    """`lock` is held meanwhile."""
+    """`lock` is held meanwhile. `is_log_shared`: the log is no files of `directory`. `find_holder` gives where the
+    collector answers that writes the tables: empty, where this one does; None, where none does."""
 
     directory: Path
     store: ClickHouseStore
@@ -54,6 +55,8 @@ class Backup:
     version: str
     clock: Callable[[], float]
     lock: threading.Lock
+    find_holder: Callable[[], str | None] = lambda: ""
+    is_log_shared: bool = False
 
     def write(self) -> Generator[bytes]:
         """The archive. Raises ConflictError before the first byte; StoreError, OSError."""
@@ -61,6 +64,10 @@ class Backup:
             raise ConflictError(
                 "The tables have replicas; back these up with ClickHouse's own BACKUP, and data_dir by a copy."
             )
+        if holder := self.find_holder():
+            raise ConflictError(f"The collector at {holder} writes the tables; ask that one for the backup.")
+        if holder is None:
+            raise ConflictError("No collector writes the tables at the moment; try again in some seconds.")
         if not self.lock.acquire(blocking=False):
             raise ConflictError("Another backup or an erasure is under way; try again when that is done.")
         with ExitStack() as stack:
@@ -84,6 +91,8 @@ class Backup:
 
     def _cut(self, stack: ExitStack) -> tuple[dict[str, tuple[IO[bytes], int]], dict[str, TableContents]]:
         """The files and clones of one moment."""
+        if self.is_log_shared:
+            self.writer.drain()  # It is not in the backup, so what it holds now has to be in the tables.
         with self.writer.pause() as is_settled:
             if not is_settled:
                 # Some rows of the claimed range may be in some of the tables, and only these know which.

@@ -522,6 +522,8 @@ class Collector:
             version=self.version,
             clock=self._clock,
             lock=self._whole,
+            find_holder=self.tenure.find_holder,
+            is_log_shared=settings.log_url is not None,
         )
         return Services(
             store=self.store,

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -211,6 +211,38 @@ def test_a_running_collector_keeps_its_directory_and_its_backup_from_whoever_lac
         assert store.query("SELECT name FROM system.databases WHERE name LIKE '%backup'") == []
     finally:
         store.close()
+
+
+def test_files_of_the_log_are_not_restored_where_nobody_reads_them(
+    made: tuple[Path, Path, int, int], new_postgresql: Callable[[], str], tmp_path: Path
+) -> None:
+    url, settings = new_postgresql(), tmp_path / "collector.toml"
+    settings.write_text(f'data_dir = "{tmp_path / "data"}"\nstate_url = "{url}"\nlog_url = "{url}"\n')
+    done = run("restore", str(made[1]), "--config", str(settings))
+    assert done.returncode == 1 and "has batches in files of the log, which nobody reads with log_url" in done.stderr
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    ("holder", "sentence"),
+    [("https://10.0.0.2:8443", "The collector at https://10.0.0.2:8443 writes the tables"), (None, "No collector")],
+)
+def test_who_writes_the_tables_makes_the_backup(holder: str | None, sentence: str, tmp_path: Path) -> None:
+    store: Any = SimpleNamespace(layout=Layout())
+    nothing: Any = None
+    backup = Backup(
+        directory=tmp_path,
+        store=store,
+        state=nothing,
+        writer=nothing,
+        log=nothing,
+        version="0.2.0",
+        clock=time.time,
+        lock=threading.Lock(),
+        find_holder=lambda: holder,
+    )
+    with pytest.raises(ConflictError, match=sentence):
+        next(backup.write())
 
 
 def test_only_one_backup_or_erasure_is_under_way(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The state moves from its file to PostgreSQL, and from there through a backup into either of the two."""
 
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from apidae.v1 import stream_pb2
 from sqlalchemy import select
 
 from collector.backup.archive import ArchiveError, Contents
@@ -13,8 +15,9 @@ from collector.storage.base import StoreError
 from collector.storage.state.moving import check_moved, move_state
 from collector.storage.state.store import FILE_NAME, StateStore, open_state, upsert
 from collector.storage.state.tables.base import IMPORTS
-from tests.collector.backup.test_backup import back_up, run
-from tests.collector.running import RunningCollector
+from tests.collector.backup.test_backup import CALLS, ROWS, back_up, count_calls, run
+from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
+from tests.collector.wire_batches import make_batch
 
 pytestmark = pytest.mark.store
 
@@ -43,8 +46,9 @@ def make_file(directory: Path) -> None:
     state.close()
 
 
-def write_settings(path: Path, directory: Path, url: str | None) -> str:
-    path.write_text(f'data_dir = "{directory}"\n' + ("" if url is None else f'state_url = "{url}"\n'))
+def write_settings(path: Path, directory: Path, url: str | None, *, has_log: bool = False) -> str:
+    shared = "" if url is None else f'state_url = "{url}"\n' + (f'log_url = "{url}"\n' if has_log else "")
+    path.write_text(f'data_dir = "{directory}"\n{shared}')
     return str(path)
 
 
@@ -53,7 +57,7 @@ def test_the_state_moves_to_postgresql_and_through_a_backup_into_either_database
 ) -> None:
     data, file = tmp_path / "data", tmp_path / "b.tar"
     make_file(data)
-    settings = write_settings(tmp_path / "collector.toml", data, new_postgresql())
+    settings = write_settings(tmp_path / "collector.toml", data, new_postgresql(), has_log=True)
     moved = run("state", "migrate", "--config", settings)
     assert moved.returncode == 0 and moved.stderr.startswith("Moved 23 rows of 1 tables to PostgreSQL at "), (
         moved.stderr
@@ -61,17 +65,15 @@ def test_the_state_moves_to_postgresql_and_through_a_backup_into_either_database
     assert [path.name for path in data.iterdir() if FILE_NAME in path.name] == [f"{FILE_NAME}.imported"]
     collector = RunningCollector(data, "--no-auth", "--config", settings)
     try:
+        batch = make_batch(rows=ROWS, sequence=1, base=int(time.time()) - 60)
+        (ack,) = list_acks(talk(collector.ready["grpc"], [make_hello(), wrap(batch)]))
+        assert ack.status == stream_pb2.ACK_STATUS_ACCEPTED
         done = back_up(collector, data, file)
         assert done.returncode == 0, done.stderr
     finally:
         assert collector.stop() == 0
     assert not [path.name for path in data.iterdir() if path.name.endswith(".copy")]
 
-    (tmp_path / "log.toml").write_text(
-        f'data_dir = "{tmp_path / "log"}"\nstate_url = "{(url := new_postgresql())}"\nlog_url = "{url}"\n'
-    )
-    refused = run("restore", str(file), "--config", str(tmp_path / "log.toml"))
-    assert refused.returncode == 1 and "has batches in files of the log" in refused.stderr
     for name, database in (("file", None), ("server", new_postgresql())):
         restored = tmp_path / name
         done = run("restore", str(file), "--config", write_settings(tmp_path / f"{name}.toml", restored, database))
@@ -80,6 +82,7 @@ def test_the_state_moves_to_postgresql_and_through_a_backup_into_either_database
             restored / f"{FILE_NAME}.imported"
         ).exists()
         assert list_names(restored, database) == NAMES
+        assert count_calls(restored) == [CALLS] * 3  # The log is not in the backup, and its rows are.
     assert stat.S_IMODE((tmp_path / "file" / FILE_NAME).stat().st_mode) == 0o600
 
 
