@@ -255,6 +255,7 @@ class Eraser:
             blocks = self.responder.erase(consumer.id, mention.pattern, hashes, wish)
             with self.writer.pause(), self.log.hold():
                 batches = sum(self.log.erase(*find_replacement(name)) for name in names)
+            self.log.await_stored()
             subjects = self.erase_detected(consumer.id, DETECTORS_SECONDS)
             alerts = self.alert_service.erase(mention.pattern)
             notifications = self.notified(mention.pattern)

@@ -60,6 +60,7 @@ EDGES = {
     "clickhouse_connect": {"collector.storage"},
     "pyarrow": {"collector.storage"},
     "psycopg": {"collector.log"},
+    "confluent_kafka": {"collector.log"},
     "sqlalchemy": {
         "collector.storage",
         "collector.trust",

@@ -142,8 +142,8 @@ class CollectorSettings(ProgramSettings):
     """File with the key of the state's secrets: 64 hexadecimal digits, the same for all collectors of a state. Without
     it the first start makes `state.key` in `data_dir`."""
     log_url: Secret | None = None
-    """URL of a PostgreSQL database for the log of batches, for several collectors. It needs `state_url`, and may be the
-    same. Without it the log is files in `data_dir`."""
+    """URL of the log of batches for several collectors: a PostgreSQL database as in `state_url`, which may be the same,
+    or `kafka://host:port/topic`. It needs `state_url`. Without it the log is files in `data_dir`."""
     disk_limit_bytes: int = Field(default=10_000_000_000, ge=200_000_000)
     """Size limit of the tables; past it the oldest rows are deleted."""
     disk_reserve_bytes: int | None = Field(default=None, ge=16_000_000)

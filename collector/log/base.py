@@ -170,7 +170,12 @@ class Log(Protocol):
         ...
 
     def erase(self, old: bytes, new: bytes) -> int:
-        """Replace bytes in all batches by as many others; gives in how many batches they were. What arrives waits."""
+        """Replace bytes in all batches by as many others; gives in how many batches they were. A log that cannot change
+        what it holds leaves it."""
+        ...
+
+    def await_stored(self) -> None:
+        """Wait until the tables have what their writer may have read before `erase`, in whichever process it is."""
         ...
 
     def hold(self) -> AbstractContextManager[None]:

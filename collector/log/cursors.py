@@ -5,6 +5,7 @@ Beside the cursor stands the reader's ledger of batches seen as of an earlier po
 and then only, and what came since is read again at a start.
 """
 
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,10 +15,12 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Table, func, select
 
-from collector.log.base import STREAM, Position, ReadCursor
+from collector.log.base import STORE, STREAM, LogError, Position, ReadCursor
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.log import LOG_CURSORS, LOG_LEDGERS
 
+STORED_SECONDS: Final = 120.0  # What waits for the tables at an erasure.
+_LOOK_SECONDS: Final = 0.25
 _COMPRESSION_LEVEL: Final = 1
 Write = Callable[[], AbstractContextManager[Connection]]
 
@@ -87,6 +90,14 @@ class StateCursors:
                 .where(LOG_CURSORS.c.log == self._log_id, LOG_CURSORS.c.reader.in_(readers))
             ).one()
         return min(int(kept[0]), int(kept[1])) if kept[2] == len(readers) else 0
+
+    def await_stored(self, end: int) -> None:
+        """Until the tables have all before `end`. Raises LogError after `STORED_SECONDS`."""
+        until = time.monotonic() + STORED_SECONDS
+        while (cursor := self.load(STORE)) is None or cursor.position.offset < end:
+            if time.monotonic() >= until:
+                raise LogError("The tables do not have all batches of the log yet; erase again later.")
+            time.sleep(_LOOK_SECONDS)
 
     def _match(self, table: Table, reader: str) -> tuple[Any, Any]:
         return table.c.log == self._log_id, table.c.reader == reader

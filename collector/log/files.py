@@ -138,6 +138,9 @@ class FileLog:
                 count += _replace_in_segment(locate_segment(self._directory, number), number, old, new)
         return count
 
+    def await_stored(self) -> None:
+        """Nothing to wait for: its one writer is of this process, which paused it."""
+
     def trim(self) -> int:
         """Delete the segments that are passed, and past the limit those that only lesser readers still want. Returns
         how many.

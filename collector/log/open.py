@@ -13,6 +13,7 @@ from collector.storage.state.store import StateStore, open_state
 
 DIRECTORY: Final = "wal"
 POSTGRESQL: Final = ("postgresql://", "postgres://")
+KAFKA: Final = "kafka://"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,16 @@ def open_log(
         from collector.log.postgresql import PostgresqlLog
 
         return PostgresqlLog(place.url, state, write=write)
-    raise LogError("The log_url is not postgresql://user:password@host:port/database; write it in this form.")
+    if place.url.startswith(KAFKA):
+        try:
+            from collector.log.kafka import KafkaLog
+        except ImportError:
+            raise LogError("The log_url needs the package confluent-kafka; install apidae[collector,kafka].") from None
+        return KafkaLog(place.url, state, write=write)
+    raise LogError(
+        "The log_url is neither postgresql://user:password@host:port/database nor kafka://host:port/topic; write it in "
+        "one of these forms."
+    )
 
 
 def open_reader(place: LogPlace, name: str, state: StateStore | None = None, write: Write | None = None) -> LogReader:

@@ -164,6 +164,9 @@ class PostgresqlLog:
     def erase(self, old: bytes, new: bytes) -> int:
         return self._server.run(lambda connection: _replace(connection, old, new))
 
+    def await_stored(self) -> None:
+        self._cursors.await_stored(self._server.run(_find_end))
+
     def hold(self) -> Any:
         return self._server.hold()
 
@@ -369,6 +372,12 @@ def _create_segment(connection: psycopg.Connection[Any], segment: int, first: in
     # Not compressed: it is read soon and dropped then.
     connection.execute(sql.SQL("ALTER TABLE {} ALTER COLUMN records SET STORAGE EXTERNAL").format(table))
     connection.execute(f"INSERT INTO {SCHEMA}.segments VALUES (%s, %s, 0)", [segment, first])
+
+
+def _find_end(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute(f"SELECT next FROM {SCHEMA}.head").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _find_oldest(connection: psycopg.Connection[Any]) -> tuple[int, int, int] | None:

@@ -137,6 +137,8 @@ class SharedLogReader:
             cursor = ReadCursor(position=Position(STREAM, stream.find_range()[0]))  # Kept with the first claim.
         self._cursor = cursor
         self._counted = self._next = cursor.position.offset
+        if self._next > stream.find_range()[1]:
+            raise LogError("The log has fewer batches than were read: it was made anew; name another one in log_url.")
         self._unsaved_bytes = self._load_ledger()
 
     @property
