@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, NoReturn, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, delete, func, insert, or_, select, tuple_
 
@@ -18,6 +18,7 @@ from collector.alerting.silences import Silence
 from collector.core.feature import Feature, Job, Role
 from collector.storage.disk import StoredRows
 from collector.storage.state.erasing import blank_texts, find_mentions
+from collector.storage.state.leases import LeaseLostError
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
 from collector.storage.state.tables.notifications import NOTIFIED
@@ -79,6 +80,10 @@ class AlertAction:
     note: str = ""
 
 
+def _refuse() -> NoReturn:
+    raise LeaseLostError("This collector does not make alerts now.")
+
+
 class AlertTable:
     """Reads and writes alerts. Methods raise StoreError."""
 
@@ -94,7 +99,11 @@ class AlertTable:
         self._find_routes = find_routes
         self._evicted_count = 0
         self._begin = begin
-        self._write: Write = state.write
+        self._write: Write = state.write if begin is None else _refuse
+
+    def count_writes(self) -> int:
+        """Another number where alerts or silences changed, in any process."""
+        return self._state.count_writes([ALERTS.name, SILENCES.name])
 
     def begin(self) -> None:
         """Write as the present holder of the lease from here on. Raises LeaseLostError where that is another."""

@@ -93,6 +93,8 @@ class AlertService:
         self._pending = pending
         self._taken: set[int] = set()  # Numbers of pending reports that are in alerts, and not deleted yet.
         self._pending_writes = -1
+        self._is_begun = False  # As the holder of the lease.
+        self._loaded_writes = -1
 
     @property
     def suppressed_count(self) -> int:
@@ -114,15 +116,28 @@ class AlertService:
     def restore(self) -> None:
         """Take over from the state: open and recent alerts, silences, rules, verdicts. What an earlier holder of the
         lease had in memory alone is in no alert, and comes again."""
-        now = self._clock()
         with self._lock:
             self._table.begin()  # First: what the previous holder still writes is there then, or is refused.
+            self._is_begun = True
             self._unsaved, self._unwritten, self._taken, self._pending_writes = {}, [], set(), -1
-            silences = self._table.list_silences(now)
-            self._silences.restore(silences)
-            since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
-            self._lifecycle.restore(self._table.list_restorable(since))
+            self._load()
         self._detection.restore(self._table.list_with_verdict())
+
+    def _load(self) -> None:
+        now = self._clock()
+        self._silences.restore(self._table.list_silences(now))
+        since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
+        self._lifecycle.restore(self._table.list_restorable(since))
+
+    def _catch_up(self) -> None:
+        """In a process that does not make alerts: know what the holder of the lease wrote."""
+        if self._is_begun:
+            return
+        writes = self._table.count_writes()
+        with self._lock:
+            if writes != self._loaded_writes and not self._is_begun:
+                self._load()
+                self._loaded_writes = writes
 
     def look(self) -> None:
         """Take what other processes found, where there is something new."""
@@ -232,7 +247,8 @@ class AlertService:
         return self._table.count(silenced=self._list_silenced(), **asked)
 
     def count_open(self) -> Mapping[Severity, int]:
-        """Alerts that are open and not silenced, by severity, without a look into the store."""
+        """Alerts that are open and not silenced, by severity."""
+        self._catch_up()
         now = self._clock()
         with self._lock:
             shown = [alert for alert in self._lifecycle.open_alerts if self._find_silence(alert, now) is None]
@@ -380,6 +396,7 @@ class AlertService:
 
     def _list_silenced(self) -> set[str]:
         """Ids of all alerts that are silenced now: of open ones, and of closed ones that silences were made on."""
+        self._catch_up()
         now = self._clock()
         with self._lock:
             open_alerts = self._lifecycle.open_alerts
@@ -387,6 +404,7 @@ class AlertService:
             return silenced | (self._silences.list_alerts(now) - {alert.id for alert in open_alerts})
 
     def _show(self, alerts: Sequence[Alert]) -> list[ShownAlert]:
+        self._catch_up()
         now = self._clock()
         with self._lock:
             return [self._show_one(alert, now) for alert in alerts]

@@ -436,8 +436,10 @@ class Collector:
 
     def _take_signals(self, told: Told) -> None:
         self.writer.hurry()  # Who reads the alert wants the calls that led to it.
-        self._pending.add_signals(f"{self.log.id}/{told.series}", told.first, told.signals)
-        self.alert_service.take_pending()
+        write = partial(self.tenure.write, Role.DETECT)
+        self._pending.add_signals(f"{self.log.id}/{told.series}", told.first, told.signals, write)
+        if self.tenure.has(Role.JOBS):  # Else whoever does them looks within a second.
+            self.alert_service.take_pending()
 
     def _find_clusters(self, nodes: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(cluster or NO_CLUSTER for cluster in self.sensors.find_clusters(nodes)))

@@ -66,6 +66,10 @@ class Tenure:
         fence = self._keeper.find_fence(role)
         return fence if fence is not None and fence.epoch == self._epochs.get(role) else None
 
+    def has(self, role: Role) -> bool:
+        """Whether this process does the work of a leased role."""
+        return role in self._started and self.find_fence(role) is not None
+
     @contextmanager
     def write(self, role: Role) -> Iterator[Any]:
         """One transaction, as StateStore.write, of the process that has a role. Raises LeaseLostError where that is
@@ -78,7 +82,7 @@ class Tenure:
 
     def find_holder(self) -> str | None:
         """Where the collector answers that does the jobs: HERE, its URL, or None where there is none now."""
-        if Role.JOBS in self._started and self.find_fence(Role.JOBS) is not None:
+        if self.has(Role.JOBS):
             return HERE
         lease = self._keeper.find_lease(Role.JOBS)
         return lease.address if lease is not None and not self._keeper.is_own(lease) else None

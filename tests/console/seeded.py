@@ -22,6 +22,7 @@ from collector.core.kinds import Sensitivity
 from collector.response.block_factory import BlockRequest
 from collector.server.app import build_app
 from collector.server.compose import Collector
+from collector.server.duties import Duties
 from collector.server.http_server import HttpServer
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint, write_watch
 from tests.console.answers import decide_answers, seed_answers
@@ -82,11 +83,15 @@ def open_seeded(directory: Path) -> Iterator[SeededCollector]:
     settings = CollectorSettings(data_dir=directory, http_listen="127.0.0.1:0", grpc_listen="127.0.0.1:0")
     collector = Collector(settings)
     try:
+        alerts = Duties([collector.alert_service.feature])
+        collector.tenure.begin(alerts, on_lost=lambda: None, on_error=lambda error: None)
         services = collector.build_services(lambda: "", lambda: b"", StorageState)
         _fill(collector, services)
         with _serve(build_app(services), services.events) as (server, port):
             yield _describe(services, server, port)
     finally:
+        collector.tenure.stop()
+        collector.tenure.release()
         collector.close()
 
 

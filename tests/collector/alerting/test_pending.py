@@ -143,6 +143,24 @@ def test_an_alert_is_kept_with_its_notification_or_not_at_all(
     assert two.notifier.deliver_next() == 0.0 and two.notifier.counts.delivered == 1, "after a kill of the first"
 
 
+def test_who_makes_no_alerts_shows_them_as_they_are_and_changes_none(state: StateStore) -> None:
+    one, two = Member(state, "a"), Member(state, "b")
+    one.service.restore()
+    for n in (1, 2):
+        one.pending.add_signals("s", n, [make_signal(n)])
+        one.service.look()
+        assert [alert.id for alert in two.service.list_alerts(limit=9)] == [f"a{m}" for m in range(n, 0, -1)]
+    assert sum(two.service.count_open().values()) == 2
+    one.service.mute("a1", by="ada", until=NOW + 60)
+    shown = {alert.id: alert.state for alert in two.service.list_alerts(limit=9)}
+    assert shown == {"a1": AlertState.SILENCED, "a2": AlertState.OPEN}
+    assert sum(two.service.count_open().values()) == 1
+    with pytest.raises(LeaseLostError):
+        two.service.acknowledge("a2", by="bob")
+    with pytest.raises(LeaseLostError):
+        two.service.take_reports([make_report(severity=Severity.HIGH)])
+
+
 def test_a_former_holder_takes_nothing_twice(state: StateStore) -> None:
     one, two = Member(state, "a"), Member(state, "b")
     one.service.restore()
