@@ -11,19 +11,19 @@ collector and then to another: what is counted is in the state alone.
 import hashlib
 import re
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import ChainMap, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, select, tuple_, update
 
 from collector.core.feature import Feature, Job, Role
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.audit import AuditEntry, add_entries
 from collector.response.block import PART_MARK, BlockState
 from collector.storage.state.erasing import ERASED
-from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.response import BLOCK_REPORTS, BLOCKS, ENFORCING_NODES
 from common.bounded import BoundedDict
 
@@ -36,7 +36,13 @@ CLEAN_SECONDS: Final = 300.0  # Between two looks for what is of no live block o
 SILENT_REASON: Final = "its sensor has not been heard for over a minute"
 NOT_HELD_REASON: Final = "its sensor does not hold it"
 _COUNTS: Final = ("stopped_connections", "stopped_bytes", "failed_resets", "spared_requests")
+T = TypeVar("T")
+
 _KEYS: Final = 5_000  # In one statement.
+
+
+_Key = tuple[str, str, str]  # Block, node, and part of the block.
+_Batch = Mapping[str, tuple[EnforcementReport, float]]  # By node, with when it came.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,11 @@ class _Counted:
             before=tuple(map(sum, zip(self.before, self.last, strict=True))) if is_anew else self.before,
         )
 
+    @property
+    def key(self) -> _Key:
+        """Of the row."""
+        return self.block_id, self.node, self.part
+
 
 class BlockReports:
     """Thread-safe. What reads or writes the state raises StoreError."""
@@ -76,8 +87,9 @@ class BlockReports:
         self._state, self._clock = state, clock
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, EnforcementReport, float]] = []
-        # What this process wrote last of a node, and when; the longest silent first.
-        self._written: BoundedDict[str, tuple[EnforcementReport, float]] = BoundedDict(NODES_MAX)
+        # The last report of a node that was worth writing, and when it came; the longest silent first.
+        self._taken: BoundedDict[str, tuple[EnforcementReport, float]] = BoundedDict(NODES_MAX)
+        self._kept: BoundedDict[str, EnforcementReport] = BoundedDict(NODES_MAX)  # As this process wrote it last.
         self._cleaned_at = 0.0
 
     @property
@@ -89,9 +101,9 @@ class BlockReports:
         """A report. Does not block."""
         now = self._clock()
         with self._lock:
-            written, at = self._written.get(node, (None, 0.0))
-            if written != report or abs(now - at) >= HEARD_SECONDS:
-                self._written.renew(node, (report, now))
+            taken, at = self._taken.get(node, (None, 0.0))
+            if taken != report or abs(now - at) >= HEARD_SECONDS:
+                self._taken.renew(node, (report, now))
                 self._waiting.append((node, report, now))
 
     def flush(self) -> None:
@@ -104,14 +116,18 @@ class BlockReports:
             return
         try:
             with self._state.write() as connection:
+                kept = dict[str, EnforcementReport]()
                 for batch in _split_by_node(waiting):
-                    _write(connection, batch, now)
+                    _write(connection, batch, ChainMap(kept, self._kept), now)
+                    kept |= {node: report for node, (report, _) in batch.items()}
                 if is_due:
                     _clean(connection, now)
         except BaseException:
             with self._lock:
                 self._waiting = waiting[-NODES_MAX:] + self._waiting
             raise
+        for node, report in kept.items():
+            self._kept.renew(node, report)
         if is_due:
             self._cleaned_at = now
 
@@ -124,7 +140,7 @@ class BlockReports:
             for ids in _split(list(block_ids)):
                 own = select(BLOCK_REPORTS).where(BLOCK_REPORTS.c.block_id.in_(ids))
                 for row in connection.execute(own.order_by(BLOCK_REPORTS.c.node)):
-                    parts[row.block_id, row.node].append(read_row(_Counted, row))
+                    parts[row.block_id, row.node].append(_read_row(row))
         now = self._clock()
         for (block_id, node), counted in parts.items():
             status = _join_parts(block_id, counted)
@@ -141,21 +157,27 @@ class BlockReports:
         found = []
         with self._state.read() as connection:
             for row in connection.execute(newest):
-                report = read_row(EnforcementReport, row, blocks=())
+                report = EnforcementReport(epoch=row.epoch, is_enabled=row.is_enabled, reason=row.reason, blocks=())
                 if now - row.heard_at >= SILENT_SECONDS:
                     report = replace(report, is_enabled=False, reason=SILENT_REASON)
                 found.append((row.node, report))
         return sorted(found, key=lambda one: one[0])
 
 
-def _write(connection: Connection, batch: Mapping[str, tuple[EnforcementReport, float]], now: float) -> None:
-    """One report of each node."""
+def _write(connection: Connection, batch: _Batch, kept: Mapping[str, EnforcementReport], now: float) -> None:
+    """One report of each node, and those that were `kept` before."""
     known: dict[str, str] = {}
     for nodes in _split(list(batch)):
         own = select(ENFORCING_NODES.c.node, ENFORCING_NODES.c.content).where(ENFORCING_NODES.c.node.in_(nodes))
         known |= {row.node: row.content for row in connection.execute(own)}
     contents = {node: _digest(repr(report.blocks)) for node, (report, _) in batch.items()}
-    _write_statuses(connection, {node: batch[node][0] for node in batch if known.get(node) != contents[node]}, now)
+    changed = {node: batch[node][0] for node in batch if known.get(node) != contents[node]}
+    # What another collector kept since is read as a whole.
+    before = {
+        node: kept[node] for node in changed if node in kept and known.get(node) == _digest(repr(kept[node].blocks))
+    }
+    if changed:
+        _write_statuses(connection, changed, before, now)
     rows = [
         {
             "node": node,
@@ -165,32 +187,47 @@ def _write(connection: Connection, batch: Mapping[str, tuple[EnforcementReport, 
             "reason": report.reason,
             "content": contents[node],
         }
-        for node, (report, heard_at) in batch.items()
+        for node, (report, heard_at) in sorted(batch.items())
     ]
     upsert(connection, ENFORCING_NODES, rows)
 
 
-def _write_statuses(connection: Connection, batch: Mapping[str, EnforcementReport], now: float) -> None:
+def _write_statuses(
+    connection: Connection,
+    batch: Mapping[str, EnforcementReport],
+    kept: Mapping[str, EnforcementReport],
+    now: float,
+) -> None:
+    """What differs from the reports that are kept; of other nodes everything."""
     is_live = BLOCKS.c.state == BlockState.LIVE
     live = {row.id: f"{row.kind}:{row.value}" for row in connection.execute(select(BLOCKS).where(is_live))}
-    before: dict[tuple[str, str, str], _Counted] = {}
-    for nodes in _split(list(batch)):
-        for row in connection.execute(select(BLOCK_REPORTS).where(BLOCK_REPORTS.c.node.in_(nodes))):
-            before[row.block_id, row.node, row.part] = read_row(_Counted, row)
-    after = {key: replace(counted, is_reported=False) for key, counted in before.items()}
-    declined = []
+    reported: dict[_Key, BlockStatus] = {}
+    gone: set[_Key] = set()
+    whole: set[str] = set()
     for node, report in batch.items():
-        for status in report.blocks:
-            block_id, _, part = status.id.partition(PART_MARK)
-            if block_id not in live:
-                continue
-            key = block_id, node, _digest(part)
-            counted = after[key] = (after.get(key) or _begin(*key)).take(status)
-            old = before.get(key)
-            was_declined = old is not None and old.is_reported and not old.is_enforced
-            if report.is_enabled and not counted.is_enforced and not was_declined:
-                declined.append((node, block_id, status.reason))
-    upsert(connection, BLOCK_REPORTS, [_write_row(one) for key, one in after.items() if one != before.get(key)])
+        old = frozenset(kept[node].blocks if node in kept else ())
+        new = frozenset(report.blocks).difference(old)
+        if 4 * len(new) >= len(report.blocks):  # One row after the other takes longer.
+            whole.add(node)
+        reported |= {_make_key(node, one): one for one in new}
+        gone |= {_make_key(node, one) for one in old.difference(report.blocks)}
+    before = {row.key: row for row in _read_rows(connection, whole, {*reported, *gone})}
+    after = {
+        key: replace(row, is_reported=False) if row.node not in kept or key in gone else row
+        for key, row in before.items()
+    }
+    declined: list[tuple[str, str, str]] = []
+    for key, status in reported.items():
+        block_id, node, _ = key
+        if block_id not in live:
+            continue
+        after[key] = (after.get(key) or _begin(*key)).take(status)
+        was = before.get(key)
+        was_declined = was is not None and was.is_reported and not was.is_enforced
+        if batch[node].is_enabled and not status.is_enforced and not was_declined:
+            declined.append((node, block_id, status.reason))
+    rows = [_write_row(row) for key, row in sorted(after.items()) if row != before.get(key)]
+    upsert(connection, BLOCK_REPORTS, rows)
     add_entries(
         connection,
         [
@@ -200,10 +237,38 @@ def _write_statuses(connection: Connection, batch: Mapping[str, EnforcementRepor
     )
 
 
+def _make_key(node: str, status: BlockStatus) -> _Key:
+    block_id, _, part = status.id.partition(PART_MARK)
+    return block_id, node, _digest(part)
+
+
+def _read_rows(connection: Connection, nodes: Collection[str], keys: Collection[_Key]) -> Iterator[_Counted]:
+    """Those of whole nodes, and those of keys."""
+    for some in _split(sorted(nodes)):
+        yield from map(_read_row, connection.execute(select(BLOCK_REPORTS).where(BLOCK_REPORTS.c.node.in_(some))))
+    columns = tuple_(BLOCK_REPORTS.c.block_id, BLOCK_REPORTS.c.node, BLOCK_REPORTS.c.part)
+    for part in _split([key for key in keys if key[1] not in nodes]):
+        yield from map(_read_row, connection.execute(select(BLOCK_REPORTS).where(columns.in_(part))))
+
+
+def _read_row(row: Any) -> _Counted:
+    return _Counted(
+        block_id=row.block_id,
+        node=row.node,
+        part=row.part,
+        is_enforced=row.is_enforced,
+        reason=row.reason,
+        first_stop_at=row.first_stop_at,
+        is_reported=row.is_reported,
+        last=tuple(row.last),
+        before=tuple(row.before),
+    )
+
+
 def take_counts(connection: Connection, block_id: str) -> tuple[int, int, int]:
     """What was reported of a block that ends, and is not kept any longer: connections, bytes, and on how many nodes."""
     own = BLOCK_REPORTS.c.block_id == block_id
-    parts = [read_row(_Counted, row) for row in connection.execute(select(BLOCK_REPORTS).where(own))]
+    parts = [_read_row(row) for row in connection.execute(select(BLOCK_REPORTS).where(own))]
     if parts:
         connection.execute(delete(BLOCK_REPORTS).where(own))
     status = _join_parts(block_id, parts)
@@ -277,7 +342,7 @@ def _split_by_node(
     return batches
 
 
-def _split(keys: Sequence[str]) -> list[Sequence[str]]:
+def _split(keys: Sequence[T]) -> list[Sequence[T]]:
     return [keys[start : start + _KEYS] for start in range(0, len(keys), _KEYS)]
 
 

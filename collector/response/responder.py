@@ -140,7 +140,7 @@ class Responder:
         self._holders = holders
         self._find_clusters = find_clusters
         self._limits = limits
-        self._followed: tuple[object, ...] = ()  # Who held what, and the blocks, when these were last made to follow.
+        self._followed: tuple[object, ...] = ()  # Who held what, blocks and epoch, when they were last looked at.
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Called after each change of what is live, in the thread of the change."""
@@ -432,7 +432,7 @@ class Responder:
         with self._lock:
             now = self._clock()
             blocks = self._store.list_open()
-            version = self._holders.version, self._store.version
+            version = self._holders.version, self._store.version, self._policy.read().epoch
             live = [block for block in blocks if block.state is BlockState.LIVE]
             is_due = any(block.expires_at <= now or block.began_at > now + STEP_SECONDS for block in live)
             if not is_due and version == self._followed and abs(self._measure_step(now)) < STEP_SECONDS:
@@ -444,7 +444,7 @@ class Responder:
                 self._end(change, over, BlockState.EXPIRED, AUTOMATIC, lambda block: f"after {block.seconds} s")
                 self._end_unheld(change)
                 change.is_live_changed = True
-            self._followed = version[0], self._store.version
+            self._followed = version[0], self._store.version, self._policy.read().epoch
 
     def _end_unheld(self, change: BlockChange) -> None:
         """Blocks of a Pod's address end with the Pod."""
