@@ -48,7 +48,7 @@ class Topic(StrEnum):
 Fingerprints = Mapping[Topic, Callable[[], Hashable]]
 # What is written when something of a topic changes.
 TABLES: Final[Mapping[Topic, tuple[str, ...]]] = {
-    Topic.CALLS: ("rows_minute",),
+    Topic.CALLS: ("rows_minute", "log_cursors"),  # The latter where another collector writes the former.
     Topic.ENDPOINTS: ("routes", "endpoint_routes", "endpoint_aliases", "endpoint_specs", "retired_endpoints"),
     Topic.ALERTS: ("alerts", "silences", "incident_entries"),
     Topic.FINDINGS: ("findings", "finding_changes"),

@@ -193,13 +193,17 @@ async def balance(pair: Pair) -> AsyncIterator[str]:
             host, port = pair.members[name].address.grpc.rsplit(":", 1)
             with contextlib.suppress(OSError):
                 there = await asyncio.open_connection(host, int(port))
-                await asyncio.gather(_pass_on(reader, there[1]), _pass_on(there[0], writer))
-                return
+                ways = [asyncio.create_task(_pass_on(*way)) for way in ((reader, there[1]), (there[0], writer))]
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                there[1].close()
+                break
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    try:
         yield "{}:{}".format(*server.sockets[0].getsockname()[:2])
+    finally:
+        server.close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
