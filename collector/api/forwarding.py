@@ -8,6 +8,7 @@ A request is passed on when it was admitted here, with the API token, and with t
 came. It is passed on once: who is asked so and is not the holder says 503.
 """
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from collector.api.problem import problem_response
 HERE: Final = ""  # Whoever asks is the holder.
 # Where the collector answers that does the jobs: HERE, another's URL, or None where there is none now.
 FindHolder = Callable[[], str | None]
+LOOK_SECONDS: Final = 0.25  # Between two looks at who does the jobs, while an answer is waited for.
 FORWARD_SECONDS: Final = 25.0  # A change takes 20 s at most, and clients wait longer.
 AGAIN_SECONDS: Final = 1
 # Of a connection, and not of what is passed on. Cookies are of this collector, and browsers were checked here.
@@ -37,6 +39,9 @@ _OWN_HEADERS: Final = _CONNECTION_HEADERS | {
 }
 _ANSWERED_HEADERS: Final = _CONNECTION_HEADERS | {"content-encoding", "date", "server"}
 _NOBODY: Final = "No collector does the jobs at the moment; another one takes over in some seconds, try again then."
+_SUCCEEDED: Final = (
+    "Another collector took over from the one that was asked; see whether the change was made, and try again."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +92,12 @@ class Forwarding:
                 self._client = httpx.AsyncClient(
                     verify=self._peers.make_context(), timeout=FORWARD_SECONDS, trust_env=False, follow_redirects=False
                 )
-            answer = await self._client.request(scope["method"], target, headers=passed, content=body)
+            asking = asyncio.ensure_future(self._client.request(scope["method"], target, headers=passed, content=body))
+            while not (await asyncio.wait((asking,), timeout=LOOK_SECONDS))[0]:
+                if self._peers.find_holder() != holder:  # One that stands still answers nobody.
+                    asking.cancel()
+                    return problem_response(503, _SUCCEEDED, {"retry-after": str(AGAIN_SECONDS)})
+            answer = await asking
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
             logger.error("%s could not be asked, which does the jobs: %s", holder, str(error) or type(error).__name__)
             sentence = f"The collector that does the jobs does not answer ({type(error).__name__}); try again."

@@ -135,7 +135,8 @@ class Pair:
         if how == "stall":
             os.kill(before.program.pid, signal.SIGCONT)
             if before.held:
-                before.program.wait_for("ready", BACK_SECONDS_MAX)
+                event = before.program.wait_for("ready", BACK_SECONDS_MAX)
+                before.address = CollectorAddress(grpc=event["grpc"], http=event["http"])
             before.held = False
             return
         if how == "stop":

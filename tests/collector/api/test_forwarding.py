@@ -1,6 +1,7 @@
 """What changes something goes to the collector that does the jobs, once, in the name of whoever asked."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp
 from collector.api.forwarding import HERE, Peers
 from collector.api.services import ApiSettings, Services
 from collector.server.app import build_app
+from collector.storage.state.store import StateStore
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.http_serving import EmptyReader, serve
 
@@ -29,10 +31,13 @@ class Member:
     alerts: MemoryAlerts
 
 
-def make_app(alerts: MemoryAlerts, find_holder: Callable[[], str | None], token: str | None = TOKEN) -> ASGIApp:
+def make_app(
+    state: StateStore, alerts: MemoryAlerts, find_holder: Callable[[], str | None], token: str | None = TOKEN
+) -> ASGIApp:
     return build_app(
         Services(
             store=EmptyReader(),  # type: ignore[arg-type]
+            state=state,
             alerts=alerts,
             settings=ApiSettings(token=token, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,
@@ -44,18 +49,23 @@ def make_app(alerts: MemoryAlerts, find_holder: Callable[[], str | None], token:
 
 
 @asynccontextmanager
-async def run_pair(standby_holder: Callable[[str], str | None]) -> AsyncIterator[tuple[Member, Member]]:
+async def run_pair(
+    state: StateStore, standby_holder: Callable[[str], str | None]
+) -> AsyncIterator[tuple[Member, Member]]:
     """The holder, and a standby that finds as the holder what `standby_holder` makes of its URL."""
     first, second = MemoryAlerts(make_alert("a1")), MemoryAlerts(make_alert("a1"))
-    async with serve(make_app(first, lambda: HERE)) as (_, port):
+    async with serve(make_app(state, first, lambda: HERE)) as (_, port):
         url = f"http://127.0.0.1:{port}"
-        async with serve(make_app(second, lambda: standby_holder(url))) as (_, other):
+        async with serve(make_app(state, second, lambda: standby_holder(url))) as (_, other):
             yield Member(url, first), Member(f"http://127.0.0.1:{other}", second)
 
 
-def test_a_change_reaches_the_holder_and_what_reads_is_answered_here() -> None:
+def test_a_change_reaches_the_holder_and_what_reads_is_answered_here(sqlite_state: StateStore) -> None:
     async def main() -> None:
-        async with run_pair(lambda url: url) as (holder, standby), httpx.AsyncClient(base_url=standby.url) as client:
+        async with (
+            run_pair(sqlite_state, lambda url: url) as (holder, standby),
+            httpx.AsyncClient(base_url=standby.url) as client,
+        ):
             answer = await client.post(PATH.replace("a1", "a%201"), json={}, headers=BEARER)
             assert answer.status_code == 404 and "'a 1'" in answer.json()["detail"], answer.text
             answer = await client.post(PATH, json={"asked_by": "ops"}, headers=BEARER)
@@ -69,9 +79,12 @@ def test_a_change_reaches_the_holder_and_what_reads_is_answered_here() -> None:
     asyncio.run(main())
 
 
-def test_a_person_signs_in_here_and_acts_there_in_the_name_of_the_session() -> None:
+def test_a_person_signs_in_here_and_acts_there_in_the_name_of_the_session(sqlite_state: StateStore) -> None:
     async def main() -> None:
-        async with run_pair(lambda url: url) as (holder, standby), httpx.AsyncClient(base_url=standby.url) as client:
+        async with (
+            run_pair(sqlite_state, lambda url: url) as (holder, standby),
+            httpx.AsyncClient(base_url=standby.url) as client,
+        ):
             assert (await client.post("/login", data={"token": TOKEN, "next": "/"})).status_code == 303
             form = {"sec-fetch-site": "same-origin", "origin": standby.url}
             answer = await client.post("/alerts/a1/acknowledge", headers=form)
@@ -87,29 +100,43 @@ def test_a_person_signs_in_here_and_acts_there_in_the_name_of_the_session() -> N
     asyncio.run(main())
 
 
-def ask_standby(find: Callable[[str], str | None], **headers: str) -> tuple[httpx.Response, Member]:
+def ask_standby(state: StateStore, find: Callable[[str], str | None], **headers: str) -> tuple[httpx.Response, Member]:
     found: list[Any] = []
 
     async def main() -> None:
-        async with run_pair(find) as (holder, standby), httpx.AsyncClient(base_url=standby.url) as client:
+        async with run_pair(state, find) as (holder, standby), httpx.AsyncClient(base_url=standby.url) as client:
             found.extend((await client.post(PATH, json={}, headers=BEARER | headers), holder))
 
     asyncio.run(main())
     return found[0], found[1]
 
 
-def test_without_a_holder_there_is_one_sentence() -> None:
-    answer, _ = ask_standby(lambda url: None)
+def test_without_a_holder_there_is_one_sentence(sqlite_state: StateStore) -> None:
+    answer, _ = ask_standby(sqlite_state, lambda url: None)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["detail"].startswith("No collector does the jobs at the moment")
 
 
-def test_a_holder_that_is_gone_is_one_sentence() -> None:
-    answer, _ = ask_standby(lambda url: "http://127.0.0.1:9")
+def test_a_holder_that_is_gone_is_one_sentence(sqlite_state: StateStore) -> None:
+    answer, _ = ask_standby(sqlite_state, lambda url: "http://127.0.0.1:9")
     assert answer.status_code == 503
     assert answer.json()["detail"] == "The collector that does the jobs does not answer (ConnectError); try again."
 
 
-def test_nothing_is_passed_on_twice() -> None:
-    answer, holder = ask_standby(lambda url: url, **{"apidae-forwarded": "api-token"})
+def test_nothing_is_passed_on_twice(sqlite_state: StateStore) -> None:
+    answer, holder = ask_standby(sqlite_state, lambda url: url, **{"apidae-forwarded": "api-token"})
     assert answer.status_code == 503 and not holder.alerts.alerts["a1"].acknowledged_by
+
+
+def test_whoever_waits_for_one_that_stands_still_hears_of_its_successor(sqlite_state: StateStore) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as still:  # It takes connections, and nobody reads them.
+        url = "http://{}:{}".format(*still.getsockname())
+        holders = [url, url]
+
+        async def main() -> None:
+            app = make_app(sqlite_state, MemoryAlerts(make_alert("a1")), lambda: holders.pop() if holders else HERE)
+            async with serve(app) as (_, port), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                answer = await client.post(PATH, json={}, headers=BEARER, timeout=60)
+                assert answer.status_code == 503 and "Another collector took over" in answer.json()["detail"]
+
+        asyncio.run(main())
