@@ -29,7 +29,7 @@ _MODULE = re.compile(
 _FILE = re.compile(r"`([\w./-]+\.(?:py|c|h))`")
 _DEFINED = re.compile(r"`([\w.-]+/[\w./-]+\.(?:py|c|h))`, `(\w+(?:\.\w+)*)`")
 # Second part of a dotted name that is a value of the chart, such as `sensor.settings.cluster`.
-_VALUES = {"settings", "seccompProfile", "appArmorProfile", "seLinuxOptions", "className"}
+_VALUES = {"settings", "replicas", "seccompProfile", "appArmorProfile", "seLinuxOptions", "className"}
 
 
 def list_pages() -> list[Path]:
