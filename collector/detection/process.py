@@ -642,17 +642,23 @@ class DetectorProcess:
     def expect(self, alert: Alert) -> None:
         """Teach the detectors that an alert's level is ordinary: its calls over the whole window, for what a burst of
         some seconds would make of it was never seen. A child that dies before its checkpoint holds it is told again."""
-        rate = compute_rate(alert.calls, alert.window_end - alert.window_start)
-        self._request(Expect(next(self._numbers), alert.kind, alert.endpoint_id, alert.consumer, rate))
+        self._request(describe_level(next(self._numbers), alert))
 
     def erase(self, consumer: str, timeout_seconds: float) -> int:
         """Have the detectors forget a consumer, and wait for it: every signal of before was taken then. Gives how many
         subjects were its. Raises TimeoutError; it is done nevertheless as soon as the detectors can.
         """
-        erasure = self._request(Erase(next(self._numbers), consumer))
-        if not erasure.is_done.wait(timeout_seconds):
-            raise TimeoutError(f"The detectors did not forget {consumer} within {timeout_seconds:.0f} s; erase again.")
-        return erasure.subjects
+        return self.ask(Erase(0, consumer), timeout_seconds)
+
+    def ask(self, message: Expect | Erase, timeout_seconds: float) -> int:
+        """Have the detectors do it, and wait until a checkpoint holds it. Gives how many subjects an erased consumer
+        had. Raises TimeoutError; it is done nevertheless as soon as the detectors can."""
+        request = self._request(msgspec.structs.replace(message, number=next(self._numbers)))
+        if not request.is_done.wait(timeout_seconds):
+            raise TimeoutError(
+                f"The detectors did not do what they were asked for within {timeout_seconds:.0f} s; ask again."
+            )
+        return request.subjects
 
     def _request(self, message: Expect | Erase) -> "_Request":
         request = self._requests[message.number] = _Request(message=message)
@@ -740,6 +746,12 @@ class DetectorProcess:
         self._untaken = None  # It comes again.
         self.restart_count += 1
         self._start_after = self._clock() + RESTART_WAIT_SECONDS
+
+
+def describe_level(number: int, alert: Alert) -> Expect:
+    """The level of an alert, as what is expected from now on."""
+    rate = compute_rate(alert.calls, alert.window_end - alert.window_start)
+    return Expect(number, alert.kind, alert.endpoint_id, alert.consumer, rate)
 
 
 def run_detectors(

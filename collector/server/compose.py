@@ -45,6 +45,7 @@ from collector.detection.changes.detector import ChangeDetector, FactTable, impo
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.messages import Told
 from collector.detection.process import DetectorProcess
+from collector.detection.requests import DetectorRequests
 from collector.erasure import Eraser, TableEraser
 from collector.inventory.changes import RetiredEndpoints, import_retired
 from collector.inventory.consumers.labels import LabelBook, import_labels
@@ -242,6 +243,8 @@ class Collector:
         )
         yield self._risks.table.make_feature(clock)
         yield self._notifiers.feature
+        if self.state.is_shared:
+            yield self._detector_requests.feature
         yield self.integrations.feature
         yield self._alert_actions.feature
         yield self._block_reports.feature
@@ -423,7 +426,7 @@ class Collector:
             name_holder=self._name_holder,
             find_place=places.find,
             find_label=self._find_label,
-            expect=lambda alert: self.detectors.expect(alert),
+            expect=lambda alert: self._detector_requests.expect(alert),
             pending=self._pending,
         )
         self.detectors = DetectorProcess(
@@ -432,6 +435,10 @@ class Collector:
             take=self._take_signals,
             consumer_order=self.settings.consumer_order,
             time_zone=self.settings.time_zone,
+        )
+
+        self._detector_requests = DetectorRequests(
+            self.state, self.detectors, lambda: not self.state.is_shared or self.tenure.has(Role.DETECT)
         )
 
     def _take_signals(self, told: Told) -> None:
@@ -507,7 +514,7 @@ class Collector:
             writer=self.writer,
             store=self.store,
             tables=TableEraser(self.store, self.store.layout),
-            erase_detected=self.detectors.erase,
+            erase_detected=self._detector_requests.erase,
             erase_state=self._erase_state,
             alert_service=self.alert_service,
             responder=self.responder,

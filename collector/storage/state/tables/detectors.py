@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table
 
-from collector.storage.state.tables.base import ID, METADATA, UNCOUNTED
+from collector.storage.state.tables.base import ID, METADATA, ROW_NUMBER, UNCOUNTED
 from collector.storage.state.types import BoundedText
 
 # collector.detection.memory.StateMemory: states by name, compressed. The present one is a checkpoint.
@@ -26,4 +26,13 @@ DETECTOR_CUTS: Final = Table(
     Column("messages", LargeBinary, nullable=False),
     Column("is_checkpoint", Boolean, nullable=False),
     info={UNCOUNTED: True},
+)
+
+# What the detectors of another collector are asked for; `subjects` is the answer.
+DETECTOR_REQUESTS: Final = Table(
+    "detector_requests",
+    METADATA,
+    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("subjects", BigInteger),
 )
