@@ -1,5 +1,6 @@
 """The state for all tests of the collector: in a file of SQLite and in a server of PostgreSQL."""
 
+import os
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
@@ -14,6 +15,10 @@ from tests.collector.states import close_states
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
+    """A server's, a real one where scripts/test --services started some."""
+    if given := os.environ.get("APIDAE_TEST_POSTGRESQL"):
+        yield given
+        return
     programs = find_programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")

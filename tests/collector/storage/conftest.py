@@ -1,6 +1,7 @@
 """One embedded store for all tests of this folder, closed after them, for a process has one engine; and one behind the
 protocol of a server."""
 
+import os
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -21,7 +22,10 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore
 
 @pytest.fixture(scope="package")
 def server_address() -> Iterator[str]:
-    """http://USER:PASSWORD@HOST:PORT of a server."""
+    """http://USER:PASSWORD@HOST:PORT of a server, a real one where scripts/test --services started some."""
+    if given := os.environ.get("APIDAE_TEST_CLICKHOUSE"):
+        yield given.split(",")[0]
+        return
     running = RunningServer()
     yield f"http://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{running.port}"
     running.stop()

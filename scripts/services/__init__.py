@@ -1,0 +1,1 @@
+"""Runs the tests of what several collectors share on real servers."""
