@@ -11,9 +11,9 @@ the batch's dictionary. Nobody may write the log meanwhile.
 Texts: `Mention` finds `kind:value`, or the value alone where that is specific enough. An address is not part of a
 longer one. The name of a workload is also that of a service, so it counts only behind its kind.
 
-State: its alerts, with their timelines and what people did to them, its silences, its known-good rules, its label,
-views that name it and what changes are compared with are deleted. In texts that stay, its name is blanked. The database
-overwrites what it deletes.
+State: its alerts, with their timelines and what people did to them, its silences, its known-good rules, its blocks, its
+label, views that name it and what changes are compared with are deleted. In texts that stay, its name is blanked. The
+database overwrites what it deletes.
 
 Tables: its rows of calls and reports are deleted. In texts that stay, its name is blanked. Sums of
 all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the statement, which
