@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.api.services import ApiSettings, Services
-from collector.inventory.templates.mapping import EndpointAliasRecord
+from collector.inventory.templates.table import EndpointAliasRecord
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
