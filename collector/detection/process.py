@@ -216,6 +216,7 @@ class Follower:
         if cuts.has_passed_checkpoint():
             self._untold.clear()
             self.taken = self.next_signal
+            self.reader.settle(self.catch_up.first or self.position)
         return is_known
 
     def _begin_to_lead(self) -> None:

@@ -130,6 +130,10 @@ class LogReader(Protocol):
         """Remember durably that everything before `end` is done."""
         ...
 
+    def settle(self, end: Position) -> None:
+        """Another process committed up to `end`, and this reader follows it: it does not go back before."""
+        ...
+
     def rewind(self, position: Position | None = None) -> None:
         """Read again from a position of before, or else from the last commit."""
         ...

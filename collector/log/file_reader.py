@@ -134,6 +134,10 @@ class FileLogReader:
         """Remember durably that everything before `end` is done. Raises OSError."""
         self._save(ReadCursor(position=end))
 
+    def settle(self, end: Position) -> None:
+        """Forget that anything before `end` could be read again; the cursor on disk stays."""
+        self._cursor = ReadCursor(position=end)
+
     def rewind(self, position: Position | None = None) -> None:
         """Read again from a position of before, or else from the last commit."""
         self._next = self._cursor.position if position is None else position

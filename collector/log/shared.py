@@ -193,6 +193,10 @@ class SharedLogReader:
         if ledger is not None:
             self._unsaved_bytes = 0
 
+    def settle(self, end: Position) -> None:
+        self._seen.settle(end.offset)
+        self._cursor = ReadCursor(position=end)
+
     def rewind(self, position: Position | None = None) -> None:
         self._next = (self._cursor.position if position is None else position).offset
 

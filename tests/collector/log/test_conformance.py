@@ -274,6 +274,20 @@ def test_a_batch_that_came_to_two_collectors_is_read_once(kind: Opened) -> None:
 
 
 @for_several_collectors
+def test_who_follows_another_reader_moves_no_cursor_and_reads_each_batch_once(kind: Opened) -> None:
+    one, two = kind.open(), kind.open()
+    leader, follower = one.open_reader(DETECTORS), one.open_reader(DETECTORS)
+    one.append([make_append(sequence) for sequence in range(1, 5)])
+    assert read_all(follower) == [1, 2, 3, 4]
+    follower.settle(follower.position)
+    two.append([make_append(sequence) for sequence in (2, 5)])
+    assert read_all(follower) == [5]
+    follower.rewind()
+    assert read_all(follower) == [5]
+    assert one.open_reader(DETECTORS).cursor == leader.cursor
+
+
+@for_several_collectors
 def test_an_erasure_waits_until_the_tables_have_what_was_read_before(
     kind: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
