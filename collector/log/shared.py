@@ -167,7 +167,10 @@ class SharedLogReader:
         while not entries and self._next < end:
             found = self._stream.fetch(self._next, end, limit_bytes)
             entries = list(self._take(found))
-            self._next = found[-1].offset + 1 if found else end
+            after = found[-1].offset + 1 if found else end
+            if self._next >= self._counted:  # What was deleted since `find_range`.
+                self.counts.skipped_batches += after - self._next - len(found)
+            self._next = after
             self._counted = max(self._counted, self._next)
         return entries
 

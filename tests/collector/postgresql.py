@@ -25,7 +25,7 @@ def find_programs() -> Path | None:
 
 
 @contextmanager
-def run_server(programs: Path) -> Iterator[str]:
+def run_server(programs: Path, options: str = OPTIONS) -> Iterator[str]:
     """The URL of its one database."""
     who = next(pwd.getpwnam(name) for name in USERS if _is_user(name)) if os.geteuid() == 0 else None
     user = {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []} if who is not None else {}
@@ -40,7 +40,7 @@ def run_server(programs: Path) -> Iterator[str]:
     data, log = str(directory / "data"), str(directory / "log")
     try:
         run("initdb", "-D", data, "-U", "apidae", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-        run("pg_ctl", "-D", data, "-l", log, "-w", "-o", f"{OPTIONS} -k {directory}", "start")
+        run("pg_ctl", "-D", data, "-l", log, "-w", "-o", f"{options} -k {directory}", "start")
         try:
             yield f"postgresql://apidae@/postgres?host={directory}"
         finally:

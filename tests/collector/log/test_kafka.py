@@ -87,6 +87,18 @@ def test_when_no_broker_answers_nothing_is_acknowledged_and_it_goes_on_later(
     assert read_all(log.open_reader(STORE)) == [1, 2]
 
 
+def test_what_brokers_deleted_before_it_was_read_is_counted(log: KafkaLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it went between two questions."""
+    reader = log.open_reader(STORE)
+    log.append([make_append(sequence) for sequence in range(1, 5)])
+    stream = log._streams[0]
+    whole = stream.fetch
+    monkeypatch.setattr(stream, "fetch", lambda offset, end, size: whole(max(offset, 2), end, size))
+    assert read_all(reader) == [3, 4] and reader.counts.skipped_batches == 2
+    reader.rewind()
+    assert read_all(reader) == [3, 4] and reader.counts.skipped_batches == 2
+
+
 def test_a_topic_that_was_made_anew_is_noticed(
     log: KafkaLog, kafka_cluster: MockCluster, sqlite_state: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

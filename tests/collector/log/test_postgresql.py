@@ -1,7 +1,6 @@
 """The log in PostgreSQL: what its server does, and a collector that is killed over it."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +14,6 @@ from collector.log.open import LogPlace, open_log
 from collector.log.postgresql import SCHEMA, PostgresqlLog
 from collector.storage.state.store import StateStore
 from tests.collector.log.test_conformance import make_append, read_all
-from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
-from tests.collector.wire_batches import make_batch
-from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -122,39 +118,3 @@ def test_a_segment_that_somebody_copies_is_dropped_later(
             assert log.trim() == 0
             log.append([make_append(9)])
         assert log.trim() > 0
-
-
-@pytest.mark.store
-def test_a_killed_collector_stores_and_evaluates_each_batch_once(tmp_path: Path, url: str) -> None:
-    settings = tmp_path / "collector.toml"
-    settings.write_text(f'state_url = "{url}"\nlog_url = "{url}"\n')
-    flags = ("--no-auth", "--config", str(settings))
-    base = int(time.time()) - 60
-
-    def send(collector: RunningCollector, *sequences: int) -> None:
-        batches = [wrap(make_batch(sequence=sequence, base=base)) for sequence in sequences]
-        assert len(list_acks(talk(collector.ready["grpc"], [make_hello(), *batches]))) > 0
-
-    def count_calls(collector: RunningCollector) -> int:
-        return sum(item["calls"] for item in collector.get("/endpoints").json()["items"])
-
-    # Nothing is stored before the kill.
-    slow = {f"collector.receiver.writer.{name}_SECONDS": 600.0 for name in ("WATCHED", "UNWATCHED", "HURRIED")}
-    first = RunningCollector(tmp_path / "data", *flags, constants=slow)
-    send(first, 1, 2, 3)
-    first.kill()
-    again = RunningCollector(tmp_path / "data", *flags)
-    try:
-        send(again, 2, 3, 4)
-        wait_until(lambda: count_calls(again) == 4 * 6)
-        wait_until(lambda: "apidae_collector_log_batches_duplicate_total 2.0" in again.get("/metrics").text)
-        assert not (tmp_path / "data" / "wal").exists()
-        wait_until(lambda: "apidae_collector_detector_calls_used_total 24.0" in again.get("/metrics").text)
-    finally:
-        assert again.stop() == 0
-    assert count_rows(url) == 6
-
-
-def count_rows(url: str) -> int:
-    """Records in the log, duplicates included."""
-    return int(str(ask(url, f"SELECT next FROM {SCHEMA}.head")[0][0]))
