@@ -1,7 +1,9 @@
 """Brokers for tests of the log."""
 
+import os
 from collections.abc import Iterator
 from itertools import count
+from uuid import uuid4
 
 import pytest
 
@@ -20,8 +22,14 @@ def kafka_cluster() -> Iterator[MockCluster]:
 
 
 @pytest.fixture
-def kafka_url(kafka_cluster: MockCluster) -> str:
-    """Of a new topic with one partition."""
+def kafka_url(request: pytest.FixtureRequest) -> str:
+    """Of a new topic with one partition; of a real broker where scripts/test --services started one."""
+    if given := os.environ.get("APIDAE_TEST_KAFKA"):
+        topic, admin = f"batches-{uuid4().hex}", pytest.importorskip("confluent_kafka.admin")
+        made = admin.AdminClient({"bootstrap.servers": given}).create_topics([admin.NewTopic(topic, 1, 1)])
+        made[topic].result()
+        return f"kafka://{given}/{topic}"
+    cluster: MockCluster = request.getfixturevalue("kafka_cluster")
     topic = f"batches-{next(_TOPICS)}"
-    kafka_cluster.create_topic(topic)
-    return f"kafka://{kafka_cluster.servers}/{topic}"
+    cluster.create_topic(topic)
+    return f"kafka://{cluster.servers}/{topic}"
