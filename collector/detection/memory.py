@@ -255,7 +255,7 @@ class StateCuts(Cuts):
             is_next = _locate(rows[0]) == position
             rows = rows[1:]
         if not is_next:
-            raise LostTrackError
+            raise LostTrackError("Detectors that follow those of another collector begin again with its checkpoint.")
         self._take(rows, rows[-1].number if rows else self._number)
 
     def find_next(self, position: Position) -> Position | None:

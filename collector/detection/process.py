@@ -39,7 +39,7 @@ from collector.core.rates import UTC_NAME, compute_rate
 from collector.detection.catch_up import SILENT_SECONDS, CatchUp, Place, Sent
 from collector.detection.checkpoint import Checkpoint, CheckpointError, CheckpointVersionError
 from collector.detection.engine import Engine
-from collector.detection.memory import FileMemory, Memory, StateCuts, StateMemory
+from collector.detection.memory import FileMemory, LostTrackError, Memory, StateCuts, StateMemory
 from collector.detection.messages import (
     ORDERS,
     TO_CHILD,
@@ -74,7 +74,7 @@ from collector.log.open import LogPlace, open_reader
 from collector.receiver.convert import CheckedRoutes, convert_payloads
 from collector.storage.base import StoreError
 from collector.storage.row_group import RowGroup
-from collector.storage.state.leases import Fence
+from collector.storage.state.leases import Fence, LeaseLostError
 from collector.storage.state.store import open_state
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
@@ -815,6 +815,8 @@ def run_detectors(
                     pipe.send_bytes(msgspec.msgpack.encode(follower.done.pop(0)))
             elif follower.disk_errors > errors:
                 again_at = now + CHECKPOINT_SECONDS[0]
+    except (LeaseLostError, LostTrackError) as error:  # The parent starts it again.
+        pipe.send_bytes(msgspec.msgpack.encode(Renewed(str(error))))
     except (EOFError, ConnectionError):
         os._exit(0)  # The parent is gone: nobody is left to take signals; the log keeps the batches.
 
