@@ -232,6 +232,7 @@ class Catalogue:
         self._table = table
         self._reveals = reveals
         self._following = Lock()
+        self._followed = -1  # How often the state had been written at the last look.
         self._lock = Lock()
         self._former_names = FormerNames()
         self._told_names = table.read_former_names()
@@ -262,6 +263,9 @@ class Catalogue:
         here. Raises StoreError, and then does the rest the next time."""
         with self._following:
             self._table.copy_names(is_due=False)
+            writes = self._table.count_writes()
+            if writes == self._followed:
+                return
             with self._lock:
                 self._take_names(*self._table.list_names(self._revision))
             words = self._table.read_words()
@@ -275,6 +279,7 @@ class Catalogue:
                 self._take_former_names(told)
                 self._told_names = told
             self._reveal()
+            self._followed = writes
 
     def _reveal(self) -> None:
         hidden = self._table.read_hidden_words()

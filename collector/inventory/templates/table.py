@@ -43,6 +43,9 @@ from collector.storage.state.tables.inventory import (
 _NOT_NAMED: Mapping[int, str] = {}
 _COPIED: Final = (ENDPOINT_ALIASES, ENDPOINT_ROUTES)  # An alias first: one of an endpoint with routes is not looked at.
 _PRIME: Final = 1_000_003  # Sums of revisions modulo this fit both databases.
+_FOLLOWED: Final = tuple(
+    table.name for table in (ENDPOINT_ROUTES, FORMER_NAMES, HIDDEN_WORDS, REVEALED_WORDS, TEMPLATE_EDITS)
+)
 _CHUNK: Final = 5_000
 _IDS: Final = 500  # Of one statement.
 FORMER_NAMES_LIMIT: Final = 100_000  # Some 30 MB; older ones are not read.
@@ -93,13 +96,17 @@ class TemplateTable:
         self._hidden_words = StateCache(state, (HIDDEN_WORDS.name,), _read_hidden_words)
         self._former_names = StateCache(state, (FORMER_NAMES.name,), _read_former_names)
 
+    def count_writes(self) -> int:
+        """Another number after anything of it was written, by whatever collector."""
+        return self._state.count_writes(_FOLLOWED)
+
     def read_edits(self) -> Mapping[str, Edit]:
         """All by id, those undone too; the same object as before where nothing changed."""
-        return self._edits.recall()
+        return self._edits.read()
 
     def read_words(self) -> Mapping[int, str]:
         """Revealed texts by hash; the same object as before where nothing changed."""
-        return self._words.recall()
+        return self._words.read()
 
     def add_edit(self, edit: Edit) -> None:
         """Keep an edit. Raises ConflictError where there are too many."""
@@ -107,30 +114,26 @@ class TemplateTable:
             if connection.execute(select(func.count()).select_from(TEMPLATE_EDITS)).scalar_one() >= EDITS_MAX:
                 raise ConflictError(f"There are {EDITS_MAX} edits, which is the limit.")
             upsert(connection, TEMPLATE_EDITS, [_write_edit(edit)])
-        self._edits.look()
 
     def undo_edit(self, edit: Edit) -> bool:
         """Keep by whom and when an edit was undone; False where it was before."""
         mine = update(TEMPLATE_EDITS).where(TEMPLATE_EDITS.c.id == edit.id, TEMPLATE_EDITS.c.undone_at == 0)
         with self._state.write() as connection:
             undone = mine.values(undone_by=edit.undone_by, undone_at=edit.undone_at)
-            is_done = connection.execute(undone).rowcount == 1
-        self._edits.look()
-        return is_done
+            return connection.execute(undone).rowcount == 1
 
     def add_words(self, words: Sequence[RevealedWord]) -> None:
         """Keep texts that sensors revealed."""
         with self._state.write() as connection:
             upsert(connection, REVEALED_WORDS, _write_words(words))
-        self._words.look()
 
     def read_hidden_words(self) -> Set[int]:
         """Hashes of words that sensors are asked for; the same object as before where nothing changed."""
-        return self._hidden_words.recall()
+        return self._hidden_words.read()
 
     def change_hidden_words(self, asked: Set[int], answered: Set[int]) -> None:
         """Ask for words, as far as there is room, and no more for others."""
-        known = self._hidden_words.recall()
+        known = self._hidden_words.read()
         gone = sorted(answered & known)
         new = sorted(asked - known)[: max(0, QUESTION_LIMIT - len(known) + len(gone))]
         if not gone and not new:
@@ -139,11 +142,10 @@ class TemplateTable:
             for start in range(0, len(gone), _IDS):
                 connection.execute(delete(HIDDEN_WORDS).where(HIDDEN_WORDS.c.hash.in_(gone[start : start + _IDS])))
             insert_missing(connection, HIDDEN_WORDS, [{"hash": word} for word in new])
-        self._hidden_words.look()
 
     def read_former_names(self) -> Sequence[FormerName]:
         """The newest; the same object as before where nothing changed."""
-        return self._former_names.recall()
+        return self._former_names.read()
 
     def add_former_names(self, names: Sequence[FormerName]) -> None:
         """Keep them, and delete those that are too old."""
@@ -151,7 +153,6 @@ class TemplateTable:
         with self._state.write() as connection:
             connection.execute(delete(FORMER_NAMES).where(FORMER_NAMES.c.time < newest - _FORMER_SECONDS))
             upsert(connection, FORMER_NAMES, [{**asdict(name), "time": name.time.timestamp()} for name in names])
-        self._former_names.look()
 
     def list_names(self, after: int = -1) -> tuple[int, dict[int, str]]:
         """Endpoint ids by route id that were written after a revision, and the newest revision of these or `after`."""

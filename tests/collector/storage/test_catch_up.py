@@ -250,10 +250,7 @@ def test_a_copy_that_lost_names_gets_them_from_the_state(
     assert list_templates(store)[4] == "/bills" and 4 in catalogue.list_endpoints()
 
 
-def test_another_collector_follows_edits_and_words(
-    store: ClickHouseStore, sqlite_state: StateStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("collector.storage.state.cache.LOOK_SECONDS", 0.0)
+def test_another_collector_follows_edits_and_words(store: ClickHouseStore, sqlite_state: StateStore) -> None:
     users = make_route(1, Segment(1, "users", 0, 0), Segment(3, "", 0, 0))
     hidden = make_route(2, Segment(1, "users", 0, 0), Segment(2, "", 77, 7))
     store.insert_arrow("routes", build_routes([(route, NOW) for route in (users, hidden)]))
@@ -279,9 +276,8 @@ def test_another_collector_follows_edits_and_words(
 
 
 def test_another_collector_asks_its_sensors_for_hidden_words_and_follows_former_names(
-    store: ClickHouseStore, sqlite_state: StateStore, monkeypatch: pytest.MonkeyPatch
+    store: ClickHouseStore, sqlite_state: StateStore
 ) -> None:
-    monkeypatch.setattr("collector.storage.state.cache.LOOK_SECONDS", 0.0)
     container = replace(SERVICE, cluster="east", workload="0123456789ab", workload_kind=2, host_name="n1")
     hidden = make_route(1, Segment(1, "users", 0, 0), Segment(2, "", 77, 7))
     called = replace(make_route(2, Segment(1, "items", 0, 0)), service=container)
