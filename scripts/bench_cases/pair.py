@@ -7,12 +7,13 @@
 PostgreSQL of the distribution holds state and log, the embedded engine behind HTTP the tables. Sensors dial one address
 that leads to whichever collector takes connections, as a Service of Kubernetes does. A JSON line for each kill:
 
-- `killed`: which one, and whether it did the jobs.
+- `ended`: which one. `held_jobs`: whether it did the jobs.
 - `failover_seconds`: from the kill until a change that is asked of the other one is made; 0 where it did not hold them.
 
 `--end` says how: `kill` (kill -9), `stop` (SIGTERM, as an upgrade does), or `stall` (nothing runs for 6 s, and then it
-goes on). Around each of the first ends an address looks for what is not there, which is one alert. The line `totals`
-compares calls that were acknowledged with each table, and those addresses with the alerts.
+goes on). `none` ends nothing, to compare with. Around each of the first ends an address looks for what is not there,
+which is one alert. The line `totals` compares calls that were acknowledged with each table, and those addresses with
+the alerts.
 """
 
 import argparse
@@ -122,6 +123,8 @@ class Pair:
 
     def end(self, name: str, how: str) -> None:
         program = self.members[name].program
+        if how == "none":
+            return
         if how == "stall":
             os.kill(program.pid, signal.SIGSTOP)
         elif how == "stop":
@@ -132,6 +135,8 @@ class Pair:
     def bring_back(self, name: str, how: str) -> None:
         """At the address that it had."""
         before = self.members[name]
+        if how == "none":
+            return
         if how == "stall":
             os.kill(before.program.pid, signal.SIGCONT)
             if before.held:
@@ -312,7 +317,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench pair")
     parser.add_argument("--sensors", type=int, default=20)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--end", choices=("kill", "stop", "stall"), default="kill")
+    parser.add_argument("--end", choices=("kill", "stop", "stall", "none"), default="kill")
     return parser.parse_args(arguments)
 
 
