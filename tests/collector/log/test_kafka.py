@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -19,8 +20,11 @@ MESSAGE_TOO_LARGE = 10
 
 
 @pytest.fixture
-def log(kafka_url: str, sqlite_state: StateStore) -> Iterator[KafkaLog]:
-    with closing(KafkaLog(kafka_url, sqlite_state)) as opened:
+def log(kafka_cluster: MockCluster, sqlite_state: StateStore) -> Iterator[KafkaLog]:
+    """Of mock brokers, which can be made to fail."""
+    topic = f"failing-{uuid4().hex}"
+    kafka_cluster.create_topic(topic)
+    with closing(KafkaLog(f"kafka://{kafka_cluster.servers}/{topic}", sqlite_state)) as opened:
         yield opened
 
 
