@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Select, delete, func, insert
 from sqlalchemy import select as select_rows
 
+from collector.alerting.pending import Write
 from collector.core.feature import Feature, Job, Role
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
 from collector.inventory.filters import Page
@@ -149,6 +150,11 @@ class RiskTable:
 
     def __init__(self, store: Store, state: StateStore) -> None:
         self._store, self._state = store, state
+        self._write: Write = state.write
+
+    def write_by(self, write: Write) -> None:
+        """Write by these transactions from here on: those of the holder of a lease."""
+        self._write = write
 
     def read_risks(self, ids: Sequence[str]) -> dict[str, RiskRecord]:
         """What is kept of some endpoints."""
@@ -262,7 +268,7 @@ class RiskTable:
     ) -> None:
         """Keep risks, the findings as they are now, what changed of them, and the pasts of these endpoints."""
         if findings or changes or pasts:
-            with self._state.write() as connection:
+            with self._write() as connection:
                 save_findings(connection, findings)
                 save_changes(connection, changes)
                 upsert(connection, ENDPOINT_PASTS, [_write_past(one) for one in pasts])
@@ -299,7 +305,7 @@ class RiskTable:
 
     def expire(self, now: float) -> None:
         """Delete what is past its retention."""
-        with self._state.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(FINDINGS).where(FINDINGS.c.last_seen < now - _KEPT_SECONDS))
             connection.execute(delete(FINDING_CHANGES).where(FINDING_CHANGES.c.time < now - _KEPT_SECONDS))
             is_old = ENDPOINT_PASTS.c.computed_at < now - _PAST_KEPT_SECONDS
@@ -307,7 +313,7 @@ class RiskTable:
 
     def erase(self, pattern: re.Pattern[str]) -> dict[str, int]:
         """Blank a consumer in texts; rows by table."""
-        with self._state.write() as connection:
+        with self._write() as connection:
             return {
                 FINDINGS.name: blank_texts(connection, FINDINGS, "why", pattern)
                 + blank_texts(connection, FINDINGS, "note", pattern),

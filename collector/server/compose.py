@@ -264,7 +264,7 @@ class Collector:
         yield Feature(
             name="risk",
             role=Role.JOBS,
-            start=self._risks.start,
+            start=self._begin_risks,
             jobs=(
                 Job(
                     works=(
@@ -477,6 +477,12 @@ class Collector:
             return self.labels.find_name(consumer)
         except StoreError:
             return ""
+
+    def _begin_risks(self) -> None:
+        """As the process that does the jobs: one that was succeeded writes nothing any more."""
+        for table in (self._facts, self._risks.table):
+            table.write_by(partial(self.tenure.write, Role.JOBS))
+        self._risks.start()
 
     def _compose_risks(self) -> None:
         """What is computed of endpoints: descriptions, risk, changes."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, delete, or_, select
 
 from collector.alerting.alert import Report, Severity
+from collector.alerting.pending import Write
 from collector.detection.changes.rules import (
     CONSUMERS_MAX,
     DAY_SECONDS,
@@ -54,6 +55,11 @@ class FactTable:
 
     def __init__(self, state: StateStore) -> None:
         self._state = state
+        self._write: Write = state.write
+
+    def write_by(self, write: Write) -> None:
+        """Write by these transactions from here on: those of the holder of a lease."""
+        self._write = write
 
     def read(self, subjects: Sequence[str]) -> list[Fact]:
         """All facts of these subjects."""
@@ -69,18 +75,18 @@ class FactTable:
 
     def save(self, facts: Sequence[Fact]) -> None:
         """Keep facts as they are now."""
-        with self._state.write() as connection:
+        with self._write() as connection:
             save_facts(connection, facts)
 
     def expire(self, now: float) -> None:
         """Delete what was not seen for long."""
-        with self._state.write() as connection:
+        with self._write() as connection:
             connection.execute(delete(CHANGE_FACTS).where(CHANGE_FACTS.c.seen_at < now - _KEPT_SECONDS))
 
     def erase(self, consumer: str) -> dict[str, int]:
         """Delete what is of a consumer; rows by table."""
         is_own = or_(CHANGE_FACTS.c.detail == consumer, CHANGE_FACTS.c.subject == consumer)
-        with self._state.write() as connection:
+        with self._write() as connection:
             return {CHANGE_FACTS.name: connection.execute(delete(CHANGE_FACTS).where(is_own)).rowcount}
 
     def _select(self, statement: Select[Any]) -> list[Fact]:

@@ -19,6 +19,7 @@ from collector.risk.repository import import_findings
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.imports import import_once
+from collector.storage.state.leases import LeaseLostError, Leases
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.findings import ENDPOINT_PASTS, FINDING_CHANGES, FINDINGS
 from tests.collector.api.client import TestClient
@@ -321,6 +322,21 @@ def test_a_past_is_written_where_it_changed(desk: Desk) -> None:
     assert desk.state.count_writes(["endpoint_pasts"]) == written + 1
     desk.assessor.table.expire(desk.now + 401 * 86_400)
     assert desk.assessor.table.read_pasts(["ep0001"]) == desk.assessor.table.read_findings(["ep0001"]) == {}
+
+
+def test_who_was_succeeded_decides_nothing(desk: Desk) -> None:
+    _open_users(desk)
+    desk.assessor.look()
+    table = desk.assessor.table
+    (found,) = table.read_findings(["ep0001"])["ep0001"]
+    first, second = Leases(desk.state, holder="first"), Leases(desk.state, holder="second")
+    fence = first.make_fence(first.take(["jobs"])["jobs"])
+    table.write_by(fence.write)
+    desk.decide(found.id, "accepted")
+    second.take(["jobs"])
+    with pytest.raises(LeaseLostError):
+        desk.assessor.decide(found.id, FindingState.OPEN, by="ada", note="late")
+    assert table.list_changes(found.id)[0].state is FindingState.ACCEPTED
 
 
 def test_findings_of_an_earlier_version_are_imported_once(desk: Desk) -> None:
