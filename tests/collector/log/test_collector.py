@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.store
 
 
 @pytest.mark.parametrize("kind", ["postgresql", pytest.param("kafka", marks=pytest.mark.full)])
-def test_a_killed_collector_stores_and_evaluates_each_batch_once(
+def test_a_killed_collector_stores_and_evaluates_each_batch_once_and_erases_from_its_log(
     tmp_path: Path, kind: str, new_postgresql: Callable[[], str], request: pytest.FixtureRequest
 ) -> None:
     state_url = new_postgresql()
@@ -43,5 +44,10 @@ def test_a_killed_collector_stores_and_evaluates_each_batch_once(
         wait_until(lambda: "apidae_collector_log_batches_duplicate_total 2.0" in again.get("/metrics").text)
         assert not (tmp_path / "data" / "wal").exists()
         wait_until(lambda: "apidae_collector_detector_calls_used_total 24.0" in again.get("/metrics").text)
+        wish = {"consumer": "credential:00000000000007d1", "asked_by": "ada"}
+        erased = httpx.post(f"http://{again.ready['http']}/api/v1/erasures", json=wish, timeout=120)
+        assert erased.status_code == 200, erased.text
+        # Of Kafka's nothing is changed.
+        assert erased.json()["log_batches"] == (6 if kind == "postgresql" else 0)
     finally:
         assert again.stop() == 0
