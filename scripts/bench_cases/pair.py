@@ -60,7 +60,8 @@ DRAIN_SECONDS: Final = 60.0
 ASK_SECONDS: Final = 0.1
 BACK_SECONDS_MAX: Final = 90.0
 STALL_SECONDS: Final = 6.0
-SCANNERS_MAX: Final = 5
+AS_LONG_SECONDS: Final = 12  # As a kill and a start.
+SCANNERS_MAX: Final = 3  # Of more in a minute or two, the detectors keep some back, whoever ends.
 BEGUN_SECONDS: Final = 5  # Into what a scanner does comes the kill.
 _VIEW: Final = {"list": "endpoints", "name": "Fail-over", "query": "method=GET"}
 
@@ -240,6 +241,8 @@ async def end_one(pair: Pair, number: int, how: str) -> dict[str, Any]:
         await asyncio.sleep(ASK_SECONDS)
         made = time.monotonic() - killed_at
     made = time.monotonic() - killed_at if holds else 0.0
+    if how == "none":
+        await asyncio.sleep(AS_LONG_SECONDS)
     if how == "stall":
         await asyncio.sleep(max(0.0, STALL_SECONDS - (time.monotonic() - killed_at)))
     await asyncio.to_thread(pair.bring_back, name, how)
