@@ -35,6 +35,7 @@ from collector.storage.base import StoreError
 from collector.storage.state.leases import Fence, LeaseLostError
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.detectors import DETECTOR_CUTS, DETECTOR_STATES
+from collector.storage.state.tables.pending import SIGNAL_SERIES
 from common.durable import write_durably
 
 Write = Callable[[], AbstractContextManager[Connection]]
@@ -188,6 +189,12 @@ class StateMemory:
             for row in connection.execute(others).all():
                 if may_name(BytesIO(row.content), consumer.encode()):
                     connection.execute(delete(DETECTOR_STATES).where(DETECTOR_STATES.c.name == row.name))
+
+    def find_next_signal(self, series: str) -> int:
+        """The number of the next signal of a series, after those that came; 0 where none came."""
+        with _report(), self._state.read() as connection:
+            found = connection.execute(select(SIGNAL_SERIES.c.series, SIGNAL_SERIES.c.next)).first()
+        return int(found.next) if found is not None and found.series.endswith(f"/{series}") else 0
 
     def _read(self, name: str) -> bytes | None:
         one = select(DETECTOR_STATES.c.content).where(DETECTOR_STATES.c.name == name)

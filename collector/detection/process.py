@@ -225,6 +225,12 @@ class Follower:
         if not self.memory.cuts.is_begun:
             self.memory.cuts.resume(self.position)
         self.is_leading = True
+        # What the previous holder found may differ by a signal, for names of endpoints reach each collector at another
+        # moment. Numbers go on after those that came, or the next signals would be taken for them.
+        came = self.memory.find_next_signal(str(self.learnt_from))
+        if came >= self.next_signal:
+            self._untold.clear()
+            self.next_signal = self.taken = came
         for told in self._untold:
             self.tell(told)
         self._untold.clear()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
+from collector.alerting.pending import PendingReports
 from collector.detection.engine import Engine
 from collector.detection.memory import LostTrackError, StateMemory
 from collector.detection.messages import Erase, Mapped, Told
@@ -18,6 +19,7 @@ from collector.storage.state.store import StateStore
 from collector.storage.state.tables.detectors import DETECTOR_CUTS, DETECTOR_STATES
 from collector.storage.state.tables.leases import LEASES
 from tests.accuracy.volume import write_batch
+from tests.collector.alerting.test_service import make_signal
 from tests.collector.detection.stream import START
 
 WINDOWS = range(46)  # 20 calls a minute, and 2,000 from minute 40 on.
@@ -153,6 +155,18 @@ def test_signals_that_the_holder_did_not_hand_over_are_reported(one: Installatio
     standby.lead(one.take_lease())
     work(standby)
     assert one.kept == expected
+
+
+def test_numbers_go_on_after_those_that_came(one: Installation) -> None:
+    leader, standby = one.start(one.take_lease()), one.start()
+    one.send(3)
+    work(leader)
+    work(standby)
+    pending = PendingReports(one.state)
+    pending.add_signals(f"log/{leader.learnt_from}", 1, [make_signal(n) for n in range(4)])  # It found more.
+    standby.lead(one.take_lease())
+    work(standby)
+    assert (standby.next_signal, standby.taken, standby.save()) == (5, 5, True)
 
 
 def test_a_former_holder_keeps_nothing(one: Installation) -> None:
