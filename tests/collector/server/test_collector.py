@@ -275,7 +275,7 @@ def test_tokens_are_made_once_kept_private_and_needed(tmp_path: Path) -> None:
     collector = RunningCollector(tmp_path)
     sensor_token = (tmp_path / "sensor.token").read_text().strip()
     api_token = (tmp_path / "api.token").read_text().strip()
-    for name in ("sensor.token", "api.token", "installation.keys"):
+    for name in ("sensor.token", "api.token", "state.key"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     # A directory with looser rights than the collector would give it keeps nothing that others may read.
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_mode & 0o077] == []
