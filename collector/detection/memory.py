@@ -134,10 +134,14 @@ class StateMemory:
 
     def __init__(self, state: StateStore, fence: Fence | None = None) -> None:
         """Without a fence it follows the holder of the lease, until it gets one."""
-        self.fence = fence
+        self._fence = fence
         self.place = f"the state in {state.place}"
         self.cuts = StateCuts(state, self.write)
         self._state = state
+
+    def lead(self, fence: Fence) -> None:
+        """Write as the holder of the lease."""
+        self._fence = fence
 
     def make_fence(self, epoch: int) -> Fence:
         """Of the detectors' lease with this epoch."""
@@ -146,9 +150,9 @@ class StateMemory:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction of the holder of the lease. Raises LeaseLostError for any other process, and OSError."""
-        if self.fence is None:
+        if self._fence is None:
             raise LeaseLostError("The detectors of this collector follow those of another one.")
-        with _report(), self.fence.write() as connection:
+        with _report(), self._fence.write() as connection:
             yield connection
 
     def load(self, engine: DetectorState, name: str = "") -> Checkpoint | None:

@@ -203,7 +203,7 @@ class Follower:
         """The lease came: report what is found, once all is read that the previous holder read."""
         self._fence = fence
         if self.is_leading and isinstance(self.memory, StateMemory):
-            self.memory.fence = fence
+            self.memory.lead(fence)
 
     def _follow(self) -> bool:
         """Whether there is something to read, as one that follows. Raises LostTrackError, OSError."""
@@ -220,8 +220,8 @@ class Follower:
         return is_known
 
     def _begin_to_lead(self) -> None:
-        assert isinstance(self.memory, StateMemory)
-        self.memory.fence = self._fence
+        assert isinstance(self.memory, StateMemory) and self._fence is not None
+        self.memory.lead(self._fence)
         if not self.memory.cuts.is_begun:
             self.memory.cuts.resume(self.position)
         self.is_leading = True

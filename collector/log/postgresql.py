@@ -110,7 +110,6 @@ class PostgresqlLog:
         """Open or create. `state` has the readers' cursors, and `write` begins the transactions that move them. Raises
         LogError."""
         self._url = url
-        self._state = state
         self._server = Server(url)
         self._limit_bytes = limit_bytes
         self._segment_bytes = segment_bytes
