@@ -126,9 +126,10 @@ def revoke(
     """By node or by serial number; streams that are open end within seconds."""
     from collector.trust.revocation import CertificateTable
 
-    with open_state({"data_dir": data_dir}, config) as (_, state):
+    with _one_sentence():
         if bool(node) == bool(serial):
             raise ValueError("revoke takes --node or --serial, one of them")
+    with open_state({"data_dir": data_dir}, config) as (_, state):
         table = CertificateTable(state)
         clusters = {one.cluster for one in table.list_issued(node=node)}
         if node and clusters and cluster not in clusters:

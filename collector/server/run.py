@@ -217,15 +217,20 @@ class _Life:
         """Whether to begin anew."""
         collector, duties, tenure = self._collector, self._duties, self._collector.tenure
         on_error = self._failures.noting("housekeeping_errors")
-        await asyncio.to_thread(
-            tenure.begin,
-            duties,
-            on_lost=self._begin_anew,
-            on_error=on_error,
-            own_only=self._settings.own_only,
-        )
         takes_sensors = Role.INGEST in self._settings.roles
-        grpc_port = await self._entrance.start(self._ingest) if takes_sensors else None
+        try:
+            await asyncio.to_thread(
+                tenure.begin,
+                duties,
+                on_lost=self._begin_anew,
+                on_error=on_error,
+                own_only=self._settings.own_only,
+            )
+            grpc_port = await self._entrance.start(self._ingest) if takes_sensors else None
+        except BaseException:
+            await self._stop_duties()
+            await asyncio.to_thread(tenure.release)
+            raise
         commit = asyncio.create_task(self._commit.run())
         housekeeping = asyncio.create_task(repeat_jobs(duties.list_jobs, on_error, collector.budgets))
         server = self._http = self._build_http(grpc_port)
@@ -263,15 +268,20 @@ class _Life:
             housekeeping.cancel()
             policies.cancel()
             await asyncio.gather(commit, http, housekeeping, policies, return_exceptions=True)
-            await asyncio.to_thread(tenure.stop)
-            threads = ([Role.WRITER], [Role.DETECT])
-            await asyncio.gather(*(asyncio.to_thread(duties.stop, roles) for roles in threads))
-            await asyncio.to_thread(duties.stop, [Role.API, Role.INGEST, Role.JOBS, None])
+            await self._stop_duties()
             await cancelling
             await asyncio.to_thread(tenure.release)
         if failure:
             raise RuntimeError(failure)
         return self._is_succeeded
+
+    async def _stop_duties(self) -> None:
+        """Whichever started. What blocks longest stops at the same time."""
+        duties = self._duties
+        await asyncio.to_thread(self._collector.tenure.stop)
+        threads = ([Role.WRITER], [Role.DETECT])
+        await asyncio.gather(*(asyncio.to_thread(duties.stop, roles) for roles in threads))
+        await asyncio.to_thread(duties.stop, [Role.API, Role.INGEST, Role.JOBS, None])
 
     def _begin_anew(self) -> None:
         """Any thread."""

@@ -89,7 +89,7 @@ def refusing() -> Iterator[str]:
         (
             ["enrollment", "create", "--data-dir", "/nonexistent"],
             {},
-            ["/nonexistent/tls", "off loopback", "--data-dir"],
+            ["no state in /nonexistent", "start the collector", "--data-dir"],
         ),
         (["sensor", "--collector", ""], {}, ["collector is ''", "HOST:PORT"]),
         (["sensor", "--collector", "http://127.0.0.1:1"], {}, ["'http://127.0.0.1:1'", "HOST:PORT"]),
