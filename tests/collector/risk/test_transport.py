@@ -12,6 +12,7 @@ from collector.receiver.reports import convert_coverage
 from collector.risk.finding import Severity
 from collector.risk.tls import SECONDS, find_weak_ciphers, find_weak_versions
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import StateStore
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.risk.test_assessment import Desk
 
@@ -70,9 +71,9 @@ def test_the_gravest_counts_and_all_are_named() -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path, sqlite_state: StateStore) -> Iterator[Desk]:
     store = EmbeddedStore(tmp_path / "store")
-    yield Desk(store)
+    yield Desk(store, sqlite_state)
     store.close()
 
 
