@@ -1,7 +1,8 @@
 """Types of columns that mean the same in SQLite and PostgreSQL.
 
 SQLite keeps a text of any length where PostgreSQL refuses one that is too long. PostgreSQL refuses a NUL byte and half
-of a surrogate pair where SQLite keeps them. SQLite keeps no NaN. Neither has integers of 64 bits without a sign.
+of a surrogate pair where SQLite keeps them. SQLite keeps no NaN. Neither has integers of 64 bits without a sign, and
+drivers raise errors of their own where one is larger.
 """
 
 import math
@@ -38,6 +39,16 @@ class Number(TypeDecorator[float]):
 
     def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
         return 0.0 if value is not None and math.isnan(value) else value
+
+
+class Integer64(TypeDecorator[int]):
+    """An integer of 64 bits; one that is too large, as a sensor may send, is kept as the largest."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        return None if value is None else max(-_SIGN, min(value, _SIGN - 1))
 
 
 class Hash64(TypeDecorator[int]):

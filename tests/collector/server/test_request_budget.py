@@ -60,8 +60,13 @@ class Fixture:
         self.app = build_app(services, RequestLimits(**limits))
 
 
-def question(path: str, method: str = "GET") -> bytes:
-    return write_head(method, f"/api/v1{path}", "Connection: close", token=TOKEN)
+def question(path: str) -> bytes:
+    return write_head("GET", f"/api/v1{path}", "Connection: close", token=TOKEN)
+
+
+def post(path: str, body: bytes) -> bytes:
+    length = f"Content-Length: {len(body)}"
+    return write_head("POST", f"/api/v1{path}", "Content-Type: application/json", length, token=TOKEN) + body
 
 
 def read_detail(answer: bytes) -> str:
@@ -122,7 +127,8 @@ def test_a_change_goes_on_when_its_client_leaves() -> None:
 
     async def run() -> None:
         async with serve(fixture.app) as (_, port):
-            await leave(port, question("/specs/x", "DELETE"), lambda: fixture.store.begun > 0)
+            posted = post("/consumers/identify", b'{"value": "192.0.2.1"}')
+            await leave(port, posted, lambda: fixture.store.begun > 0)
             await asyncio.sleep(0.5)
             assert len(fixture.budgets) == 1
             fixture.store.may_end.set()
@@ -140,7 +146,7 @@ def test_thirty_costly_lists_leave_turns_for_another_client_and_health_checks() 
             lists = [asyncio.create_task(ask(port, question("/endpoints?since=90d"))) for _ in range(30)]
             await wait_in_loop(lambda: fixture.store.begun == 2, "two of a client run")
             health = await ask(port, write_head("GET", "/healthz", "Connection: close"))
-            other = asyncio.create_task(ask(port, question("/sensors"), local_addr=("127.0.0.2", 0)))
+            other = asyncio.create_task(ask(port, question("/coverage"), local_addr=("127.0.0.2", 0)))
             await wait_in_loop(lambda: fixture.store.begun == 3, "that of another client runs")
             fixture.store.may_end.set()
             return read_status(health), read_status(await other), [read_status(await one) for one in lists]

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, Table
+from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE, ROW_NUMBER, SUBJECT
-from collector.storage.state.types import BoundedText, Hash64, Number
+from collector.storage.state.types import BoundedText, Hash64, Integer64, Number
 
 # collector.alerting.alert.Alert. `workload` is that of the service, for the filter.
 ALERTS: Final = Table(
@@ -40,7 +40,7 @@ ALERTS: Final = Table(
     Column("expected_rate", Number, nullable=False),
     Column("threshold_rate", Number, nullable=False),
     Column("score", Number, nullable=False),
-    Column("calls", BigInteger, nullable=False),
+    Column("calls", Integer64, nullable=False),
     Column("loss_ratio", Number, nullable=False),
     Column("measure", Number, nullable=False),
     Column("measure_limit", Number, nullable=False),

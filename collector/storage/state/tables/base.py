@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
 
-from collector.storage.state.types import BoundedText, Number
+from collector.storage.state.types import BoundedText, Integer64, Number
 
 ID: Final = 64  # Characters, as the next.
 NAME: Final = 1_100  # Of an endpoint, a consumer, a node, a host, a person: texts on the wire have 1,024 bytes.
@@ -25,7 +25,7 @@ IMPORTS: Final = Table(
     METADATA,
     Column("name", BoundedText(ID), primary_key=True),
     Column("time", Number, nullable=False),
-    Column("rows", BigInteger, nullable=False),
+    Column("rows", Integer64, nullable=False),
 )
 
 # How often each table was written, but for the UNCOUNTED ones, by all collectors of this state.
@@ -33,5 +33,5 @@ TABLE_WRITES: Final = Table(
     "table_writes",
     METADATA,
     Column("table_name", BoundedText(ID), primary_key=True),
-    Column("writes", BigInteger, nullable=False),
+    Column("writes", Integer64, nullable=False),
 )

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Table
+from sqlalchemy import Column, Index, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE
-from collector.storage.state.types import BoundedText, Number
+from collector.storage.state.types import BoundedText, Integer64, Number
 
 # collector.detection.changes.rules.Fact.
 CHANGE_FACTS: Final = Table(
@@ -20,6 +20,6 @@ CHANGE_FACTS: Final = Table(
     Column("first_seen", Number, nullable=False),
     Column("seen_at", Number, nullable=False),
     Column("told_at", Number, nullable=False),
-    Column("key_id", BigInteger, nullable=False),
+    Column("key_id", Integer64, nullable=False),
     Index("ix_change_facts_told_at", "told_at"),
 )

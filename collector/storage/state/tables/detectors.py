@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table
+from sqlalchemy import Boolean, Column, LargeBinary, Table
 
 from collector.storage.state.tables.base import ID, METADATA, ROW_NUMBER, UNCOUNTED
-from collector.storage.state.types import BoundedText
+from collector.storage.state.types import BoundedText, Integer64
 
 # collector.detection.memory.StateMemory: states by name, compressed. The present one is a checkpoint.
 DETECTOR_STATES: Final = Table(
@@ -20,9 +20,9 @@ DETECTOR_STATES: Final = Table(
 DETECTOR_CUTS: Final = Table(
     "detector_cuts",
     METADATA,
-    Column("number", BigInteger, primary_key=True, autoincrement=False),
-    Column("segment", BigInteger, nullable=False),
-    Column("place", BigInteger, nullable=False),
+    Column("number", Integer64, primary_key=True, autoincrement=False),
+    Column("segment", Integer64, nullable=False),
+    Column("place", Integer64, nullable=False),
     Column("messages", LargeBinary, nullable=False),
     Column("is_checkpoint", Boolean, nullable=False),
     info={UNCOUNTED: True},
@@ -34,5 +34,5 @@ DETECTOR_REQUESTS: Final = Table(
     METADATA,
     Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("content", LargeBinary, nullable=False),
-    Column("subjects", BigInteger),
+    Column("subjects", Integer64),
 )

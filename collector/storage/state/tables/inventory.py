@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Table, Text
+from sqlalchemy import JSON, Column, Index, Integer, Table, Text
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE
-from collector.storage.state.types import BoundedText, Hash64, Number
+from collector.storage.state.types import BoundedText, Hash64, Integer64, Number
 
 TEMPLATE: Final = 65_536  # Characters; a path on the wire has 8 KiB, and its parameters have names.
 
@@ -57,11 +57,11 @@ TEMPLATE_EDITS: Final = Table(
     Column("places", Text, nullable=False),  # JSON.
     Column("template", BoundedText(TEMPLATE), nullable=False),
     Column("by", BoundedText(NAME), nullable=False),
-    Column("time", BigInteger, nullable=False),
-    Column("exact_since", BigInteger),
+    Column("time", Integer64, nullable=False),
+    Column("exact_since", Integer64),
     Column("note", BoundedText(PROSE), nullable=False),
     Column("undone_by", BoundedText(NAME), nullable=False),
-    Column("undone_at", BigInteger, nullable=False),
+    Column("undone_at", Integer64, nullable=False),
 )
 
 # Words whose text the sensors may send (docs/use/privacy.md). A word's hash is keyed, so each rotation has its own.
@@ -70,7 +70,7 @@ REVEALED_WORDS: Final = Table(
     METADATA,
     Column("hash", Hash64, primary_key=True, autoincrement=False),
     Column("text", BoundedText(NAME), nullable=False),
-    Column("key_id", BigInteger, nullable=False),
+    Column("key_id", Integer64, nullable=False),
     Column("time", Number, nullable=False),
 )
 
@@ -79,7 +79,7 @@ ENDPOINT_ROUTES: Final = Table(
     "endpoint_routes",
     METADATA,
     Column("route_id", Hash64, primary_key=True, autoincrement=False),
-    Column("revision", BigInteger, nullable=False),
+    Column("revision", Integer64, nullable=False),
     Column("endpoint_id", BoundedText(ID), nullable=False),
     Column("service", BoundedText(NAME), nullable=False),
     *_list_service_columns(),
@@ -95,7 +95,7 @@ ENDPOINT_ALIASES: Final = Table(
     "endpoint_aliases",
     METADATA,
     Column("endpoint_id", BoundedText(ID), primary_key=True),
-    Column("revision", BigInteger, nullable=False),
+    Column("revision", Integer64, nullable=False),
     Column("route_id", Hash64, nullable=False),
 )
 
@@ -108,11 +108,11 @@ RETIRED_ENDPOINTS: Final = Table(
     Column("host", BoundedText(NAME), nullable=False),
     Column("method", BoundedText(NAME), nullable=False),
     Column("template", BoundedText(TEMPLATE), nullable=False),
-    Column("calls", BigInteger, nullable=False),
-    Column("assessed", BigInteger, nullable=False),
-    Column("authenticated", BigInteger, nullable=False),
-    Column("first_seen", BigInteger, nullable=False),
-    Column("last_seen", BigInteger, nullable=False),
+    Column("calls", Integer64, nullable=False),
+    Column("assessed", Integer64, nullable=False),
+    Column("authenticated", Integer64, nullable=False),
+    Column("first_seen", Integer64, nullable=False),
+    Column("last_seen", Integer64, nullable=False),
     Column("days", JSON, nullable=False),
     Column("parent_id", BoundedText(ID), nullable=False),
     Column("protocol", BoundedText(NAME), nullable=False),

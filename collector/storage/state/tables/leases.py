@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Table
+from sqlalchemy import Column, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, UNCOUNTED
-from collector.storage.state.types import BoundedText, Number
+from collector.storage.state.types import BoundedText, Integer64, Number
 
 # collector.storage.state.leases.Lease. Renewed each second, so its writes are not counted.
 LEASES: Final = Table(
@@ -15,6 +15,6 @@ LEASES: Final = Table(
     Column("holder", BoundedText(ID), nullable=False),  # A process; another one after each start.
     Column("address", BoundedText(NAME), nullable=False),  # Where the holder answers other processes.
     Column("until", Number, nullable=False),  # By the clock of the database.
-    Column("epoch", BigInteger, nullable=False),  # One more with each change of holder.
+    Column("epoch", Integer64, nullable=False),  # One more with each change of holder.
     info={UNCOUNTED: True},
 )

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, LargeBinary, Table
+from sqlalchemy import Column, LargeBinary, Table
 
 from collector.storage.state.tables.base import ID, METADATA, UNCOUNTED
-from collector.storage.state.types import BoundedText
+from collector.storage.state.types import BoundedText, Integer64
 
 # collector.log.base.ReadCursor. Written with each claim, so its writes are not counted.
 LOG_CURSORS: Final = Table(
@@ -13,8 +13,8 @@ LOG_CURSORS: Final = Table(
     METADATA,
     Column("log", BoundedText(ID), primary_key=True),  # Its id.
     Column("reader", BoundedText(ID), primary_key=True),
-    Column("position", BigInteger, nullable=False),  # Everything before it is done.
-    Column("claim_end", BigInteger),  # The end of what was begun.
+    Column("position", Integer64, nullable=False),  # Everything before it is done.
+    Column("claim_end", Integer64),  # The end of what was begun.
     info={UNCOUNTED: True},
 )
 
@@ -24,7 +24,7 @@ LOG_LEDGERS: Final = Table(
     METADATA,
     Column("log", BoundedText(ID), primary_key=True),
     Column("reader", BoundedText(ID), primary_key=True),
-    Column("position", BigInteger, nullable=False),
+    Column("position", Integer64, nullable=False),
     Column("ranges", LargeBinary, nullable=False),  # MessagePack, compressed.
     info={UNCOUNTED: True},
 )

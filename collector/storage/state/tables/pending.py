@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, LargeBinary, Table
+from sqlalchemy import Column, LargeBinary, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, ROW_NUMBER
-from collector.storage.state.types import BoundedText
+from collector.storage.state.types import BoundedText, Integer64
 
 # collector.alerting.pending.PendingReports: deleted in the transaction that makes alerts of them.
 PENDING_REPORTS: Final = Table(
@@ -22,5 +22,5 @@ SIGNAL_SERIES: Final = Table(
     METADATA,
     Column("source", BoundedText(ID), primary_key=True),
     Column("series", BoundedText(NAME), nullable=False),
-    Column("next", BigInteger, nullable=False),
+    Column("next", Integer64, nullable=False),
 )

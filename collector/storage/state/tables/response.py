@@ -2,20 +2,20 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Table
+from sqlalchemy import JSON, Boolean, Column, Index, Integer, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE, ROW_NUMBER
-from collector.storage.state.types import BoundedText, Number
+from collector.storage.state.types import BoundedText, Integer64, Number
 
 # collector.response.block.Block. `number` has the order in which they were proposed.
 BLOCKS: Final = Table(
     "blocks",
     METADATA,
     Column("id", BoundedText(ID), primary_key=True),
-    Column("number", BigInteger, nullable=False),
+    Column("number", Integer64, nullable=False),
     Column("kind", BoundedText(ID), nullable=False),
     Column("value", BoundedText(NAME), nullable=False),
-    Column("key_id", BigInteger, nullable=False),
+    Column("key_id", Integer64, nullable=False),
     Column("credentials", JSON, nullable=False),
     Column("services", JSON, nullable=False),
     Column("clusters", JSON, nullable=False),
@@ -35,8 +35,8 @@ BLOCKS: Final = Table(
     Column("accused", BoundedText(NAME), nullable=False),
     Column("share", Number, nullable=False),
     Column("nodes", JSON, nullable=False),
-    Column("stopped_connections", BigInteger, nullable=False),
-    Column("stopped_bytes", BigInteger, nullable=False),
+    Column("stopped_connections", Integer64, nullable=False),
+    Column("stopped_bytes", Integer64, nullable=False),
     Index("ix_blocks_number", "number", unique=True),
     Index("ix_blocks_state", "state"),
     Index("ix_blocks_alert_id", "alert_id"),
@@ -47,7 +47,7 @@ POLICY: Final = Table(
     "policy",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("epoch", BigInteger, nullable=False),
+    Column("epoch", Integer64, nullable=False),
     Column("terms", JSON, nullable=False),
     Column("orders", JSON, nullable=False),
 )
@@ -58,7 +58,7 @@ ENFORCING_NODES: Final = Table(
     METADATA,
     Column("node", BoundedText(NAME), primary_key=True),
     Column("heard_at", Number, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
+    Column("epoch", Integer64, nullable=False),
     Column("is_enabled", Boolean, nullable=False),
     Column("reason", BoundedText(PROSE), nullable=False),
     Column("content", BoundedText(ID), nullable=False),

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
+from sqlalchemy import Column, Index, Integer, Table, Text
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE
-from collector.storage.state.types import BoundedText, Hash64, Number
+from collector.storage.state.types import BoundedText, Hash64, Integer64, Number
 
 # `state` is the wire's SensorState; `stages` is JSON: [{stage, seen, used, dropped: {reason: count}}]. `heard_by` is
 # the process that wrote the row, and `written` counts the writes of the table, so that others read only what is new.
@@ -38,6 +38,6 @@ SENSORS: Final = Table(
     Column("stages", Text, nullable=False),
     Column("updated_at", Number, nullable=False),
     Column("heard_by", BoundedText(ID), nullable=False),
-    Column("written", BigInteger, nullable=False),
+    Column("written", Integer64, nullable=False),
     Index("sensors_written", "written"),
 )

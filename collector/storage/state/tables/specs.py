@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table
+from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE
-from collector.storage.state.types import BoundedText, Number
+from collector.storage.state.types import BoundedText, Integer64, Number
 
 # A text as it came, compressed by zlib; the one with the highest `place` of its name is in force. Of what a person
 # deleted the digest stays, so that it is not taken from traffic again.
@@ -14,7 +14,7 @@ SPECS: Final = Table(
     METADATA,
     Column("name", BoundedText(NAME), primary_key=True),
     Column("digest", BoundedText(ID), primary_key=True),
-    Column("place", BigInteger, nullable=False),
+    Column("place", Integer64, nullable=False),
     Column("service", BoundedText(NAME), nullable=False),
     Column("source", BoundedText(PROSE), nullable=False),
     Column("uploaded_by", BoundedText(NAME), nullable=False),

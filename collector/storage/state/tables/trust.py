@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table
+from sqlalchemy import Column, Index, LargeBinary, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME
-from collector.storage.state.types import BoundedText, Number
+from collector.storage.state.types import BoundedText, Integer64, Number
 
 # The authority with its key, tokens, the key that signs webhooks.
 SECRETS: Final = Table(
@@ -19,7 +19,7 @@ SECRETS: Final = Table(
 INSTALLATION_KEYS: Final = Table(
     "installation_keys",
     METADATA,
-    Column("key_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", Integer64, primary_key=True, autoincrement=False),
     Column("wrapped", LargeBinary, nullable=False),
     Column("made_at", Number, nullable=False),
 )

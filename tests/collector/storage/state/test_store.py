@@ -79,6 +79,12 @@ def test_texts_are_bounded_and_any_text_is_kept(state: StateStore) -> None:
     assert second.reason == "\ufffd?'\" %s :a"
 
 
+def test_a_number_that_is_too_large_is_kept_as_the_largest(state: StateStore) -> None:
+    note(state, "large", rows=2**64 - 1)
+    with state.read() as connection:
+        assert connection.execute(select(IMPORTS.c.rows)).scalars().all() == [2**63 - 1]
+
+
 def test_a_refused_value_is_in_no_sentence(state: StateStore) -> None:
     with pytest.raises(RefusedStatementError) as caught, state.write() as connection:
         upsert(connection, SILENCES, [{"subject": PASSWORD, "kind": None, "by": PASSWORD}])
