@@ -1,6 +1,7 @@
 """Waits for something that happens elsewhere: asks again until it holds or the deadline has passed."""
 
 import asyncio
+import select
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -11,6 +12,13 @@ _FIRST_PAUSE_SECONDS: Final = 0.01
 _LONGEST_PAUSE_SECONDS: Final = 0.2
 
 T = TypeVar("T")
+
+
+def is_readable(fd: int, seconds: float) -> bool:
+    """Whether there is something to read, or the end, within so long. `select` takes no file past number 1,023."""
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    return bool(waiting.poll(max(0.0, seconds) * 1e3))
 
 
 def wait_until(question: Callable[[], T], what: str = "what was waited for", *, seconds: float = DEADLINE_SECONDS) -> T:

@@ -183,7 +183,9 @@ def _write_all(fd: int, content: bytes) -> None:
 def _read_all(fd: int, deadline: float) -> bytes:
     """What comes until the end; nothing where that is too late, or too much."""
     parts: list[bytes] = []
-    while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    waiting = select.poll()  # A sensor may have more open files than `select` takes.
+    waiting.register(fd, select.POLLIN)
+    while waiting.poll(max(0.0, deadline - time.monotonic()) * 1e3):
         part = os.read(fd, 65_536)
         if not part:
             return b"".join(parts)

@@ -2,7 +2,6 @@
 
 import os
 import pty
-import select
 import signal
 import socket
 import stat
@@ -24,7 +23,7 @@ from collector.storage.embedded import EmbeddedStore, locate_tables, lock_direct
 from tests.collector.receiver.test_own_traffic import list_held
 from tests.collector.running import RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
 from tests.collector.wire_batches import make_batch
-from tests.waiting import wait_until
+from tests.waiting import is_readable, wait_until
 
 pytestmark = pytest.mark.store
 
@@ -311,7 +310,7 @@ def test_tokens_are_printed_on_a_terminal_alone(tmp_path: Path, is_terminal: boo
 
     def is_ready() -> bool:
         """Having read what there is."""
-        if is_terminal and select.select([controller], [], [], 0.05)[0]:
+        if is_terminal and is_readable(controller, 0.05):
             printed.extend(os.read(controller, 65_536))
         elif not is_terminal:
             printed[:] = file.read_bytes()

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import pty
-import select
 import signal
 import struct
 import subprocess
@@ -22,6 +21,7 @@ import pyte
 import pytest
 
 from tests.collector.cli.top.test_frame import ALERT, ENDPOINT
+from tests.waiting import is_readable
 
 DEADLINE_SECONDS = 30.0
 ENDPOINTS = [
@@ -79,7 +79,7 @@ class Emulator:
 
     def read(self, seconds: float) -> bool:
         """Whether there was more, or the end was not reached."""
-        if select.select([self.master], [], [], max(0.0, seconds))[0]:
+        if is_readable(self.master, seconds):
             try:
                 found = os.read(self.master, 65_536)
             except OSError:  # EIO: the program ended.
