@@ -46,6 +46,7 @@ from collector.response.responder import Erasing, Responder
 from collector.risk.assessment import RiskAssessor
 from collector.schemas.service import SchemaInventory
 from collector.specs.assessment import SpecAssessor
+from collector.specs.change import SpecChanges
 from collector.specs.report import SpecReporter
 from collector.specs.table import SpecTable
 from collector.storage.base import Store
@@ -147,6 +148,13 @@ class Services:
         self.spec_assessor = self.specs or SpecAssessor(store=self.store, table=self.spec_table, paths=())
         self.spec_reporter = SpecReporter(
             store=self.store, table=self.spec_table, schemas=self.schemas, fits=lambda: self.spec_assessor.fits
+        )
+        self.spec_changes = SpecChanges(
+            store=self.store,
+            table=self.spec_table,
+            read_seen=self.spec_reporter.read_seen,
+            consumers=self.consumers,
+            fits=lambda: self.spec_assessor.fits,
         )
         self.authenticator = Authenticator(
             token=self.settings.token, clock=self.clock, sessions=SessionTable(self.state)

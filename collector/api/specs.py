@@ -1,6 +1,6 @@
 """/specs: API descriptions, and how endpoints differ from them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
@@ -9,13 +9,15 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, Time
-from collector.api.parameters import ActionBody, NoParameters
+from collector.api.parameters import ActionBody, Body, NoParameters, Word
 from collector.api.problem import Problem, show
 from collector.core.budget import OverTimeError, use_budget
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.inventory.filters import Text
+from collector.inventory.query import Since, span_since
 from collector.specs.assessment import SpecAssessor
+from collector.specs.change import ENDPOINTS_MAX, SpecChanges
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
 from collector.specs.drift import DriftKind
 from collector.specs.fit import FitResult
@@ -23,7 +25,7 @@ from collector.specs.report import SpecReporter
 from collector.specs.table import ListedSpec, SpecTable
 
 
-class UploadBody(ActionBody):
+class DescriptionBody(Body):
     """A description."""
 
     document: str = Field(max_length=TEXT_BYTES_MAX, description="OpenAPI 2.0, 3.0 or 3.1, as JSON or YAML.")
@@ -31,6 +33,16 @@ class UploadBody(ActionBody):
     service: Text = Field(
         default="", max_length=300, description="As listed, or the name of a workload; default: its hosts."
     )
+
+
+class UploadBody(DescriptionBody, ActionBody):
+    """One to be put in force."""
+
+
+class ComparisonBody(DescriptionBody):
+    """One to be compared with the calls of a span."""
+
+    since: Word[Since] = Field(default=Since.MONTH, description="How far back calls count.")
 
 
 class SpecModel(Model):
@@ -130,13 +142,69 @@ class SpecReportModel(Model):
     orphan: tuple[OrphanModel, ...]
 
 
+class BreakModel(Model):
+    """One thing that current calls need and the new description does not have."""
+
+    kind: str = Field(description="`operation_removed`, or the kind of drift that it would be.")
+    place: str
+    name: str
+    sentence: str
+
+
+class EndpointConsumerModel(Model):
+    """Who calls an endpoint."""
+
+    id: str = Field(description="`kind:value`.")
+    label: str = Field(description="What people call it; empty where they do not.")
+    calls: int
+    last_seen: Time
+
+
+class EndpointConsumersModel(Model):
+    """All who call an endpoint; `items` are the busiest."""
+
+    items: tuple[EndpointConsumerModel, ...]
+    calls: int
+    total: int
+
+
+class BrokenEndpointModel(Model):
+    """An endpoint whose consumers the change would break."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    breaks: tuple[BreakModel, ...]
+    consumers: EndpointConsumersModel
+
+
+class SpecChangeModel(Model):
+    """What a description would break if it were put in force."""
+
+    name: str
+    replaced: str | None = Field(description="Version in force that it was compared with; null: there is none.")
+    version: str
+    endpoints: int = Field(description="Called ones that were compared.")
+    total: int = Field(description="Broken ones.")
+    broken: tuple[BrokenEndpointModel, ...] = Field(description=f"At most {ENDPOINTS_MAX}, those with most calls.")
+
+
 class RemovedModel(Model):
     """What was taken out."""
 
     name: str
 
 
-def build_spec_routes(*, table: SpecTable, assessor: SpecAssessor, reporter: SpecReporter) -> APIRouter:
+def build_spec_routes(
+    *,
+    table: SpecTable,
+    assessor: SpecAssessor,
+    reporter: SpecReporter,
+    changes: SpecChanges,
+    clock: Callable[[], float],
+) -> APIRouter:
     """Routes of descriptions."""
     router = APIRouter(tags=["specs"])
 
@@ -169,6 +237,17 @@ def build_spec_routes(*, table: SpecTable, assessor: SpecAssessor, reporter: Spe
         if found:
             return _make_model(found[0], assessor.results)
         raise ConflictError(f"The description {show(name)} was taken out again meanwhile.")
+
+    @router.post("/specs/compare", summary="Find what a changed description would break")
+    def compare_spec(body: ComparisonBody) -> SpecChangeModel:
+        """Compares a text with the description in force of its name and with what was seen, and puts nothing in force:
+        which endpoints are called in a way that only the new text does not have, and by whom."""
+        span = span_since(body.since, clock())
+        try:
+            found = changes.compare(document=body.document, name=body.name, service=body.service, span=span)
+        except SpecError as error:
+            raise Problem(422, str(error)) from error
+        return SpecChangeModel.model_validate(found)
 
     @router.delete("/specs/{name:path}", summary="Take an API description out")
     def delete_spec(name: str) -> RemovedModel:

@@ -21,6 +21,7 @@ import typer
 from collector.cli import consumers, describe, findings, inventory, lists, response, schemas
 from collector.cli.client import add_group
 from collector.cli.config import register_config
+from collector.cli.gate import register_gate
 from collector.cli.top.command import register_top
 from collector.cli.watch import register_watch
 from collector.core.keys import (
@@ -80,6 +81,7 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     describe.register_describe(add_group(app, "describe", "Show all that is known of one thing."))
     register_top(app)
     register_watch(app)
+    register_gate(app)
     register_config(app)
     decide = add_group(app, "set", "Change one thing: what it is, or what happens with it.")
     findings.register_decisions(app, decide)

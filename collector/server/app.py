@@ -195,7 +195,13 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     )
     yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock)
     yield build_service_routes(services=services.services, service_map=services.map, clock=clock)
-    yield build_spec_routes(table=services.spec_table, assessor=services.spec_assessor, reporter=services.spec_reporter)
+    yield build_spec_routes(
+        table=services.spec_table,
+        assessor=services.spec_assessor,
+        reporter=services.spec_reporter,
+        changes=services.spec_changes,
+        clock=clock,
+    )
     if services.editor is not None:
         yield build_edit_routes(editor=services.editor)
     if services.erase is not None:

@@ -151,6 +151,7 @@ DRIFTS_MAX: Final = 200  # Of one endpoint.
 MIN_OBJECTS: Final = 3
 # Their values are text, whatever they look like.
 _UNTYPED: Final = frozenset(("application/x-www-form-urlencoded", "multipart/form-data", "text/csv"))
+REQUEST: Final = "request"  # The place of what is in a request's body.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +163,11 @@ class Seen:
     authenticated_share: float | None
 
 
-def find_drift(seen: Seen, operation: SpecOperation, spec: Spec) -> tuple[Drift, ...]:
-    """Differences, in a fixed order."""
+def find_drift(
+    seen: Seen, operation: SpecOperation, spec: Spec, *, has_required_requests: bool = False
+) -> tuple[Drift, ...]:
+    """Differences, in a fixed order. `has_required_requests`: also fields that requests must have and did not; what a
+    service serves all the same is no drift of it, but a change that will require them breaks its callers."""
     found = [
         *_compare_authentication(seen, operation),
         *_compare_statuses(seen, operation),
@@ -171,12 +175,12 @@ def find_drift(seen: Seen, operation: SpecOperation, spec: Spec) -> tuple[Drift,
     ]
     for part in seen.schema.parts:
         if part.part is Part.REQUEST_BODY:
-            found += _compare_body(part, "request", operation.bodies, spec, is_response=False)
+            found += _compare_body(part, REQUEST, operation.bodies, spec, has_required=has_required_requests)
         elif part.part is Part.RESPONSE_BODY:
             described = _find_class(operation, part.status_class)
             if described is not None:
                 place = f"{part.status_class}xx response"
-                found += _compare_body(part, place, described, spec, is_response=True)
+                found += _compare_body(part, place, described, spec, has_required=True)
     return tuple(found[:DRIFTS_MAX])
 
 
@@ -185,7 +189,7 @@ def _compare_authentication(seen: Seen, operation: SpecOperation) -> Iterable[Dr
     if operation.requires_authentication and share is not None and share < FULL_COVERAGE:
         yield Drift(
             kind=DriftKind.WEAKER_AUTHENTICATION,
-            place="request",
+            place=REQUEST,
             name="credentials",
             sentence=f"Credentials are required, and {1 - share:.0%} of the calls that were served had none.",
         )
@@ -218,7 +222,7 @@ def _find_class(operation: SpecOperation, status_class: int) -> Mapping[str, Jso
 
 
 def _compare_body(
-    part: PartSchema, place: str, described: Mapping[str, Json], spec: Spec, *, is_response: bool
+    part: PartSchema, place: str, described: Mapping[str, Json], spec: Spec, *, has_required: bool
 ) -> list[Drift]:
     schema = _find_media_type(described, part.media_type)
     if schema is None:
@@ -227,7 +231,7 @@ def _compare_body(
         sentence = f"Bodies of {part.media_type or 'no media type'} were seen, which is not described."
         return [Drift(kind=DriftKind.UNDOCUMENTED_MEDIA_TYPE, place=place, name=part.media_type, sentence=sentence)]
     found: list[Drift] = []
-    _compare(part.root, schema, place, "", spec, found, 0, is_response)
+    _compare(part.root, schema, place, "", spec, found, 0, has_required)
     if part.media_type in _UNTYPED:
         return [one for one in found if one.kind is not DriftKind.OTHER_TYPE]
     return found
@@ -243,7 +247,7 @@ def _find_media_type(described: Mapping[str, Json], media_type: str) -> Json | N
 
 
 def _compare(
-    node: FieldNode, schema: Any, place: str, path: str, spec: Spec, found: list[Drift], depth: int, is_response: bool
+    node: FieldNode, schema: Any, place: str, path: str, spec: Spec, found: list[Drift], depth: int, has_required: bool
 ) -> None:
     flat = flatten(schema, spec)
     if depth > DEPTH_MAX or not flat.is_known:
@@ -257,16 +261,16 @@ def _compare(
         return
     item = node.children.get("[]")
     if item is not None and flat.items is not None:
-        _compare(item, flat.items, place, f"{path}[]", spec, found, depth + 1, is_response)
+        _compare(item, flat.items, place, f"{path}[]", spec, found, depth + 1, has_required)
     for name in sorted(name for name in node.children if name != "[]" and not name.startswith("{")):
         inner = f"{path}.{name}" if path else name
         if name in flat.properties:
             child = node.children[name]
-            _compare(child, flat.properties[name], place, inner, spec, found, depth + 1, is_response)
+            _compare(child, flat.properties[name], place, inner, spec, found, depth + 1, has_required)
         elif flat.properties and not flat.is_map:
             sentence = f"The field {inner} was seen and is not described."
             found.append(Drift(kind=DriftKind.UNDOCUMENTED_FIELD, place=place, name=inner, sentence=sentence))
-    if is_response:
+    if has_required:
         found += _find_missing_fields(node, flat.required, place, path)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from collector.core.budget import check_budget
 from collector.inventory.endpoints.spec_status import EndpointSpec, SpecStatus
-from collector.schemas.service import NOTHING_KNOWN, Described, EndpointSchema, SchemaInventory, list_some
+from collector.schemas.service import NOTHING_KNOWN, SchemaInventory, list_some
 from collector.specs.assessment import SERVED_NAMES, SeenEndpoints
 from collector.specs.drift import Drift, Seen, find_drift
 from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, assess_endpoint
@@ -127,13 +127,25 @@ class SpecReporter:
         rows = select(self._store, _SAYING, {"names": SERVED_NAMES})
         return tuple(read_record(ServedDescription, row) for row in rows)
 
+    def read_seen(self, ids: Iterable[str]) -> dict[str, Seen]:
+        """What is compared with a description, by endpoint; an unknown one is not there."""
+        wanted = list(ids)
+        schemas = self._schemas.read_many(wanted)
+        return {
+            one.id: Seen(
+                schema=schemas.get(one.id, NOTHING_KNOWN),
+                statuses=one.statuses,
+                authenticated_share=one.authenticated_share,
+            )
+            for one in list_some(self._store, wanted)
+        }
+
     def _report_all(
         self, assessed: Iterable[tuple[SeenEndpoint, EndpointSpec]], book: SpecBook
     ) -> list[ReportedEndpoint]:
         known = list(assessed)
         matches = {one.id: match for one, _ in known if (match := _find(book, one)) is not None}
-        schemas = self._schemas.read_many(matches)
-        described = {one.id: one for one in list_some(self._store, list(matches))}
+        seen = self.read_seen(matches)
         return [
             ReportedEndpoint(
                 id=one.id,
@@ -142,7 +154,7 @@ class SpecReporter:
                 method=one.method,
                 template=one.template,
                 spec=spec,
-                drift=_compare(described.get(one.id), schemas.get(one.id, NOTHING_KNOWN), matches.get(one.id)),
+                drift=_compare(seen.get(one.id), matches.get(one.id)),
             )
             for one, spec in known
         ]
@@ -153,13 +165,6 @@ def _find(book: SpecBook, endpoint: SeenEndpoint) -> Match | None:
     return current or older
 
 
-def _compare(described: Described | None, schema: EndpointSchema, match: Match | None) -> tuple[Drift, ...]:
+def _compare(seen: Seen | None, match: Match | None) -> tuple[Drift, ...]:
     check_budget()
-    if described is None or match is None:
-        return ()
-    seen = Seen(
-        schema=schema,
-        statuses=described.statuses,
-        authenticated_share=described.authenticated_share,
-    )
-    return find_drift(seen, match.operation, match.revision.spec)
+    return find_drift(seen, match.operation, match.revision.spec) if seen is not None and match is not None else ()

@@ -127,6 +127,25 @@ class ConsumerDetail:
     callers: tuple[Caller, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConsumer:
+    """One consumer of one endpoint; `label` is what people call it, empty where they do not."""
+
+    id: str
+    label: str
+    calls: int
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConsumers:
+    """Who called an endpoint: `total` consumers with `calls` in all, the busiest as `items`."""
+
+    items: tuple[EndpointConsumer, ...]
+    calls: int
+    total: int
+
+
 PRINCIPAL_KINDS: dict[int, str] = {
     0: "",
     1: "jwt_subject",

@@ -1,6 +1,7 @@
 """Reads consumers from the store: who calls, how much, and how many distinct objects they touched."""
 
 import ipaddress
+import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,8 @@ from collector.inventory.consumers.consumer import (
     ConsumerDetail,
     ConsumerEndpoint,
     ConsumerName,
+    EndpointConsumer,
+    EndpointConsumers,
     parse_consumer,
 )
 from collector.inventory.consumers.labels import LABEL_CHARACTERS_MAX, LabelBook
@@ -54,6 +57,7 @@ CONSUMER_ENDPOINTS_MAX = 100
 CONSUMER_PLACES_MAX = 50
 FOUND_MAX = 100  # By one token or name.
 CALLER_ROWS_MAX = 20_000
+ENDPOINT_CONSUMERS_MAX = 20  # Of each of many endpoints.
 
 
 class ConsumerSort(StrEnum):
@@ -235,6 +239,40 @@ SELECT * FROM (
         )
         found = self._read_consumers(rows, span)
         return tuple((one, tuple(map(int, row["hashes"]))) for one, row in zip(found, rows, strict=True))
+
+    def list_callers(self, endpoints: Sequence[str], span: Span) -> dict[str, EndpointConsumers]:
+        """Who called each of these endpoints, by its id; one without a call is not there."""
+        statement = f"""
+WITH {NAMES}
+SELECT *, sum(calls) OVER mine AS all_calls, count() OVER mine AS total
+FROM (
+    SELECT n.endpoint_id AS endpoint_id, {self._who.id} AS consumer, sum(r.calls) AS calls,
+        toUnixTimestamp(max(r.last_seen)) AS last_seen
+    {counted_rows(span)} AND n.endpoint_id IN {{endpoints:Array(String)}}
+    GROUP BY endpoint_id, consumer
+    HAVING calls > 0
+)
+WINDOW mine AS (PARTITION BY endpoint_id)
+ORDER BY endpoint_id, calls DESC, consumer
+LIMIT {ENDPOINT_CONSUMERS_MAX} BY endpoint_id"""
+        if not endpoints:
+            return {}
+        rows = select(self._reader, statement, {**span_parameters(span), "endpoints": list(endpoints)})
+        found: dict[str, EndpointConsumers] = {}
+        for endpoint, group in itertools.groupby(rows, key=operator.itemgetter("endpoint_id")):
+            mine = list(group)
+            callers = tuple(
+                EndpointConsumer(
+                    id=row["consumer"],
+                    label=self._labels.find_name(row["consumer"]),
+                    calls=int(row["calls"]),
+                    last_seen=int(row["last_seen"]),
+                )
+                for row in mine
+            )
+            calls, total = int(mine[0]["all_calls"]), int(mine[0]["total"])
+            found[endpoint] = EndpointConsumers(items=callers, calls=calls, total=total)
+        return found
 
     def _read_consumers(self, rows: Sequence[Mapping[str, Any]], span: Span) -> tuple[Consumer, ...]:
         """With who held their addresses."""
