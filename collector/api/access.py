@@ -2,7 +2,8 @@
 
 This is the one place that decides who may enter. The order is fixed, and nothing is read before the step that needs it:
 
-1. The API token or a session. Without it: 401 or the way to the sign-in. The body is not read.
+1. Its principal, by the API token or a session (collector/api/authenticator.py). Without one: 401 or the way to the
+   sign-in. The body is not read.
 2. The body, counted and timed while it comes: 413, 408. Long ones share a budget of bytes until they are answered: 503.
 3. A turn among the requests of all clients (collector/api/request_queue.py), else 503. Then a budget of time: past it
    503, and what the request asked of the store is ended. So it is where its client leaves, unless it changes something.
@@ -18,9 +19,7 @@ authentication from DNS rebinding: a page that points its own name at 127.0.0.1 
 """
 
 import asyncio
-import hmac
 import logging
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,13 +30,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from collector.api.parameters import API_TOKEN, NO_CREDENTIAL, PAGE_SESSION, set_credential
+from collector.api.authenticator import COOKIE_NAME, Authenticator, StrangerError
 from collector.api.problem import internal_problem, problem_response, show
 from collector.api.request_queue import BodyBudget, BusyError, QueueLimits, RequestQueue
 from collector.core.budget import Budget, BudgetBook
 from collector.core.connections import find_network
 from collector.storage.base import StoreError
-from collector.trust.sessions import SessionTable
+from collector.trust.principal import set_principal
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -137,87 +136,6 @@ def host_name(authority: str) -> str:
         return ""
 
 
-# Of a request that another collector admitted and passes on: by which credential it came (collector/api/forwarding.py).
-FORWARDED: Final = "apidae-forwarded"
-SESSION_SECONDS: Final = 12 * 3600  # A working day.
-SESSION_BYTES: Final = 32
-COOKIE_NAME: Final = "apidae_session"
-
-
-class Authenticator:
-    """Knows the token and the open sessions. A session that was signed out opens nothing any more. Thread-safe; what
-    looks at sessions blocks, and raises StoreError."""
-
-    def __init__(self, *, token: str | None, clock: Callable[[], float], sessions: SessionTable) -> None:
-        """`token` None: authentication is off (loopback only; the composition sees to that). `clock`: unix seconds."""
-        self._token = token
-        self._clock = clock
-        self._sessions = sessions
-
-    @property
-    def is_open(self) -> bool:
-        """Whether everyone may enter."""
-        return self._token is None
-
-    async def decide(self, request: HTTPConnection) -> str:
-        """As `find_refusal`, in the event loop."""
-        if COOKIE_NAME in request.cookies and "authorization" not in request.headers:
-            return await asyncio.to_thread(self.find_refusal, request)
-        return self.find_refusal(request)
-
-    def find_refusal(self, request: HTTPConnection) -> str:
-        """Why a request may not enter, in one sentence; empty when it may."""
-        if self._token is None:
-            return ""
-        header = request.headers.get("authorization")
-        if header is None:
-            session = request.cookies.get(COOKIE_NAME)
-            if session is not None and self._sessions.find_end(self._hash(session)) > self._clock():
-                return ""
-            return (
-                "This needs the API token; send it as the header 'Authorization: Bearer TOKEN', or sign in at /login."
-            )
-        scheme, _, bearer = header.partition(" ")
-        if scheme.lower() != "bearer" or not bearer.strip():
-            return "The Authorization header is not of the form 'Bearer TOKEN'; send the API token that way."
-        if not self._is_token(bearer.strip()):
-            return "The API token is wrong; use the one in the collector's file api.token, or in its api_token_file."
-        return ""
-
-    def name_credential(self, request: HTTPConnection) -> str:
-        """By which credential an admitted request acts."""
-        if self._token is None:
-            return NO_CREDENTIAL
-        if request.headers.get(FORWARDED) == PAGE_SESSION:
-            return PAGE_SESSION
-        return API_TOKEN if "authorization" in request.headers else PAGE_SESSION
-
-    def sign_in(self, candidate: str) -> str | None:
-        """The id of a new session, for the token; None for anything else."""
-        if not self._is_token(candidate):
-            return None
-        session = secrets.token_urlsafe(SESSION_BYTES)
-        now = self._clock()
-        self._sessions.begin(self._hash(session), now, now + SESSION_SECONDS)
-        return session
-
-    def sign_out(self, request: HTTPConnection) -> None:
-        """End the session of a request, where it has one."""
-        session = request.cookies.get(COOKIE_NAME)
-        if session is not None:
-            self._sessions.end(self._hash(session))
-
-    def _hash(self, session: str) -> str:
-        key, content = (text.encode("utf-8", "surrogatepass") for text in (self._token or "", session))
-        return hmac.new(key, content, "sha256").hexdigest()
-
-    def _is_token(self, candidate: str) -> bool:
-        """In time that does not depend on where they differ."""
-        return self._token is not None and hmac.compare_digest(
-            candidate.encode("utf-8", "surrogatepass"), self._token.encode()
-        )
-
-
 API_PREFIX: Final = "/api/v1"
 # Orchestrators ask these, and have no token.
 HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz", f"{API_PREFIX}/healthz", f"{API_PREFIX}/readyz"})
@@ -283,17 +201,16 @@ class Access:
         is_public = path in HEALTH_PATHS or path in SIGN_IN_PATHS or path.startswith(STATIC_PREFIX)
         request = HTTPConnection(scope)
         try:
-            refusal = "" if is_public else await self._authenticator.decide(request)
+            # Read in the routes' threads, which run in a copy of this context.
+            set_principal(None if is_public else await self._authenticator.identify_soon(request))
+        except StrangerError as error:
+            await _refuse_stranger(scope, str(error))(scope, receive, send)
+            return
         except StoreError as error:
             await problem_response(503, f"The state could not answer; {error.advice}.", {"retry-after": "5"})(
                 scope, receive, send
             )
             return
-        if refusal:
-            await _refuse_stranger(scope, refusal)(scope, receive, send)
-            return
-        # Read in the routes' threads, which run in a copy of this context.
-        set_credential(NO_CREDENTIAL if is_public else self._authenticator.name_credential(request))
         client = name_client(scope)
         large = self._limits.large_bodies.get(path)
         try:

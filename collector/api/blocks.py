@@ -11,7 +11,7 @@ from pydantic import Field
 
 from collector.alerting.alert import AlertKind
 from collector.api.base_model import HolderModel, Model, OptionalTime, Ratio, Time
-from collector.api.parameters import APPROVAL_TOKEN, ActionBody, Body, Items, NoParameters, Word, name_actor
+from collector.api.parameters import ActionBody, Body, Items, NoParameters, Word, name_actor
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Parameters, Text
 from collector.receiver.policy import NO_CLUSTER, BlockStatus
@@ -20,6 +20,7 @@ from collector.response.block_factory import BlockRequest
 from collector.response.deny_lists import ExportFormat, ExportSettings, export_blocks
 from collector.response.ladder import ENDPOINTS_MAX, LadderStep, Rung
 from collector.response.responder import Responder
+from collector.trust.principal import APPROVAL_TOKEN
 
 _CONSUMER = (
     "An address, a network, or a consumer: address:.., credential:.., principal:.., or a workload of Kubernetes as "

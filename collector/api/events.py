@@ -19,9 +19,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from collector.api.access import Authenticator, name_client
+from collector.api.access import name_client
+from collector.api.authenticator import Authenticator
 from collector.api.parameters import NoParameters
 from collector.api.problem import Problem
+from collector.trust.principal import find_principal
 from common.figures import Figure, make_gauges
 
 INTERVAL_SECONDS: Final = 2.0  # At most one event of a topic in so long.
@@ -212,6 +214,7 @@ def build_event_routes(*, events: EventHub, authenticator: Authenticator) -> API
     async def stream_events(request: Request, _: Annotated[NoParameters, Query()]) -> EventStream:
         """Server-sent events. `hello` comes first; `change` names the topics that changed, each at most every two
         seconds. A comment every ten seconds shows that the collector is there."""
-        return events.open(name_client(request.scope), lambda: not authenticator.find_refusal(request))
+        principal = find_principal()
+        return events.open(name_client(request.scope), lambda: authenticator.is_still(request, principal))
 
     return router

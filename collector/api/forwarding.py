@@ -4,8 +4,8 @@ Several collectors share one state, and one of them at a time decides: the holde
 anything. What only reads is answered here; what changes something goes to the holder (as the standbys of HashiCorp
 Vault do). Where nobody holds the lease the answer is 503: after a failure another collector has it within some seconds.
 
-A request is passed on when it was admitted here, with the API token, and with the name of the credential by which it
-came. It is passed on once: who is asked so and is not the holder says 503.
+A request is passed on when it was admitted here, with the credential by which it came: the holder has the same state,
+and so knows the same tokens and sessions. It is passed on once: who is asked so and is not the holder says 503.
 """
 
 import asyncio
@@ -20,8 +20,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from collector.api.access import FORWARDED, SAFE_METHODS, SIGN_IN_PATHS
-from collector.api.parameters import find_credential
+from collector.api.access import SAFE_METHODS, SIGN_IN_PATHS
 from collector.api.problem import problem_response
 
 HERE: Final = ""  # Whoever asks is the holder.
@@ -30,12 +29,13 @@ FindHolder = Callable[[], str | None]
 LOOK_SECONDS: Final = 0.25  # Between two looks at who does the jobs, while an answer is waited for.
 FORWARD_SECONDS: Final = 25.0  # A change takes 20 s at most, and clients wait longer.
 AGAIN_SECONDS: Final = 1
-# Of a connection, and not of what is passed on. Cookies are of this collector, and browsers were checked here.
+FORWARDED: Final = "apidae-forwarded"  # A header of what was passed on.
+# Of a connection, and not of what is passed on. Browsers were checked here.
 _CONNECTION_HEADERS: Final = frozenset(
     ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
 _OWN_HEADERS: Final = _CONNECTION_HEADERS | {
-    *("accept-encoding", "authorization", "cookie", "host", "origin", "proxy-authorization", "sec-fetch-site"),
+    *("accept-encoding", "host", "origin", "proxy-authorization", "sec-fetch-site"),
 }
 _ANSWERED_HEADERS: Final = _CONNECTION_HEADERS | {"content-encoding", "date", "server"}
 _NOBODY: Final = "No collector does the jobs at the moment; another one takes over in some seconds, try again then."
@@ -57,10 +57,9 @@ class Peers:
 class Forwarding:
     """An ASGI layer within `Access`, which read the body."""
 
-    def __init__(self, app: ASGIApp, *, peers: Peers, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, *, peers: Peers) -> None:
         self._app = app
         self._peers = peers
-        self._token = token
         self._client: httpx.AsyncClient | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,9 +83,7 @@ class Forwarding:
         query = scope["query_string"]
         target = httpx.URL(holder).copy_with(raw_path=path + (b"?" + query if query else b""))
         passed = [(name, value) for name, value in headers.items() if name not in _OWN_HEADERS]
-        passed.append((FORWARDED, find_credential()))
-        if self._token is not None:
-            passed.append(("authorization", f"Bearer {self._token}"))
+        passed.append((FORWARDED, "1"))
         try:
             if self._client is None:
                 self._client = httpx.AsyncClient(

@@ -4,15 +4,15 @@ Unknown names are refused.
 """
 
 import re
-from contextvars import ContextVar
 from datetime import MAXYEAR, MINYEAR, UTC, date, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, Strict
 
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, parse_consumer
 from collector.inventory.evidence.calls import CallQuestion, Resolution
 from collector.inventory.filters import LIMIT_MAX, CursorWord, Limit, Parameters, SpanParameters, Text
+from collector.trust.principal import NO_CREDENTIAL, find_principal
 
 DateT = TypeVar("DateT", bound=date)
 ItemT = TypeVar("ItemT")
@@ -111,29 +111,12 @@ class NoParameters(Parameters):
     """For routes that take none."""
 
 
-# Names of credentials: who is responsible for what a request changes. Nobody can choose another one.
-API_TOKEN: Final = "api-token"
-APPROVAL_TOKEN: Final = "approval-token"
-PAGE_SESSION: Final = "page-session"
-NO_CREDENTIAL: Final = "no-auth"  # Authentication is off, or the request needs none.
-_credential: ContextVar[str] = ContextVar("credential", default=NO_CREDENTIAL)
-
-
 def name_actor(asked_by: str = "", credential: str = "") -> str:
-    """Who does what the current request asks for, as kept: the name of its credential, or of a stronger one that it
+    """Who does what the current request asks for, as kept: its principal, or the name of a stronger credential that it
     shows; behind it in whose name, which is only said."""
-    actor = credential or _credential.get()
+    principal = find_principal()
+    actor = credential or (NO_CREDENTIAL if principal is None else principal.actor)
     return f"{actor}, asked by {asked_by}" if asked_by else actor
-
-
-def find_credential() -> str:
-    """By which credential the current request acts."""
-    return _credential.get()
-
-
-def set_credential(name: str) -> None:
-    """By which credential the current request acts."""
-    _credential.set(name)
 
 
 class Body(Parameters):

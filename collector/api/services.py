@@ -8,7 +8,7 @@ from collector.alerting.detection import Detection
 from collector.alerting.notifiers.delivery import Notifier
 from collector.alerting.self_monitoring import StorageState
 from collector.alerting.service import AlertService
-from collector.api.access import Authenticator
+from collector.api.authenticator import Authenticator
 from collector.api.events import TABLES, EventHub, Topic, list_fingerprints
 from collector.api.forwarding import Peers
 from collector.backup.snapshot import Backup

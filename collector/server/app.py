@@ -143,7 +143,7 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
                 budgets=services.budgets,
                 limits=limits or RequestLimits(),
             ),
-            Middleware(Forwarding, peers=services.peers, token=services.settings.token),
+            Middleware(Forwarding, peers=services.peers),
         ],
     )
     add_problem_handlers(app)

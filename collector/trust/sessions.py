@@ -41,8 +41,10 @@ class SessionTable:
         self._open.look()
 
     def find_end(self, session_hash: str) -> float:
-        """Until when a session is open; 0 of one that is not. What another collector did is known within a second."""
-        return self._open.recall().get(session_hash, 0.0)
+        """Until when a session is open; 0 of one that is not. What another collector began is known at once, what it
+        ended within a second."""
+        until = self._open.recall().get(session_hash)
+        return self._open.read().get(session_hash, 0.0) if until is None else until
 
 
 def _read(connection: Connection) -> Mapping[str, float]:

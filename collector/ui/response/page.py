@@ -15,13 +15,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from collector.alerting.alert import AlertKind
-from collector.api.parameters import APPROVAL_TOKEN, name_actor
+from collector.api.parameters import name_actor
 from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import SECONDS_MAX, SECONDS_MIN, Block, BlockError
 from collector.response.block_factory import BlockRequest
 from collector.response.ladder import LadderStep
+from collector.trust.principal import APPROVAL_TOKEN
 from collector.ui.components.rendering import read_form
 from collector.ui.site import Page, Site
 

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from collector.api.access import COOKIE_NAME, SESSION_SECONDS
+from collector.api.authenticator import COOKIE_NAME, SESSION_SECONDS
 from collector.ui.components.rendering import own_path, read_form
 from collector.ui.site import THEME_COOKIE, THEMES, Page, Site
 

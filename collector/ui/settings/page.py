@@ -6,7 +6,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from collector.alerting.notifiers.delivery import MEANINGS, try_notifier
 from collector.alerting.repository import measure_alerts
-from collector.api.access import SESSION_SECONDS
+from collector.api.authenticator import SESSION_SECONDS
 from collector.api.parameters import name_actor
 from collector.api.problem import Problem
 from collector.storage.disk import list_stored

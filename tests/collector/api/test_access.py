@@ -1,5 +1,6 @@
 """Who may enter: nobody without the token or a session, whatever is asked for, but for a few named paths."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from collector.api.access import Access, Authenticator, RequestLimits
+from collector.api.access import Access, RequestLimits
+from collector.api.authenticator import COOKIE_NAME, Authenticator
 from collector.core.budget import BudgetBook
+from collector.trust.principal import Principal, Role, Scope, Way, find_principal
 from collector.trust.sessions import SessionTable
 from tests.collector.api.client import TestClient
 from tests.collector.http_serving import TOKEN, make_app
@@ -97,3 +100,42 @@ def test_only_a_page_that_came_by_tls_asks_for_tls(scheme: str, value: str | Non
     with TestClient(make_app(), base_url=f"{scheme}://127.0.0.1", follow_redirects=False) as opened:
         for path in ("/login", "/api/v1/healthz", "/api/v1/endpoints"):
             assert opened.get(path).headers.get("strict-transport-security") == value
+
+
+def find_principals(token: str | None, headers: dict[str, str], path: str = "/api/v1/endpoints") -> Principal | None:
+    """Whose a request is to the application behind the layer."""
+    found: list[Principal | None] = []
+
+    async def app(*_: Any) -> None:
+        found.append(find_principal())
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        pass
+
+    authenticator = Authenticator(token=token, clock=lambda: 0.0, sessions=SessionTable(create_state()))
+    headers |= {"cookie": f"{COOKIE_NAME}={authenticator.sign_in(TOKEN)}"} if headers.pop("cookie", "") else {}
+    layer = Access(app, authenticator=authenticator, budgets=BudgetBook(), limits=RequestLimits())
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": raw}
+    asyncio.run(layer(scope, receive, send))
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("token", "headers", "actor", "way"),
+    [
+        (TOKEN, WITH_TOKEN, "api-token", Way.FIRST_TOKEN),
+        (TOKEN, {"cookie": "signed in"}, "page-session", Way.FIRST_TOKEN),
+        (None, {}, "no-auth", Way.NO_AUTH),
+    ],
+)
+def test_every_request_has_a_principal(token: str | None, headers: dict[str, str], actor: str, way: Way) -> None:
+    principal = Principal(actor=actor, role=Role.ADMIN, scope=Scope(), way=way)
+    assert find_principals(token, dict(headers)) == principal
+
+
+def test_what_needs_no_token_has_no_principal() -> None:
+    assert find_principals(TOKEN, dict(WITH_TOKEN), "/login") is None
