@@ -26,6 +26,7 @@ from sensor.ebpf.bpf_syscall import read_batch, read_divided_counts
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.tracepoints import ProbeSettings
 from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
+from tests.bpf.cgroups import in_cgroup
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.wire import RawClient
 from tests.waiting import DEADLINE_SECONDS
@@ -68,21 +69,24 @@ class Probed:
 
 @pytest.fixture
 def probed() -> Iterator[Probed]:
+    """Watches the cgroup of this process alone: other programs of the host use the library too, and would be counted."""
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(ProbeSettings(ring_bytes=RING_BYTES), find_images())
-    sites = search_path(LIBRARY).choose(has_cookies=program.has_cookies)
-    probes: list[int] = []
-    try:
-        program.attach()
-        probes += program.open_probes(LIBRARY, [site.probe for site in sites])
-        probed = Probed(program)
-        yield probed
-        probed.ring.close()
-    finally:
-        close_probes(probes)
-        program.close()
+    with in_cgroup("sessions") as cgroup:
+        settings = ProbeSettings(ring_bytes=RING_BYTES, scope_id=cgroup.stat().st_ino)
+        program = load_tls(settings, find_images())
+        sites = search_path(LIBRARY).choose(has_cookies=program.has_cookies)
+        probes: list[int] = []
+        try:
+            program.attach()
+            probes += program.open_probes(LIBRARY, [site.probe for site in sites])
+            probed = Probed(program)
+            yield probed
+            probed.ring.close()
+        finally:
+            close_probes(probes)
+            program.close()
 
 
 def test_a_session_that_is_refused_is_not_told_any_more(probed: Probed, tmp_path: Path) -> None:
