@@ -42,6 +42,7 @@ class Network:
         self._name = name
         self._namespaces: list[str] = []
         self._pods = 0
+        self._pairs: dict[str, tuple[str, str]] = {}  # By a Pod's namespace: that of its node, and its interface there.
         self._fabric = self._add_namespace("fabric")
         _ip(self._fabric, "link add fabric type bridge", "link set fabric up")
         self.nodes = tuple(self._add_node(number) for number in range(1, node_count + 1))
@@ -92,6 +93,7 @@ class Network:
         self._pods += 1
         namespace = self._add_namespace(f"pod{self._pods}")
         home, pair = self.nodes[node - 1].namespace, f"p{self._pods}"
+        self._pairs[namespace] = (home, pair)
         gateway_4, gateway_6 = f"10.1.{node}.1", f"fd00:1:{node}::1"
         address_4, address_6 = f"10.1.{node}.{host}", f"fd00:1:{node}::{host:x}"
         _ip(
@@ -114,7 +116,10 @@ class Network:
         return Interface(namespace=namespace, address_4=address_4, address_6=address_6)
 
     def remove_pod(self, pod: Interface) -> None:
-        """With its interface."""
+        """With its interface and its node's route to it, at once: with the namespace alone the kernel removes them when
+        it comes to it, and until then nobody else can have the address."""
+        home, pair = self._pairs.pop(pod.namespace)
+        _ip(home, f"link delete {pair}")
         self._namespaces.remove(pod.namespace)
         subprocess.run(["ip", "netns", "delete", pod.namespace], check=True, capture_output=True)
 

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.full("sensor.
 SETTINGS = "[enforcement]\nenabled = true\nmax_call_share = 1.0\n"
 STOLEN, BESIDE, HONEST = "stolen-key-0123456789", "beside-key-0123456789", "honest-key-0123456789"
 PORT = 8080
+SECONDS = 3_600  # Of a block: nothing here waits for its end.
 
 
 class Shop:
@@ -39,6 +40,14 @@ class Shop:
         """What became of each call."""
         where = {"address": self.server.interface.address_4, "port": PORT, "key": key}
         return list(self.cluster.run(pod, "attempt", count=count, **where))
+
+    def wait_until_known(self, pod: Pod) -> None:
+        """The collector has heard of a Pod from the API server: a block of its address is of it from then on."""
+        asked = {"consumer": f"workload:shop/{pod.workload}", "clusters": [CLUSTER]}
+        wait_until(
+            lambda: pod.interface.address_4 in self.ask("POST", "blocks/preview", **asked)["addresses"],
+            "the Pod is known",
+        )
 
     def begin_calling(self) -> list[int]:
         """Honest calls for three seconds, beside what the test does."""
@@ -61,7 +70,7 @@ class Shop:
 
     def block(self, consumer: str, **wish: Any) -> dict[str, Any]:
         """When the server's node enforces it."""
-        block = self.ask("POST", "blocks", consumer=consumer, seconds=60, **wish)
+        block = self.ask("POST", "blocks", consumer=consumer, seconds=SECONDS, **wish)
 
         def find() -> dict[str, Any]:
             nodes = {node["node"]: node for node in self.ask("GET", f"blocks/{block['id']}")["nodes"]}
@@ -130,7 +139,8 @@ def test_a_pods_address_is_stopped_in_its_cluster(shop: Shop) -> None:
 def test_a_blocked_workload_stays_blocked_at_its_next_address_alone(shop: Shop) -> None:
     scraper = shop._add("scraper", 1)
     assert shop.call(scraper, BESIDE) == ["200"] * 5
-    block = shop.ask("POST", "blocks", consumer="workload:shop/scraper", seconds=60)
+    shop.wait_until_known(scraper)
+    block = shop.ask("POST", "blocks", consumer="workload:shop/scraper", seconds=SECONDS)
     assert (block["consumer"], block["clusters"]) == ("workload:shop/StatefulSet/scraper", [CLUSTER])
     wait_until(lambda: shop.call(scraper, BESIDE, 1) == ["reset"], "the workload is stopped")
     former = scraper.interface.address_4
@@ -149,12 +159,15 @@ def test_a_blocked_workload_stays_blocked_at_its_next_address_alone(shop: Shop) 
 
 def test_a_block_of_a_pods_address_ends_with_the_pod(shop: Shop) -> None:
     scraper = shop._add("tool", 1)
-    block = shop.ask("POST", "blocks", consumer=scraper.interface.address_4, clusters=[CLUSTER], seconds=60)
+    shop.wait_until_known(scraper)
+    block = shop.ask("POST", "blocks", consumer=scraper.interface.address_4, clusters=[CLUSTER], seconds=SECONDS)
     assert block["ends_with"] == "pod shop/tool-0 of shop/StatefulSet/tool"
     wait_until(lambda: shop.call(scraper, BESIDE, 1) == ["reset"], "the Pod is stopped")
     host = int(scraper.interface.address_4.rpartition(".")[2])
     shop.cluster.delete_pod(scraper)
     honest = shop.cluster.add_pod("next-0", node=1, owner=("StatefulSet", "next"), workload="next", host=host)
     wait_until(lambda: shop.call(honest, HONEST, 1) == ["200"], "who inherited the address is served")
-    ended = wait_until(lambda: [one for one in shop.ask("GET", "blocks")["items"] if one["ended_at"]], "it ended")
-    assert {one["id"]: one["state"] for one in ended}[block["id"]] == "expired"
+    ended = wait_until(
+        lambda: one if (one := shop.ask("GET", f"blocks/{block['id']}"))["ended_at"] else None, "it ended"
+    )
+    assert ended["state"] == "expired"
