@@ -1,7 +1,8 @@
 """`scripts/test` without paths: the gate. `--changed` adds the full tests of what changed, `--full` is everything.
 
-The last lines are each part's own closing line, the branches of the product that tests reached, and one line in
-pytest's form that adds them up: `== N passed, N failed, N skipped in S.SSs ==`. The exit code is 0 only if all passed.
+The last lines are the end of what each failed test printed, each part's own closing line, the branches of the product
+that tests reached, and one line in pytest's form that adds them up: `== N passed, N failed, N skipped in S.SSs ==`.
+The exit code is 0 only if all passed.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 import time
 
 from scripts.testing.branches import report_branches
-from scripts.testing.parts import LOGS, add_up, describe, plan, run_lanes
+from scripts.testing.parts import LOGS, add_up, describe, plan, repeat_failures, run_lanes
 from scripts.testing.selection import Selection, read_landed, select
 
 NOTHING = Selection(files=frozenset(), has_images=False, has_kernels=False, has_fuzzing=False, reason="the gate alone")
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     lanes = plan(selection, is_measured=is_measured, pytest_arguments=others)
     results, late = run_lanes(lanes, options.within * 60)
     seconds = time.monotonic() - started
-    print()
+    print(f"\n{repeat_failures(results)}\n")
     for left_out in _list_left_out(selection):
         print(f"LEFT OUT: {left_out}, which scripts/test --full runs")
     for name in late:

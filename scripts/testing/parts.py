@@ -52,6 +52,12 @@ NOT_BUILT: Final = 3  # What scripts/images ends with where nothing is wrong but
 _CLOSING: Final = re.compile(r"^(=+ )?(no tests ran|\d+ [a-z]+(, \d+ [a-z]+)*) in [0-9.]+s\b")
 # `FAILED tests/x.py::test_y[a b] - AssertionError: ..`, of which the last part may be missing.
 _FAILURE: Final = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
+# What pytest prints of failed tests stands between the first of these and the second, each under its name.
+_SECTIONS: Final = re.compile(r"^=+ (?:FAILURES|ERRORS) =+$", re.MULTILINE)
+_SECTIONS_END: Final = re.compile(r"^=+ short test summary info =+$", re.MULTILINE)
+_SECTION: Final = re.compile(r"^_+ (?!_ )(.+) _+$", re.MULTILINE)
+SECTION_LINES: Final = 60  # Of a failure that are printed once more.
+SECTIONS_MAX: Final = 20  # Of a part.
 _COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)\b")
 _COUNTED_AS: Final = {"xfailed": "skipped", "xpassed": "failed", "error": "failed", "errors": "failed"}
 _NO_TESTS: Final = 5  # pytest's exit status where the arguments chose none.
@@ -161,6 +167,32 @@ def describe(result: Result) -> str:
     """One line: how a part ended, and one for each test that failed."""
     line = f"{result.name}: exit {result.status} after {result.seconds:.0f} s {result.closing}".rstrip()
     return "\n".join((line, *(f"  failed: {name}" for name in result.failures)))
+
+
+def repeat_failures(results: Sequence[Result]) -> str:
+    """The end of what each failed test printed, and of each other part that failed: who sees but the last of all
+    output sees why."""
+    lines = []
+    for result in results:
+        if result.is_passed:
+            continue
+        log = _find_log(result.name).read_text(errors="replace")
+        failures = split_failures(log) if result.is_tests else []
+        for name, text in failures[:SECTIONS_MAX] or [("", log)]:
+            lines += [f"#### why {result.name} failed: {name}".rstrip(": "), *text.splitlines()[-SECTION_LINES:]]
+        if len(failures) > SECTIONS_MAX:
+            lines.append(f"#### {result.name}: {len(failures) - SECTIONS_MAX} more failures are in its log alone")
+    return "\n".join(lines)
+
+
+def split_failures(log: str) -> list[tuple[str, str]]:
+    """What pytest printed of each test that failed, by its name."""
+    begin = _SECTIONS.search(log)
+    if begin is None:
+        return []
+    end = _SECTIONS_END.search(log, begin.end())
+    _, *parts = _SECTION.split(log[begin.end() : end.start() if end else None])
+    return [(name, text.strip("\n")) for name, text in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def _find_log(name: str) -> Path:

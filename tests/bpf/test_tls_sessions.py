@@ -69,7 +69,7 @@ class Probed:
 
 @pytest.fixture
 def probed() -> Iterator[Probed]:
-    """Watches the cgroup of this process alone: other programs of the host use the library too, and would be counted."""
+    """Watches the cgroup of this process alone: other programs of the host use the library too."""
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")

@@ -17,8 +17,10 @@ from scripts.testing.parts import (
     find_closing,
     find_failures,
     plan,
+    repeat_failures,
     run_lanes,
     run_part,
+    split_failures,
 )
 from scripts.testing.selection import Selection
 
@@ -91,6 +93,44 @@ FAILED tests/c.py::test_d
     assert find_failures(log) == ("tests/a.py::test_b[x y-z]", "tests/c.py::test_d")
     failed = Result(name="a", is_tests=True, status=1, closing="", seconds=1, failures=find_failures(log))
     assert describe(failed).splitlines()[1:] == [f"  failed: {name}" for name in failed.failures]
+
+
+def test_the_end_of_each_failure_is_printed_once_more() -> None:
+    many = "\n".join(f"line {number}" for number in range(100))
+    log = f"""tests/a.py F
+==== ERRORS ====
+____ ERROR at setup of test_e ____
+no room
+==== FAILURES ====
+____ test_b[x y] ____
+
+tests/a.py:3:
+_ _ _ _ _ _
+{many}
+E  assert 1 == 2
+_ {"test_with_a_long_name" * 4} _
+E  late
+==== short test summary info ====
+FAILED tests/a.py::test_b[x y]
+==== 2 failed, 1 error in 3.00s ====
+"""
+    assert [name for name, _ in split_failures(log)] == [
+        *("ERROR at setup of test_e", "test_b[x y]", "test_with_a_long_name" * 4)
+    ]
+    script = "import sys; print(sys.argv[1]); sys.exit(1)"
+    tests = Part(name="probe-tests", command=(sys.executable, "-c", script, log))
+    fuzz = Part(name="probe-fuzz", command=(sys.executable, "-c", script, many), is_tests=False)
+    good = Part(name="probe-good", command=(sys.executable, "-c", "print('= 3 passed in 0.1s =')"))
+    results = [run_part(part, None) for part in (tests, fuzz, good)]
+    printed = repeat_failures(results).splitlines()
+    assert [line for line in printed if line.startswith("####")] == [
+        "#### why probe-tests failed: ERROR at setup of test_e",
+        "#### why probe-tests failed: test_b[x y]",
+        f"#### why probe-tests failed: {'test_with_a_long_name' * 4}",
+        "#### why probe-fuzz failed",
+    ]
+    assert printed.count("line 99") == 2 and printed.count("E  assert 1 == 2") == 1 and "line 30" not in printed
+    assert repeat_failures(results[2:]) == ""
 
 
 def test_what_is_no_tests_counts_where_it_fails() -> None:
