@@ -1,5 +1,6 @@
 """A ClickHouse server over HTTP: what differs from the embedded engine; what is alike is in test_conformance.py."""
 
+from dataclasses import make_dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,17 @@ pytestmark = pytest.mark.store
 def test_parameters_may_be_longer_than_a_uri(server: ClickHouseStore) -> None:
     numbers = list(range(2**64 - 60_000, 2**64))
     assert server.query("SELECT length({numbers:Array(UInt64)}) AS n", {"numbers": numbers}) == [(60_000,)]
+
+
+@pytest.mark.parametrize("columns", [9, 10, 13])
+def test_rows_whose_first_bytes_look_like_line_breaks_are_inserted(server: ClickHouseStore, columns: int) -> None:
+    names = [f"c{number}" for number in range(columns)]
+    server.execute(f"CREATE TABLE breaks ({', '.join(f'{name} UInt8' for name in names)}) ENGINE = Memory")
+    try:
+        server.insert_records("breaks", [make_dataclass("Row", names)(*range(columns))] * 10)
+        assert server.query("SELECT count(), min(c8) FROM breaks") == [(10, 8)]
+    finally:
+        server.execute("DROP TABLE breaks")
 
 
 @pytest.mark.parametrize(("user", "password"), [("apidae", "guessed-wrong"), ("nobody", "guessed-wrong")])
