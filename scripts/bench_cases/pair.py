@@ -1,8 +1,8 @@
 """Two collectors that share state, log and tables, under simulated sensors, while either is killed by turns.
 
     scripts/bench pair                                      10 kills, some three minutes
-    scripts/bench pair --kills 100 --sensors 50             the acceptance run
-    scripts/bench pair --kills 6 --end stop                 a rolling upgrade
+    scripts/bench pair --kills 100 --logs DIRECTORY         the acceptance run; logs are kept there
+    scripts/bench pair --kills 6 --end stop                 a rolling upgrade, three times
 
 PostgreSQL of the distribution holds state and log, the embedded engine behind HTTP the tables. Sensors dial one address
 that leads to whichever collector takes connections, as a Service of Kubernetes does. A JSON line for each kill:
@@ -10,15 +10,19 @@ that leads to whichever collector takes connections, as a Service of Kubernetes 
 - `ended`: which one. `held_jobs`: whether it did the jobs.
 - `failover_seconds`: from the kill until a change that is asked of the other one is made; 0 where it did not hold them.
 
-`--end` says how: `kill` (kill -9), `stop` (SIGTERM, as an upgrade does), or `stall` (nothing runs for 6 s, and then it
-goes on). `none` ends nothing, to compare with. Around each of the first ends an address looks for what is not there,
-which is one alert. The line `totals` compares calls that were acknowledged with each table, and those addresses with
-the alerts.
+`--end` says how, several by turns: `kill` (kill -9), `stop` (SIGTERM, as an upgrade does), or `stall` (nothing runs for
+6 s, and then it goes on). `none` ends nothing, to compare with. The two end by turns, or with `--whom holder` the one
+that does the jobs. Around each fourth end an address looks for what is not there, which is one alert.
+
+The line `totals` compares calls that were acknowledged with each table, and those addresses with the alerts. Where one
+is stopped, the API and a page are asked for all the time, of the other one where the first takes no connection: the
+line `served` has the longest time without an answer, how many answers were errors, and how many were cut off.
 """
 
 import argparse
 import asyncio
 import contextlib
+import http.client
 import json
 import logging
 import os
@@ -28,12 +32,13 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from scripts.bench_cases.ingest import summarise_waits
 from scripts.bench_cases.ingesting.recording import WINDOWS_RECORDED, Recording
 from scripts.bench_cases.ingesting.sensors import Fleet, SimulatedSensor
 from scripts.bench_cases.ingesting.templates import (
@@ -58,11 +63,13 @@ REST_SECONDS: Final = 3  # From a collector that is back to the next kill.
 FAILOVER_SECONDS_MAX: Final = 60.0
 DRAIN_SECONDS: Final = 60.0
 ASK_SECONDS: Final = 0.1
-BACK_SECONDS_MAX: Final = 90.0
+BACK_SECONDS_MAX: Final = 180.0
 STALL_SECONDS: Final = 6.0
 AS_LONG_SECONDS: Final = 12  # As a kill and a start.
-SCANNERS_MAX: Final = 3  # Of more in a minute or two, the detectors keep some back, whoever ends.
+KILLS_OF_SCANNER: Final = 4  # Of more scanners in a minute or two, the detectors keep some back, whoever ends.
 BEGUN_SECONDS: Final = 5  # Into what a scanner does comes the kill.
+PROBE_SECONDS: Final = 0.2
+PROBED: Final = {"api": "/api/v1/endpoints?limit=1", "page": "/alerts"}
 _VIEW: Final = {"list": "endpoints", "name": "Fail-over", "query": "method=GET"}
 
 
@@ -72,8 +79,14 @@ class Member:
 
     name: str
     program: Program
-    address: CollectorAddress
     held: bool = False  # The jobs, when it was last ended.
+
+    @property
+    def address(self) -> CollectorAddress:
+        """Where it listens since it began, or began anew."""
+        lines = self.program.log_path.read_text().splitlines()
+        ready = json.loads(next(line for line in reversed(lines) if line.startswith('{"event": "ready"')))
+        return CollectorAddress(grpc=ready["grpc"], http=ready["http"])
 
 
 class Scanner(NodeGroup):
@@ -96,8 +109,8 @@ class Scanner(NodeGroup):
 class Pair:
     """Both collectors, and what they share."""
 
-    def __init__(self, directory: Path, state_url: str, store_port: int) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, state_url: str, store_port: int, logs: Path) -> None:
+        self._directory, self._logs = directory, logs
         self._store = f"http://127.0.0.1:{store_port}"
         config = directory / "collector.toml"
         urls = {
@@ -114,13 +127,19 @@ class Pair:
         self.members = {name: self._start(name) for name in NAMES}
 
     def _start(self, name: str, grpc: str = "127.0.0.1:0", http: str = "127.0.0.1:0") -> Member:
-        logs = self._directory / f"log-{name}-{time.monotonic_ns()}"
-        logs.mkdir()
+        logs = self._logs / f"{time.strftime('%H%M%S')}-{name}-{time.monotonic_ns()}"
+        logs.mkdir(parents=True)
         data = self._directory / name
-        program, address = start_collector(
-            data, logs, "--config", str(self._config), grpc_listen=grpc, http_listen=http
+        program, _ = start_collector(
+            data,
+            logs,
+            "--config",
+            str(self._config),
+            grpc_listen=grpc,
+            http_listen=http,
+            ready_seconds=BACK_SECONDS_MAX,
         )
-        return Member(name, program, address)
+        return Member(name, program)
 
     def end(self, name: str, how: str) -> None:
         program = self.members[name].program
@@ -141,13 +160,13 @@ class Pair:
         if how == "stall":
             os.kill(before.program.pid, signal.SIGCONT)
             if before.held:
-                event = before.program.wait_for("ready", BACK_SECONDS_MAX)
-                before.address = CollectorAddress(grpc=event["grpc"], http=event["http"])
+                before.program.wait_for("ready", BACK_SECONDS_MAX)
             before.held = False
             return
+        address = before.address
         if how == "stop":
             before.program.stop(BACK_SECONDS_MAX)
-        self.members[name] = self._start(name, before.address.grpc, before.address.http)
+        self.members[name] = self._start(name, address.grpc, address.http)
 
     def list_scanners(self, name: str) -> list[str]:
         """Addresses of which there is an alert that they look for what is not there."""
@@ -187,30 +206,102 @@ class Pair:
             member.program.stop()
 
 
+class Probe:
+    """Asks for one path again and again, of whichever takes connections, as whoever goes through a Service does."""
+
+    def __init__(self, pair: Pair, path: str) -> None:
+        self._pair, self._path = pair, path
+        self.answers = self.errors = self.cut_off = 0
+        self.longest_seconds = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        answered_at = time.monotonic()
+        while True:
+            if await asyncio.to_thread(self._ask):
+                now = time.monotonic()
+                self.longest_seconds = max(self.longest_seconds, now - answered_at)
+                answered_at = now
+            await asyncio.sleep(PROBE_SECONDS)
+
+    def _ask(self) -> bool:
+        for name in NAMES:
+            try:
+                with urllib.request.urlopen(self._pair.members[name].address.url + self._path, timeout=10) as answer:
+                    answer.read()
+                self.answers += 1
+                return True
+            except urllib.error.HTTPError:
+                self.errors += 1
+                return False
+            except urllib.error.URLError as error:
+                if not isinstance(error.reason, ConnectionRefusedError):
+                    self.cut_off += 1
+                    return False
+            except (OSError, http.client.HTTPException):
+                self.cut_off += 1
+                return False
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "answers": self.answers,
+            "error_answers": self.errors,
+            "cut_off": self.cut_off,
+            "longest_seconds_without_answer": round(self.longest_seconds, 2),
+        }
+
+
 @contextlib.asynccontextmanager
 async def balance(pair: Pair) -> AsyncIterator[str]:
     """An address whose connections lead to the collectors by turns, past one that takes none."""
     turns = 0
+    serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal turns
         turns += 1
-        names = NAMES if turns % 2 else NAMES[::-1]
-        for name in names:
-            host, port = pair.members[name].address.grpc.rsplit(":", 1)
-            with contextlib.suppress(OSError):
-                there = await asyncio.open_connection(host, int(port))
-                ways = [asyncio.create_task(_pass_on(*way)) for way in ((reader, there[1]), (there[0], writer))]
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                there[1].close()
-                break
-        writer.close()
+        with _closing(writer):
+            for name in NAMES if turns % 2 else NAMES[::-1]:
+                host, port = pair.members[name].address.grpc.rsplit(":", 1)
+                with contextlib.suppress(OSError):
+                    there = await asyncio.open_connection(host, int(port))
+                    with _closing(there[1]):
+                        await _join((reader, there[1]), (there[0], writer))
+                    return
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     try:
         yield "{}:{}".format(*server.sockets[0].getsockname()[:2])
     finally:
         server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0)  # The loop closes what was aborted.
+
+
+@contextlib.contextmanager
+def _closing(writer: asyncio.StreamWriter) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+
+
+async def _join(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    """Until one end closes."""
+    passing = [asyncio.create_task(_pass_on(*way)) for way in ways]
+    try:
+        await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in passing:
+            task.cancel()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -218,7 +309,6 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         while part := await reader.read(65_536):
             writer.write(part)
             await writer.drain()
-    writer.close()
 
 
 async def scan(sensor: SimulatedSensor, scanner: Recording) -> None:
@@ -230,13 +320,16 @@ async def scan(sensor: SimulatedSensor, scanner: Recording) -> None:
         sensor.send(scanner.list_batches(second), second - second % WINDOW_SECONDS)
 
 
-async def end_one(pair: Pair, number: int, how: str) -> dict[str, Any]:
+async def end_one(pair: Pair, number: int, how: str, whom: str) -> dict[str, Any]:
     """The line of one end; the ended one is back when it returns."""
     name, other = NAMES if number % 2 else NAMES[::-1]
+    if whom == "holder" and not await asyncio.to_thread(is_holder, pair, name):
+        name, other = other, name
     holds = pair.members[name].held = await asyncio.to_thread(is_holder, pair, name)
     killed_at = time.monotonic()
     await asyncio.to_thread(pair.end, name, how)
     made = 0.0
+    holds = holds and how != "none"
     while holds and made < FAILOVER_SECONDS_MAX and not await asyncio.to_thread(pair.change, other):
         await asyncio.sleep(ASK_SECONDS)
         made = time.monotonic() - killed_at
@@ -265,24 +358,31 @@ def is_holder(pair: Pair, name: str) -> bool:
 async def run(pair: Pair, directory: Path, options: argparse.Namespace) -> None:
     """Print the lines of a run."""
     recordings = [Recording(NodeGroup(TEMPLATES["small"], number)) for number in range(3)]
-    groups = [Scanner(number) for number in range(min(options.kills, SCANNERS_MAX))]
+    groups = [Scanner(number) for number in range(-(-options.kills // KILLS_OF_SCANNER))]
     scanners = [Recording(group) for group in groups]
+    probes = {name: Probe(pair, path) for name, path in PROBED.items() if "stop" in options.end}
     async with balance(pair) as address, Fleet(address, directory / "sensors") as fleet:
         await fleet.connect(options.sensors + 1, recordings)
         playing = asyncio.create_task(fleet.play(options.sensors, recordings, 1_000_000))
+        probing = [asyncio.create_task(probe.run()) for probe in probes.values()]
         await asyncio.sleep(REST_SECONDS)
         seconds = []
         scanning: list[asyncio.Task[None]] = []
         for number in range(options.kills):
-            if number < len(scanners):
-                scanning.append(asyncio.create_task(scan(fleet.sensors[-1], scanners[number])))
+            if number % KILLS_OF_SCANNER == 0:
+                scanner = scanners[number // KILLS_OF_SCANNER]
+                scanning.append(asyncio.create_task(scan(fleet.sensors[-1], scanner)))
                 await asyncio.sleep(BEGUN_SECONDS)
-            line = await end_one(pair, number, options.end)
+            line = await end_one(pair, number, options.end[number % len(options.end)], options.whom)
             print(json.dumps(line | {"connected": fleet.connected_count}), flush=True)
             seconds += [line["failover_seconds"]] if line["held_jobs"] else []
             await asyncio.sleep(REST_SECONDS)
         await asyncio.gather(*scanning)
-        playing.cancel()
+        for task in (playing, *probing):
+            task.cancel()
+        if probes:
+            served = {name: probe.describe() for name, probe in probes.items()}
+            print(json.dumps({"load": "served"} | served), flush=True)
         is_acknowledged = await fleet.wait_acknowledged(DRAIN_SECONDS)
         account = fleet.account
         until = time.monotonic() + DRAIN_SECONDS
@@ -294,7 +394,8 @@ async def run(pair: Pair, directory: Path, options: argparse.Namespace) -> None:
             await asyncio.sleep(1)
         expected, found = sorted(group.consumer for group in groups), list[str]()
         while time.monotonic() < until + DRAIN_SECONDS and len(found) < len(expected):
-            found = await asyncio.to_thread(pair.list_scanners, NAMES[0])
+            with contextlib.suppress(OSError):  # It begins anew.
+                found = await asyncio.to_thread(pair.list_scanners, NAMES[0])
             await asyncio.sleep(1)
         line = {
             "load": "totals",
@@ -303,12 +404,14 @@ async def run(pair: Pair, directory: Path, options: argparse.Namespace) -> None:
             "failover_seconds_max": max(seconds, default=0.0),
             "failover_seconds_median": sorted(seconds)[len(seconds) // 2] if seconds else 0.0,
             "is_acknowledged": is_acknowledged,
+            "acknowledged_ms": summarise_waits(account.waits_seconds),
             "acknowledged_calls": account.calls,
             **totals,
             "refused_batches": account.refused,
             "scanners": expected,
             "alerts": found,
             "is_exact": found == expected
+            and not account.refused
             and is_acknowledged
             and all(totals[table] == account.calls for table in CALL_TABLES),
         }
@@ -320,7 +423,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench pair")
     parser.add_argument("--sensors", type=int, default=20)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--end", choices=("kill", "stop", "stall", "none"), default="kill")
+    parser.add_argument("--end", choices=("kill", "stop", "stall", "none"), nargs="+", default=["kill"])
+    parser.add_argument("--whom", choices=("turns", "holder"), default="turns")
+    parser.add_argument("--logs", type=Path, help="a directory in which the logs of the collectors are kept")
     return parser.parse_args(arguments)
 
 
@@ -330,7 +435,8 @@ def run_pair(options: argparse.Namespace, directory: Path, programs: Path) -> No
     with contextlib.ExitStack() as stack:
         store = RunningServer()
         stack.callback(store.stop)
-        pair = Pair(directory, stack.enter_context(run_server(programs)), store.port)
+        url = stack.enter_context(run_server(programs))
+        pair = Pair(directory, url, store.port, options.logs or directory / "logs")
         stack.callback(pair.close)
         asyncio.run(run(pair, directory, options))
 

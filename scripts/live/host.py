@@ -60,6 +60,7 @@ def start_collector(
     http_listen: str = "127.0.0.1:0",
     grpc_listen: str = "127.0.0.1:0",
     program: Sequence[str] = (APIDAE,),
+    ready_seconds: float = COLLECTOR_READY_SECONDS,
 ) -> tuple[Program, CollectorAddress]:
     """A collector on loopback without tokens; blocks until it is ready. `extra`: more of its command line.
 
@@ -70,7 +71,7 @@ def start_collector(
     command += ["--grpc-listen", grpc_listen, "--http-listen", http_listen, *extra]
     started = Program("collector", command, log_directory / "collector.log")
     try:
-        event = started.wait_for("ready", COLLECTOR_READY_SECONDS)
+        event = started.wait_for("ready", ready_seconds)
     except BaseException:
         started.stop()
         raise
