@@ -1,9 +1,9 @@
 """Signals and reports on their way to the process that makes alerts, kept in the state.
 
 Detectors may run in another process than alerts do. What they found is a row here as soon as `add_signals` returns;
-`add_reports` is the same for reports, and so far tests alone call it. `AlertService.take_pending` makes alerts of the
-rows. The transaction that keeps the alerts deletes the rows. So nothing is lost or counted twice, whichever process
-ends when.
+`add_reports` is the same for what any process finds of itself. `AlertService.take_pending` makes alerts of the rows.
+The transaction that keeps the alerts deletes the rows. So nothing is lost or counted twice, whichever process ends
+when.
 
 Detectors number their signals. After a crash they find the same signals with the same numbers again, and those that
 came are skipped.

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from collector.alerting.alert import Alert, Report, label_alert
 from collector.alerting.detection import Detection, DetectionTable, import_decisions, import_level
@@ -173,6 +174,7 @@ class Collector:
         self._whole = threading.Lock()  # Of who reads or changes everything that is kept: a backup, an erasure.
         self._open_state()
         self.tenure = open_tenure(self.state, settings.roles, url)
+        self.name = urlsplit(url).netloc if self.state.is_shared else ""  # Of this one among several.
         self.keys = self.installation_keys.load(clock())
         # Before anything listens or connects.
         self.process_mark = open_process_mark(self.keys[0])
@@ -411,7 +413,7 @@ class Collector:
             clock=self._clock,
             new_id=lambda: uuid.uuid4().hex,
         )
-        self._pending = PendingReports(self.state)
+        self.pending = PendingReports(self.state)
         places = Places(self.store)
         self._alert_table = AlertTable(
             self.state, places.list_routes, begin=lambda: partial(self.tenure.write, Role.JOBS)
@@ -427,7 +429,7 @@ class Collector:
             find_place=places.find,
             find_label=self._find_label,
             expect=lambda alert: self._detector_requests.expect(alert),
-            pending=self._pending,
+            pending=self.pending,
         )
         self.detectors = DetectorProcess(
             log=self._place_log(),
@@ -444,7 +446,7 @@ class Collector:
     def _take_signals(self, told: Told) -> None:
         self.writer.hurry()  # Who reads the alert wants the calls that led to it.
         write = partial(self.tenure.write, Role.DETECT)
-        self._pending.add_signals(f"{self.log.id}/{told.series}", told.first, told.signals, write)
+        self.pending.add_signals(f"{self.log.id}/{told.series}", told.first, told.signals, write)
         if self.tenure.has(Role.JOBS):  # Else whoever does them looks within a second.
             self.alert_service.take_pending()
 

@@ -43,7 +43,7 @@ from collector.server.grpc_server import Entrance
 from collector.server.http_server import HttpServer
 from collector.server.listeners import allow_open_files, bind, check_certificate, find_own_url
 from collector.server.metrics import render_metrics
-from collector.server.monitoring import SelfMonitoring
+from collector.server.monitoring import OwnReports, SelfMonitoring
 from collector.server.usage import Usage
 from collector.storage.base import StoreError
 from common.figures import Figure, list_figures
@@ -173,6 +173,7 @@ class _Life:
         collector = self._collector
         monitoring = SelfMonitoring(
             alerts=collector.alert_service,
+            own=OwnReports(collector.pending, collector.name),
             sensors=collector.sensors,
             witnesses=collector.witnesses,
             detectors=collector.detectors,
@@ -180,7 +181,7 @@ class _Life:
             list_limits=collector.list_limits,
             list_validities=self._entrance.list_validities,
         )
-        yield monitoring.feature
+        yield from monitoring.features
         yield Feature(name="keys", jobs=(Job(works=(self._read_keys,)),))
         yield Feature(name="certificates", jobs=(Job(works=(self._entrance.look, self._apply_trust)),))
         yield from collector.features
