@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from sensor.capture.packets.capture import PacketCapture
+from sensor.capture.packets.exchange import EARLY_AFTER_NS
 from sensor.core.calls import Exchange
 from sensor.coverage.row import PortProtocol
 from tests.bpf.recognised import drain
@@ -22,6 +23,7 @@ from tests.bpf.wire import (
     serving,
     talk,
 )
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel
 
@@ -339,25 +341,27 @@ def test_deferred_accept_loses_no_head(collect: Collect) -> None:
 def test_long_response_is_told_early_and_completed(collect: Collect) -> None:
     sent, head = request("GET", "/stream"), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
+    is_told = threading.Event()
+
     def stream(connection: socket.socket) -> None:
         receive_exactly(connection, len(sent))
-        connection.sendall(head)
-        for _ in range(3):
-            time.sleep(0.5)
-            connection.sendall(b"4\r\ndata\r\n")
-        connection.sendall(b"0\r\n\r\n")
+        connection.sendall(head + b"4\r\ndata\r\n")
+        is_told.wait(DEADLINE_SECONDS)
+        connection.sendall(b"4\r\ndata\r\n0\r\n\r\n")
 
-    size = len(head) + 3 * 9 + 5
+    size = len(head) + 2 * 9 + 5
     with serving(stream) as port:
         client = threading.Thread(target=talk, args=(port, (sent,), size))
         client.start()
-        exchanges = collect(port, 2)
+        exchanges = collect(port, 1)
+        is_told.set()
+        exchanges += collect(port, 1)
         client.join()
         assert [(e.figures.calls, e.figures.is_final, e.figures.response_bytes) for e in exchanges] == [
             (1, False, 0),
             (0, True, size),
         ]
-        assert exchanges[1].figures.duration_ns >= 1_400_000_000
+        assert exchanges[1].figures.duration_ns >= EARLY_AFTER_NS
 
 
 def test_a_quiet_connection_is_covered_while_it_is_open(capture: PacketCapture, collect: Collect) -> None:
@@ -382,7 +386,7 @@ def test_a_reader_who_waits_is_woken_by_the_first_event(capture: PacketCapture, 
         watched = select.epoll()
         watched.register(capture.bell.fd, select.EPOLLIN)
         try:
-            return bool(watched.poll(5))
+            return bool(watched.poll(DEADLINE_SECONDS))
         finally:
             watched.close()
 

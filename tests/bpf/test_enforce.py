@@ -20,7 +20,7 @@ from sensor.ebpf.enforcement_maps import StopMaps
 from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.reset import Resetter, StopWatch
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -115,7 +115,7 @@ def block(capture: PacketCapture) -> Iterator[Block_]:
 def call(server: Server, *parts: str, source: str = "127.0.0.1", family: socket.AddressFamily = socket.AF_INET) -> str:
     """`ok` or `reset`: of all parts, each a segment of its own."""
     with socket.socket(family) as client:
-        client.settimeout(3)
+        client.settimeout(DEADLINE_SECONDS)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET:
             client.bind((source, 0))

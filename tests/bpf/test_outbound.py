@@ -21,6 +21,7 @@ from tests.bpf.cgroups import enter, find_own, remove
 from tests.bpf.test_coverage import QUIC_INITIAL, find, has_connections
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.bpf.wire import connected, serving
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
@@ -44,7 +45,7 @@ from pathlib import Path
 Path(sys.argv[1], "cgroup.procs").write_text("0")
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 client.connect(("127.0.0.1", int(sys.argv[2])))
-client.settimeout(5)
+client.settimeout(60)
 for _ in range(2):
     client.send(bytes.fromhex(sys.argv[3]))
     client.recv(4096)
@@ -71,7 +72,9 @@ def narrow(cgroup: Path) -> Iterator[PacketCapture]:
 
 
 def run_client(script: str, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, timeout=DEADLINE_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -111,14 +114,14 @@ def test_a_server_that_its_client_reaches_through_the_listening_socket_is_no_cal
 def test_a_host_called_by_quic_is_a_row(narrow: PacketCapture, cgroup: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        server.settimeout(20)
+        server.settimeout(DEADLINE_SECONDS)
         port = server.getsockname()[1]
         client = subprocess.Popen([sys.executable, "-c", DATAGRAM_CLIENT, str(cgroup), str(port), QUIC_INITIAL.hex()])
         with contextlib.closing(server):
             for _ in range(2):
                 _, peer = server.recvfrom(2_000)
                 server.sendto(QUIC_INITIAL, peer)
-            assert client.wait(20) == 0
+            assert client.wait(DEADLINE_SECONDS) == 0
             (count,) = find(narrow, port, has_connections(1))
     assert (count.role, count.kind, count.connections) == (CoverageRole.OUTBOUND, PortProtocol.QUIC, 1)
     # The first datagram of a flow counts with its answer only.
