@@ -28,6 +28,9 @@ class Figure:
     value: float
     is_total: bool  # Only grows while the process lives; else it is what is at the moment.
     labels: tuple[tuple[str, str], ...] = ()  # Name and value of each; values are bounded.
+    # Of a histogram, whose `value` is the sum: the upper bound of each bucket, ascending to `+Inf`, and what is at most
+    # that.
+    buckets: tuple[tuple[str, int], ...] = ()
 
 
 def total(documentation: str, *, name: str = "") -> Any:
@@ -84,14 +87,20 @@ def make_labelled(
 def collect_families(prefix: str, figures: Iterable[Figure]) -> "Iterator[Metric]":
     """Prometheus families of figures, one for each name; `prefix` is that of the program."""
     # Here, for it loads an HTTP server, and the detectors' process only counts.
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily] = {}
     for figure in figures:
         family = families.get(figure.name)
         if family is None:
             make = CounterMetricFamily if figure.is_total else GaugeMetricFamily
             names = [name for name, _ in figure.labels]
-            family = families[figure.name] = make(prefix + figure.name, figure.documentation, labels=names)
-        family.add_metric([value for _, value in figure.labels], figure.value)
+            family = families[figure.name] = (HistogramMetricFamily if figure.buckets else make)(
+                prefix + figure.name, figure.documentation, labels=names
+            )
+        values = [value for _, value in figure.labels]
+        if isinstance(family, HistogramMetricFamily):
+            family.add_metric(values, buckets=figure.buckets, sum_value=figure.value)
+        else:
+            family.add_metric(values, figure.value)
     yield from families.values()

@@ -15,7 +15,7 @@ from sensor.core.config import CaptureWay
 from tests.exporters import collect_collector, collect_sensor, watch_figures
 from tests.product import Product
 
-ROW = re.compile(r"^\| `(apidae_\w+)` \| (counter|gauge) \| ([^|]*) \| ([^|]+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `(apidae_\w+)` \| (counter|gauge|histogram) \| ([^|]*) \| ([^|]+) \|$", re.MULTILINE)
 
 
 def format_page(directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:

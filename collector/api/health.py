@@ -4,8 +4,7 @@ from typing import Final
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from collector.alerting.self_monitoring import StorageStatus
@@ -60,8 +59,9 @@ def build_metrics_routes(*, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["operation"])
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    def get_metrics() -> Response:
-        """The collector's own figures in the Prometheus text format."""
-        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+    def get_metrics(request: Request) -> Response:
+        """The collector's own figures, and those of services, as OpenMetrics or in the Prometheus text format."""
+        text, media_type = metrics(request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
 
     return router

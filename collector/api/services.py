@@ -35,6 +35,7 @@ from collector.inventory.sensors import SensorInventory
 from collector.inventory.services.services import ServiceInventory
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.traffic.map import MapInventory
+from collector.inventory.traffic.metered import MeteredEndpoints
 from collector.inventory.traffic.series import TrafficInventory
 from collector.inventory.views import ViewTable
 from collector.kubernetes.watcher import ClusterStatus
@@ -56,7 +57,7 @@ from collector.trust.sessions import SessionTable
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.settings import EffectiveSetting
 
-Metrics = Callable[[], bytes]
+Metrics = Callable[[str], tuple[bytes, str]]  # Of the header field Accept: the text and its media type.
 Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.
 Storage = Callable[[], StorageState]
 Clusters = Callable[[], Sequence[ClusterStatus]]
@@ -144,6 +145,7 @@ class Services:
         self.schemas = SchemaInventory(reader=self.store)
         self.retired = RetiredEndpoints(store=self.store, state=self.state, clock=self.clock)
         self.views = ViewTable(self.state, self.clock)
+        self.metered = MeteredEndpoints(state=self.state, reader=self.store, endpoints=self.endpoints, clock=self.clock)
         self.spec_table = SpecTable(self.state, self.clock)
         self.spec_assessor = self.specs or SpecAssessor(store=self.store, table=self.spec_table, paths=())
         self.spec_reporter = SpecReporter(

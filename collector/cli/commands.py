@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from collector.cli import consumers, describe, findings, inventory, lists, response, schemas
+from collector.cli import consumers, describe, findings, inventory, lists, metrics, response, schemas
 from collector.cli.client import add_group
 from collector.cli.config import register_config
 from collector.cli.gate import register_gate
@@ -86,6 +86,7 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     decide = add_group(app, "set", "Change one thing: what it is, or what happens with it.")
     findings.register_decisions(app, decide)
     consumers.register_consumers(app, get, decide)
+    metrics.register_metrics(get, decide)
     response.register_response(app, decide)
     schemas.register_specs(app)
     inventory.register_templates(app)

@@ -169,6 +169,13 @@ def find_outcome(row: str) -> str:
     return f"multiIf({row}.rpc_status != 0, {found}, {row}.status_code = {SWITCHING_PROTOCOLS}, 200, {row}.status_code)"
 
 
+def compute_outcome(status_code: int, rpc_status: int) -> int:
+    """The same of one row, of which 0 is the status of no RPC."""
+    if rpc_status:
+        return RPC_STATUSES[rpc_status - 1].http if rpc_status <= len(RPC_STATUSES) else UNKNOWN_CODE_HTTP
+    return 200 if status_code == SWITCHING_PROTOCOLS else status_code
+
+
 def is_success(row: str) -> str:
     """The condition that the calls of a row were served."""
     return f"{find_outcome(row)} BETWEEN 200 AND 299"

@@ -74,12 +74,13 @@ class StoreWriter:
         map_endpoints: Callable[[Sequence[Route]], None],
         find_shortage: Callable[[], str] = lambda: "",
         complete: Callable[[Any], int] = lambda _: 0,
+        on_stored: Callable[[RowGroup], None] = lambda _: None,
     ) -> None:
         """Without a `reader` the writer waits for `take_up`. Nothing past the reader's durable end is stored, for its
         sensor will send it again. `map_endpoints` writes `endpoint_routes` for new routes
         (collector/inventory/templates/mapping.py). While `find_shortage` has a sentence, the disk is nearly full and
         nothing is stored. `complete` puts rows that were inserted again into each table that lost them, and gives into
-        how many.
+        how many. `on_stored` is given what is in the tables from now on, once.
         """
         self._own_reader = reader
         self._store = store
@@ -87,6 +88,7 @@ class StoreWriter:
         self._map_endpoints = map_endpoints
         self._find_shortage = find_shortage
         self._complete = complete
+        self._on_stored = on_stored
         self._oldest_unix_ns = 0  # When the oldest batch came that was read and is not stored; 0: all are.
         self._is_hurried = False
         self._empty_at: Position | None = None  # A durable end before which nothing is left to store.
@@ -209,7 +211,9 @@ class StoreWriter:
         stored = len(group.heads) if group is not None else 0
         self.counts.batches_stored += stored
         self.counts.batches_refused += len(entries) - stored
-        self.counts.rows_stored += len(group.rows) if group is not None else 0
+        if group is not None:
+            self.counts.rows_stored += len(group.rows)
+            self._on_stored(group)
         return len(entries)
 
     def _store_routes(self, rows: RowBatch) -> None:

@@ -37,6 +37,7 @@ from collector.api.exports import build_export_routes
 from collector.api.exposure import build_exposure_routes
 from collector.api.forwarding import Forwarding
 from collector.api.health import build_health_routes, build_metrics_routes
+from collector.api.metered import build_metered_routes
 from collector.api.notifiers import build_notifier_routes
 from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
 from collector.api.risk import build_risk_routes
@@ -212,6 +213,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         )
     yield build_change_routes(store=store, retired=services.retired, clock=clock)
     yield build_view_routes(views=services.views)
+    yield build_metered_routes(metered=services.metered)
     yield build_sensor_routes(sensors=services.sensors, version=services.settings.version)
     yield build_config_routes(settings=services.configuration)
     yield build_event_routes(events=services.events, authenticator=services.authenticator)

@@ -62,6 +62,8 @@ from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.catalogue import Catalogue
 from collector.inventory.templates.editor import TemplateEditor
 from collector.inventory.templates.table import TemplateTable, import_templates
+from collector.inventory.traffic.meter import CallMeter
+from collector.inventory.traffic.metered import MeteredEndpoints
 from collector.inventory.views import ViewTable, import_views
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.log.open import DIRECTORY, LogPlace, open_log
@@ -283,6 +285,7 @@ class Collector:
             limits=lambda: (self._risks.limit,),
         )
         yield Feature(name="coverage", figures=coverage.figures)
+        yield self.metered.make_feature(self.meter)
         yield from (sums.feature for sums in (self._sums, self._route_sums) if sums is not None)
         if self._is_embedded:
             yield DiskCap(self.store, settings.disk_limit_bytes, self._forget_sums).feature
@@ -293,6 +296,7 @@ class Collector:
         counts = self._alert_table.erase(consumer, pattern) | self._detection_table.erase(consumer, pattern)
         counts |= self._facts.erase(consumer) | self._risks.table.erase(pattern)
         counts |= self.labels.erase(consumer, pattern) | ViewTable(self.state, self._clock).erase(pattern)
+        counts |= self.metered.erase(pattern)
         self.state.scrub()
         (self._directory / MOVED_NAME).unlink(missing_ok=True)
         drop_old_tables(self.store)
@@ -396,12 +400,14 @@ class Collector:
         self._templates = TemplateTable(self.state, self.store)
         self.catalogue = Catalogue(self.store, self._templates, self.reveals)
         tables = locate_tables(self._directory / STORE_DIRECTORY)
+        self.meter = CallMeter(self.catalogue.find_service, self._clock)
         self.writer = StoreWriter(
             store=self.store,
             log_id=self.log.id,
             map_endpoints=self.catalogue.map_routes,
             find_shortage=self.disk.find_shortage,
             complete=partial(complete_insert, self.store, tables) if self._is_embedded else lambda _: 0,
+            on_stored=self.meter.add,
         )
 
     def _compose_detection(self) -> None:
@@ -498,10 +504,12 @@ class Collector:
         )
         self._specs = SpecAssessor(store=store, table=SpecTable(self.state, clock), paths=self.settings.spec_paths)
         partners = PartnerNetworks(self.settings.partner_networks)
+        endpoints = EndpointInventory(reader=store, who=who, partners=partners, sums=self._route_sums)
+        self.metered = MeteredEndpoints(state=self.state, reader=store, endpoints=endpoints, clock=clock)
         self._risks = RiskAssessor(
             store=store,
             state=self.state,
-            endpoints=EndpointInventory(reader=store, who=who, partners=partners, sums=self._route_sums),
+            endpoints=endpoints,
             clock=clock,
             alarm=self.alert_service.take_reports,
             observe=self._changes.note,

@@ -331,7 +331,7 @@ class _Life:
     def _build_http(self, grpc_port: int | None = None) -> HttpServer:
         services = self._services = self._collector.build_services(
             lambda: "The collector is stopping." if self._stop.is_set() else "",
-            lambda: render_metrics(self._list_figures),
+            partial(render_metrics, self._list_figures),
             self._read_storage,
             grpc_port,
             Peers(find_holder=self._collector.tenure.find_holder, make_context=self._entrance.make_client_context),

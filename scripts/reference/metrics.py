@@ -9,10 +9,12 @@ from prometheus_client.core import Metric
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 _HEAD: Final = """# Metrics
 
-`scripts/generate` makes this page from the programs. They export these metrics in the Prometheus text format.
+`scripts/generate` makes this page from the programs. They export these metrics as OpenMetrics or in the
+Prometheus text format.
 
 - The collector's metrics are at `/metrics` of its API and need the API token.
 - A sensor's metrics are at `/metrics` of `metrics_listen`, without TLS. It is off by default.
+- [Metrics of services](../use/metrics.md) says what is counted of services and endpoints.
 - Counters begin at the start of the process. Some begin again when the installation key changes.
 - `apidae get coverage --losses` shows what a sensor lost, with advice ([coverage](../use/coverage.md)).
 
@@ -45,7 +47,7 @@ def _format_side(title: str, families: Iterable[Metric]) -> Iterator[str]:
     yield "| Name | Type | Labels | Meaning |"
     yield "|---|---|---|---|"
     for family in sorted({family.name: family for family in families}.values(), key=lambda one: one.name):
-        labels = {tuple(sorted(sample.labels)) for sample in family.samples}
+        labels = {tuple(sorted(sample.labels.keys() - {"le"})) for sample in family.samples}
         if len(labels) != 1:
             raise ValueError(f"{family.name} has samples with other labels: {sorted(labels)}")
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -80,7 +80,7 @@ def make_client(office: Office, desk: AlertService) -> TestClient:
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: office.now,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
         )
     )
     return TestClient(app, base_url=HERE, follow_redirects=False)

@@ -113,6 +113,12 @@ class EndpointInventory:
         items = tuple(by_id[one.id] for one in shown if one.id in by_id)
         return Page(items=items, next_cursor=next_cursor, total=ranked.total)
 
+    def rank_endpoints(self, query: EndpointQuery, span: Span) -> tuple[str, ...]:
+        """Ids of the first page, in order; of operations those of their endpoints. Raises StoreError."""
+        known = has_operations(self._reader)
+        ranked = self._rankings.read_page(query, span, None, has_operations=known)
+        return tuple(dict.fromkeys(one.parent_id or one.id for one in ranked.items[: query.limit]))
+
     def measure(self, ids: list[str], span: Span) -> dict[str, Endpoint]:
         """Every figure of some endpoints by id, operations among them, without those that had no counted call in the
         span."""

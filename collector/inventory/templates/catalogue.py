@@ -299,6 +299,10 @@ class Catalogue:
             self._remember(routes)
             self._grown.update((route.service, route.host) for route in routes)
 
+    def find_service(self, route: Route) -> Service:
+        """Of a route, under the name of its workload. Without the lock: it looks one name up."""
+        return self._former_names.rename(route).service
+
     def choose_former_names(self, told: Sequence[FormerName]) -> list[FormerName]:
         """Those that say something new."""
         with self._lock:

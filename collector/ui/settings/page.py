@@ -1,15 +1,24 @@
 """The settings in force with their sources, notifiers and their tests, who may enter, and what is stored. No secret is
 shown."""
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
 
 from collector.alerting.notifiers.delivery import MEANINGS, try_notifier
 from collector.alerting.repository import measure_alerts
 from collector.api.authenticator import SESSION_SECONDS
 from collector.api.parameters import name_actor
 from collector.api.problem import Problem
+from collector.core.errors import ConflictError
+from collector.inventory.endpoints.filters import EndpointQuery
+from collector.inventory.traffic.metered import ENDPOINTS_MAX
 from collector.storage.disk import list_stored
+from collector.ui.components.rendering import read_form
+from collector.ui.components.tables import word_refusal
 from collector.ui.site import Page, Site
 
 PATH = "/settings"
@@ -20,8 +29,10 @@ def add_routes(router: APIRouter, site: Site) -> None:
     services = site.services
     notifiers, clock = services.notifiers, services.clock
 
-    def show(request: Request, tried: dict[str, str]) -> Response:
-        """The page; `tried`: what became of the test of a notifier, by its name."""
+    metered = services.metered
+
+    def show(request: Request, tried: dict[str, str], complaint: str = "") -> Response:
+        """The page; `tried`: what became of the test of a notifier, by its name. `complaint`: of a form."""
         stored = list_stored(services.store, services.settings.retention, clock())
         stored.append(measure_alerts(services.state, services.settings.retention.alert_days, clock()))
         values = {
@@ -31,12 +42,30 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "tried": tried,
             "has_approval": services.approval_token is not None,
             "session_hours": SESSION_SECONDS // 3_600,
+            "metered": metered.resolve().items,
+            "metered_max": ENDPOINTS_MAX,
+            "rule": metered.read().query,
+            "complaint": complaint,
         }
-        return site.render(request, "settings/settings.html", values)
+        return site.render(request, "settings/settings.html", values, status=422 if complaint else 200)
 
     @router.get(PATH)
     def show_settings(request: Request) -> Response:
         return show(request, {})
+
+    def change_metered(request: Request, form: Mapping[str, str]) -> Response:
+        add, remove = ([form[name].strip()] if form.get(name) else [] for name in ("add", "remove"))
+        try:
+            metered.change(add=add, remove=remove, query=form.get("query"), by=name_actor())
+        except ValidationError as error:
+            return show(request, {}, word_refusal(error, EndpointQuery))
+        except (ValueError, ConflictError) as error:
+            return show(request, {}, f"{str(error)[:1].upper()}{str(error)[1:]}".rstrip(".") + ".")
+        return RedirectResponse(PATH, status_code=303)
+
+    @router.post(PATH + "/metrics")
+    async def change_metrics(request: Request) -> Response:
+        return await run_in_threadpool(change_metered, request, await read_form(request))
 
     @router.post(PATH + "/notifiers/{name}/test")
     async def test_notifier(request: Request, name: str) -> Response:

@@ -41,7 +41,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         settings=ApiSettings(token=None, version="0.1.0"),
         clock=lambda: NOW,
         readiness=lambda: "",
-        metrics=lambda: b"",
+        metrics=lambda _: (b"", "text/plain"),
     )
     store.close()
 

@@ -59,7 +59,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             settings=ApiSettings(token=TOKEN, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             limits=lambda: [Limit(name="sensors", used=20_000, maximum=20_000, then="Others are not listed.")],
             progress=lambda: DetectionProgress(evaluated_calls=90, late_calls=10, waiting_batches=3),
         )

@@ -74,7 +74,7 @@ class Office:
                 settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
                 clock=time.time,
                 readiness=lambda: "",
-                metrics=lambda: b"",
+                metrics=lambda _: (b"", "text/plain"),
                 detection=(detection, self.desk),
                 notifiers=[Notifier(self.sender, Outbox(state, "recorder"), clock=time.time)],
             )

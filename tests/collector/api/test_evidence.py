@@ -134,7 +134,7 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
         )
     )
     with TestClient(app, base_url="http://127.0.0.1:8080") as opened:

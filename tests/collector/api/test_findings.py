@@ -88,7 +88,7 @@ def console(tmp_path_factory: pytest.TempPathFactory, state: StateStore) -> Iter
         settings=ApiSettings(token=None, version="0.1.0"),
         clock=lambda: now[0],
         readiness=lambda: "",
-        metrics=lambda: b"",
+        metrics=lambda _: (b"", "text/plain"),
         risks=risks,
     )
     with TestClient(build_app(services), base_url="http://localhost") as client:

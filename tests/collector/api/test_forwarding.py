@@ -42,7 +42,7 @@ def make_app(
             settings=ApiSettings(token=token, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             peers=Peers(find_holder=find_holder),
         )
     )

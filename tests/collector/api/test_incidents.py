@@ -45,7 +45,7 @@ def client(sqlite_state: StateStore) -> TestClient:
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             notifiers=[Notifier(sender, Outbox(sqlite_state, "alertmanager"), clock=lambda: 0.0)],
         )
     )

@@ -156,7 +156,7 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             clusters=lambda: [status],
         )
     )

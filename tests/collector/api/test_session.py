@@ -61,7 +61,7 @@ def open_site(tmp_path: Path, token: str | None) -> Iterator[Site]:
             settings=ApiSettings(token=token, version="0.1.0", htmx_path=tmp_path / "none.js"),
             clock=clock,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
         )
     )
     with TestClient(app, base_url=HERE, follow_redirects=False) as client:

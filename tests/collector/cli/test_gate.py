@@ -83,7 +83,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             settings=ApiSettings(token="t", version="0.1.0"),
             clock=lambda: NOW,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             risks=risks,
         )
     )

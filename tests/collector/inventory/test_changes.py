@@ -64,7 +64,7 @@ def _open(store: EmbeddedStore, state: StateStore) -> TestClient:
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
         )
     )
     return TestClient(app, headers={"authorization": "Bearer t"})

@@ -212,7 +212,7 @@ def test_over_the_api(installation: Installation) -> None:
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=installation.clock,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             editor=installation.editor,
         )
     )

@@ -85,7 +85,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, sqlite_database: StateStore
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             risks=assessor,
         )
     )

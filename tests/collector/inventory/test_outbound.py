@@ -37,7 +37,7 @@ def test_a_server_beside_its_client_is_another_than_the_watched_one(tmp_path: Pa
             settings=ApiSettings(token="t" * 32, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: NOW,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
         )
     )
     with TestClient(app, headers={"authorization": f"Bearer {'t' * 32}"}) as client:

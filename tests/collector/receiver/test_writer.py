@@ -94,6 +94,7 @@ def make_writer(
     mapped: list[Route] | None = None,
     find_shortage: Callable[[], str] = lambda: "",
     complete: Callable[[Any], int] = lambda _: 0,
+    on_stored: Callable[[RowGroup], None] = lambda _: None,
 ) -> StoreWriter:
     return StoreWriter(
         reader=wal.open_reader("store"),
@@ -102,14 +103,15 @@ def make_writer(
         map_endpoints=(mapped if mapped is not None else []).extend,
         find_shortage=find_shortage,
         complete=complete,
+        on_stored=on_stored,
     )
 
 
 @pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
 @pytest.mark.parametrize("is_restarted", [False, True])
 def test_failed_range_counts_once(wal: FileLog, tmp_path: Path, moment: str, is_restarted: bool) -> None:
-    store = TokenStore()
-    writer = make_writer(wal, store, tmp_path)
+    store, stored = TokenStore(), list[RowGroup]()
+    writer = make_writer(wal, store, tmp_path, on_stored=stored.append)
     writer.learn_routes()
     fill(wal, 1, 2)
     setattr(store, moment, 1)
@@ -118,11 +120,13 @@ def test_failed_range_counts_once(wal: FileLog, tmp_path: Path, moment: str, is_
     # What came meanwhile must not slip into the claimed range: its token would then hide it.
     fill(wal, 3)
     if is_restarted:
-        writer = make_writer(wal, store, tmp_path)
+        writer = make_writer(wal, store, tmp_path, on_stored=stored.append)
         writer.learn_routes()
+    assert stored == []
     assert writer.drain() == 2 + 1
     assert store.count("rows_minute") == 3 * 6
     assert writer.drain() == 0
+    assert sum(int(group.rows.calls.sum()) for group in stored) == 3 * 6
 
 
 def test_nothing_is_inserted_while_the_disk_has_less_than_its_reserve(wal: FileLog, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def open_client(site: Site, store: EmbeddedStore) -> TestClient:
             settings=ApiSettings(token=None, version="0.2.0", htmx_path=Path("/nonexistent")),
             clock=lambda: site.time.now,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             responder=site.responder,
         )
     )

@@ -91,7 +91,7 @@ def room(store: EmbeddedStore, sqlite_state: StateStore, request: pytest.Fixture
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: time.now,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             responder=responder,
             approval_token="second-person" if request.param else None,
         )

@@ -64,7 +64,7 @@ class Desk:
                 settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
                 clock=lambda: self.now,
                 readiness=lambda: "",
-                metrics=lambda: b"",
+                metrics=lambda _: (b"", "text/plain"),
                 risks=self.assessor,
             )
         )

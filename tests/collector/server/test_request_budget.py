@@ -54,7 +54,7 @@ class Fixture:
             settings=ApiSettings(token=TOKEN, version="0"),
             clock=lambda: 1_800_000_000.0,
             readiness=str,
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             budgets=self.budgets,
         )
         self.app = build_app(services, RequestLimits(**limits))

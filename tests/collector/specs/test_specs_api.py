@@ -86,7 +86,7 @@ def client(store: EmbeddedStore, kept: StateStore, assessor: SpecAssessor) -> It
             settings=ApiSettings(token="t", version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=Clock(),
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             specs=assessor,
         )
     )

@@ -67,7 +67,7 @@ def console(sqlite_state: StateStore) -> Iterator[Console]:
         settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
         clock=lambda: NOW,
         readiness=lambda: "",
-        metrics=lambda: b"",
+        metrics=lambda _: (b"", "text/plain"),
         detection=(detection, alerts),
     )
     yield Console(TestClient(build_app(services), base_url="http://127.0.0.1:8080", follow_redirects=False), detection)

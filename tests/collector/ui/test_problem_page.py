@@ -37,7 +37,7 @@ def open_client(store: Any) -> TestClient:
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
         )
     )
     return TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False)

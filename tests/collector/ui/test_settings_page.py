@@ -32,7 +32,7 @@ def open_client(**flags: object) -> TestClient:
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             configuration=list_effective(settings),
             sensor_setup=find_setup(settings, 40_001),
         )

@@ -23,7 +23,7 @@ def open_client(token: str | None) -> TestClient:
         settings=ApiSettings(token=token, version="0.1.0", htmx_path=Path("/nonexistent")),
         clock=lambda: 1_800_000_000.0,
         readiness=lambda: "",
-        metrics=lambda: b"",
+        metrics=lambda _: (b"", "text/plain"),
         storage=lambda: StorageState(shortage=TROUBLE),
     )
     return TestClient(build_app(services), base_url="http://127.0.0.1:8080")

@@ -38,7 +38,7 @@ def client(installation: Installation) -> Iterator[TestClient]:
             settings=ApiSettings(token="t", version="0", htmx_path=Path("/none")),
             clock=lambda: SEED_NOW,
             readiness=lambda: "",
-            metrics=lambda: b"",
+            metrics=lambda _: (b"", "text/plain"),
             editor=installation.editor,
         )
     )

@@ -34,6 +34,17 @@ VIEWS: Final = Table(
     Column("time", Number, nullable=False),
 )
 
+# collector.inventory.traffic.metered.MeteredChoice: one row.
+METERED_ENDPOINTS: Final = Table(
+    "metered_endpoints",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("endpoints", JSON, nullable=False),
+    Column("query", BoundedText(PROSE), nullable=False),
+    Column("changed_by", BoundedText(NAME), nullable=False),
+    Column("changed_at", Number, nullable=False),
+)
+
 # collector.inventory.consumers.consumer.ConsumerLabel.
 CONSUMER_LABELS: Final = Table(
     "consumer_labels",

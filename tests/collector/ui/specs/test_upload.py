@@ -37,7 +37,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         settings=ApiSettings(token=None, version="0", htmx_path=Path("/none")),
         clock=lambda: NOW,
         readiness=lambda: "",
-        metrics=lambda: b"",
+        metrics=lambda _: (b"", "text/plain"),
     )
     with TestClient(build_app(services), base_url="http://localhost", follow_redirects=False) as opened:
         yield opened
