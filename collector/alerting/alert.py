@@ -453,19 +453,24 @@ class LabelledAlert(Alert):
     """An alert as people read it: with what they call its consumer, which no table of alerts holds."""
 
     consumer_label: str = ""
+    url: str = ""  # Of its page; empty where nobody said where people reach the collector.
 
 
-def label_alert(alert: Alert, label: str) -> LabelledAlert:
-    """An alert with the label of its consumer, in the title too: `nightly export (address:192.0.2.7) reads ..`."""
+def label_alert(alert: Alert, label: str, public_url: str = "") -> LabelledAlert:
+    """An alert with the label of its consumer, in the title too: `nightly export (address:192.0.2.7) reads ..`, and
+    with the address of its page."""
     columns = {field.name: getattr(alert, field.name) for field in fields(Alert)}
     if label and alert.consumer:
         columns["title"] = alert.title.replace(alert.consumer, f"{label} ({alert.consumer})", 1)
-    return LabelledAlert(**columns, consumer_label=label)
+    url = f"{public_url}/alerts/{alert.id}" if public_url else ""
+    return LabelledAlert(**columns, consumer_label=label, url=url)
 
 
 def list_fields(alert: Alert) -> dict[str, Any]:
     """As a receiver gets them: routes as in the API, since a number of 64 bits is rounded by most readers of JSON."""
-    return {"consumer_label": "", **asdict(alert)} | {"route_ids": [f"{one:016x}" for one in alert.route_ids]}
+    return {"consumer_label": "", "url": "", **asdict(alert)} | {
+        "route_ids": [f"{one:016x}" for one in alert.route_ids]
+    }
 
 
 class Direction(StrEnum):

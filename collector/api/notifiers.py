@@ -14,18 +14,20 @@ from collector.api.problem import Problem, show
 
 
 class NotifierModel(Model):
-    """One notifier. seen = delivered + failed + dropped + limited + repeated + waiting."""
+    """One notifier. seen = delivered + failed + filtered + quiet + dropped + limited + repeated + waiting."""
 
     name: str
     target: str = Field(description="Scheme, host and port.")
     seen: int
     delivered: int
     failed: int = Field(description="Given up after five attempts, or refused.")
+    filtered: int = Field(description="Not of its severity, kinds, services or namespaces.")
+    quiet: int = Field(description="Of quiet hours: closed or replaced before these ended.")
     dropped: int = Field(description="The queue of 1,000 was full.")
     limited: int = Field(description="Past 60 a minute; alerts of high severity and closings never are.")
     repeated: int = Field(description="Nothing new in it, where a notifier takes changes only.")
     retried: int
-    waiting: int
+    waiting: int = Field(description="Those that quiet hours hold included.")
     last_outcome: DeliveryOutcome | None
 
 

@@ -178,6 +178,8 @@ class CollectorSettings(ProgramSettings):
     """IANA time zone of the hours of day and weekends that detectors learn."""
 
     # Where alerts and blocks go.
+    public_url: str = Field(default="", max_length=500, pattern=r"^(https?://[^/?#@\s]+(/[^?#\s]*)?)?$")
+    """Address at which people reach this collector's pages, for links in messages, as https://apidae.example."""
     notifiers: NotifierList = ()
     """Receivers of alerts. Each is a table with its `kind`."""
     integrations: IntegrationList = ()

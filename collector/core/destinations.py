@@ -31,6 +31,16 @@ class PagerDutyRegion(StrEnum):
 class _Notifier(Section):
     name: str = Field(default="", max_length=64, pattern=r"^[a-z0-9_-]*$")
     """Name in the API and in metrics. Without it, the kind; two of a kind need it."""
+    severity: Literal["low", "medium", "high"] = "low"
+    """Least severe alerts that it gets."""
+    kinds: tuple[str, ...] = Field(default=(), max_length=100)
+    """Kinds of alerts that it gets, with `*` and `?`, as `volume_*`. Default: all."""
+    services: tuple[str, ...] = Field(default=(), max_length=500)
+    """Services whose alerts it gets, as they are listed, with `*` and `?`, as `shop/*`. Default: all."""
+    namespaces: tuple[str, ...] = Field(default=(), max_length=500)
+    """Namespaces of Kubernetes whose alerts it gets, with `*` and `?`. Default: all."""
+    quiet_hours: tuple[str, ...] = Field(default=(), max_length=20)
+    """When alerts below high severity wait, in `time_zone`, as `Mon-Fri 20:00-07:00`, `Sat,Sun 00:00-24:00`."""
 
 
 class WebhookNotifier(_Notifier):
@@ -123,6 +133,32 @@ class OcsfFileNotifier(_Notifier):
     """The file; lines are appended."""
 
 
+class JiraNotifier(_Notifier):
+    """An issue in Jira for each alert that opens."""
+
+    kind: Literal["jira"]
+    url: str
+    """Address of Jira, as https://example.atlassian.net."""
+    user: str = Field(default="", max_length=320)
+    """Mail address of the account in the cloud. Without it, the token is a personal access token."""
+    token: Secret
+    """API token."""
+    project: str = Field(min_length=1, max_length=80, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    """Key of the project."""
+    issue_type: str = Field(default="Task", min_length=1, max_length=80)
+    """Type of the issues."""
+
+
+class TicketNotifier(_Notifier):
+    """A ticket for each alert that opens, as plain JSON, posted."""
+
+    kind: Literal["ticket"]
+    url: Secret
+    """URL that receives it."""
+    headers: Secret | None = None
+    """Headers, as NAME=VALUE with commas, percent-encoded."""
+
+
 class TemplateNotifier(_Notifier):
     """What your template makes of an alert, posted."""
 
@@ -133,6 +169,10 @@ class TemplateNotifier(_Notifier):
     """Jinja template of the body."""
     content_type: str = Field(default="application/json", pattern=r"^[a-z]+/[a-z0-9.+-]+(; ?charset=utf-8)?$")
     """Media type of the body."""
+    headers: Secret | None = None
+    """Headers, as NAME=VALUE with commas, percent-encoded."""
+    once: bool = False
+    """Send each alert once, when it opens, as a ticket."""
 
 
 class WebhookIntegration(Section):
@@ -180,6 +220,8 @@ AnyNotifier = (
     | OtlpNotifier
     | OcsfNotifier
     | OcsfFileNotifier
+    | JiraNotifier
+    | TicketNotifier
     | TemplateNotifier
 )
 AnyIntegration = WebhookIntegration | FilesIntegration | HaproxyIntegration | TraefikIntegration

@@ -220,6 +220,7 @@ class Collector:
             cluster=settings.cluster,
             load_secret=self._load_secret,
             version=self.version,
+            time_zone=settings.time_zone,
             clock=clock,
         )
         self._alert_actions = AlertActions(self._act_on_alerts, self._list_unanswered)
@@ -465,7 +466,7 @@ class Collector:
 
     def _prepare_notifications(self, alerts: Sequence[Alert]) -> WriteAlso:
         sent = [alert for alert in alerts if self._is_notified(alert)]
-        labelled = [label_alert(alert, self._find_label(alert.consumer)) for alert in sent]
+        labelled = [label_alert(alert, self._find_label(alert.consumer), self.settings.public_url) for alert in sent]
         return partial(self._notifiers.add, alerts=labelled)
 
     def _answer(self, alert: Alert) -> None:

@@ -28,6 +28,8 @@ SAMPLES: dict[str, Any] = {
     "consumer_order": ["client_address", "principal"],
     "time_zone": "Europe/Berlin",
     "content_type": "text/plain",
+    "project": "SEC",
+    "public_url": "https://apidae.example",
     "socket": "/run/haproxy/admin.sock",
     "max_call_share": 0.25,
     "ring_bytes": 65_536,

@@ -1,8 +1,10 @@
 """The table of notifiers: what makes the sender of each kind of receiver.
 
-Every alert goes to all entries of the setting `notifiers`. To add a kind, see docs/internals/development.md.
+Every alert goes to all entries of the setting `notifiers` whose filters it fits. To add a kind, see
+docs/internals/development.md.
 """
 
+import base64
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from collector.alerting.alert import Alert, list_fields
+from collector.alerting.alert import Alert, Severity, list_fields
 from collector.alerting.notifiers.delivery import Notifier, Sender
 from collector.alerting.notifiers.file import FileSender
 from collector.alerting.notifiers.http import (
@@ -27,11 +29,13 @@ from collector.alerting.notifiers.http import (
 )
 from collector.alerting.notifiers.mail import MailSender, MailSettings
 from collector.alerting.notifiers.outbox import Outbox
+from collector.alerting.notifiers.selection import QuietHours, Selection
 from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings
 from collector.alerting.notifiers.templates import load_template, write_json
 from collector.core.destinations import (
     AlertmanagerNotifier,
     AnyNotifier,
+    JiraNotifier,
     MailNotifier,
     OcsfFileNotifier,
     OcsfNotifier,
@@ -42,12 +46,14 @@ from collector.core.destinations import (
     SyslogNotifier,
     TeamsNotifier,
     TemplateNotifier,
+    TicketNotifier,
     WebhookNotifier,
 )
 from collector.core.feature import Feature, Role
+from collector.core.rates import LocalTime
 from collector.storage.state.store import StateStore
 from common.figures import Figure, list_figures
-from common.settings import Section
+from common.settings import Secret, Section
 
 _ROUTING_KEY_CHARACTERS: Final = 32
 PAGERDUTY_URLS: Final[dict[PagerDutyRegion, str]] = {
@@ -118,7 +124,7 @@ def _build_mail(one: MailNotifier, _: Surroundings) -> Sender:
 
 
 def _build_otlp(one: OtlpNotifier, around: Surroundings) -> Sender:
-    headers = read_headers(one.headers.get_secret_value() if one.headers is not None else "")
+    headers = _read_headers(one.headers)
     return HttpSender(
         one.kind,
         check_otlp(one.url, is_with_headers=bool(headers)),
@@ -132,13 +138,45 @@ def _build_ocsf_file(one: OcsfFileNotifier, around: Surroundings) -> Sender:
     return FileSender(one.kind, one.path, _write_known("ocsf", around))
 
 
+def _build_jira(one: JiraNotifier, _: Surroundings) -> Sender:
+    use = "https://HOST, the token in `token`"
+    url = check_address(check_plain_address(one.url, "address of Jira", use), "Jira")
+    token = one.token.get_secret_value()
+    basic = base64.b64encode(f"{one.user}:{token}".encode()).decode()
+    headers = {"authorization": f"Basic {basic}" if one.user else f"Bearer {token}"}
+    return HttpSender(
+        one.kind,
+        url + "/rest/api/2/issue",
+        write_json(one.kind, project=one.project, issue_type=one.issue_type),
+        make_headers=lambda body: headers,
+        takes_openings=True,
+    )
+
+
+def _build_ticket(one: TicketNotifier, around: Surroundings) -> Sender:
+    headers = _read_headers(one.headers)
+    return HttpSender(
+        one.kind,
+        check_address(one.url.get_secret_value(), "ticket"),
+        _write_known(one.kind, around),
+        make_headers=lambda body: headers,
+        takes_openings=True,
+    )
+
+
 def _build_template(one: TemplateNotifier, _: Surroundings) -> Sender:
+    headers = {**_read_headers(one.headers), "content-type": one.content_type}
     return HttpSender(
         one.kind,
         check_address(one.url.get_secret_value(), "template"),
         load_template(one.template_file, one.content_type),
-        make_headers=lambda body: {"content-type": one.content_type},
+        make_headers=lambda body: headers,
+        takes_openings=one.once,
     )
+
+
+def _read_headers(secret: Secret | None) -> dict[str, str]:
+    return read_headers(secret.get_secret_value() if secret is not None else "")
 
 
 # By the model of their settings.
@@ -153,6 +191,8 @@ NOTIFIERS: Final[Mapping[type[Section], Callable[[Any, Surroundings], Sender]]] 
     OtlpNotifier: _build_otlp,
     OcsfNotifier: partial(_build_json, what="OCSF"),
     OcsfFileNotifier: _build_ocsf_file,
+    JiraNotifier: _build_jira,
+    TicketNotifier: _build_ticket,
     TemplateNotifier: _build_template,
 }
 
@@ -207,6 +247,7 @@ def build_notifiers(
     cluster: str,
     load_secret: Callable[[], str],
     version: str,
+    time_zone: str,
     clock: Callable[[], float],
 ) -> Notifiers:
     """One for each entry. Raises ValueError with one sentence that names the entry."""
@@ -215,7 +256,15 @@ def build_notifiers(
     for number, one in enumerate(settings):
         try:
             sender = NOTIFIERS[type(one)](one, around)
+            selection = Selection(
+                severity=Severity(one.severity),
+                kinds=one.kinds,
+                services=one.services,
+                namespaces=one.namespaces,
+                quiet_hours=QuietHours(one.quiet_hours, LocalTime(time_zone)),
+            )
         except ValueError as error:
             raise ValueError(f"notifiers[{number}], {one.kind}: {error}") from None
-        made.append(Notifier(sender, Outbox(state, one.name or sender.name), name=one.name, clock=clock))
+        outbox = Outbox(state, one.name or sender.name)
+        made.append(Notifier(sender, outbox, name=one.name, selection=selection, clock=clock))
     return Notifiers(tuple(made))

@@ -1,7 +1,7 @@
 """Delivers alerts to each receiver: a bounded outbox in the state, a thread, retries, no repetition, and a rate.
 
-seen = delivered + failed + dropped + limited + repeated + waiting, over all starts and collectors. `try_notifier` sends
-one test alert at once and gives its outcome.
+seen = delivered + failed + filtered + quiet + dropped + limited + repeated + waiting, over all starts and collectors.
+`try_notifier` sends one test alert at once and gives its outcome.
 """
 
 import logging
@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerting.notifiers.outbox import Outbox
+from collector.alerting.notifiers.selection import Selection
 from collector.storage.base import StoreError
 from common.figures import total
 from common.retry import Backoff
@@ -25,6 +26,7 @@ from common.token_bucket import TokenBucket
 
 ItemT = TypeVar("ItemT")
 QUEUE_MAX = 1_000  # Alerts waiting; a full queue drops the newest and counts it.
+HELD_ROOM: Final = QUEUE_MAX // 2  # Of it, what quiet hours leave to alerts that are sent at once.
 ATTEMPTS_MAX = 5
 FIRST_RETRY_SECONDS = 1.0
 STOP_SECONDS = 10.0
@@ -49,6 +51,7 @@ class Sender(ABC):
     name: str  # Of the notifier, as in the API: `webhook`, `syslog`.
     target: str  # For people: scheme, host and port, never a path, a query or a credential.
     takes_updates = False  # Else it gets only what changes an alert's state, severity, kind or confidence.
+    takes_openings = False  # It makes a ticket of each alert: one message, when it opens.
 
     @abstractmethod
     def send(self, alert: Alert) -> DeliveryOutcome:
@@ -134,11 +137,13 @@ class DeliveryQueue(Generic[ItemT]):
 
 @dataclass(slots=True)
 class DeliveryCounts:
-    """seen = delivered + failed + dropped + limited + repeated + waiting."""
+    """seen = delivered + failed + filtered + quiet + dropped + limited + repeated + waiting."""
 
     seen: int = total("Alerts that were opened, changed or closed, given to a notifier.")
     delivered: int = total("Alerts that a notifier's receiver took.")
     failed: int = total("Alerts given up: the receiver refused them, or did not answer the last attempt.")
+    filtered: int = total("Alerts that the notifier's severity, kinds, services or namespaces do not include.")
+    quiet: int = total("Alerts of quiet hours that were over or replaced before these ended.")
     dropped: int = total("Alerts that found the notifier's queue full.")
     limited: int = total("Alerts beyond the most that a notifier sends a minute.")
     repeated: int = total("Alerts that were not sent again because nothing in them was new.")
@@ -148,9 +153,19 @@ class DeliveryCounts:
 class Notifier:
     """A receiver with its outbox, and the thread that empties it in order."""
 
-    def __init__(self, sender: Sender, outbox: Outbox, *, name: str = "", clock: Callable[[], float]) -> None:
-        """`name`: that of the sender where it is empty. `clock` gives unix seconds."""
+    def __init__(
+        self,
+        sender: Sender,
+        outbox: Outbox,
+        *,
+        name: str = "",
+        selection: Selection | None = None,
+        clock: Callable[[], float],
+    ) -> None:
+        """`name`: that of the sender where it is empty. `selection`: which alerts it gets and when; all at once where
+        there is none. `clock` gives unix seconds."""
         self._sender = sender
+        self._selection = selection or Selection()
         self._outbox = outbox
         self._clock = clock
         self._room = TokenBucket(RATE_A_MINUTE / 60, RATE_A_MINUTE, clock)
@@ -178,21 +193,40 @@ class Notifier:
         added = self._added = DeliveryCounts()  # Those of a transaction that failed were not.
         known = self._outbox.list_news(connection, alerts)
         room = QUEUE_MAX - self._outbox.count_in(connection)
+        now = self._clock()
         for alert in alerts:
             added.seen += 1
             news = "|".join((alert.state, alert.severity, alert.kind, alert.confidence))
-            if not self._sender.takes_updates and known.get(alert.id) == news:
+            is_known = alert.id in known
+            if not is_known and not self._selection.has(alert):
+                added.filtered += 1
+                continue
+            if self._is_repeated(alert, news, known.get(alert.id, "")):
                 added.repeated += 1
                 continue
+            withdrawn = self._outbox.withdraw(connection, alert, now)
+            added.quiet += len(withdrawn)
+            is_first = any(withdrawn) or not is_known
+            if any(withdrawn) and alert.state is AlertState.CLOSED:
+                added.quiet += 1
+                self._outbox.forget(connection, alert)
+                continue
+            hold = self._selection.find_hold(alert, now)
             is_limited = self._is_limited(alert)
-            if not is_limited and room > 0:
+            if not is_limited and room > (HELD_ROOM if hold else 0):
                 room -= 1
                 known[alert.id] = news
-                self._outbox.add(connection, alert, news, self._clock())
+                self._outbox.add(connection, alert, news, now, held_until=hold, is_first=is_first)
                 continue
             added.limited += is_limited
             added.dropped += not is_limited
             self._outbox.forget(connection, alert)  # The next change of the alert is sent when there is room.
+
+    def _is_repeated(self, alert: Alert, news: str, known: str) -> bool:
+        """Whether the receiver has it already; `known` is what it has, empty where that is nothing."""
+        if self._sender.takes_openings:
+            return bool(known) or alert.state is AlertState.CLOSED
+        return not self._sender.takes_updates and known == news
 
     def wake(self) -> None:
         """What was added is kept: deliver it."""
@@ -219,10 +253,12 @@ class Notifier:
     def deliver_next(self) -> float | None:
         """One attempt at the oldest that waits, if it is due. Gives the seconds until there is something to do again;
         None where nothing waits. Raises StoreError."""
-        waiting = self._outbox.find_oldest()
+        now = self._clock()
+        waiting = self._outbox.find_oldest(now)
         if waiting is None:
             return None
-        now = self._clock()
+        if waiting.is_held:
+            return waiting.due_at - now
         if 0 < waiting.due_at - now <= RETRY_SECONDS[-1]:  # Else the clock went back.
             return waiting.due_at - now
         outcome = self.attempt(waiting.alert, waiting.key)

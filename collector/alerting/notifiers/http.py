@@ -136,11 +136,13 @@ class HttpSender(Sender):
         make_headers: Callable[[bytes], Mapping[str, str]] = lambda body: {},
         is_accepted: Callable[[bytes], bool] | None = None,
         takes_updates: bool = False,
+        takes_openings: bool = False,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """`write` makes a body, and may raise UnwritableError; `make_headers` gives those of a body; `is_accepted`
         reads the body of an answer that says yes; `transport` replaces the network in tests."""
-        self.name, self.target, self.takes_updates = name, show_target(url), takes_updates
+        self.name, self.target = name, show_target(url)
+        self.takes_updates, self.takes_openings = takes_updates, takes_openings
         self._url, self._write, self._make_headers, self._is_accepted = url, write, make_headers, is_accepted
         self._client = make_client(transport)
 

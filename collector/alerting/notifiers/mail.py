@@ -18,7 +18,7 @@ from email.utils import format_datetime
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from collector.alerting.alert import Alert, AlertState
+from collector.alerting.alert import Alert, AlertState, LabelledAlert
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
 from collector.alerting.notifiers.templates import cut, headline, list_facts
 from collector.core.config import is_loopback
@@ -113,6 +113,7 @@ def write_mail(alert: Alert, settings: MailSettings) -> EmailMessage:
         message["Importance"] = "high"
     lines = [headline(alert), "", alert.why, *([alert.advice] if alert.advice else []), ""]
     lines += [f"{label}: {value}" for label, value in list_facts(alert)]
+    lines += ["", alert.url] if isinstance(alert, LabelledAlert) and alert.url else []
     message.set_content("\n".join(lines) + "\n")
     return message
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, case, delete, func, insert, select, update
 
 from collector.alerting.alert import Alert, LabelledAlert
 from collector.storage.state.store import StateStore, upsert
@@ -19,12 +19,14 @@ from collector.storage.state.tables.notifications import NOTIFICATIONS, NOTIFIED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """One notification; `attempts` have failed. It is sent at `due_at` (unix seconds) or later."""
+    """One notification; `attempts` have failed. It is sent at `due_at` (unix seconds) or later. `is_held`: quiet hours
+    of its receiver are not over."""
 
     number: int
     alert: Alert
     attempts: int
     due_at: float
+    is_held: bool
 
     @property
     def key(self) -> str:
@@ -39,11 +41,37 @@ class Outbox:
         self._state = state
         self._notifier = notifier
 
-    def add(self, connection: Connection, alert: Alert, news: str, now: float) -> None:
-        """Let a notification wait."""
-        row = {"notifier": self._notifier, "content": msgspec.msgpack.encode(alert), "attempts": 0, "due_at": now}
+    def add(
+        self,
+        connection: Connection,
+        alert: Alert,
+        news: str,
+        now: float,
+        *,
+        held_until: float = 0.0,
+        is_first: bool = False,
+    ) -> None:
+        """Let a notification wait; none is sent before `held_until`. `is_first`: the receiver knows nothing of it."""
+        row = {
+            "notifier": self._notifier,
+            "content": msgspec.msgpack.encode(alert),
+            "attempts": 0,
+            "due_at": max(now, held_until),
+            "alert_id": alert.id,
+            "held_until": held_until,
+            "is_first": is_first,
+        }
         connection.execute(insert(NOTIFICATIONS), row)
         upsert(connection, NOTIFIED, [{"alert_id": alert.id, "notifier": self._notifier, "news": news}])
+
+    def withdraw(self, connection: Connection, alert: Alert, now: float) -> list[bool]:
+        """Take back those of an alert that are held; of each whether it was the first."""
+        own = (NOTIFICATIONS.c.notifier == self._notifier) & (NOTIFICATIONS.c.held_until > now)
+        held = own & (NOTIFICATIONS.c.alert_id == alert.id)
+        found = [row.is_first for row in connection.execute(select(NOTIFICATIONS.c.is_first).where(held))]
+        if found:
+            connection.execute(delete(NOTIFICATIONS).where(held))
+        return found
 
     def forget(self, connection: Connection, alert: Alert) -> None:
         """Whatever comes of an alert next is news."""
@@ -66,10 +94,12 @@ class Outbox:
         with self._state.read() as connection:
             return self.count_in(connection)
 
-    def find_oldest(self) -> Waiting | None:
-        """The one that is to be sent next. What this version cannot read is deleted."""
+    def find_oldest(self, now: float) -> Waiting | None:
+        """The one that is to be sent next; those that are held come after all others, by the end of that. What this
+        version cannot read is deleted."""
         own = select(NOTIFICATIONS).where(NOTIFICATIONS.c.notifier == self._notifier)
-        oldest = own.order_by(NOTIFICATIONS.c.number).limit(1)
+        held = case((NOTIFICATIONS.c.held_until > now, NOTIFICATIONS.c.held_until), else_=0.0)
+        oldest = own.order_by(held, NOTIFICATIONS.c.number).limit(1)
         while True:
             with self._state.read() as connection:
                 row = connection.execute(oldest).first()
@@ -77,7 +107,13 @@ class Outbox:
                 return None
             alert = _read(row.content)
             if alert is not None:
-                return Waiting(number=row.number, alert=alert, attempts=row.attempts, due_at=row.due_at)
+                return Waiting(
+                    number=row.number,
+                    alert=alert,
+                    attempts=row.attempts,
+                    due_at=row.due_at,
+                    is_held=row.held_until > now,
+                )
             self.remove(row.number)
 
     def postpone(self, number: int, attempts: int, due_at: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from collector.alerting.alert import Alert, AlertState, Severity
+from collector.alerting.alert import Alert, AlertState, LabelledAlert, Severity
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
 from collector.alerting.notifiers.templates import find_address, flatten, show_time
 from collector.core.destinations import SyslogFormat
@@ -141,6 +141,7 @@ def _write_data(alert: Alert) -> str:
         "calls": str(alert.calls),
         "score": f"{alert.score:.3f}",
         "loss": f"{alert.loss_ratio:.4f}",
+        "url": alert.url if isinstance(alert, LabelledAlert) else "",
     }
     parameters = "".join(f' {key}="{_escape(_flat(value), (chr(34), "]"))}"' for key, value in values.items() if value)
     return f"[alert@{ENTERPRISE}{parameters}]"

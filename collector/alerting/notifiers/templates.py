@@ -36,7 +36,7 @@ def headline(alert: Alert) -> str:
 
 
 def list_facts(alert: Alert) -> list[tuple[str, str]]:
-    """Those that are known; nine at most."""
+    """Those that are known; ten at most."""
     facts = (
         ("Severity", alert.severity.value),
         ("Confidence", alert.confidence.value),
@@ -47,6 +47,7 @@ def list_facts(alert: Alert) -> list[tuple[str, str]]:
         ("Opened", format_minute(alert.opened_at)),
         ("Closed", format_minute(alert.closed_at) if alert.closed_at is not None else ""),
         ("Incident", alert.incident_id),
+        ("Service", alert.service),
     )
     return [(label, flatten(value)) for label, value in facts if value]
 

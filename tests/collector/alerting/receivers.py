@@ -21,6 +21,8 @@ ANSWERS = {
     "pagerduty": (202, b'{"status":"success","message":"Event processed","dedup_key":"k"}'),
     "otlp": (200, b'{"partialSuccess":{}}'),
     "ocsf": (200, b""),
+    "jira": (201, b'{"id":"10000","key":"SEC-24","self":"https://jira.example/rest/api/2/issue/10000"}'),
+    "ticket": (201, b""),
     "template": (200, b""),
 }
 

@@ -132,6 +132,7 @@ def test_no_alertmanager_address_is_refused_and_shows_no_credential(sqlite_state
             cluster="",
             load_secret=lambda: "",
             version="0.1.0",
+            time_zone="UTC",
             clock=lambda: 90.0,
         )
     assert "u:p" not in str(refused.value)

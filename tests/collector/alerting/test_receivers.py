@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from collector.alerting.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerting.alert import Alert, AlertKind, AlertState, Severity, label_alert
 from collector.alerting.notifiers.build import PAGERDUTY_URLS, build_notifiers
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Notifier, make_test_alert
 from collector.alerting.notifiers.file import FileSender
@@ -33,7 +33,7 @@ HOSTILE = '<!channel> "a" & [b](http://evil.example) *c*\r\nBcc: x@evil.example\
 TEMPLATE = """{"title": {{ alert.title | tojson }}, "is_open": {{ (alert.closed_at is none) | tojson }},
 "opened": {{ alert.opened_at | rfc3339 | tojson }}, "level": {{ alert.severity | tojson }}}"""
 MAIL = {"sender": "a@b", "recipients": ["c@d"]}
-KINDS = ("slack", "teams", "pagerduty", "otlp", "ocsf", "template")
+KINDS = ("slack", "teams", "pagerduty", "otlp", "ocsf", "jira", "ticket", "template")
 
 
 def open_notifier(
@@ -49,6 +49,7 @@ def open_notifier(
             cluster=cluster,
             load_secret=lambda: "s",
             version="0.1.0",
+            time_zone="UTC",
             clock=lambda: 1_700_000_000.0,
         )
     (notifier,) = made.members
@@ -61,6 +62,8 @@ def settings_for(kind: str, receiver: Receiver, directory: Path) -> dict[str, An
             return {"kind": kind, "routing_key": KEY, "pagerduty_url": receiver.url}
         case "otlp":
             return {"kind": kind, "url": receiver.url, "headers": "authorization=Bearer%20k", "cluster": "east"}
+        case "jira":
+            return {"kind": kind, "url": receiver.url, "token": "secret", "project": "SEC", "user": "bot@jira.example"}
         case "template":
             (directory / "t").write_text(TEMPLATE)
             return {"kind": kind, "url": receiver.url, "template_file": directory / "t"}
@@ -76,8 +79,9 @@ def list_alerts() -> list[Alert]:
     hostile = replace(opened, title=HOSTILE, why=HOSTILE, consumer=f"principal:{HOSTILE}", advice=HOSTILE, node=HOSTILE)
     bare = replace(opened, consumer="", endpoint_id="", node="", risk="", advice="", why="", incident_id="")
     updated = replace(opened, updated_at=opened.updated_at + 60, acknowledged_by="ann", severity=Severity.MEDIUM)
+    linked = label_alert(opened, "", "https://apidae.example/at")
     kinds = [replace(opened, kind=kind, severity=severity) for kind in AlertKind for severity in Severity]
-    return [opened, closed, hostile, bare, updated, make_test_alert("ann", 1_700_000_000.0), *kinds]
+    return [opened, closed, hostile, bare, updated, linked, make_test_alert("ann", 1_700_000_000.0), *kinds]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,6 +170,36 @@ def test_otlp_goes_to_its_path_with_its_headers_and_hears_what_was_refused() -> 
         {"stringValue": "203.0.113.9"},
         {"intValue": "7"},
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_message_links_to_the_alert(kind: str, tmp_path: Path) -> None:
+    """Of a template of one's own, where it says so."""
+    linked = label_alert(replace(list_alerts()[0], id="a1"), "", "https://apidae.example/at")
+    with receive(kind) as receiver:
+        notifier = open_notifier(**settings_for(kind, receiver, tmp_path))
+        if kind == "template":
+            (tmp_path / "own").write_text('{"see": {{ alert.url | tojson }}}')
+            notifier = open_notifier(**settings_for(kind, receiver, tmp_path) | {"template_file": tmp_path / "own"})
+        assert notifier.attempt(linked) is DeliveryOutcome.DELIVERED, receiver.refused
+        notifier.stop()
+    assert "https://apidae.example/at/alerts/a1" in json.dumps(receiver.taken[0])
+
+
+def test_an_issue_of_jira_has_its_account_and_no_markup(tmp_path: Path) -> None:
+    with receive("jira", path="/") as receiver:
+        settings = {"kind": "jira", "url": receiver.url, "token": "t", "project": "SEC", "issue_type": "Bug"}
+        for account in ({"user": "bot@jira.example"}, {}):
+            notifier = open_notifier(**settings, **account)
+            assert notifier.attempt(make_alert(why="{noformat}[~everybody]")) is DeliveryOutcome.DELIVERED
+            notifier.stop()
+    assert receiver.paths == ["/rest/api/2/issue"] * 2
+    assert [one["authorization"] for one in receiver.headers] == ["Basic Ym90QGppcmEuZXhhbXBsZTp0", "Bearer t"]
+    fields = receiver.taken[0]["fields"]
+    assert (fields["project"], fields["issuetype"]) == ({"key": "SEC"}, {"name": "Bug"})
+    assert "severity-medium" in fields["labels"] or "severity-high" in fields["labels"]
+    opened, _, rest = fields["description"].partition("\n")
+    assert opened == "{noformat}" and rest.count("{noformat}") == 1 and rest.endswith("{noformat}")
 
 
 def test_ocsf_follows_a_finding_from_its_creation_to_its_end() -> None:
@@ -335,6 +369,13 @@ def test_a_mail_servers_refusal_is_final_and_its_delay_is_not(said: str, outcome
         ({"kind": "otlp", "url": "https://otel", "headers": "secret"}, "headers must be NAME=VALUE"),
         ({"kind": "otlp", "url": "https://otel", "headers": "x=secret%C3%BC"}, "headers must be NAME=VALUE .* ASCII"),
         ({"kind": "ocsf_file", "path": "/nowhere/at/all.jsonl"}, "ocsf_file: /nowhere/at is no directory"),
+        ({"kind": "jira", "url": "http://jira.example", "token": "secret", "project": "S"}, "jira: Jira address"),
+        ({"kind": "jira", "url": "https://u:secret@j", "token": "s", "project": "S"}, "is no address of Jira"),
+        ({"kind": "ticket", "url": "https://h", "headers": "secret"}, "ticket: headers must be NAME=VALUE"),
+        ({"kind": "slack", "url": "https://h", "kinds": ["bolo"]}, "slack: kinds has 'bolo', which fits no kind"),
+        ({"kind": "slack", "url": "https://h", "quiet_hours": ["22-6"]}, "quiet_hours has '22-6'; write `Mon-Fri"),
+        ({"kind": "slack", "url": "https://h", "quiet_hours": ["Mon 24:00-06:00"]}, "quiet_hours has 'Mon 24:00-06"),
+        ({"kind": "slack", "url": "https://h", "quiet_hours": ["00:00-24:00"]}, "are the whole week"),
         ({"kind": "mail", "url": "mail:25", **MAIL}, "is no address of a mail server"),
         ({"kind": "mail", "url": "smtp://u:secret@h/x", **MAIL}, "is no address of a mail server"),
         ({"kind": "mail", "url": "smtp://h", **MAIL, "recipients": ["c@d", "nobody"]}, "'nobody' is no address"),

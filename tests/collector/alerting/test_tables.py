@@ -37,6 +37,9 @@ def test_every_kind_of_abuse_has_its_words(kind: AlertKind) -> None:
     assert not row.owasp or f"{row.owasp}" in ALERTS.partition(f"### `{kind}`")[2].partition("\n### ")[0]
 
 
+SHARED_KEYS = set.intersection(*(set(model.model_fields) for model in NOTIFIERS))
+
+
 def test_every_kind_of_notifier_is_built() -> None:
     assert list(NOTIFIERS) == find_sections(CollectorSettings.model_fields["notifiers"])
 
@@ -45,7 +48,12 @@ def test_every_kind_of_notifier_is_built() -> None:
 def test_every_notifier_is_documented_with_its_keys(model: type[Section]) -> None:
     (kind,) = get_args(model.model_fields["kind"].annotation)
     lines = [line for line in NOTIFIERS_PAGE.splitlines() if f"| `{kind}` |" in line]
-    assert lines and all(f"`{key}`" in lines[0] for key in model.model_fields.keys() - {"kind", "name"})
+    assert lines and all(f"`{key}`" in lines[0] for key in model.model_fields.keys() - SHARED_KEYS)
+
+
+def test_keys_of_every_notifier_are_documented_once() -> None:
+    assert {"kind", "name", "severity", "quiet_hours"} < SHARED_KEYS
+    assert all(f"`{key}`" in NOTIFIERS_PAGE or f"\n{key} = " in NOTIFIERS_PAGE for key in SHARED_KEYS)
 
 
 def test_every_body_is_of_a_notifier() -> None:

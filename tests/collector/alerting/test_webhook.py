@@ -102,6 +102,7 @@ def test_https_and_loopback_are_accepted_and_the_secret_is_not_shown(sqlite_stat
         cluster="",
         load_secret=lambda: "s3cret",
         version="0.1.0",
+        time_zone="UTC",
         clock=lambda: 1_000.0,
     )
     assert "s3cret" not in repr(made) and made.members[0].name == "webhook"

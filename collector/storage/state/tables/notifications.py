@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, Table
+from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, ROW_NUMBER, UNCOUNTED
 from collector.storage.state.types import BoundedText, Number
 
-# collector.alerting.notifiers.outbox.Waiting, in the order in which they are sent.
+# collector.alerting.notifiers.outbox.Waiting, in the order in which they are sent. One is not sent before `held_until`
+# (unix seconds); `is_first`: the receiver knows nothing of its alert.
 NOTIFICATIONS: Final = Table(
     "notifications",
     METADATA,
@@ -16,6 +17,9 @@ NOTIFICATIONS: Final = Table(
     Column("content", LargeBinary, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("due_at", Number, nullable=False),
+    Column("alert_id", BoundedText(ID), nullable=False, default=""),
+    Column("held_until", Number, nullable=False, default=0.0),
+    Column("is_first", Boolean, nullable=False, default=False),
     Index("ix_notifications_notifier", "notifier", "number"),
     info={UNCOUNTED: True},
 )
