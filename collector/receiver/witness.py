@@ -140,6 +140,7 @@ class Witness:
         self._renumbered: BoundedDict[int, int] = BoundedDict(ROUTES_REMEMBERED)  # The sensor's id, where it differs.
         self.hidden = HiddenWords()
         self._waiting: list[SchemaRecord] = []
+        self._is_route_new = False  # One came that `_waiting` was not looked through for.
         self.lock = asyncio.Lock()
         self._work = TokenBucket(WORK_RATE, WORK_BURST_SECONDS, time.monotonic)
         self._bytes = TokenBucket(BYTES_RATE, BYTES_BURST, time.monotonic)
@@ -156,6 +157,7 @@ class Witness:
     def remember(self, route_id: int) -> None:
         """A route that the node called before the collector's start."""
         self._routes[route_id] = None
+        self._is_route_new = True
 
     def start_day(self) -> None:
         """Begins the account anew at midnight UTC."""
@@ -238,6 +240,7 @@ class Witness:
             computed = known.computed_id
             if computed != wire.route_id:
                 self._counts.routes_renumbered += 1
+                self._is_route_new |= self._renumbered.get(wire.route_id) != computed
                 self._renumbered[wire.route_id] = computed
             if computed not in self._routes and computed not in self._folded:
                 self.use.routes += 1
@@ -246,13 +249,18 @@ class Witness:
                     self._folded[computed] = None
                 else:
                     self._routes[computed] = None
+                    self._is_route_new = True
             if computed in self._folded:
                 other = other or _find_string(batch.strings, OTHER)
                 computed = _fold(wire, route, other)
             wire.route_id = computed
 
     def admit_schemas(self, records: Sequence[SchemaRecord]) -> list[SchemaRecord]:
-        """Those of routes that this node called, under the ids computed here. Others wait for its next batches."""
+        """Those of routes that this node called, under the ids computed here. Others wait for a batch with their
+        route."""
+        if not records and not self._is_route_new:
+            return []
+        self._is_route_new = False
         admitted: list[SchemaRecord] = []
         waiting: list[SchemaRecord] = []
         for record in (*self._waiting, *records):
