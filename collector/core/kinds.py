@@ -176,19 +176,20 @@ def compute_outcome(status_code: int, rpc_status: int) -> int:
     return 200 if status_code == SWITCHING_PROTOCOLS else status_code
 
 
-def is_success(row: str) -> str:
-    """The condition that the calls of a row were served."""
-    return f"{find_outcome(row)} BETWEEN 200 AND 299"
+def is_success(row: str, outcome: str = "") -> str:
+    """The condition that the calls of a row were served; `outcome` where a column has it (`find_outcome`)."""
+    return f"{outcome or find_outcome(row)} BETWEEN 200 AND 299"
 
 
-def is_client_error(row: str) -> str:
+def is_client_error(row: str, outcome: str = "") -> str:
     """The condition that the calls of a row failed for what the client did."""
-    return f"{find_outcome(row)} BETWEEN 400 AND 499"
+    return f"{outcome or find_outcome(row)} BETWEEN 400 AND 499"
 
 
-def is_error(row: str) -> str:
+def is_error(row: str, outcome: str = "") -> str:
     """The condition that the calls of a row failed for what the server did, or had no answer."""
-    return f"({find_outcome(row)} >= 500 OR {find_outcome(row)} = {ABORTED})"
+    outcome = outcome or find_outcome(row)
+    return f"({outcome} >= 500 OR {outcome} = {ABORTED})"
 
 
 def is_not_read(row: str) -> str:

@@ -24,6 +24,7 @@ from collector.core.kinds import (
     HOP_PROXY,
     POSSIBLE_CREDENTIAL,
     find_bit,
+    find_outcome,
     has_credentials,
     is_client_error,
     is_error,
@@ -106,16 +107,18 @@ ROWS_HOUR_VIEW = View(
 )
 
 
-_JUDGED = is_judged("m")
+# Found once for each row: an engine that resolves them in each of nine columns takes 10 ms longer for an insert.
+_GIVEN = {"outcome": find_outcome("m"), "is_judged": is_judged("m")}
+_OUTCOME, _JUDGED = "m.outcome", "m.is_judged"
 # What all consumers together did on one route: type and expression by column, besides key and time. Credentials count
 # on what was served only.
 _SUMMARY = {
     "last_seen": ("max, DateTime('UTC')", "max(m.last_seen)"),
     "calls": ("sum, UInt64", "sum(m.calls)"),
-    "success_calls": ("sum, UInt64", f"sumIf(m.calls, {is_success('m')})"),
-    "success_content_type": ("max, String", f"maxIf(m.response_content_type, {is_success('m')})"),
-    "client_error_calls": ("sum, UInt64", f"sumIf(m.calls, {is_client_error('m')})"),
-    "error_calls": ("sum, UInt64", f"sumIf(m.calls, {is_error('m')})"),
+    "success_calls": ("sum, UInt64", f"sumIf(m.calls, {is_success('m', _OUTCOME)})"),
+    "success_content_type": ("max, String", f"maxIf(m.response_content_type, {is_success('m', _OUTCOME)})"),
+    "client_error_calls": ("sum, UInt64", f"sumIf(m.calls, {is_client_error('m', _OUTCOME)})"),
+    "error_calls": ("sum, UInt64", f"sumIf(m.calls, {is_error('m', _OUTCOME)})"),
     "authenticated_calls": ("sum, UInt64", f"sumIf(m.calls, {_JUDGED} AND {has_credentials('m.authentication')})"),
     "authentication": ("groupBitOr, UInt32", f"groupBitOrIf(m.authentication, {_JUDGED})"),
     "duration": ("sumMap, Tuple(Array(UInt16), Array(UInt64))", "sumMap(m.duration)"),
@@ -163,6 +166,7 @@ def _fill_summary(name: str, start: str) -> View:
             "time": f"{start}(m.time)",
             **{column: expression for column, (_, expression) in _SUMMARY.items()},
         },
+        given=_GIVEN,
         clauses="GROUP BY m.role, m.route_id, time",
         rebuilt_from="rows_hour",
     )

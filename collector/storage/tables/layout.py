@@ -7,7 +7,7 @@ the engines of the tables are the Replicated ones. There are no shards: our stat
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 # Of facts about services, schemas and coverage.
 HOUR_RETENTION_DAYS = 90
@@ -146,12 +146,23 @@ class View:
     source: str
     select: Mapping[str, str]  # Expressions by column.
     clauses: str  # What follows the source.
+    given: Mapping[str, str] = field(default_factory=dict)  # Expressions that `select` reads as columns of the source.
     rebuilt_from: str = ""  # The table from which rows of the target can be had again; with all columns that are read.
 
     def write_query(self, source: str) -> str:
         """What goes into the target out of `source`, a table or a query with its alias."""
         columns = ",\n    ".join(f"{expression} AS {name}" for name, expression in self.select.items())
+        if self.given:
+            source = self._write_given(source)
         return f"SELECT\n    {columns}\nFROM {source}\n{self.clauses}"
+
+    def _write_given(self, source: str) -> str:
+        """A query of what is read of `source`, with what is `given`, under the same alias."""
+        alias = self.source.partition(" ")[2]
+        read = set(re.findall(rf"\b{alias}\.(\w+)", " ".join(self.select.values()))) - self.given.keys()
+        columns = [f"{alias}.{name} AS {name}" for name in sorted(read)]
+        columns += [f"{expression} AS {name}" for name, expression in self.given.items()]
+        return f"(SELECT {', '.join(columns)} FROM {source}) AS {alias}"
 
     def render(self) -> Iterator[str]:
         """The view, and its query anew where an older one is there: changed in place, so that no insert goes past

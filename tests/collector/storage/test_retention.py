@@ -67,7 +67,8 @@ def test_what_is_stored_is_listed_with_what_a_day_and_the_whole_span_take(embedd
     for table in ("rows_minute", "rows_hour"):
         embedded.execute(f"TRUNCATE TABLE {table}")
     now = float(embedded.query("SELECT toUnixTimestamp(now())")[0][0])
-    embedded.execute("INSERT INTO rows_minute (time, route_id, calls) VALUES (now() - 36000, 1, 1), (now(), 1, 1)")
+    times = f"({now:.0f} - 36000, 1, 1), ({now:.0f}, 1, 1)"
+    embedded.execute(f"INSERT INTO rows_minute (time, route_id, calls) VALUES {times}")
     stored = {one.what: one for one in list_stored(embedded, KEPT, now)}
     minutes, hours = stored["Calls by minute"], stored["Calls by hour"]
     assert (minutes.rows, minutes.setting, minutes.kept_seconds) == (2, "retention.minute_hours", 72 * 3_600)
