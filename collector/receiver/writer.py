@@ -33,14 +33,14 @@ from common.figures import list_figures, total
 
 LOOK_SECONDS = 0.25  # Between two looks whether anything waits: some 5 us each.
 AGAIN_SECONDS = 1.0  # After an insert that failed.
-# How long rows may wait. An insert takes some 50 ms of a processor however few rows it has, and 5 us for each row.
-FULL_BYTES = 1024 * 1024  # Some 10,000 rows: from here on their number is what an insert costs.
+# How long rows may wait. An insert takes some 50 ms of a processor however few rows it has, and 4 us for each row.
+FULL_BYTES = 3 * 1024 * 1024  # Some 25,000 rows: from here on their number is what an insert costs.
 HURRIED_SECONDS = 0.5  # With that many rows, or where an alert or a new route waits for them.
 WATCHED_SECONDS = 1.0  # While somebody looks.
-UNWATCHED_SECONDS = 10.0
+UNWATCHED_SECONDS = 30.0  # Half of the lag at which the tables count as behind.
 LAST_SECONDS = 3.0  # After the stop: an hour's backlog must not keep the process.
-# One claim: about 100,000 rows of 68 bytes. Bounds what a replay repeats and what an insert holds in memory.
-CLAIM_BYTES = 8 * 1024 * 1024
+# One claim: about 40,000 rows. Bounds what a replay repeats and what an insert holds in memory.
+CLAIM_BYTES = 4 * 1024 * 1024
 # Route ids known to be stored: 100 MB of Python at worst; past it the set starts anew and routes are stored again.
 KNOWN_ROUTE_LIMIT = 1_000_000
 ROUTES_CACHED = 30_000  # Routes of earlier claims, which need not be converted again: 30 MB at most.

@@ -71,7 +71,8 @@ class Load:
 
 DEFAULT_LOADS = (
     Load(name="no streams", sensors=0, seconds=10, settle_seconds=5),
-    Load(name="light", sensors=1, template="light", seconds=20),
+    # As on most days: the start is over, and nobody looks.
+    Load(name="light", sensors=1, template="light", seconds=60, settle_seconds=60),
     Load(name="idle streams", sensors=100, seconds=10, settle_seconds=20),
     Load(name="small", sensors=100, template="small"),
     Load(name="flood of small", sensors=20, template="small", flood_batches=2_000),
