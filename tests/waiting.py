@@ -34,6 +34,22 @@ def wait_until(question: Callable[[], T], what: str = "what was waited for", *, 
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
+def wait_for_equal(
+    question: Callable[[], T], expected: T, what: str = "what was waited for", *, seconds: float = DEADLINE_SECONDS
+) -> None:
+    """Returns once the answer is `expected`; fails the test with what was found beside it at the deadline."""
+    found: list[T] = []
+
+    def is_equal() -> bool:
+        found[:] = [question()]
+        return found[0] == expected
+
+    try:
+        wait_until(is_equal, what, seconds=seconds)
+    except AssertionError:
+        raise AssertionError(f"{what}: not within {seconds:.0f} s; found {found[0]!r}, expected {expected!r}") from None
+
+
 async def wait_in_loop(question: Callable[[], T], what: str = "what was waited for") -> T:
     """The same in an event loop, which goes on meanwhile."""
     deadline = time.monotonic() + DEADLINE_SECONDS

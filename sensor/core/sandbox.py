@@ -9,7 +9,8 @@ answer. A seccomp filter refuses every system call but those to read the one and
 processor time are bounded. What it returns is not trusted either: its type and size are checked, and whoever asked
 checks the rest.
 
-Sources: prctl(2), seccomp(2), capabilities(7), getrlimit(2), include/uapi/linux/audit.h.
+Sources: prctl(2), seccomp(2), capabilities(7), getrlimit(2), include/uapi/linux/audit.h,
+Documentation/scheduler/sched-stats.rst.
 """
 
 import contextlib
@@ -48,6 +49,9 @@ _ARGUMENT_BYTES_MAX: Final = 4_096
 _VARIABLES: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 _OWN_VARIABLES: Final = {"OPENBLAS_NUM_THREADS": "1"}
 
+# Before each answer of the program: what its worker used.
+_SECONDS: Final = struct.Struct("=d")
+
 _T = TypeVar("_T")
 # What a worker does with a descriptor and a text. It may raise OSError where the file cannot be read.
 Task = Callable[[int, str], _T]
@@ -84,6 +88,8 @@ class Sandbox:
         self._program: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._used_at = 0.0
+        # Of the last file. Waiting for a processor is no doing of a file's; where nobody answered, all time is taken.
+        self.used_seconds = 0.0
 
     def run(self, task: Task[_T], fd: int, argument: str) -> _T:
         """What the task makes of an open file. Raises OSError where it cannot be read, SandboxError where it cannot be
@@ -98,9 +104,11 @@ class Sandbox:
             reply = b""
         if not reply:
             self.close()
+            self.used_seconds = time.monotonic() - self._used_at
             raise NoAnswerError("the program that reads files gave no answer")
+        (self.used_seconds,) = _SECONDS.unpack_from(reply)
         try:
-            answer = msgspec.msgpack.decode(reply, type=_Answer)
+            answer = msgspec.msgpack.decode(reply[_SECONDS.size :], type=_Answer)
             if not answer.error:
                 found: _T = self._decoders[task].decode(answer.content)
                 return found
@@ -149,14 +157,16 @@ def serve(link: socket.socket, tasks: list[Task[Any]], seconds_max: int) -> None
         request, descriptors, _, _ = socket.recv_fds(link, _ARGUMENT_BYTES_MAX * 2, 1)
         if not descriptors:
             return
-        answer = run_apart(tasks[request[0]], descriptors[0], request[1:].decode("utf-8", "replace"), seconds_max)
-        link.send(answer or _REFUSED)
+        argument = request[1:].decode("utf-8", "replace")
+        answer, used_seconds = run_apart(tasks[request[0]], descriptors[0], argument, seconds_max)
+        link.send(_SECONDS.pack(used_seconds) + (answer or _REFUSED))
         os.close(descriptors[0])
 
 
-def run_apart(task: Task[Any], fd: int, argument: str, seconds_max: int) -> bytes:
-    """The encoded answer of a worker; empty where there is none."""
+def run_apart(task: Task[Any], fd: int, argument: str, seconds_max: int) -> tuple[bytes, float]:
+    """The encoded answer of a worker, empty where there is none, and the seconds that it ran or waited for the file."""
     reading, writing = os.pipe()
+    began = time.monotonic()
     pid = os.fork()
     if not pid:
         with contextlib.suppress(BaseException):
@@ -168,11 +178,20 @@ def run_apart(task: Task[Any], fd: int, argument: str, seconds_max: int) -> byte
         os._exit(0)
     os.close(writing)
     try:
-        return _read_all(reading, time.monotonic() + BUSY_FACTOR * seconds_max)
+        answer = _read_all(reading, began + BUSY_FACTOR * seconds_max)
+        return answer, max(0.0, time.monotonic() - began - _read_delay(pid))
     finally:
         os.close(reading)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def _read_delay(pid: int) -> float:
+    """Seconds for which a process was ready to run and had no processor; 0 where the kernel does not count them."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _write_all(fd: int, content: bytes) -> None:

@@ -3,8 +3,12 @@
 A limit by count would starve a small host or stall a large one, because the cost of a reading grows with the host. The
 saved second is for several services that start together. Each must be named at its first call: a call that is not named
 in time is counted under the unknown service for good.
+
+The cost is processor time. By the clock, a reading on a busy node would cost what other programs use, and one reading
+could take all that is saved.
 """
 
+import time
 from collections.abc import Callable
 
 from common.token_bucket import TokenBucket
@@ -15,9 +19,16 @@ SAVED_SECONDS_MAX = 1.0
 class Budget:
     """Says when a reading may be made. Not thread-safe: its user holds a lock."""
 
-    def __init__(self, *, clock: Callable[[], float], minimum_rest_seconds: float, core_share: float) -> None:
-        """`clock` gives monotonic seconds."""
-        self._clock = clock
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        minimum_rest_seconds: float,
+        core_share: float,
+        used: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """`clock` gives monotonic seconds, `used` the seconds that this thread ran."""
+        self._clock, self._used = clock, used
         self._minimum_rest_seconds = minimum_rest_seconds
         self._next = float("-inf")
         self._saved_seconds = TokenBucket(core_share, SAVED_SECONDS_MAX, clock)
@@ -28,10 +39,9 @@ class Budget:
 
     def run(self, reading: Callable[[], None]) -> None:
         """Makes the reading and takes its cost from what is saved."""
-        start = self._clock()
+        before = self._used()
         try:
             reading()
         finally:
-            end = self._clock()
-            self._next = end + self._minimum_rest_seconds
-            self._saved_seconds.spend(end - start)
+            self._next = self._clock() + self._minimum_rest_seconds
+            self._saved_seconds.spend(self._used() - before)

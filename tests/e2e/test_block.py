@@ -19,7 +19,7 @@ from scripts.bench_cases.blocking.http2_clients import Http2Caller, Line
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.host import APIDAE, CollectorAddress
 from tests.e2e.conftest import Product
-from tests.waiting import wait_until
+from tests.waiting import wait_for_equal, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -142,7 +142,7 @@ def test_an_address_is_stopped_at_once_and_lifted(site: Site, honest: list[Loop]
     )
     assert told["nodes"][0]["failed_resets"] == 0
     site.lift_all()
-    wait_until(lambda: thief.call() == "200", "the thief is served again")
+    wait_for_equal(thief.call, "200", "the attacker is served again")
 
 
 @pytest.mark.parametrize("is_keep_alive", [True, False])
@@ -158,7 +158,7 @@ def test_a_credential_is_stopped_before_it_is_read(site: Site, honest: list[Loop
     assert site.shop.served[key] == served
     assert [neighbour.call() for _ in range(5)] == ["200"] * 5  # The same address, another key.
     site.lift_all()
-    wait_until(lambda: thief.call() == "200", "the thief is served again")
+    wait_for_equal(thief.call, "200", "the attacker is served again")
 
 
 def _find_key(site: Site, thief: Caller) -> str:
@@ -185,7 +185,7 @@ def test_over_http2_who_is_alone_on_a_connection_is_stopped(site: Site, honest: 
     beside = Loop(Http2Caller(http2_port, HONEST, {"X-Api-Key": OTHER_KEY}))
     assert [thief.call() for _ in range(5)] == ["200"] * 5
     block_id = site.block(_find_key(site, thief), seconds=60)
-    wait_until(lambda: thief.call() == "reset", "its connection is reset")
+    wait_for_equal(thief.call, "reset", "its connection is reset")
     told = wait_until(
         lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, "it is told"
     )
@@ -208,10 +208,10 @@ def test_over_http2_a_new_connections_first_request_is_not_read(
         return sum(line.startswith(f"{source} ") for line in log.splitlines())
 
     assert [thief.call() for _ in range(5)] == ["200"] * 5
-    wait_until(lambda: count_read() == 5, "nginx has noted five requests")
+    wait_for_equal(count_read, 5, "nginx has noted five requests")
     site.block(_find_key(site, thief), seconds=60)
     # The kernel finds it once one call of it was described while it was blocked.
-    wait_until(lambda: thief.call() == "reset", "a connection is reset")
+    wait_for_equal(thief.call, "reset", "a connection is reset")
     time.sleep(0.3)
     read = count_read()
     assert [thief.call() for _ in range(20)] == ["reset"] * 20
@@ -260,7 +260,7 @@ def test_behind_tls_a_credential_is_stopped(
         return _look_for(site, thief)
 
     block_id = site.block(wait_until(look, "the thief is a consumer"), seconds=60)
-    wait_until(lambda: thief.call() == "reset", "its connection is reset")
+    wait_for_equal(thief.call, "reset", "its connection is reset")
     told = wait_until(
         lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, "it is told"
     )
@@ -285,7 +285,7 @@ def test_a_flood_and_a_hostile_block_hurt_nobody(site: Site, honest: list[Loop])
         ]
         return [sum(node["is_enforced"] for node in nodes), sum(not node["is_enforced"] for node in nodes)]
 
-    wait_until(lambda: count() == [20, 13], "the sensor takes 20 and declines 13")
+    wait_for_equal(count, [20, 13], "the sensor takes 20 and declines 13")
     spared = site.open_caller(source="127.0.0.250")
     assert [spared.call() for _ in range(5)] == ["200"] * 5
 
@@ -299,13 +299,13 @@ def test_a_sensor_that_is_killed_or_stands_still_stops_nobody(site: Site, honest
     os.kill(sensor.pid, signal.SIGSTOP)
     try:
         # The kernel goes on for five seconds, and nobody resets: then everything passes.
-        wait_until(lambda: thief.call() == "200", "a sensor that hangs stops nobody")
+        wait_for_equal(thief.call, "200", "a sensor that hangs stops nobody")
     finally:
         os.kill(sensor.pid, signal.SIGCONT)
-    wait_until(lambda: thief.call() == "reset", "it goes on")
+    wait_for_equal(thief.call, "reset", "it goes on")
     os.kill(sensor.pid, signal.SIGKILL)
     sensor.process.wait()
-    wait_until(lambda: thief.call() == "200", "a sensor that was killed stops nobody")
+    wait_for_equal(thief.call, "200", "a sensor that was killed stops nobody")
 
 
 @pytest.mark.full("sensor.enforce", "sensor.agent", "collector.response", "sensor.ebpf")
@@ -313,18 +313,18 @@ def test_a_sensor_that_starts_is_told_and_lifts_when_the_collector_is_gone(site:
     """The block of the test before is live still; the settings say three seconds."""
     thief = site.open_caller()
     site.product.start_sensor(site.address, "--config", str(site.config))
-    wait_until(lambda: thief.call() == "reset", "the new sensor enforces what is live")
+    wait_for_equal(thief.call, "reset", "the new sensor enforces what is live")
     collector = site.product._running["collector"]
     # As where the network between them is cut: connected still, and silent.
     os.kill(collector.pid, signal.SIGSTOP)
     try:
-        wait_until(lambda: thief.call() == "200", "behind a cut nobody is stopped")
+        wait_for_equal(thief.call, "200", "behind a cut nobody is stopped")
     finally:
         os.kill(collector.pid, signal.SIGCONT)
-    wait_until(lambda: thief.call() == "reset", "it is told again")
+    wait_for_equal(thief.call, "reset", "the sensor has the block again")
     os.kill(collector.pid, signal.SIGKILL)
     collector.process.wait()
     time.sleep(1)
     assert thief.call() == "reset"  # Not at once: a collector may start again.
-    wait_until(lambda: thief.call() == "200", "without a collector nobody is stopped")
+    wait_for_equal(thief.call, "200", "without a collector nobody is stopped")
     site.close_callers()

@@ -14,7 +14,7 @@ from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.wire import RawClient
-from tests.waiting import wait_until, wait_until_still
+from tests.waiting import wait_for_equal, wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -79,9 +79,9 @@ def test_what_was_told_is_there_after_kill_9(product: Product, servers: Servers)
             client.call("GET", f"/orders/{number}")
     assert sensor.stop() == 0, sensor.log_tail()
     inventory = product.open_inventory(address)
-    wait_until(lambda: inventory.count_calls(server.port) == 23, "23 calls in the inventory")
+    wait_for_equal(lambda: inventory.count_calls(server.port), 23, "23 calls in the inventory")
     collector.kill()
     collector, address = product.start_collector()
     again = product.open_inventory(address)
-    wait_until(lambda: again.count_calls(server.port) == 23, "23 calls after kill -9")
+    wait_for_equal(lambda: again.count_calls(server.port), 23, "23 calls after kill -9")
     assert collector.stop() == 0, collector.log_tail()

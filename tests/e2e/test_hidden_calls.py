@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.application import Server, Servers
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.waiting import wait_until
+from tests.waiting import wait_for_equal, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.ebpf", "sensor.http", "sensor.capture")]
 
@@ -98,7 +98,7 @@ def test_long_heads_are_read_with_host_credential_and_payload(
 ) -> None:
     port = ports[kind].port
     long_calls = sum((kind, name) not in REFUSED for name in LONG)
-    wait_until(lambda: inventory.count_calls(port) == PLAIN_CALLS + long_calls, "all calls are in the inventory")
+    wait_for_equal(lambda: inventory.count_calls(port), PLAIN_CALLS + long_calls, "all calls are in the inventory")
     (endpoint,) = inventory.read_endpoints(port)
     assert (endpoint.host, endpoint.template) == (HOST, "/orders/{order_id}")
     assert [calls for name, calls in endpoint.consumers if not name.startswith("address:")] == [long_calls]
@@ -109,7 +109,7 @@ def test_long_heads_are_read_with_host_credential_and_payload(
 @pytest.mark.parametrize("kind", ["python", "go"])
 def test_calls_behind_a_granted_connect_are_read(inventory: Inventory, tunnels: dict[str, Server], kind: str) -> None:
     port = tunnels[kind].port
-    wait_until(lambda: inventory.count_calls(port) == TUNNELLED_CALLS + 1, "all calls are in the inventory")
+    wait_for_equal(lambda: inventory.count_calls(port), TUNNELLED_CALLS + 1, "all calls are in the inventory")
     found = {(one.method, one.template): one.calls for one in inventory.read_endpoints(port)}
     assert found["GET", "/orders/{order_id}"] == TUNNELLED_CALLS
 

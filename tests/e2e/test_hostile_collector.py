@@ -15,7 +15,7 @@ from scripts.bench_cases.blocking.clients import Caller, Loop, Shop
 from scripts.live.host import CollectorAddress
 from tests.e2e.conftest import Product
 from tests.sensor.export.collector import KEY, FakeCollector
-from tests.waiting import wait_until
+from tests.waiting import wait_for_equal, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.enforce", "sensor.export")]
 
@@ -172,9 +172,9 @@ def test_what_the_sensors_settings_allow_is_done_all_the_same(shop: Shop, impost
     thief, small = call(shop, THIEF), call(shop, SMALL)
     assert thief.call() == "200"
     impostor.tell([block("thief", address=THIEF)])
-    wait_until(lambda: thief.call() == "reset", "the sensor enforces")
+    wait_for_equal(thief.call, "reset", "the sensor enforces")
     assert small.call() == "200"
     impostor.tell([])
-    wait_until(lambda: thief.call() == "200", "and lifts")
+    wait_for_equal(thief.call, "200", "and lifts")
     for one in (thief, small):
         one.close()

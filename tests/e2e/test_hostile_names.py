@@ -21,7 +21,7 @@ from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.wire import RawClient
-from tests.waiting import wait_until
+from tests.waiting import wait_for_equal
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -89,8 +89,8 @@ def test_a_sensor_outlives_cgroups_of_any_name_and_counts_their_calls(
                 ports.append(servers.start("python", ADDRESS).port)
         call(ports, CALLS)
         expected = dict.fromkeys(WORKLOADS, CALLS)
-        wait_until(lambda: count_calls(inventory, ports) == expected, "23 calls of each")
-        wait_until(lambda: list_covered(inventory, ports) == set(WORKLOADS), "each in the coverage")
+        wait_for_equal(lambda: count_calls(inventory, ports), expected, "23 calls of each")
+        wait_for_equal(lambda: list_covered(inventory, ports), set(WORKLOADS), "each in the coverage")
         assert sensor.is_running
         assert sensor.stop() == 0
         assert "traceback" not in sensor.log_path.read_text()
@@ -98,7 +98,7 @@ def test_a_sensor_outlives_cgroups_of_any_name_and_counts_their_calls(
         sensor = product.start_sensor(address, "--cgroup-path", str(scope))
         call(ports, LATER_CALLS)
         expected = dict.fromkeys(WORKLOADS, CALLS + LATER_CALLS)
-        wait_until(lambda: count_calls(inventory, ports) == expected, "seven more of each")
+        wait_for_equal(lambda: count_calls(inventory, ports), expected, "seven more of each")
         assert sensor.is_running and sensor.stop() == 0
 
 
@@ -167,6 +167,6 @@ def test_a_sensor_outlives_programs_and_files_of_any_kind(product: Product, cgro
             ports.append(int(server.stdout.readline()))
         call(ports, CALLS)
         expected = Counter({workload: CALLS for *_, workload in PROGRAMS})
-        wait_until(lambda: count_calls(inventory, ports) == expected, "23 calls of each")
+        wait_for_equal(lambda: count_calls(inventory, ports), expected, "23 calls of each")
         assert sensor.is_running and sensor.stop() == 0
         assert "traceback" not in sensor.log_path.read_text()

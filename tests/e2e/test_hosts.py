@@ -13,7 +13,7 @@ from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory, read_port
 from tests.e2e.wire import build_request
-from tests.waiting import DEADLINE_SECONDS, wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_for_equal, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -70,12 +70,12 @@ def test_a_flood_of_invented_hosts_takes_no_real_one(product: Product, servers: 
         return {host: found[host] for host in REAL}
 
     call(*REAL * EACH)
-    wait_until(lambda: list_real() == {host: asked[host] for host in REAL}, "the hosts before the flood")
+    wait_for_equal(list_real, {host: asked[host] for host in REAL}, "the hosts before the flood")
     each = FLOOD // BATCHES
     for batch in range(BATCHES):
         call(*(f"x{batch * each + number}.invalid" for number in range(each)))
         call(*REAL)
-    wait_until(lambda: count_hosts(inventory, port).total() == asked.total(), "every call of the flood")
+    wait_for_equal(lambda: count_hosts(inventory, port).total(), asked.total(), "every call of the flood")
     assert list_real() == {host: asked[host] for host in REAL}
     found = count_hosts(inventory, port)
     assert found["other"] > FLOOD - 2 * MAX_HOSTS
@@ -88,7 +88,7 @@ def test_a_flood_of_invented_hosts_takes_no_real_one(product: Product, servers: 
     wait_until(is_there, "a host that starts later")
     before, sent = count_hosts(inventory, port)[LATER], asked[LATER]
     call(*[LATER, *REAL] * EACH)
-    wait_until(lambda: count_hosts(inventory, port).total() == asked.total(), "every call")
+    wait_for_equal(lambda: count_hosts(inventory, port).total(), asked.total(), "every call")
     assert count_hosts(inventory, port)[LATER] >= before + asked[LATER] - sent
     assert list_real() == {host: asked[host] for host in REAL}
     assert sensor.is_running

@@ -15,7 +15,7 @@ from tests.cluster.pod_programs import Cgroups
 from tests.cluster.pods import find_cgroup, make_deployment_pod, make_owner, make_pod
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.waiting import wait_until
+from tests.waiting import wait_for_equal, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -118,7 +118,7 @@ def test_calls_between_pods_are_named_and_probes_stay_out(node: Node) -> None:
         ("shop/cart", "metrics scrapes"): SCRAPES,
         ("kube-system/coredns", "calls"): SYSTEM_CALLS,
     }
-    wait_until(lambda: node.left_out() == left_out, f"{left_out} in the coverage")
+    wait_for_equal(node.left_out, left_out, f"{left_out} in the coverage")
     assert not node.endpoints(namespace="kube-system")
     client_calls = node.inventory.get("/consumers/address:127.0.0.1")["calls_by_workload"]
     assert client_calls["shop/web"] == CALLS
@@ -137,7 +137,7 @@ def test_a_sidecar_is_a_hop_and_no_caller(node: Node) -> None:
         return {one["service"]["port"]: (one["calls"], one["is_proxied"]) for one in node.endpoints(workload="mesh")}
 
     expected = {port: (CALLS, False), proxy_port: (CALLS, True)}
-    wait_until(lambda: read() == expected, f"{expected}: {read()}")
+    wait_for_equal(read, expected, "the rows of the list")
     named = node.inventory.get("/consumers/address:127.0.0.1")["calls_by_workload"]
     assert "shop/mesh" not in named and named["shop/web"] >= CALLS, named
 
@@ -210,6 +210,6 @@ def test_a_pod_of_any_owner_is_named_in_print_and_the_others_stay_exact(node: No
         ports = {port, good_port}
         return sum(one["calls"] for one in node.endpoints(**service) if one["service"]["port"] in ports)
 
-    wait_until(lambda: count(workload=make_printable(owner["name"])) == CALLS, "the calls of the hostile Pod")
-    wait_until(lambda: count(workload="web") == CALLS, "those of the other")
+    wait_for_equal(lambda: count(workload=make_printable(owner["name"])), CALLS, "the calls of the hostile Pod")
+    wait_for_equal(lambda: count(workload="web"), CALLS, "those of the other")
     assert node.sensor.is_running and "traceback" not in node.sensor.log_path.read_text()

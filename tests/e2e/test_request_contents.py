@@ -11,7 +11,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_bodies import read_text
-from tests.waiting import wait_until
+from tests.waiting import wait_for_equal, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -57,7 +57,7 @@ def test_contents_of_requests_are_reported_with_numbers_and_names_and_no_values(
     logins = " ".join(f'a{n}: login(password: "{MARK}{n}") {{ token }}' for n in range(200))
     post(port, "/graphql", "guesser", {"query": f"mutation {{ {logins} }}"})
     post(port, "/profile", "climber", {"name": MARK, "role": f"{MARK}-admin"})
-    wait_until(lambda: len(find_alerts(inventory)) == 2, "both attackers reported")
+    wait_for_equal(lambda: len(find_alerts(inventory)), 2, "both attackers reported")
     alerts = find_alerts(inventory)
     title = str(alerts["query_cost"]["title"])
     assert "181 selections of one field at POST " in title and "/graphql of " in title

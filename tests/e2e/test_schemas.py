@@ -12,7 +12,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
 from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_bodies import dump_store, read_text
-from tests.waiting import wait_until
+from tests.waiting import wait_for_equal, wait_until
 
 pytestmark = [
     pytest.mark.kernel,
@@ -98,7 +98,7 @@ def test_schemas(product: Product, port: int) -> None:
     ]
 
     # What the service says of itself is compared with what it does.
-    wait_until(lambda: find_status(inventory, port, "/graphql") == "shadow", "the description")
+    wait_for_equal(lambda: find_status(inventory, port, "/graphql"), "shadow", "the description")
     assert find_status(inventory, port, "/orders/{order_id}") == "documented"
     (told_spec,) = inventory.get("/specs")["items"]
     assert (told_spec["title"], told_spec["operations"]) == ("Orders", 2)
@@ -110,7 +110,7 @@ def test_schemas(product: Product, port: int) -> None:
         return [(one["kind"], one["calls"]) for one in items]
 
     all_calls = [("http", CALLS)]
-    wait_until(lambda: count(operations="exclude", q="graphql") == all_calls, "all calls of GraphQL")
+    wait_for_equal(lambda: count(operations="exclude", q="graphql"), all_calls, "all calls of GraphQL")
     assert count(operation="ListOrders") == [("graphql query", CALLS)]
     document = inventory.get(f"/services/{find_service(inventory, port)}/openapi.json")
     assert {"/orders/{order_id}", "/graphql"} <= set(document["paths"])

@@ -12,7 +12,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_bodies import read_text
-from tests.waiting import wait_until
+from tests.waiting import wait_for_equal, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -85,7 +85,7 @@ def test_a_fetch_of_an_inner_address_that_a_request_named_is_reported(
         return sum(item["attacks_confirmed"] for item in found)
 
     # An alert may come half a second before the rows that led to it.
-    wait_until(lambda: count_confirmed() == 1, "the attack in the inventory")
+    wait_for_equal(count_confirmed, 1, "the attack in the inventory")
     assert sensor.stop() == 0, sensor.log_tail()
     assert collector.stop() == 0, collector.log_tail()
     directory = product.data_directory.parent

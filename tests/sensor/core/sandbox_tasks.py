@@ -7,6 +7,8 @@ import os
 import resource
 import socket
 import sys
+import threading
+import time
 from typing import Any
 
 import msgspec
@@ -34,6 +36,21 @@ def share_memory(fd: int, argument: str) -> str:
 def take_time(fd: int, argument: str) -> str:
     while True:
         pass
+
+
+def compute(fd: int, argument: str) -> str:
+    """So many seconds of a processor."""
+    ends_at = time.process_time() + float(argument)
+    while time.process_time() < ends_at:
+        pass
+    return "done"
+
+
+def wait(fd: int, argument: str) -> str:
+    """As for a file system that is slow to answer."""
+    lock = threading.Lock()
+    lock.acquire()
+    return str(lock.acquire(timeout=float(argument)))
 
 
 def open_file(fd: int, argument: str) -> str:

@@ -1,7 +1,9 @@
 """Files of others are read where they can do no harm: without rights, within bounds, and each for itself."""
 
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,6 +57,34 @@ def test_the_program_ends_when_it_is_idle_and_begins_anew(monkeypatch: pytest.Mo
     assert box._program is None and first.returncode is not None
     assert run(box, tasks.read_start) == EXPECTED
     box.close()
+
+
+@pytest.fixture
+def busy_processor() -> Iterator[None]:
+    """What is started has one processor, beside a program that always runs."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [min(before)])
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        busy.kill()
+        busy.wait()
+        os.sched_setaffinity(0, before)
+
+
+def test_waiting_for_a_processor_is_not_used_by_a_file(busy_processor: None) -> None:
+    box = Sandbox(tasks.compute)
+    run(box, tasks.compute, "0")
+    began = time.monotonic()
+    assert run(box, tasks.compute, "0.2") == "done"
+    assert 0.15 < box.used_seconds < 0.8 * (time.monotonic() - began)
+    box.close()
+
+
+def test_waiting_for_a_file_is_used_by_it(box: Sandbox) -> None:
+    assert run(box, tasks.wait, "0.1") == "False"
+    assert box.used_seconds > 0.09
 
 
 def test_a_program_that_was_killed_costs_one_file() -> None:

@@ -302,6 +302,7 @@ def test_a_container_uses_up_its_own_time_and_nobody_elses(tmp_path: Path) -> No
 
     def take_all(task: object, fd: int, argument: str) -> str:
         clock.now += user_files.FILE_SECONDS_MAX
+        reader._sandbox.used_seconds = user_files.FILE_SECONDS_MAX
         if argument == "hostile":
             raise SandboxError("it took too much")
         return "fine"
@@ -315,6 +316,22 @@ def test_a_container_uses_up_its_own_time_and_nobody_elses(tmp_path: Path) -> No
     assert reader.read(tree, "good", read_package_name, payer="/pods/good") == "fine"
     counts = {figure.labels[0][1]: figure.value for figure in reader.figures()}
     assert counts["over_budget"] > 90 and counts["refused"] + counts["over_budget"] == 100
+
+
+def test_a_container_does_not_pay_for_a_busy_node(tmp_path: Path) -> None:
+    """Each file takes a minute by the clock, in which others have the processors."""
+    clock = FakeClock()
+    reader, tree = FileReader(clock), UserTree(tmp_path, OWN_MOUNTS)
+
+    def wait(task: object, fd: int, argument: str) -> str:
+        clock.now += 60.0
+        reader._sandbox.used_seconds = 0.001
+        return "fine"
+
+    reader._sandbox.run = wait  # type: ignore[method-assign,assignment]
+    for number in range(30):
+        write(tmp_path / "file", "x" * number)
+        assert reader.read(tree, "file", read_package_name, payer="/it") == "fine"
 
 
 def test_a_file_is_read_again_where_nobody_answered(tmp_path: Path, reader: FileReader) -> None:
