@@ -169,7 +169,8 @@ class RequestLimits:
     # An API description of 4 MiB as a string of JSON, over 1 Mbit/s.
     large_bodies: Mapping[str, BodyLimit] = field(
         default_factory=lambda: dict.fromkeys(
-            (f"{API_PREFIX}/specs", "/specs"), BodyLimit(bytes=5 * 1024 * 1024, seconds=60.0)
+            (f"{API_PREFIX}/specs", f"{API_PREFIX}/specs/compare", "/specs"),
+            BodyLimit(bytes=5 * 1024 * 1024, seconds=60.0),
         )
     )
     queue: QueueLimits = field(default_factory=QueueLimits)

@@ -104,10 +104,11 @@ def test_a_body_past_the_limit_is_refused_while_it_comes(path: str, is_chunked: 
     assert account.count < 64 * 1024 + 2 * READ_AHEAD
 
 
-def test_descriptions_of_apis_may_be_longer(account: Account) -> None:
+@pytest.mark.parametrize("path", ["/api/v1/specs", "/api/v1/specs/compare"])
+def test_descriptions_of_apis_may_be_longer(path: str, account: Account) -> None:
     async def run() -> list[int]:
         async with serve(make_app()) as (_, port):
-            head = "POST", "/api/v1/specs", JSON
+            head = "POST", path, JSON
             statuses = []
             for size in (4 * 2**20, 6 * 2**20):
                 lines = f"Content-Length: {size}", "Connection: close"
