@@ -334,7 +334,7 @@ class TlsCapture(Capture):
         """Ports, with what is read of the encrypted ones."""
         counts = self._below.coverage()
         self._estimate(counts)
-        covered = self._split.split(counts, self._reader.read_port)
+        covered = self._split.split(counts, self._reader.read_port, time.monotonic(), is_last=self._is_closed)
         if self._calls_per_second == self._most_calls_per_second:
             return covered
         return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in covered]

@@ -1,15 +1,20 @@
 """Splits the kernel's count of an encrypted port into what is read and what is not, so that the sums stay the kernel's.
 
-Both parts may only grow, because the store adds up what each hour brought. A connection counts as encrypted until one
-of its calls is reported. So the unread part is the largest number that was unread at once, and the rest is read. Bytes
-and estimated calls follow the connections, by what each reading added. While a port is read a part of the time, all
-estimated calls belong to the part that is read. Pure, and bounded by the kernel's table of ports.
+Both parts may only grow, because the store adds up what each hour brought. The kernel counts a connection before one of
+its calls is reported. So a connection belongs to neither part until a call of it is read, or until none was for
+`SETTLE_SECONDS`. The unread part is the largest number that was unread for so long, and the end of the capture settles
+the rest. Bytes and estimated calls follow the connections, by what each look added. While a port is read a part of the
+time, all estimated calls belong to the part that is read. Pure, and bounded by the kernel's table of ports.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
+
+# A little less than the 10 s between two reports, so that the next one has what the last one waited for.
+SETTLE_SECONDS: Final = 9.0
 
 
 @dataclass(slots=True)
@@ -30,6 +35,8 @@ class PortReading:
 class _Parts:
     """Of one port, as of the last time."""
 
+    waiting: int  # Connections that were unread at each look
+    since: float  # from then on.
     unread: int = 0  # Connections, at most.
     late: int = 0  # Joined late, of what is read.
     bytes: int = 0  # Of what is read.
@@ -38,52 +45,74 @@ class _Parts:
 
 
 class PortSplit:
-    """Mutable: what was reported before. `split` is called with the same totals, grown."""
+    """Mutable: what was seen before. `split` is called with the same totals, grown."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[int, int], _Parts] = {}
 
     def split(
-        self, counts: Iterable[PortCount], read_port: Callable[[int, int], PortReading | None]
+        self,
+        counts: Iterable[PortCount],
+        read_port: Callable[[int, int], PortReading | None],
+        now: float,
+        *,
+        is_last: bool = False,
     ) -> list[PortCount]:
-        """The counts, those of encrypted ports of which calls are read in two."""
+        """The counts, those of encrypted ports of which calls are read in two. `now`: monotonic seconds; `is_last`: no
+        more is read."""
         out: list[PortCount] = []
         for count in counts:
             if count.kind is PortProtocol.ENCRYPTED and count.role is CoverageRole.LISTENING:
-                out += self._split(count, read_port(count.cgroup_id, count.port) or PortReading())
+                reading = read_port(count.cgroup_id, count.port) or PortReading()
+                parts = self._settle(count, max(0, count.connections - reading.connections), now, is_last)
+                out += _split(count, reading, parts)
             else:
                 out.append(count)
         return out
 
-    def _split(self, count: PortCount, reading: PortReading) -> list[PortCount]:
-        parts = self._parts.setdefault((count.cgroup_id, count.port), _Parts())
-        parts.unread = max(parts.unread, count.connections - reading.connections)
-        read = count.connections - parts.unread
-        share = read / count.connections if count.connections else 0.0
-        now = (count.joined_late, count.bytes, max(count.exchanges - reading.turns, parts.seen[2]))
-        late, size, exchanges = (after - before for after, before in zip(now, parts.seen, strict=True))
-        parts.late += round(late * share)
-        parts.bytes += round(size * share)
-        parts.exchanges += round(exchanges * (1 - share))
-        parts.seen = now
-        https = replace(
-            count,
-            kind=PortProtocol.HTTPS,
-            connections=read,
-            bytes=parts.bytes,
-            joined_late=parts.late,
-            calls=reading.calls,
-            exchanges=reading.estimated,
-            lost_calls=reading.lost,
-            read_by=", ".join(sorted(reading.libraries)),
-            read_share=reading.share,
-        )
-        rest = replace(
-            count,
-            connections=parts.unread,
-            bytes=count.bytes - parts.bytes,
-            joined_late=count.joined_late - parts.late,
-            exchanges=parts.exchanges,
-        )
-        encrypted = [https] if https.connections or https.bytes else []
-        return [*encrypted, rest] if rest.connections or rest.bytes or rest.joined_late else encrypted
+    def _settle(self, count: PortCount, unread: int, now: float, is_last: bool) -> _Parts:
+        """The parts of a port of which so many connections are unread now."""
+        parts = self._parts.setdefault((count.cgroup_id, count.port), _Parts(waiting=unread, since=now))
+        parts.waiting = min(parts.waiting, unread)
+        if now - parts.since >= SETTLE_SECONDS:
+            parts.unread = max(parts.unread, parts.waiting)
+            parts.waiting, parts.since = unread, now
+        if is_last:
+            parts.unread = max(parts.unread, unread)
+        return parts
+
+
+def _split(count: PortCount, reading: PortReading, parts: _Parts) -> list[PortCount]:
+    """The part that is read and the rest, those of them that hold anything; neither before anything is settled."""
+    read = min(reading.connections, count.connections - parts.unread)
+    settled = read + parts.unread
+    if count.connections and not settled:
+        return []
+    share = read / settled if settled else 0.0
+    now = (count.joined_late, count.bytes, max(count.exchanges - reading.turns, parts.seen[2]))
+    late, size, exchanges = (after - before for after, before in zip(now, parts.seen, strict=True))
+    parts.late += round(late * share)
+    parts.bytes += round(size * share)
+    parts.exchanges += round(exchanges * (1 - share))
+    parts.seen = now
+    https = replace(
+        count,
+        kind=PortProtocol.HTTPS,
+        connections=read,
+        bytes=parts.bytes,
+        joined_late=parts.late,
+        calls=reading.calls,
+        exchanges=reading.estimated,
+        lost_calls=reading.lost,
+        read_by=", ".join(sorted(reading.libraries)),
+        read_share=reading.share,
+    )
+    rest = replace(
+        count,
+        connections=parts.unread,
+        bytes=count.bytes - parts.bytes,
+        joined_late=count.joined_late - parts.late,
+        exchanges=parts.exchanges,
+    )
+    encrypted = [https] if https.connections or https.bytes or https.calls else []
+    return [*encrypted, rest] if rest.connections or rest.bytes or rest.joined_late else encrypted
