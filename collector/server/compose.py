@@ -584,6 +584,7 @@ class Collector:
             backup_token=tokens.backup.value,
             label_book=self.labels,
             sums=self._sums,
+            route_sums=self._route_sums,
             list_keys=self.installation_keys.list_all,
             budgets=self.budgets,
             configuration=list_effective(settings),

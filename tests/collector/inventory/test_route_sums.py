@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from collector.alerting.self_monitoring import StorageState
+from collector.core.config import CollectorSettings
 from collector.inventory import kept_sums as module
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.services.services import ServiceInventory, ServiceQuery, ServiceSort
+from collector.server.compose import Collector
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed
 
@@ -115,3 +118,14 @@ def test_an_erasure_leaves_no_table(office: Office) -> None:
     assert not office.is_kept
     assert office.store.query("SHOW TABLES LIKE 'route_sums%'") == []
     office.count_calls()
+
+
+def test_the_pages_and_the_api_read_the_sums_that_the_collector_keeps(tmp_path: Path) -> None:
+    collector = Collector(CollectorSettings(data_dir=tmp_path))
+    try:
+        services = collector.build_services(lambda: "", lambda: b"", StorageState)
+        kept = {feature.name for feature in collector.features if feature.name.startswith("sums of ")}
+        assert kept == {"sums of consumers", "sums of routes"}
+        assert services.sums is not None and services.route_sums is not None
+    finally:
+        collector.close()
