@@ -12,7 +12,7 @@ from it by the same keyset. That holds for a question about the same span, a min
 an older ranking, because new endpoints would be on no page.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -60,19 +60,19 @@ _OF_ROWS: Mapping[str, str] = {
 }
 # Summaries of routes lack these, so rows of calls are read.
 _OF_ROWS_ONLY = frozenset({"consumers", "status"})
-_OF_SUMMARIES: Mapping[str, str] = {
-    "calls": "sum(r.calls)",
-    "success": "sum(r.success_calls)",
-    "client_error": "sum(r.client_error_calls)",
-    "error": "sum(r.error_calls)",
-    "evaluated": "sum(r.judged_calls)",
-    "authenticated": "sum(r.authenticated_calls) + sumIf(r.possible_calls, r.route_id IN (SELECT route_id FROM "
-    "proven_carriers))",
-    "authentication": "groupBitOr(r.authentication)",
-    "protocols": "groupBitOr(r.protocols)",
-    "last_seen": "max(r.last_seen)",
-    "latency": _LATENCY,
-    "data": "groupUniqArrayArray(r.data)",
+_PROVEN = "r.route_id IN (SELECT route_id FROM proven_carriers)"
+# How a figure adds up, and what of each row of the summaries.
+_OF_SUMMARIES: Mapping[str, tuple[str, str]] = {
+    "calls": ("sum", "r.calls"),
+    "success": ("sum", "r.success_calls"),
+    "client_error": ("sum", "r.client_error_calls"),
+    "error": ("sum", "r.error_calls"),
+    "evaluated": ("sum", "r.judged_calls"),
+    "authenticated": ("sum", f"r.authenticated_calls + if({_PROVEN}, r.possible_calls, 0)"),
+    "authentication": ("groupBitOr", "r.authentication"),
+    "protocols": ("groupBitOr", "r.protocols"),
+    "last_seen": ("max", "r.last_seen"),
+    "data": ("groupUniqArrayArray", "r.data"),
 }
 
 # The same figures of one endpoint, over alias `a` of its routes and `n` of their names. The value at a quantile is a
@@ -105,6 +105,12 @@ _MERGED_WITH_OPERATIONS: Mapping[str, str] = {
     "data": "groupUniqArrayArray(if(n.parent_id = '', a.data, n.data))",
     "consumers": "greatest(uniqCombined64IfMergeIf(12)(a.consumers, n.parent_id = ''), max(n.consumers))",
     "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host, ' ', n.operation))",
+}
+
+# Of kept rows, which hold histograms and no states.
+_MERGED_OF_KEPT = {"latency": "quantileExactWeightedArray(0.95)(a.latency.1, a.latency.2)"}
+_MERGED_OF_KEPT_WITH_OPERATIONS = {
+    "latency": "quantileExactWeightedArrayIf(0.95)(a.latency.1, a.latency.2, n.parent_id = '')"
 }
 
 _SCORES = "SELECT endpoint_id, toFloat64(score) AS score FROM endpoint_risks FINAL"
@@ -186,6 +192,9 @@ def _rank(
         parameters |= one.parameters
         figures |= set(one.columns)
     merged = _MERGED_WITH_OPERATIONS if has_operations else _MERGED
+    source = choose_source(span, figures, kept)
+    if source.is_kept:
+        merged = {**merged, **(_MERGED_OF_KEPT_WITH_OPERATIONS if has_operations else _MERGED_OF_KEPT)}
     columns = "".join(f", {merged[name]} AS {name}" for name in sorted(figures))
     parent = "any(n.parent_id)" if has_operations else "''"
     statement = f"""
@@ -195,7 +204,7 @@ FROM (
     SELECT m.id AS id, {sort.expression} AS sort_value, m.parent_id AS parent_id, count() OVER () AS total
     FROM (
         SELECT n.endpoint_id AS id, {parent} AS parent_id{columns}
-        FROM ({sum_routes(span, figures & _SUMMED, bool(names), who, kept)}) AS a
+        FROM ({sum_routes(source, figures & _SUMMED, bool(names), who)}) AS a
         INNER JOIN names AS n ON n.route_id = a.route_id
         WHERE (a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})){hops}
         GROUP BY n.endpoint_id
@@ -225,18 +234,43 @@ def _name(query: EndpointQuery, conditions: list[str], figures: set[str], *, has
     return f"names AS (SELECT {columns} FROM {source}{where})"
 
 
-def sum_routes(span: Span, figures: set[str], is_filtered: bool, who: ConsumerSql, kept: str | None) -> str:
-    """One row a route and role. `kept`: what is read in the place of the summaries, if anything is."""
-    from_rows = span.rollup is Rollup.MINUTE or not span.has_summaries or not figures.isdisjoint(_OF_ROWS_ONLY)
-    of_route = {**_OF_ROWS, "consumers": who.state} if from_rows else _OF_SUMMARIES
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSource:
+    """What routes are summed from: rows of calls, summaries, or kept sums, which are some rows a route at most."""
+
+    rows: str
+    has_calls: bool = False
+    is_kept: bool = False
+
+
+def choose_source(span: Span, figures: Set[str], kept: str | None) -> RouteSource:
+    """The narrowest that has these figures; `kept` is the source of `RouteSums.find_source`."""
+    if span.rollup is Rollup.MINUTE or not span.has_summaries or not figures.isdisjoint(_OF_ROWS_ONLY):
+        return RouteSource(rows=rows_table(span), has_calls=True)
+    return RouteSource(rows=kept or summary_table(span), is_kept=kept is not None)
+
+
+def sum_routes(source: RouteSource, figures: Set[str], is_filtered: bool, who: ConsumerSql) -> str:
+    """Figures by route and role: one row each, with the state of the latency, or of kept sums the rows as they are,
+    with its histogram. To add up so few rows twice takes longer than to join them."""
+    mine = " AND r.route_id IN (SELECT route_id FROM names)" * is_filtered
+    if source.is_kept:
+        columns = "".join(
+            f", {'r.duration' if name == 'latency' else _OF_SUMMARIES[name][1]} AS {name}" for name in sorted(figures)
+        )
+        return f"""
+            SELECT r.role AS role, r.route_id AS route_id{columns}
+            FROM {source.rows} AS r
+            WHERE {IN_SPAN}{mine}"""
+    of_route = {name: f"{adding}({value})" for name, (adding, value) in _OF_SUMMARIES.items()} | {"latency": _LATENCY}
+    if source.has_calls:
+        of_route = {**_OF_ROWS, "consumers": who.state}
     columns = "".join(f", {of_route[name]} AS {name}" for name in sorted(figures))
-    mine = " AND r.route_id IN (SELECT route_id FROM names)" if is_filtered else ""
     # States are large: merged in the order in which rows lie, they need no table of all routes at once.
     in_order = int(not figures.isdisjoint(_STATES))
-    source = rows_table(span) if from_rows else kept or summary_table(span)
     return f"""
             SELECT r.role AS role, r.route_id AS route_id{columns}
-            FROM {source} AS r
+            FROM {source.rows} AS r
             WHERE {IN_SPAN}{mine}
             GROUP BY r.role, r.route_id
             SETTINGS optimize_aggregation_in_order = {in_order}"""

@@ -11,10 +11,10 @@ from collector.core.rates import compute_rate
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.hops import HopView, restrict_hops
-from collector.inventory.endpoints.list_query import sum_routes
+from collector.inventory.endpoints.list_query import choose_source, sum_routes
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
-from collector.inventory.endpoints.predicates import ConsumerSql, span_parameters
+from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql, span_parameters
 from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.filters import (
     SEARCH_CHARACTERS_MAX,
@@ -137,7 +137,8 @@ LEFT JOIN (SELECT route_id, first_seen FROM routes WHERE route_id IN (
     SELECT route_id FROM endpoint_routes FINAL WHERE service IN {services:Array(String)})) AS r
     ON r.route_id = n.route_id
 GROUP BY service"""
-_LATENCY: Final = "quantileExactWeightedArrayMerge(0.95)(a.latency)"
+# Endpoints are grouped and joined by a number: their ids are hashes of 64 bits too.
+_NUMBER: Final = "cityHash64({}.endpoint_id)"
 _SUMMED: Final = {"calls", "error", "last_seen"}
 
 
@@ -165,13 +166,17 @@ class ServiceInventory:
         )
         # Histograms are merged of those on the page alone, unless the list is sorted by them.
         is_by_latency = query.sort is ServiceSort.P95
-        latency = "quantileExactWeightedArrayMergeState(0.95)(a.latency) AS latency," if is_by_latency else ""
         p95_bucket = "quantileExactWeightedArrayMerge(0.95)(e.latency) AS p95_bucket," if is_by_latency else ""
         kept = self._sums.find_source(span) if self._sums is not None else None
         summed = _SUMMED | ({"latency"} if is_by_latency else set())
+        source = choose_source(span, summed, kept)
+        of_endpoint = (
+            "ArrayState(0.95)(a.latency.1, a.latency.2)" if source.is_kept else "ArrayMergeState(0.95)(a.latency)"
+        )
+        latency = f"quantileExactWeighted{of_endpoint} AS latency," if is_by_latency else ""
         statement = f"""
 WITH names AS (
-    SELECT n.route_id AS route_id, n.endpoint_id AS endpoint_id, n.service AS service
+    SELECT n.route_id AS route_id, {_NUMBER.format("n")} AS endpoint, n.service AS service
     FROM (SELECT * FROM endpoint_routes FINAL) AS n
     WHERE {" AND ".join(names) or "true"}
 )
@@ -182,15 +187,16 @@ SELECT * FROM (
             max(e.last_seen) AS last_seen, max(k.score) AS risk, max(k.is_known) AS assessed,
             sum(k.open_findings) AS findings, groupUniqArray(k.exposure) AS exposures
         FROM (
-            SELECT n.endpoint_id AS endpoint_id, any(n.service) AS service, sum(a.calls) AS calls,
+            SELECT n.endpoint AS endpoint, any(n.service) AS service, sum(a.calls) AS calls,
                 sum(a.error) AS errors, {latency} toUnixTimestamp(max(a.last_seen)) AS last_seen
-            FROM ({sum_routes(span, summed, bool(names), self._who, kept)}) AS a
+            FROM ({sum_routes(source, summed, bool(names), self._who)}) AS a
             INNER JOIN names AS n ON n.route_id = a.route_id
             WHERE {counted}
-            GROUP BY n.endpoint_id
+            GROUP BY n.endpoint
         ) AS e
-        LEFT JOIN (SELECT endpoint_id, score, open_findings, toString(exposure) AS exposure, 1 AS is_known
-            FROM endpoint_risks FINAL) AS k ON k.endpoint_id = e.endpoint_id
+        LEFT JOIN (SELECT {_NUMBER.format("o")} AS endpoint, score, open_findings, toString(exposure) AS exposure,
+                1 AS is_known
+            FROM endpoint_risks AS o FINAL) AS k ON k.endpoint = e.endpoint
         GROUP BY e.service
     ) AS s
     WHERE {outer}
@@ -214,13 +220,15 @@ SELECT * FROM (
         )
 
     def _measure_latency(self, span: Span, counted: str, kept: str | None, asked: Mapping[str, Any]) -> dict[str, int]:
-        """The bucket of the histogram at the 95th percentile, by service."""
+        """The bucket of the histogram at the 95th percentile, by service. A service has many routes, so each histogram
+        goes straight into that of its service."""
         statement = f"""
 WITH names AS (
     SELECT route_id, service FROM endpoint_routes FINAL WHERE service IN {{services:Array(String)}}
 )
-SELECT n.service AS service, {_LATENCY} AS p95_bucket
-FROM ({sum_routes(span, {"latency"}, True, self._who, kept)}) AS a
+SELECT n.service AS service, quantileExactWeightedArray(0.95)(a.duration.1, a.duration.2) AS p95_bucket
+FROM (SELECT role, route_id, duration FROM {choose_source(span, set(), kept).rows} AS r
+    WHERE {IN_SPAN} AND r.route_id IN (SELECT route_id FROM names)) AS a
 INNER JOIN names AS n ON n.route_id = a.route_id
 WHERE {counted}
 GROUP BY n.service"""
