@@ -13,7 +13,7 @@ the estimate of its calls.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
@@ -21,10 +21,9 @@ from typing import Any, Final
 import sqlalchemy as sql
 from sqlalchemy import Connection
 
-from collector.core.budget import check_budget
 from collector.core.feature import Feature, Job, Role
 from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide
-from collector.inventory.endpoints.endpoint import AuthenticationLevel, decide_level
+from collector.inventory.endpoints.endpoint import FULL_COVERAGE, AuthenticationLevel, decide_level
 from collector.inventory.endpoints.hops import HOP_ROUTES
 from collector.inventory.endpoints.operations import (
     OPERATION_ID,
@@ -35,27 +34,35 @@ from collector.inventory.endpoints.operations import (
     sum_served,
 )
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
-from collector.storage.base import Store
 from collector.storage.records import Reader, read_record, select
 from collector.storage.state.imports import OldRows
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.inventory import RETIRED_ENDPOINTS
 
-# A row for each day of each endpoint, but of hops. Client-side calls count only where no sensor watched the server
-# (collector/inventory/endpoints/outbound.py). Parameters: `start` and `end`. `well`: calls without an error.
-_ENDPOINT_DAYS: Final = f"""
+
+def _write_endpoint_days(dates: str = "", names: str = "") -> str:
+    """A row for each day of each endpoint, but of hops. Client-side calls count only where no sensor watched the server
+    (collector/inventory/endpoints/outbound.py). Parameters: `start` and `end`. `well`: calls without an error. `dates`
+    is _DATES where `first_seen` is read, for it takes a while; `names` a condition on the endpoints' names."""
+    first_seen = ", toUnixTimestamp(f.first_seen) AS first_seen" * bool(dates)
+    named = f"SELECT * FROM endpoint_routes FINAL WHERE {names or 'true'}"
+    mine = f" AND d.route_id IN (SELECT route_id FROM ({named}))" * bool(names)
+    return f"""
     SELECT n.endpoint_id AS id, n.service AS service, n.host AS host, n.method AS method, n.url_template AS template,
         '' AS parent_id, '' AS protocol, '' AS kind, '' AS name, d.time AS time, d.calls AS calls,
         toInt64(d.calls) - d.client_error_calls - d.error_calls AS well, d.success_calls AS served,
         d.judged_calls AS assessed, d.authenticated_calls
-            + if(d.route_id IN (SELECT route_id FROM proven_carriers), d.possible_calls, 0) AS authenticated,
-        toUnixTimestamp(f.first_seen) AS first_seen, toUnixTimestamp(d.last_seen) AS last_seen
+            + if(d.route_id IN (SELECT route_id FROM proven_carriers), d.possible_calls, 0) AS authenticated
+        {first_seen}, toUnixTimestamp(d.last_seen) AS last_seen
     FROM routes_day AS d
-    INNER JOIN (SELECT * FROM endpoint_routes FINAL) AS n ON n.route_id = d.route_id
-    LEFT JOIN (SELECT route_id, min(first_seen) AS first_seen FROM routes GROUP BY route_id) AS f
-        ON f.route_id = d.route_id
+    INNER JOIN ({named}) AS n ON n.route_id = d.route_id
+    {dates}
     WHERE (d.role = {ROLE_SERVER} OR d.route_id NOT IN ({HIDDEN_ROUTES}))
-        AND d.route_id NOT IN ({HOP_ROUTES})"""
+        AND d.route_id NOT IN ({HOP_ROUTES}){mine}"""
+
+
+_DATES: Final = """LEFT JOIN (SELECT route_id, min(first_seen) AS first_seen FROM routes GROUP BY route_id) AS f
+        ON f.route_id = d.route_id"""
 
 _PROCESS: Final = "s.route_id, s.node, s.boot_id, s.generation"
 _BEFORE: Final = "ORDER BY s.time ROWS BETWEEN 1 PRECEDING AND CURRENT ROW"
@@ -175,8 +182,40 @@ def _read_days(row: Mapping[str, Any]) -> dict[int, int]:
 WINDOW_DAYS: Final = 7
 CHANGES_MAX: Final = 5_000  # Of each list.
 _IN_WEEK: Final = "BETWEEN toDateTime({start:UInt32}, 'UTC') AND toDateTime({end:UInt32} - 1, 'UTC')"
-_STATES: Final = _sum_days(f"{_ENDPOINT_DAYS} AND d.time {_IN_WEEK}", "sum(d.well) > 0")
-_OPERATIONS: Final = _sum_days(f"{_OPERATION_DAYS} AND a.time {_IN_WEEK}", "sum(d.well) > 0")
+_IS_ASKED: Final = "endpoint_id IN {ids:Array(String)}"
+_STATES: Final = _sum_days(f"{_write_endpoint_days(_DATES, _IS_ASKED)} AND d.time {_IN_WEEK}", "sum(d.well) > 0")
+_OPERATIONS: Final = _sum_days(
+    f"{_OPERATION_DAYS} AND a.time {_IN_WEEK}", "sum(d.well) > 0 AND id IN {ids:Array(String)}"
+)
+
+
+def _write_changes(days: str) -> str:
+    """Ids of what came, went or has another level of credentials, in this order, up to one more than is listed of
+    each. Levels are those of `decide_level`, and empty where there is no such endpoint. Parameters: `start` and `end`
+    of the week of each date, those of the first with `before_`."""
+    level = f"""multiIf(sum(d.assessed) = 0, '{AuthenticationLevel.UNKNOWN}',
+            sum(d.authenticated) / sum(d.assessed) >= {FULL_COVERAGE}, '{AuthenticationLevel.FULL}',
+            sum(d.authenticated) > 0, '{AuthenticationLevel.PARTIAL}', '{AuthenticationLevel.NONE}')"""
+    states = f"FROM ({days}) AS d GROUP BY d.id HAVING sum(d.well) > 0"
+    earlier = states.replace("{start:", "{before_start:").replace("{end:", "{before_end:")
+    return f"""
+SELECT id, multiIf(before = '', 'appeared', after = '', 'gone', 'changed') AS change
+FROM (
+    SELECT id, max(level_before) AS before, max(level_after) AS after
+    FROM (
+        SELECT d.id AS id, {level} AS level_before, '' AS level_after {earlier}
+        UNION ALL
+        SELECT d.id AS id, '' AS level_before, {level} AS level_after {states}
+    )
+    GROUP BY id
+    HAVING before != after
+)
+ORDER BY id
+LIMIT {CHANGES_MAX + 1} BY change"""
+
+
+_CHANGED: Final = _write_changes(f"{_write_endpoint_days()} AND d.time {_IN_WEEK}")
+_CHANGED_OPERATIONS: Final = _write_changes(f"{_OPERATION_DAYS} AND a.time {_IN_WEEK}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,31 +314,29 @@ def name_kinds(codes: Sequence[int]) -> dict[str, tuple[str, ...]]:
     return {place: tuple(sorted(kinds)) for place, kinds in sorted(named.items())}
 
 
-def compare_dates(store: Store, start: date, end: date) -> InventoryDiff:
-    """Raises StoreError, BudgetError. Of all endpoints no more is kept than the level of their credentials at the first
-    date, and the rest is read of those that are shown."""
-    before = dict(_stream_levels(store, start))
-    appeared, changed = _Names(), _Names()
-    for name, level in _stream_levels(store, end):
-        earlier = before.pop(name, None)
-        if earlier is None:
-            appeared.add(name)
-        elif earlier is not level:
-            changed.add(name)
-    gone = _Names(kept=list(before)[:CHANGES_MAX], is_cut=len(before) > CHANGES_MAX)
-    past = _read_states(store, start, [*gone.kept, *changed.kept])
-    new = _read_states(store, end, [*appeared.kept, *changed.kept])
+def compare_dates(store: Reader, start: date, end: date) -> InventoryDiff:
+    """Raises StoreError, BudgetError. The store compares all endpoints, and the rest is read of those that are
+    shown."""
+    before, after = _make_week(start), _make_week(end)
+    asked = {**after, **{f"before_{name}": value for name, value in before.items()}}
+    changes: dict[str, list[str]] = {"appeared": [], "gone": [], "changed": []}
+    for statement in (_CHANGED, _CHANGED_OPERATIONS) if has_operations(store) else (_CHANGED,):
+        for row in select(store, statement, asked):
+            changes[row["change"]].append(row["id"])
+    appeared, gone, changed = (names[:CHANGES_MAX] for names in changes.values())
+    past = _read_states(store, start, [*gone, *changed])
+    new = _read_states(store, end, [*appeared, *changed])
     return InventoryDiff(
         start=start,
         end=end,
-        appeared=tuple(new[name] for name in appeared.kept if name in new),
-        gone=tuple(past[name] for name in gone.kept if name in past),
+        appeared=tuple(new[name] for name in appeared if name in new),
+        gone=tuple(past[name] for name in gone if name in past),
         changed=tuple(
-            ChangedEndpoint(before=past[name], after=new[name]) for name in changed.kept if name in past and name in new
+            ChangedEndpoint(before=past[name], after=new[name]) for name in changed if name in past and name in new
         ),
         exposed=_list_exposed(store, start, end),
         data=_list_added_data(store, start, end),
-        is_cut=appeared.is_cut or gone.is_cut or changed.is_cut,
+        is_cut=any(len(names) > CHANGES_MAX for names in changes.values()),
     )
 
 
@@ -309,42 +346,15 @@ def _list_exposed(reader: Reader, start: date, end: date) -> tuple[ChangedExposu
     return tuple(read_record(ChangedExposure, row) for row in select(reader, _EXPOSED, asked))
 
 
-@dataclass(slots=True)
-class _Names:
-    """The first CHANGES_MAX of a list, and whether there were more."""
-
-    kept: list[str] = field(default_factory=list)
-    is_cut: bool = False
-
-    def add(self, name: str) -> None:
-        if len(self.kept) < CHANGES_MAX:
-            self.kept.append(name)
-        else:
-            self.is_cut = True
-
-
-def _stream_levels(store: Store, day: date) -> Iterator[tuple[str, AuthenticationLevel]]:
-    """Ids with their levels, of the week up to the end of this day (UTC)."""
-    for states in _list_states(store):
-        for found in store.stream_columns(f"SELECT id, assessed, authenticated FROM ({states})", _make_week(day)):
-            for name, assessed, authenticated in zip(*found.values(), strict=True):
-                check_budget()
-                yield name, decide_level(authenticated / assessed if assessed else None)
-
-
 def _read_states(reader: Reader, day: date, ids: Sequence[str]) -> dict[str, PastEndpoint]:
-    """Those of some ids."""
+    """Those of some ids, of the week up to the end of this day (UTC)."""
+    if not ids:
+        return {}
     asked = {**_make_week(day), "ids": list(ids)}
-    found = [
-        row
-        for states in (_list_states(reader) if ids else ())
-        for row in select(reader, f"SELECT * FROM ({states}) WHERE id IN {{ids:Array(String)}}", asked)
-    ]
+    found = select(reader, _STATES, asked)
+    if len(found) < len(ids) and has_operations(reader):
+        found += select(reader, _OPERATIONS, asked)
     return {row["id"]: _read(row, _read_days(row)) for row in found}
-
-
-def _list_states(reader: Reader) -> tuple[str, ...]:
-    return (_STATES, _OPERATIONS) if has_operations(reader) else (_STATES,)
 
 
 def _make_week(day: date) -> dict[str, Any]:
@@ -356,7 +366,7 @@ GONE_SECONDS: Final = 30 * 86_400
 RETIRED_MAX: Final = 10_000  # Listed; all are kept.
 IDS_MAX: Final = 500  # Of one statement.
 _IS_GONE: Final = "last_seen < {limit:UInt32} AND sum(d.served) > 0"
-_GONE: Final = _sum_days(_ENDPOINT_DAYS, _IS_GONE)
+_GONE: Final = _sum_days(_write_endpoint_days(_DATES), _IS_GONE)
 _GONE_OPERATIONS: Final = _sum_days(_OPERATION_DAYS, _IS_GONE)
 _RECENT: Final = """
 SELECT DISTINCT n.endpoint_id AS id FROM routes_day AS d
