@@ -41,7 +41,6 @@ CLIENT_SHARE = 20
 BOTH_SHARE = 10
 SERVICES = 200
 CHUNK = 25_000
-CONSUMERS_CHUNK = 250_000
 
 _ROUTE_COLUMNS = "'', '', concat('svc', toString(number % {services})), 1, 'node-1', 8080"
 _HOST = "if(number % 3 = 0, 'gateway.example', concat('svc', toString(number % {services}), '.example'))"
@@ -58,7 +57,8 @@ SELECT at, cityHash64(n), cityHash64('p', n % 100, x % 40), 1, 0, concat('10.0.'
     1, '1.1', at + 1, at + 59, '', 'application/json', 0, (1 + x % 20 AS c), c * 200, c * 1000, c * 300, c * 500, 9000,
     ([bucket, bucket + 4, bucket + 8, bucket + 13], [c, toUInt64(1), toUInt64(1), toUInt64(1)]),
     ([70, 79], [c, toUInt64(1)]), 2, 0, 0, 0, [x, x + 1]
-FROM ({source})"""
+FROM ({source})
+SETTINGS max_execution_time = 0"""
 
 
 def seed(store: EmbeddedStore, endpoints: int, now: int, consumers: int = 0) -> None:
@@ -94,11 +94,12 @@ def seed(store: EmbeddedStore, endpoints: int, now: int, consumers: int = 0) -> 
             for source in (of_hour, of_busy):
                 chosen = source.format(hour=hour, first=first, count=count, **shares, **calls)
                 store.execute(_ROWS.format(now=now // 60 * 60 - 60, source=chosen))
-    of_consumers = """SELECT cityHash64(number, 'n') % {endpoints} AS n, number % 1440 AS m, 0 AS k, 1 AS role
-        FROM numbers({first}, {count})"""
-    for first in range(0, consumers, CONSUMERS_CHUNK):
-        count = min(CONSUMERS_CHUNK, consumers - first)
-        source = of_consumers.format(endpoints=endpoints, first=first, count=count)
+    # An hour at a time, which is one partition.
+    of_consumers = """SELECT cityHash64(number, 'n') % {endpoints} AS n, {hour} * 60 + number % 60 AS m, 0 AS k,
+        1 AS role FROM numbers({first}, {count})"""
+    for hour in range(HOURS):
+        first, last = consumers * hour // HOURS, consumers * (hour + 1) // HOURS
+        source = of_consumers.format(endpoints=endpoints, hour=hour, first=first, count=last - first)
         rows = _ROWS.format(now=now // 60 * 60 - 60, source=source)
         store.execute(rows.replace("cityHash64('p', n % 100, x % 40)", "cityHash64('c', x)"))
     # What the engine does by itself within minutes, so that every run finds the same parts.
