@@ -30,7 +30,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from collector.api.authenticator import COOKIE_NAME, Authenticator, StrangerError
+from collector.api.authenticator import COOKIE_NAME, Authenticator, SlowedError, StrangerError, name_address
 from collector.api.problem import internal_problem, problem_response, show
 from collector.api.request_queue import BodyBudget, BusyError, QueueLimits, RequestQueue
 from collector.core.budget import Budget, BudgetBook
@@ -204,6 +204,10 @@ class Access:
         try:
             # Read in the routes' threads, which run in a copy of this context.
             set_principal(None if is_public else await self._authenticator.identify_soon(request))
+        except SlowedError as error:
+            wait = {"retry-after": str(error.seconds)}
+            await problem_response(429, str(error), wait)(scope, receive, send)
+            return
         except StrangerError as error:
             await _refuse_stranger(scope, str(error))(scope, receive, send)
             return
@@ -294,7 +298,7 @@ def name_client(scope: Scope) -> str:
     request = HTTPConnection(scope)
     if "authorization" not in request.headers and (session := request.cookies.get(COOKIE_NAME)):
         return session
-    host = request.client.host if request.client is not None else ""
+    host = name_address(request)
     try:
         return find_network(host)
     except ValueError:

@@ -1,18 +1,18 @@
-"""Finds the principal of a request, by the API token or by the session of a page; opens and ends sessions."""
+"""Finds the principal of a request, by an API token or by the session of a page; opens and ends sessions."""
 
 import asyncio
 import hmac
-import secrets
 from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import HTTPConnection
 
+from collector.trust.guesses import GuessLimit
 from collector.trust.principal import API_TOKEN, NO_CREDENTIAL, PAGE_SESSION, Principal, Role, Scope, Way
-from collector.trust.sessions import SessionTable
+from collector.trust.sessions import Session, SessionTable
+from collector.trust.tokens import TokenTable
 
 SESSION_SECONDS: Final = 12 * 3600  # A working day.
-SESSION_BYTES: Final = 32
 COOKIE_NAME: Final = "apidae_session"
 
 _ANYONE: Final = Principal(actor=NO_CREDENTIAL, role=Role.ADMIN, scope=Scope(), way=Way.NO_AUTH)
@@ -24,15 +24,36 @@ class StrangerError(Exception):
     """Why a request may not enter, in one sentence."""
 
 
-class Authenticator:
-    """Knows the token and the open sessions. A session that was signed out opens nothing any more. Thread-safe; what
-    looks at sessions blocks, and raises StoreError."""
+class SlowedError(StrangerError):
+    """Too many wrong credentials came from its network; this one was not looked at."""
 
-    def __init__(self, *, token: str | None, clock: Callable[[], float], sessions: SessionTable) -> None:
-        """`token` None: authentication is off (loopback only; the composition sees to that). `clock`: unix seconds."""
+    def __init__(self, seconds: float) -> None:
+        self.seconds = max(1, round(seconds))
+        super().__init__(
+            f"Too many wrong tokens came from this address; wait {self.seconds} s, and then send the right one."
+        )
+
+
+class Authenticator:
+    """Knows the tokens and the open sessions. Thread-safe; what looks at the state blocks, and raises StoreError."""
+
+    def __init__(
+        self,
+        *,
+        token: str | None,
+        clock: Callable[[], float],
+        sessions: SessionTable,
+        tokens: TokenTable,
+        guesses: GuessLimit | None = None,
+    ) -> None:
+        """`token`: the first one; None: authentication is off (loopback only; the composition sees to that). `clock`:
+        unix seconds."""
         self._token = token
         self._clock = clock
-        self._sessions = sessions
+        self.sessions = sessions
+        self.tokens = tokens
+        self._guesses = guesses or GuessLimit(clock)
+        self.figures = self._guesses.list_figures
 
     @property
     def is_open(self) -> bool:
@@ -41,32 +62,34 @@ class Authenticator:
 
     async def identify_soon(self, request: HTTPConnection) -> Principal:
         """As `identify`, in the event loop."""
-        if COOKIE_NAME in request.cookies and "authorization" not in request.headers:
-            return await asyncio.to_thread(self.identify, request)
-        return self.identify(request)
+        if self.is_open or ("authorization" not in request.headers and COOKIE_NAME not in request.cookies):
+            return self.identify(request)
+        return await asyncio.to_thread(self.identify, request)
 
     def identify(self, request: HTTPConnection) -> Principal:
         """Who asks. Raises StrangerError."""
-        if self._token is None:
+        if self.is_open:
             return _ANYONE
         header = request.headers.get("authorization")
         if header is None:
-            session = request.cookies.get(COOKIE_NAME)
-            if session is not None and self._sessions.find_end(self._hash(session)) > self._clock():
-                return _PAGE
+            session = self.find_session(request)
+            if session is not None:
+                return session.principal
             raise StrangerError(
-                "This needs the API token; send it as the header 'Authorization: Bearer TOKEN', or sign in at /login."
+                "This needs an API token; send it as the header 'Authorization: Bearer TOKEN', or sign in at /login."
             )
         scheme, _, bearer = header.partition(" ")
         if scheme.lower() != "bearer" or not bearer.strip():
             raise StrangerError(
                 "The Authorization header is not of the form 'Bearer TOKEN'; send the API token that way."
             )
-        if not self._is_token(bearer.strip()):
+        principal, _ = self._check_token(bearer.strip(), name_address(request))
+        if principal is None:
             raise StrangerError(
-                "The API token is wrong; use the one in the collector's file api.token, or in its api_token_file."
+                "The API token is wrong, revoked or expired; use one that `apidae tokens list` shows, or the first one "
+                "in the collector's file api.token or its api_token_file."
             )
-        return _PROGRAM
+        return principal
 
     def is_still(self, request: HTTPConnection, principal: Principal | None) -> bool:
         """Whether a request that stays open would enter again as the same principal."""
@@ -75,27 +98,67 @@ class Authenticator:
         except StrangerError:
             return False
 
-    def sign_in(self, candidate: str) -> str | None:
-        """The id of a new session, for the token; None for anything else."""
-        if not self._is_token(candidate):
+    def find_session(self, request: HTTPConnection) -> Session | None:
+        """The open session of a request."""
+        secret = request.cookies.get(COOKIE_NAME)
+        session = self.sessions.find(secret) if secret else None
+        if secret is None or session is None:
             return None
-        session = secrets.token_urlsafe(SESSION_BYTES)
-        now = self._clock()
-        self._sessions.begin(self._hash(session), now, now + SESSION_SECONDS)
+        if session.principal.way is Way.FIRST_TOKEN and not (
+            self.tokens.is_first_open and hmac.compare_digest(session.opener, self._bind_first(secret))
+        ):
+            return None
         return session
+
+    def sign_in(self, candidate: str, address: str) -> str | None:
+        """The secret of a new session, for a token; None for anything else. Raises SlowedError."""
+        principal, opener = self._check_token(candidate, address)
+        if principal is None:
+            return None
+        until = self._clock() + SESSION_SECONDS
+        if principal.way is Way.FIRST_TOKEN:
+            return self.sessions.begin(_PAGE, until=until, address=address, find_opener=self._bind_first)
+        token = self.tokens.find(candidate)
+        if token is not None and token.expires_at:
+            until = min(until, token.expires_at)
+        return self.sessions.begin(principal, until=until, address=address, find_opener=lambda _: opener)
 
     def sign_out(self, request: HTTPConnection) -> None:
         """End the session of a request, where it has one."""
         session = request.cookies.get(COOKIE_NAME)
         if session is not None:
-            self._sessions.end(self._hash(session))
+            self.sessions.end(session)
 
-    def _hash(self, session: str) -> str:
-        key, content = (text.encode("utf-8", "surrogatepass") for text in (self._token or "", session))
+    def _check_token(self, candidate: str, address: str) -> tuple[Principal | None, str]:
+        """Whose token it is, and its id. Raises SlowedError."""
+        wait = self._guesses.find_wait(address, candidate)
+        if wait:
+            raise SlowedError(wait)
+        principal, opener = None, ""
+        if self._is_first(candidate):
+            principal = _PROGRAM
+        elif (token := self.tokens.find(candidate)) is not None:
+            principal, opener = token.principal, token.id
+        if principal is None:
+            self._guesses.note_wrong(address, candidate)
+        else:
+            self._guesses.note_right(candidate)
+        return principal, opener
+
+    def _bind_first(self, secret: str) -> str:
+        """By which a session knows the first token that opened it, and nobody who reads it can try tokens."""
+        key, content = (text.encode("utf-8", "surrogatepass") for text in (self._token or "", secret))
         return hmac.new(key, content, "sha256").hexdigest()
 
-    def _is_token(self, candidate: str) -> bool:
+    def _is_first(self, candidate: str) -> bool:
         """In time that does not depend on where they differ."""
-        return self._token is not None and hmac.compare_digest(
-            candidate.encode("utf-8", "surrogatepass"), self._token.encode()
+        return (
+            self._token is not None
+            and hmac.compare_digest(candidate.encode("utf-8", "surrogatepass"), self._token.encode())
+            and self.tokens.is_first_open
         )
+
+
+def name_address(request: HTTPConnection) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client is not None else ""

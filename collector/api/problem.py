@@ -46,6 +46,7 @@ TITLES: dict[int, str] = {
     415: "Unsupported media type",
     421: "Misdirected request",
     422: "Unprocessable request",
+    429: "Too many requests",
     500: "Internal error",
     503: "Unavailable",
 }

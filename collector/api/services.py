@@ -53,7 +53,9 @@ from collector.specs.table import SpecTable
 from collector.storage.base import Store
 from collector.storage.state.store import StateStore
 from collector.storage.tables.layout import Retention
+from collector.trust.audit import AuditLog
 from collector.trust.sessions import SessionTable
+from collector.trust.tokens import TokenTable
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.settings import EffectiveSetting
 
@@ -158,9 +160,14 @@ class Services:
             consumers=self.consumers,
             fits=lambda: self.spec_assessor.fits,
         )
+        sessions = SessionTable(self.state, self.clock)
         self.authenticator = Authenticator(
-            token=self.settings.token, clock=self.clock, sessions=SessionTable(self.state)
+            token=self.settings.token,
+            clock=self.clock,
+            sessions=sessions,
+            tokens=TokenTable(self.state, self.clock, sessions.look),
         )
+        self.audit = AuditLog(self.state)
         fingerprints = list_fingerprints(self._count_writes)
         if (responder := self.responder) is not None:
             fingerprints[Topic.BLOCKS] = lambda: tuple((block.id, block.state) for block in responder.list_blocks())

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from collector.cli import consumers, describe, findings, inventory, lists, metrics, response, schemas
+from collector.cli import consumers, describe, findings, inventory, lists, metrics, response, schemas, users
 from collector.cli.client import add_group
 from collector.cli.config import register_config
 from collector.cli.gate import register_gate
@@ -91,6 +91,7 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     schemas.register_specs(app)
     inventory.register_templates(app)
     lists.register_notifiers(app)
+    users.register_users(app)
 
 
 def register_server(app: typer.Typer) -> None:
@@ -105,6 +106,9 @@ def register_server(app: typer.Typer) -> None:
     keys = add_group(app, "keys", "The installation key, under which sensors hash consumers and objects.")
     keys.command(name="rotate", help="Make a new key. The running collector sends it to its sensors.")(
         with_flags(CollectorSettings, ("data_dir",))(rotate_key)
+    )
+    keys.command(name="first-token", help="Switch the first API token on or off, whoever else can enter.")(
+        with_flags(CollectorSettings, ("data_dir",))(switch_first_token)
     )
     keys.command(name="replace-token", help="Make a new token. It holds from the next start of the collector on.")(
         with_flags(CollectorSettings, ("data_dir",))(replace_own_token)
@@ -172,6 +176,24 @@ def replace_own_token(
         path = settings.data_dir / name.value
         replace(SecretTable(state, key), path, time.time())
     print(f"{path} holds a new token; restart the collector.")
+
+
+def switch_first_token(
+    flags: dict[str, Any],
+    to: Annotated[users.Switch, typer.Argument(help="On or off.", show_default=False)],
+    config: Config = None,
+) -> None:
+    """In the state, as whoever may read it: the way back in."""
+    from collector.cli.trust import open_state
+    from collector.core.errors import ConflictError
+    from collector.trust.tokens import TokenTable
+
+    with open_state(flags, config) as (_, state):
+        try:
+            TokenTable(state, time.time).switch_first(to is users.Switch.ON, by="the collector's host", has_login=False)
+        except ConflictError as error:
+            raise ValueError(str(error)) from None
+    print(f"The first token is {to.value}; collectors that run know within a second.")
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, bindparam, delete, func, insert, select, update
 
-from collector.response.audit import AuditEntry, add_entries
 from collector.response.block import Block, BlockState
 from collector.response.policy_table import PolicyTable
 from collector.storage.state.cache import StateCache
 from collector.storage.state.imports import read_rows
 from collector.storage.state.store import StateStore, read_row
 from collector.storage.state.tables.response import BLOCKS
+from collector.trust.audit import AuditEntry, add_entries
 
 OPEN_MAX: Final = 10_000  # Proposed and live: what one policy message may hold.
 OVER_MAX: Final = 1_000  # The oldest goes.

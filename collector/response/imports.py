@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from collector.response.audit import import_audit
 from collector.response.block_store import import_blocks
 from collector.response.ladder import import_ladder
 from collector.response.policy_table import import_policy
 from collector.storage.state.imports import IMPORTED_SUFFIX, import_file
 from collector.storage.state.store import StateStore
+from collector.trust.audit import import_audit
 
 # Each with what is lost where it is damaged.
 _FILES = (

@@ -32,11 +32,11 @@ from collector.core.destinations import (
 )
 from collector.core.feature import Feature, Role
 from collector.receiver.policy import BlockOrder
-from collector.response.audit import AuditEntry, AuditLog
 from collector.response.block import Block, BlockState
 from collector.response.deny_lists import ExportFormat, ExportSettings, HaproxyError, HaproxyList, export_blocks
 from collector.response.responder import Responder
 from collector.storage.base import StoreError
+from collector.trust.audit import AuditEntry, AuditLog
 from common.bounded import BoundedDict
 from common.durable import write_durably
 from common.figures import Figure, list_figures, make_totals, total

@@ -20,11 +20,11 @@ from sqlalchemy import Connection, delete, select, tuple_, update
 
 from collector.core.feature import Feature, Job, Role
 from collector.receiver.policy import BlockStatus, EnforcementReport
-from collector.response.audit import AuditEntry, add_entries
 from collector.response.block import PART_MARK, BlockState
 from collector.storage.state.erasing import ERASED
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.response import BLOCK_REPORTS, BLOCKS, ENFORCING_NODES
+from collector.trust.audit import AuditEntry, add_entries
 from common.bounded import BoundedDict
 
 NODES_MAX: Final = 20_000  # The one not heard for longest goes.

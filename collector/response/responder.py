@@ -22,7 +22,6 @@ from collector.core.budget import StoppedError
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.feature import Feature, Job, Role
 from collector.receiver.policy import BlockKind, BlockOrder, BlockStatus, EnforcementReport
-from collector.response.audit import AuditEntry, AuditLog, erase_mentions
 from collector.response.block import (
     Block,
     BlockError,
@@ -38,6 +37,7 @@ from collector.response.policy_table import PolicyTable
 from collector.response.preview import BlockCheck, BlockPreview, Previewer
 from collector.response.reports import BlockReports, blank_reasons, take_counts
 from collector.storage.base import StoreError
+from collector.trust.audit import AuditEntry, AuditLog, erase_mentions
 from common.networks import NetworkLimits, explain_limit, find_within
 
 logger = logging.getLogger(__name__)

@@ -46,6 +46,7 @@ from collector.api.sensors import build_sensor_routes
 from collector.api.services import Services
 from collector.api.specs import build_spec_routes
 from collector.api.traffic import build_service_routes, build_traffic_routes
+from collector.api.users import build_user_routes
 from collector.api.views import build_view_routes
 from collector.ui.pages import add_pages
 
@@ -60,7 +61,10 @@ _ANYWHERE: Final[Mapping[int, str]] = {
     500: "The collector failed to answer; its log says why.",
     503: "It took too long, the store cannot answer, too many requests are being worked on, or it is not ready.",
 }
-_BEHIND_THE_TOKEN: Final[Mapping[int, str]] = {401: "No token, or the wrong one."}
+_BEHIND_THE_TOKEN: Final[Mapping[int, str]] = {
+    401: "No token, or the wrong one.",
+    429: "Too many wrong tokens came from this address.",
+}
 _OF_SOMETHING: Final[Mapping[int, str]] = {404: "What is named does not exist."}
 _OF_A_CHANGE: Final[Mapping[int, str]] = {
     403: "A browser says that another site asks.",
@@ -216,6 +220,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     yield build_metered_routes(metered=services.metered)
     yield build_sensor_routes(sensors=services.sensors, version=services.settings.version)
     yield build_config_routes(settings=services.configuration)
+    yield build_user_routes(authenticator=services.authenticator, clock=clock)
     yield build_event_routes(events=services.events, authenticator=services.authenticator)
     if services.risks is not None:
         yield build_risk_routes(risks=services.risks, clock=clock)

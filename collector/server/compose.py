@@ -76,7 +76,6 @@ from collector.receiver.sensors import SensorRegistry
 from collector.receiver.witness import WitnessBook
 from collector.receiver.writer import StoreWriter
 from collector.response.alert_actions import AlertActions
-from collector.response.audit import AuditLog
 from collector.response.block_store import BlockStore
 from collector.response.holders import Holders
 from collector.response.imports import drop_imported, import_response
@@ -102,6 +101,7 @@ from collector.storage.state.copying import MOVED_NAME
 from collector.storage.state.imports import drop_old_tables, import_file, import_once
 from collector.storage.state.moving import check_moved
 from collector.storage.state.store import open_state
+from collector.trust.audit import AuditLog
 from collector.trust.imports import import_files
 from collector.trust.installation_keys import InstallationKeyTable
 from collector.trust.secrets import SecretTable, load_token, open_state_key

@@ -408,6 +408,7 @@ class _Life:
             *self._entrance.figures(),
             *(self._http.figures() if self._http is not None else ()),
             *(self._services.events.figures() if self._services is not None else ()),
+            *(self._services.authenticator.figures() if self._services is not None else ()),
             *list_figures(self._failures.counts),
             *self._usage.list_figures(),
             *chain.from_iterable(feature.figures() for feature in self._duties.features),

@@ -7,7 +7,7 @@ call read it with `find_principal`: their threads run in a copy of the request's
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 # Names of the credentials that are nobody's own, as decisions keep them.
 API_TOKEN: Final = "api-token"
@@ -49,6 +49,11 @@ class Scope:
         if self.clusters and cluster not in self.clusters:
             return False
         return not self.namespaces or namespace in self.namespaces or f"{cluster}/{namespace}" in self.namespaces
+
+
+def read_scope(row: Any) -> Scope:
+    """From a row of the state with these columns."""
+    return Scope(clusters=tuple(row.clusters), namespaces=tuple(row.namespaces))
 
 
 class Way(StrEnum):

@@ -1,51 +1,160 @@
 """Open sessions of pages, in the state: whichever collector a browser asks knows them, also after a restart.
 
-A row holds a keyed hash of the session, with the API token as key. So nobody opens a page with what the state holds,
-and a token that is replaced ends the sessions that it opened.
+A session is a cookie of 256 random bits, and its row holds the SHA-256 of it. So nobody opens a page with what the
+state holds. The row has the principal as it was when the session began. What gives it less ends the session instead:
+the first token that is replaced or switched off, a named token that is revoked, a role binding that changes.
 """
 
-from collections.abc import Mapping
-from typing import Final
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select
 
 from collector.storage.state.cache import StateCache
-from collector.storage.state.store import StateStore
+from collector.storage.state.store import StateStore, read_row
 from collector.storage.state.tables.trust import SESSIONS
+from collector.trust.audit import AuditEntry, add_entries, write_values
+from collector.trust.principal import Principal, Role, Way, read_scope
 
-SESSIONS_MAX: Final = 10_000  # Past it the oldest ends; only who has the token opens one.
+SESSIONS_MAX: Final = 10_000  # Past it the oldest ends; only who may enter opens one.
+SESSION_BYTES: Final = 32
+_ID_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One session without its secret. Times are unix seconds. `opener`: by what it was opened, so that it ends with
+    that. Name and groups are those of an OpenID provider."""
+
+    id: str
+    began_at: float
+    until: float
+    principal: Principal
+    opener: str = ""
+    user_name: str = ""
+    user_groups: tuple[str, ...] = ()
+    address: str = ""
 
 
 class SessionTable:
-    """Times are unix seconds. Methods block, and raise StoreError."""
+    """Methods block, and raise StoreError."""
 
-    def __init__(self, state: StateStore) -> None:
-        self._state = state
+    def __init__(self, state: StateStore, clock: Callable[[], float]) -> None:
+        self._state, self._clock = state, clock
         self._open = StateCache(state, (SESSIONS.name,), _read)
 
-    def begin(self, session_hash: str, now: float, until: float) -> None:
-        """Open a session, and forget those that ended."""
+    def begin(
+        self,
+        principal: Principal,
+        *,
+        until: float,
+        address: str,
+        find_opener: Callable[[str], str] = lambda secret: "",
+        user_name: str = "",
+        user_groups: tuple[str, ...] = (),
+    ) -> str:
+        """Open a session, and forget those that ended; its secret, which is kept nowhere. `find_opener` gives the
+        opener of a secret."""
+        secret, now = secrets.token_urlsafe(SESSION_BYTES), self._clock()
+        session = Session(
+            id=secrets.token_hex(_ID_BYTES),
+            began_at=now,
+            until=until,
+            principal=principal,
+            opener=find_opener(secret),
+            user_name=user_name,
+            user_groups=user_groups,
+            address=address,
+        )
         newest = select(SESSIONS.c.session_hash).order_by(SESSIONS.c.until.desc(), SESSIONS.c.session_hash)
         with self._state.write() as connection:
             connection.execute(delete(SESSIONS).where(SESSIONS.c.until <= now))
-            connection.execute(insert(SESSIONS), {"session_hash": session_hash, "until": until})
+            connection.execute(insert(SESSIONS), {"session_hash": _hash(secret), **_write(session)})
             past = connection.execute(newest.offset(SESSIONS_MAX)).scalars().all()
             if past:
                 connection.execute(delete(SESSIONS).where(SESSIONS.c.session_hash.in_(past)))
+            after = write_values(session=session.id, role=principal.role, address=address)
+            add_entries(connection, [_make_entry(now, principal, "session.began", principal.actor, after=after)])
+        self._open.look()
+        return secret
+
+    def find(self, secret: str) -> Session | None:
+        """The session of a cookie, where it is open. What another collector began is known at once, what it ended
+        within a second."""
+        own = _hash(secret)
+        found = self._open.recall().get(own) or self._open.read().get(own)
+        return found if found is not None and found.until > self._clock() else None
+
+    def look(self) -> None:
+        """Sessions were ended beside this table."""
         self._open.look()
 
-    def end(self, session_hash: str) -> None:
-        """Close a session, where it is open."""
+    def list_open(self, actor: str = "") -> list[Session]:
+        """All, or those of one actor; the newest first."""
+        now = self._clock()
+        found = [one for one in self._open.read().values() if one.until > now and actor in ("", one.principal.actor)]
+        return sorted(found, key=lambda one: (one.began_at, one.id), reverse=True)
+
+    def end(self, secret: str) -> None:
+        """Sign out: close the session of a cookie, where it is open."""
         with self._state.write() as connection:
-            connection.execute(delete(SESSIONS).where(SESSIONS.c.session_hash == session_hash))
+            connection.execute(delete(SESSIONS).where(SESSIONS.c.session_hash == _hash(secret)))
         self._open.look()
 
-    def find_end(self, session_hash: str) -> float:
-        """Until when a session is open; 0 of one that is not. What another collector began is known at once, what it
-        ended within a second."""
-        until = self._open.recall().get(session_hash)
-        return self._open.read().get(session_hash, 0.0) if until is None else until
+    def end_one(self, session_id: str, *, by: str) -> bool:
+        """Close a session by its id; whether it was open."""
+        return self._end(SESSIONS.c.id == session_id, by, session_id) > 0
+
+    def end_all(self, actor: str, *, by: str) -> int:
+        """Sign an actor out everywhere; how many sessions were open."""
+        return self._end(SESSIONS.c.actor == actor, by, actor)
+
+    def _end(self, condition: ColumnElement[bool], by: str, target: str) -> int:
+        with self._state.write() as connection:
+            count = int(connection.execute(delete(SESSIONS).where(condition)).rowcount)
+            if count:
+                before = write_values(sessions=count)
+                add_entries(
+                    connection,
+                    [AuditEntry(time=self._clock(), by=by, action="session.ended", target=target, before=before)],
+                )
+        self._open.look()
+        return count
 
 
-def _read(connection: Connection) -> Mapping[str, float]:
-    return {row.session_hash: row.until for row in connection.execute(select(SESSIONS))}
+def list_sessions(connection: Connection, way: Way) -> list[Session]:
+    """Those that were opened in one way."""
+    return [_read_one(row) for row in connection.execute(select(SESSIONS).where(SESSIONS.c.way == way))]
+
+
+def _make_entry(now: float, principal: Principal, action: str, target: str, **values: str) -> AuditEntry:
+    return AuditEntry(time=now, by=principal.actor, way=principal.way.value, action=action, target=target, **values)
+
+
+def _hash(secret: str) -> str:
+    # Plain SHA-256: the secret is 256 random bits, so there is nothing to guess.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _read(connection: Connection) -> Mapping[str, Session]:
+    return {row.session_hash: _read_one(row) for row in connection.execute(select(SESSIONS))}
+
+
+def _read_one(row: Row[Any]) -> Session:
+    return read_row(Session, row, principal=read_principal(row))
+
+
+def read_principal(row: Row[Any]) -> Principal:
+    """From the columns of a row."""
+    return Principal(actor=row.actor, role=Role(row.role), scope=read_scope(row), way=Way(row.way))
+
+
+def _write(session: Session) -> dict[str, Any]:
+    row = asdict(session)
+    principal: dict[str, Any] = row.pop("principal")
+    scope: dict[str, Any] = principal.pop("scope")
+    lists = {name: list(value) for name, value in scope.items()} | {"user_groups": list(session.user_groups)}
+    return row | principal | lists

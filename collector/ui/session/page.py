@@ -5,11 +5,23 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from collector.api.authenticator import COOKIE_NAME, SESSION_SECONDS
+from collector.api.authenticator import COOKIE_NAME, SESSION_SECONDS, SlowedError, name_address
 from collector.ui.components.rendering import own_path, read_form
 from collector.ui.site import THEME_COOKIE, THEMES, Page, Site
 
 THEME_SECONDS = 365 * 86_400
+
+
+def set_session(request: Request, response: Response, session: str) -> None:
+    """The cookie of a session: no script reads it, and no other site's page sends it."""
+    response.set_cookie(
+        COOKIE_NAME,
+        session,
+        max_age=SESSION_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
 
 
 def add_routes(router: APIRouter, site: Site) -> None:
@@ -27,19 +39,21 @@ def add_routes(router: APIRouter, site: Site) -> None:
         destination = own_path(form.get("next", "/"))
         if authenticator.is_open:
             return RedirectResponse(destination, status_code=303)
-        session = await asyncio.to_thread(authenticator.sign_in, form.get("token", "").strip())
-        if session is None:
-            sentence = "This is not the API token. The collector keeps it in the file api.token."
-            return site.render(request, "session/login.html", {"complaint": sentence, "next": destination}, status=401)
-        response = RedirectResponse(destination, status_code=303)
-        response.set_cookie(
-            COOKIE_NAME,
-            session,
-            max_age=SESSION_SECONDS,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
+        sentence, status = (
+            "This is not a valid API token. The collector keeps the first one in the file api.token.",
+            401,
         )
+        try:
+            session = await asyncio.to_thread(
+                authenticator.sign_in, form.get("token", "").strip(), name_address(request)
+            )
+        except SlowedError as error:
+            session, sentence, status = None, str(error), 429
+        if session is None:
+            values = {"complaint": sentence, "next": destination}
+            return site.render(request, "session/login.html", values, status=status)
+        response = RedirectResponse(destination, status_code=303)
+        set_session(request, response, session)
         return response
 
     @router.post("/logout")

@@ -15,6 +15,7 @@ from collector.api.authenticator import COOKIE_NAME, Authenticator
 from collector.core.budget import BudgetBook
 from collector.trust.principal import Principal, Role, Scope, Way, find_principal
 from collector.trust.sessions import SessionTable
+from collector.trust.tokens import TokenTable
 from tests.collector.api.client import TestClient
 from tests.collector.http_serving import TOKEN, make_app
 from tests.collector.states import create_state
@@ -30,7 +31,13 @@ def client() -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def authenticator() -> Authenticator:
-    return Authenticator(token=TOKEN, clock=lambda: 0.0, sessions=SessionTable(create_state()))
+    return know(TOKEN)
+
+
+def know(token: str | None) -> Authenticator:
+    state = create_state()
+    sessions, tokens = SessionTable(state, lambda: 0.0), TokenTable(state, lambda: 0.0)
+    return Authenticator(token=token, clock=lambda: 0.0, sessions=sessions, tokens=tokens)
 
 
 def test_every_operation_needs_the_token(client: TestClient) -> None:
@@ -115,8 +122,8 @@ def find_principals(token: str | None, headers: dict[str, str], path: str = "/ap
     async def send(message: Message) -> None:
         pass
 
-    authenticator = Authenticator(token=token, clock=lambda: 0.0, sessions=SessionTable(create_state()))
-    headers |= {"cookie": f"{COOKIE_NAME}={authenticator.sign_in(TOKEN)}"} if headers.pop("cookie", "") else {}
+    authenticator = know(token)
+    headers |= {"cookie": f"{COOKIE_NAME}={authenticator.sign_in(TOKEN, '')}"} if headers.pop("cookie", "") else {}
     layer = Access(app, authenticator=authenticator, budgets=BudgetBook(), limits=RequestLimits())
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": raw}

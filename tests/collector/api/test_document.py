@@ -60,6 +60,8 @@ GOOD: dict[str, Any] = {
     "note": "n",
     "place": 0,
     "query": "",
+    "role": "viewer",
+    "is_on": True,
     "seconds": 60,
     "state": "open",
     "step": "alert",

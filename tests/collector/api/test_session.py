@@ -16,6 +16,7 @@ from collector.storage.state.store import StateStore
 from collector.storage.state.tables.trust import SESSIONS
 from collector.trust import sessions
 from collector.trust.sessions import SessionTable
+from collector.trust.tokens import TokenTable
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.states import create_state
@@ -105,7 +106,7 @@ def test_the_session_is_no_token_and_no_script_reads_it(site: Site) -> None:
 def test_a_wrong_token_opens_nothing(site: Site) -> None:
     answer = site.sign_in("wrong")
     assert answer.status_code == 401
-    assert "not the API token" in answer.text
+    assert "not a valid API token" in answer.text
     assert "set-cookie" not in answer.headers
     assert site.client.get("/").status_code == 303
 
@@ -126,7 +127,7 @@ def test_a_session_ends_by_time_and_by_signing_out(site: Site) -> None:
 @pytest.mark.parametrize("forged", ["", ".", "99999999999.", "\u00e9.\u00e9", "x." + "0" * 64])
 def test_a_forged_session_opens_nothing(forged: str, sqlite_state: StateStore) -> None:
     authenticator = know(sqlite_state)
-    assert authenticator.sign_in(TOKEN)
+    assert authenticator.sign_in(TOKEN, "127.0.0.1")
     assert not is_known(authenticator, forged)
 
 
@@ -140,7 +141,7 @@ def test_who_signed_out_cannot_go_on_with_a_copy_of_the_cookie(site: Site) -> No
 
 def test_two_sessions_of_one_second_end_apart(sqlite_state: StateStore) -> None:
     authenticator = know(sqlite_state)
-    first, second = authenticator.sign_in(TOKEN), authenticator.sign_in(TOKEN)
+    first, second = authenticator.sign_in(TOKEN, "127.0.0.1"), authenticator.sign_in(TOKEN, "127.0.0.1")
     assert first and second and first != second
     authenticator.sign_out(ask(cookie=first))
     assert not is_known(authenticator, first)
@@ -153,13 +154,13 @@ def test_sessions_are_bounded_and_the_oldest_ends(sqlite_state: StateStore, monk
     authenticator = know(sqlite_state, clock=clock)
     opened = []
     for clock.now in (0.0, 1.0, 2.0, 3.0):
-        opened.append(authenticator.sign_in(TOKEN) or "")
+        opened.append(authenticator.sign_in(TOKEN, "127.0.0.1") or "")
     assert [is_known(authenticator, one) for one in opened] == [False, True, True, True]
 
 
 def test_every_collector_of_a_state_knows_the_sessions(state: StateStore) -> None:
     first, second = know(state), know(state)
-    session = first.sign_in(TOKEN) or ""
+    session = first.sign_in(TOKEN, "127.0.0.1") or ""
     assert is_known(second, session)
     second.sign_out(ask(cookie=session))
     assert not is_known(second, session)
@@ -167,13 +168,13 @@ def test_every_collector_of_a_state_knows_the_sessions(state: StateStore) -> Non
 
 
 def test_a_token_that_is_replaced_ends_its_sessions(sqlite_state: StateStore) -> None:
-    session = know(sqlite_state).sign_in(TOKEN) or ""
+    session = know(sqlite_state).sign_in(TOKEN, "127.0.0.1") or ""
     assert is_known(know(sqlite_state), session)
     assert not is_known(know(sqlite_state, token="another-one"), session)
 
 
 def test_the_state_holds_nothing_that_opens_a_page(sqlite_state: StateStore) -> None:
-    session = know(sqlite_state).sign_in(TOKEN) or ""
+    session = know(sqlite_state).sign_in(TOKEN, "127.0.0.1") or ""
     with sqlite_state.read() as connection:
         (kept,) = connection.execute(select(SESSIONS.c.session_hash)).scalars()
     assert session not in kept
@@ -181,7 +182,7 @@ def test_the_state_holds_nothing_that_opens_a_page(sqlite_state: StateStore) -> 
 
 
 def know(state: StateStore, *, token: str = TOKEN, clock: Callable[[], float] = lambda: 0.0) -> Authenticator:
-    return Authenticator(token=token, clock=clock, sessions=SessionTable(state))
+    return Authenticator(token=token, clock=clock, sessions=SessionTable(state, clock), tokens=TokenTable(state, clock))
 
 
 def is_known(authenticator: Authenticator, cookie: str) -> bool:

@@ -3,13 +3,13 @@
 from typing import Any
 
 from collector.core.config import BlockSettings
-from collector.response.audit import AuditLog
 from collector.response.block_store import BlockStore
 from collector.response.ladder import Ladder
 from collector.response.policy_table import PolicyTable
 from collector.response.reports import BlockReports
 from collector.response.responder import Responder
 from collector.storage.state.store import StateStore
+from collector.trust.audit import AuditLog
 
 
 def make_responder(state: StateStore, **more: Any) -> Responder:

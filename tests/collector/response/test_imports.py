@@ -10,13 +10,13 @@ import pytest
 from collector.alerting.alert import AlertKind
 from collector.kubernetes.rows import PodHolder
 from collector.receiver.policy import describe_terms
-from collector.response.audit import AuditEntry, AuditLog
 from collector.response.block import BlockState
 from collector.response.block_store import BlockStore
 from collector.response.imports import drop_imported, import_response
 from collector.response.ladder import Ladder, LadderStep, Rung
 from collector.response.policy_table import PolicyTable
 from collector.storage.state.store import StateStore
+from collector.trust.audit import AuditEntry, AuditLog
 from common.consumer_order import ConsumerColumn
 from tests.collector.response.test_webhook import BLOCK
 

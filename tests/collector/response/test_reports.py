@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import event
 
 from collector.receiver.policy import BlockKind, BlockStatus, EnforcementReport
-from collector.response.audit import AuditLog
 from collector.response.block import Block, BlockState, BlockTarget
 from collector.response.block_store import BlockStore
 from collector.response.policy_table import PolicyTable
@@ -26,6 +25,7 @@ from collector.response.reports import (
 )
 from collector.storage.base import StoreError
 from collector.storage.state.store import StateStore
+from collector.trust.audit import AuditLog
 from tests.collector.response.test_webhook import BLOCK
 
 STATUS = BlockStatus(

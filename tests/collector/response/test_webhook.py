@@ -10,9 +10,9 @@ import pytest
 from collector.alerting.notifiers import delivery
 from collector.alerting.notifiers.http import sign
 from collector.receiver.policy import BlockKind
-from collector.response.audit import AuditEntry
 from collector.response.block import Block, BlockState, BlockTarget
 from collector.response.integrations import BlockWebhook
+from collector.trust.audit import AuditEntry
 from tests.waiting import wait_until
 
 SECRET, NOW = "webhook-secret", 1_700_000_000.0

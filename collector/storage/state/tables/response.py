@@ -1,10 +1,10 @@
-"""Whom sensors are to stop, how far alerts may act, what was sent to sensors, and who decided it."""
+"""Whom sensors are to stop, how far alerts may act, and what was sent to sensors."""
 
 from typing import Final
 
 from sqlalchemy import JSON, Boolean, Column, Index, Integer, Table
 
-from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE, ROW_NUMBER
+from collector.storage.state.tables.base import ID, METADATA, NAME, PROSE
 from collector.storage.state.types import BoundedText, Integer64, Number
 
 # collector.response.block.Block. `number` has the order in which they were proposed.
@@ -79,21 +79,6 @@ BLOCK_REPORTS: Final = Table(
     Column("last", JSON, nullable=False),
     Column("before", JSON, nullable=False),
     Index("ix_block_reports_node", "node"),
-)
-
-# collector.response.audit.AuditEntry. Nothing of it changes, but for a consumer that is erased.
-AUDIT_ENTRIES: Final = Table(
-    "audit_entries",
-    METADATA,
-    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
-    Column("time", Number, nullable=False),
-    Column("by", BoundedText(NAME), nullable=False),
-    Column("action", BoundedText(ID), nullable=False),
-    Column("block_id", BoundedText(ID), nullable=False),
-    Column("target", BoundedText(NAME), nullable=False),
-    Column("why", BoundedText(PROSE), nullable=False),
-    Index("ix_audit_entries_time", "time"),
-    Index("ix_audit_entries_block_id", "block_id"),
 )
 
 # collector.response.ladder.Rung: of kinds that a person decided on.

@@ -1,0 +1,267 @@
+"""/me, /tokens, /first-token and /sessions: who asks, who may enter with which token, and who is signed in."""
+
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from pydantic import AfterValidator, Field
+
+from collector.api.authenticator import Authenticator
+from collector.api.base_model import Model, OptionalTime, Time
+from collector.api.parameters import ActionBody, Items, NoParameters, Word, name_actor
+from collector.api.problem import Problem, show
+from collector.inventory.filters import Parameters, Text
+from collector.trust.principal import Principal, Role, Scope, Way, find_principal
+from collector.trust.sessions import Session
+from collector.trust.tokens import NAME, TOKEN_DAYS_MAX, ApiToken
+
+SCOPE_NAMES_MAX: Final = 50
+DAY_SECONDS: Final = 86_400
+TOKEN_DAYS: Final = 90
+
+
+def _check_place(value: str) -> str:
+    if not value or not value.isprintable() or len(value) > 320:
+        raise ValueError("use names of 1 to 320 printable characters")
+    return value
+
+
+Place = Annotated[str, AfterValidator(_check_place)]
+
+
+class ScopedBody(ActionBody):
+    """A role, and where it holds."""
+
+    role: Word[Role] = Field(description="What it may do: each role may do what those before it may.")
+    clusters: Items[Place] = Field(default=(), max_length=SCOPE_NAMES_MAX, description="Only these; none means all.")
+    namespaces: Items[Place] = Field(
+        default=(),
+        max_length=SCOPE_NAMES_MAX,
+        description="Only these: NAMESPACE, or CLUSTER/NAMESPACE; none means all.",
+        examples=[["shop", "east/bank"]],
+    )
+
+    @property
+    def scope(self) -> Scope:
+        """As principals have it."""
+        return Scope(clusters=self.clusters, namespaces=self.namespaces)
+
+
+class TokenBody(ScopedBody):
+    """A new token."""
+
+    name: Text = Field(min_length=1, max_length=60, description="Letters, digits and ._-", examples=["ci"])
+    days: int = Field(
+        default=TOKEN_DAYS, ge=0, le=TOKEN_DAYS_MAX, description="Until it expires; 0 for one that does not."
+    )
+
+
+class PrincipalModel(Model):
+    """Who asks."""
+
+    actor: str = Field(description="The name that decisions keep.")
+    role: Role
+    clusters: tuple[str, ...] = Field(description="What it may see: only these; none means all.")
+    namespaces: tuple[str, ...]
+    way: Way = Field(description="How it showed who it is.")
+
+
+class TokenModel(Model):
+    """A token without its secret."""
+
+    name: str
+    role: Role
+    clusters: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    made_by: str
+    made_at: Time
+    expires_at: OptionalTime
+    last_used_at: OptionalTime = Field(description="Written at most each minute.")
+    is_expired: bool
+
+
+class TokenListModel(Model):
+    """All tokens."""
+
+    items: tuple[TokenModel, ...]
+    is_first_token_on: bool = Field(description="Whether the collector's own token opens anything.")
+
+
+class NewTokenModel(Model):
+    """A token that was made just now."""
+
+    token: str = Field(description="The secret. It is shown this once.")
+    made: TokenModel
+
+
+class FirstTokenBody(ActionBody):
+    """Whether the collector's own token is to open anything."""
+
+    is_on: bool
+
+
+class FirstTokenModel(Model):
+    """Whether the collector's own token opens anything."""
+
+    is_on: bool
+
+
+class SessionModel(Model):
+    """A page that is signed in."""
+
+    id: str
+    actor: str
+    role: Role
+    way: Way
+    began_at: Time
+    until: Time
+    address: str = Field(description="Where it was signed in from.")
+
+
+class SessionListModel(Model):
+    """Open sessions, the newest first."""
+
+    items: tuple[SessionModel, ...]
+
+
+class SessionParameters(Parameters):
+    """Whose."""
+
+    all: bool = Field(default=False, description="Of everybody, for an admin.")
+
+
+class EndSessionsBody(ActionBody):
+    """Whose sessions are to end."""
+
+    actor: Text = Field(default="", max_length=300, description="Of somebody else, for an admin; default: your own.")
+
+
+class EndedModel(Model):
+    """How many sessions ended."""
+
+    ended: int
+
+
+def require_admin() -> Principal:
+    """The principal of the request. Raises Problem unless it is an admin who sees everything."""
+    principal = find_principal()
+    if principal is None or not principal.role.covers(Role.ADMIN) or not principal.scope.is_all:
+        role = "nobody" if principal is None else f"{principal.actor}, a {principal.role}"
+        raise Problem(403, f"This needs the role admin for everything, and you are {role}; ask an admin.")
+    return principal
+
+
+def find_own() -> Principal:
+    """The principal of the request."""
+    principal = find_principal()
+    if principal is None:
+        raise Problem(401, "This needs an API token or a session.")
+    return principal
+
+
+def view_token(token: ApiToken, now: float) -> TokenModel:
+    """As it is shown."""
+    return TokenModel(
+        name=token.name,
+        role=token.role,
+        clusters=token.scope.clusters,
+        namespaces=token.scope.namespaces,
+        made_by=token.made_by,
+        made_at=token.made_at,
+        expires_at=token.expires_at,
+        last_used_at=token.last_used_at,
+        is_expired=not token.is_valid(now),
+    )
+
+
+def view_session(session: Session) -> SessionModel:
+    """As it is shown."""
+    return SessionModel(
+        id=session.id,
+        actor=session.principal.actor,
+        role=session.principal.role,
+        way=session.principal.way,
+        began_at=session.began_at,
+        until=session.until,
+        address=session.address,
+    )
+
+
+def build_user_routes(
+    *, authenticator: Authenticator, clock: Callable[[], float], has_login: bool = False
+) -> APIRouter:
+    """Routes of tokens and sessions."""
+    router = APIRouter(tags=["users"])
+    tokens, sessions = authenticator.tokens, authenticator.sessions
+
+    @router.get("/me", summary="Show who you are")
+    def get_me(_: Annotated[NoParameters, Query()]) -> PrincipalModel:
+        """The principal of this request: its role, and what it may see."""
+        own = find_own()
+        return PrincipalModel(
+            actor=own.actor,
+            role=own.role,
+            clusters=own.scope.clusters,
+            namespaces=own.scope.namespaces,
+            way=own.way,
+        )
+
+    @router.get("/tokens", summary="List API tokens")
+    def list_tokens(_: Annotated[NoParameters, Query()]) -> TokenListModel:
+        """The named ones, and whether the collector's own is on. For an admin."""
+        require_admin()
+        items = tuple(view_token(one, clock()) for one in tokens.list_all())
+        return TokenListModel(items=items, is_first_token_on=tokens.is_first_open)
+
+    @router.post("/tokens", summary="Make an API token", status_code=201)
+    def create_token(body: TokenBody) -> NewTokenModel:
+        """A token with a role, and a scope; its secret is in this answer and nowhere else. For an admin."""
+        require_admin()
+        if not NAME.match(body.name):
+            raise Problem(422, f"The name {show(body.name)} is not one of a token; use letters, digits and ._-")
+        expires_at = clock() + body.days * DAY_SECONDS if body.days else 0.0
+        made, secret = tokens.make(body.name, role=body.role, scope=body.scope, expires_at=expires_at, by=body.by)
+        return NewTokenModel(token=secret, made=view_token(made, clock()))
+
+    @router.delete("/tokens/{name}", summary="Revoke an API token")
+    def revoke_token(name: str) -> TokenModel:
+        """It opens nothing any more, and sessions that were signed in with it end. For an admin."""
+        require_admin()
+        gone = tokens.revoke(name, by=name_actor())
+        if gone is None:
+            raise Problem(404, f"There is no token {show(name)}; look it up in /api/v1/tokens.")
+        return view_token(gone, clock())
+
+    @router.put("/first-token", summary="Switch the first token on or off")
+    def switch_first_token(body: FirstTokenBody) -> FirstTokenModel:
+        """The collector's own token. It goes off only while another admin can enter. For an admin."""
+        require_admin()
+        tokens.switch_first(body.is_on, by=body.by, has_login=has_login)
+        return FirstTokenModel(is_on=body.is_on)
+
+    @router.get("/sessions", summary="List sessions")
+    def list_sessions(parameters: Annotated[SessionParameters, Query()]) -> SessionListModel:
+        """Pages that are signed in as you are, or all for an admin."""
+        own = require_admin() if parameters.all else find_own()
+        found = sessions.list_open("" if parameters.all else own.actor)
+        return SessionListModel(items=tuple(view_session(one) for one in found))
+
+    @router.delete("/sessions/{session_id}", summary="End a session")
+    def end_session(session_id: str) -> EndedModel:
+        """Of your own, or of anybody for an admin."""
+        own = find_own()
+        if session_id not in [one.id for one in sessions.list_open(own.actor)]:
+            require_admin()
+        if not sessions.end_one(session_id, by=name_actor()):
+            raise Problem(404, f"There is no open session {show(session_id)}; look it up in /api/v1/sessions.")
+        return EndedModel(ended=1)
+
+    @router.post("/sessions/end", summary="Sign out everywhere")
+    def end_sessions(body: EndSessionsBody) -> EndedModel:
+        """End all sessions of yours, or of somebody for an admin."""
+        own = find_own()
+        if body.actor not in ("", own.actor):
+            require_admin()
+        return EndedModel(ended=sessions.end_all(body.actor or own.actor, by=body.by))
+
+    return router

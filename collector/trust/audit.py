@@ -1,0 +1,308 @@
+"""The audit log: who decided what, when, why, and what was before and after, in the state.
+
+An entry is in the transaction of the decision that it records, and nothing of it changes. Only where a consumer is
+erased its name is blanked. Entries go by age, and the oldest beyond `ENTRIES_MAX`.
+
+Entries are numbered without gaps and form a chain. The seal of an entry is the SHA-256 of a random salt and of the
+texts that an erasure may blank. Its hash is the SHA-256 of the hash before it, its number, time and action, and its
+seal. So an entry that is changed or missing shows, and the chain holds where a name was blanked: then the salt goes,
+and with it the means to try names. An entry that says how far old entries were deleted has the hash that the first of
+those that stay stands on. Whoever may write the database can make a whole new chain; keep its last hash elsewhere.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy.types import TypeDecorator
+
+from collector.core.feature import Feature, Job, Role
+from collector.storage.state.erasing import blank_texts, find_mentions
+from collector.storage.state.store import StateStore, lock_table, read_row
+from collector.storage.state.tables.trust import AUDIT_ENTRIES
+from collector.trust.principal import find_principal
+from common.figures import make_totals
+
+ENTRIES_MAX: Final = 500_000  # Some 250 MB.
+PRUNE_SECONDS: Final = 6 * 3_600.0  # Between two looks for entries that are too old.
+PRUNED: Final = "audit.pruned"
+OWN_NAME: Final = "apidae"  # Who does what nobody asked for.
+SALT_BYTES: Final = 16
+VALUE_CHARACTERS_MAX: Final = 400  # Of one value before or after.
+_COLUMNS: Final = ("by", "target", "why", "before", "after")  # In which somebody may be named.
+_ROWS: Final = 10_000  # In one statement.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One decision. `time`: unix seconds. `way`: how who decided had shown who that is; empty of the collector itself.
+    `before` and `after`: what the decision changed, as `write_values` has it."""
+
+    time: float
+    by: str
+    action: str  # proposed, began, approved, rejected, lifted, expired, declined, ladder; others as token.created.
+    block_id: str = ""
+    target: str
+    why: str = ""
+    way: str = ""
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditLine(AuditEntry):
+    """An entry as it is kept."""
+
+    number: int
+    hash: str
+    is_erased: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilters:
+    """Which entries; empty means all. Times are unix seconds."""
+
+    actor: str = ""  # By whom, with or without who asked for it.
+    action: str = ""  # One, or the first word of several: token.
+    target: str = ""
+    start: float = 0.0
+    end: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditCheck:
+    """What became of the chain. `fault` is a sentence on the first entry that is missing or changed, or empty."""
+
+    entries: int
+    first: int
+    last: int
+    last_hash: str
+    unchained: int  # Of a version that had no chain.
+    erased: int  # In which a name was blanked.
+    fault: str = ""
+
+
+def write_values(**values: object) -> str:
+    """What is before or after a decision, as JSON with its keys in order."""
+    shown = {name: _shorten(value) for name, value in sorted(values.items())}
+    return msgspec.json.encode(shown).decode()
+
+
+def _shorten(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_shorten(one) for one in value[:20]]
+    return value if isinstance(value, bool | int | float) or value is None else str(value)[:VALUE_CHARACTERS_MAX]
+
+
+class AuditLog:
+    """Reads the log, and writes what is no decision on a block here. Methods raise StoreError."""
+
+    def __init__(self, state: StateStore) -> None:
+        self._state = state
+        self._evicted_count = 0  # Entries that went because there were more than ENTRIES_MAX.
+
+    def make_feature(self, clock: Callable[[], float], kept_days: int) -> Feature:
+        """What the collector repeats and shows."""
+        text = f"Entries of the audit log that were deleted because there were more than {ENTRIES_MAX:,}."
+        return Feature(
+            name="audit log",
+            role=Role.JOBS,
+            jobs=(Job(works=(lambda: self.prune(clock() - kept_days * 86_400, clock()),), seconds=PRUNE_SECONDS),),
+            figures=lambda: make_totals([("audit_entries_evicted", text, self._evicted_count)]),
+        )
+
+    def add(self, entry: AuditEntry) -> None:
+        """One more entry."""
+        with self._state.write() as connection:
+            add_entries(connection, [entry])
+
+    def list_recent(self, limit: int) -> list[AuditEntry]:
+        """The newest first."""
+        newest = select(AUDIT_ENTRIES).order_by(AUDIT_ENTRIES.c.number.desc()).limit(limit)
+        with self._state.read() as connection:
+            return [read_row(AuditEntry, row) for row in connection.execute(newest)]
+
+    def list_actions(self, action: str) -> set[tuple[str, str]]:
+        """Of all entries with this action, the block and why."""
+        entries = select(AUDIT_ENTRIES.c.block_id, AUDIT_ENTRIES.c.why).where(AUDIT_ENTRIES.c.action == action)
+        with self._state.read() as connection:
+            return {(row.block_id, row.why) for row in connection.execute(entries)}
+
+    def list_lines(self, filters: AuditFilters, *, limit: int, before: int = 0) -> list[AuditLine]:
+        """The newest first; `before`: those with a smaller number, 0 for all."""
+        conditions = [*_filter(filters), *([_ENTRY.number < before] if before else [])]
+        newest = select(AUDIT_ENTRIES).where(and_(True, *conditions)).order_by(_ENTRY.number.desc()).limit(limit)
+        with self._state.read() as connection:
+            return [_read_line(row) for row in connection.execute(newest)]
+
+    def export_lines(self, filters: AuditFilters) -> Iterator[AuditLine]:
+        """All of them, the oldest first, as of one moment."""
+        oldest = select(AUDIT_ENTRIES).where(and_(True, *_filter(filters))).order_by(_ENTRY.number)
+        with self._state.read() as connection:
+            for row in connection.execute(oldest.execution_options(yield_per=_PAGE)):
+                yield _read_line(row)
+
+    def check(self) -> AuditCheck:
+        """Follow the chain from its first entry to its last."""
+        with self._state.read() as connection:
+            pruned = _find_pruned(connection)
+            oldest = select(AUDIT_ENTRIES).order_by(_ENTRY.number).execution_options(yield_per=_PAGE)
+            return _check_chain(connection.execute(oldest), pruned)
+
+    def prune(self, before: float, now: float) -> int:
+        """Delete entries from before a unix time, and the oldest beyond what is kept at most. How many went by age. The
+        last one stays, for the next one stands on it."""
+        with self._state.write() as connection:
+            lock_table(connection, AUDIT_ENTRIES)
+            last, kept = connection.execute(select(func.max(_ENTRY.number), func.count())).one()
+            if not kept:
+                return 0
+            young = select(func.min(_ENTRY.number)).where(_ENTRY.time >= before)
+            first = connection.execute(young).scalar() or last
+            old = connection.execute(select(func.count()).where(_ENTRY.number < first)).scalar_one()
+            over = max(0, kept - old - ENTRIES_MAX)
+            if not old and not over:
+                return 0
+            gone = connection.execute(
+                select(_ENTRY.number, _ENTRY.hash).order_by(_ENTRY.number).offset(old + over - 1).limit(1)
+            ).one()
+            connection.execute(delete(AUDIT_ENTRIES).where(_ENTRY.number <= gone.number))
+            self._evicted_count += over
+            after = write_values(number=gone.number, hash=gone.hash)
+            what = f"{old + over} entries, the last of them number {gone.number}"
+            add_entries(connection, [AuditEntry(time=now, by=OWN_NAME, action=PRUNED, target=what, after=after)])
+        return int(old)
+
+
+_ENTRY: Final = AUDIT_ENTRIES.c
+_PAGE: Final = 1_000
+_TYPES: Final = {column.name: column.type for column in AUDIT_ENTRIES.columns}
+
+
+def add_entries(connection: Connection, entries: Sequence[AuditEntry]) -> None:
+    """Decisions of a transaction. It holds the log until it ends, so this comes last in it."""
+    if not entries:
+        return
+    lock_table(connection, AUDIT_ENTRIES)
+    last = connection.execute(select(_ENTRY.number, _ENTRY.hash).order_by(_ENTRY.number.desc()).limit(1)).first()
+    number, previous = (0, "") if last is None else (last.number, last.hash)
+    principal = find_principal()
+    rows = []
+    for entry in entries:
+        row = {name: _bind(connection, name, value) for name, value in asdict(entry).items()}
+        row["time"] = float(row["time"])  # A whole number is another text.
+        row["way"] = row["way"] or ("" if principal is None else principal.way.value)
+        number += 1
+        row |= {"number": number, "salt": secrets.token_hex(SALT_BYTES)}
+        row["seal"] = _seal(row)
+        row["hash"] = previous = _hash(previous, row)
+        rows.append(row)
+    connection.execute(insert(AUDIT_ENTRIES), rows)
+
+
+def _bind(connection: Connection, name: str, value: Any) -> Any:
+    """As the database keeps it: what is too long is cut."""
+    kind = _TYPES[name]
+    return kind.process_bind_param(value, connection.dialect) if isinstance(kind, TypeDecorator) else value
+
+
+def _seal(row: Mapping[str, Any]) -> str:
+    return _digest([row["salt"], *(row[name] for name in _COLUMNS)])
+
+
+def _hash(previous: str, row: Mapping[str, Any]) -> str:
+    parts = (row[name] for name in ("number", "time", "action", "block_id", "way", "seal"))
+    return _digest([previous, *parts])
+
+
+def _digest(parts: Sequence[object]) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _find_pruned(connection: Connection) -> tuple[int, str]:
+    """Number and hash of the last entry that was deleted for its age; 0 where none was."""
+    newest = select(_ENTRY.after).where(_ENTRY.action == PRUNED).order_by(_ENTRY.number.desc()).limit(1)
+    text = connection.execute(newest).scalar()
+    if text is None:
+        return 0, ""
+    try:
+        found = msgspec.json.decode(text, type=_Pruned)
+    except msgspec.DecodeError:
+        return 0, ""  # It was changed, which its own hash shows.
+    return found.number, found.hash
+
+
+class _Pruned(msgspec.Struct, frozen=True):
+    number: int
+    hash: str
+
+
+def _check_chain(rows: Iterable[Row[Any]], pruned: tuple[int, str]) -> AuditCheck:
+    number, previous = pruned
+    counts = {"entries": 0, "first": 0, "last": 0, "unchained": 0, "erased": 0}
+    is_chained, fault = False, ""
+    for found in rows:
+        row: dict[str, Any] = {str(name): value for name, value in found._mapping.items()}
+        counts["entries"] += 1
+        counts["first"] = counts["first"] or row["number"]
+        counts["last"], last = row["number"], number
+        number = row["number"]
+        if not row["hash"] and not is_chained:
+            counts["unchained"] += 1
+            continue
+        is_chained = True
+        counts["erased"] += not row["salt"]
+        if number != last + 1:
+            missing = f"Entry {last + 1} is" if number == last + 2 else f"Entries {last + 1} to {number - 1} are"
+            fault = fault or f"{missing} missing."
+        elif row["hash"] != _hash(previous, row) or (row["salt"] and row["seal"] != _seal(row)):
+            fault = fault or f"Entry {number} was changed."
+        previous = row["hash"]
+    return AuditCheck(**counts, last_hash=previous if counts["entries"] else "", fault=fault)
+
+
+def _filter(filters: AuditFilters) -> Iterator[ColumnElement[bool]]:
+    if filters.actor:
+        yield (_ENTRY.by == filters.actor) | _ENTRY.by.startswith(f"{filters.actor}, asked by ", autoescape=True)
+    if filters.action:
+        yield (_ENTRY.action == filters.action) | _ENTRY.action.startswith(f"{filters.action}.", autoescape=True)
+    if filters.target:
+        yield _ENTRY.target.contains(filters.target, autoescape=True)
+    if filters.start:
+        yield _ENTRY.time >= filters.start
+    if filters.end:
+        yield _ENTRY.time < filters.end
+
+
+def _read_line(row: Row[Any]) -> AuditLine:
+    return read_row(AuditLine, row, is_erased=bool(row.hash) and not row.salt)
+
+
+def erase_mentions(connection: Connection, pattern: re.Pattern[str]) -> int:
+    """Blank a name that a pattern finds, in every entry; what was decided, when and by whom stays. How many entries
+    that were."""
+    named = sorted(find_mentions(connection, AUDIT_ENTRIES, _COLUMNS, pattern))
+    for column in _COLUMNS if named else ():
+        blank_texts(connection, AUDIT_ENTRIES, column, pattern)
+    for start in range(0, len(named), _PAGE):
+        own = _ENTRY.number.in_(named[start : start + _PAGE])
+        connection.execute(update(AUDIT_ENTRIES).where(own).values(salt=""))
+    return len(named)
+
+
+def import_audit(connection: Connection, content: bytes) -> int:
+    """The lines of `audit.jsonl` of an earlier version, but for one that a crash cut. How many there were."""
+    entries = []
+    for line in content.splitlines():
+        try:
+            entries.append(msgspec.json.decode(line, type=AuditEntry))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+    for start in range(0, len(entries), _ROWS):
+        add_entries(connection, entries[start : start + _ROWS])
+    return len(entries)

@@ -1,0 +1,144 @@
+"""Named tokens and sessions over the API and the sign-in: who enters as whom, and what ends when."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.api.authenticator import COOKIE_NAME
+from collector.trust.guesses import GUESSES_MAX
+from tests.collector.api.client import TestClient
+from tests.collector.api.test_session import TOKEN, Site, open_site
+
+FIRST = {"authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    yield from open_site(tmp_path, TOKEN)
+
+
+def create(client: TestClient, name: str, headers: dict[str, str] = FIRST, **more: Any) -> dict[str, str]:
+    answer = client.post("/api/v1/tokens", json={"name": name, "role": "viewer"} | more, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return {"authorization": f"Bearer {answer.json()['token']}"}
+
+
+def test_a_named_token_enters_as_itself_until_it_is_revoked(site: Site) -> None:
+    own = create(site.client, "ci", namespaces=["shop"], days=30)
+    assert site.client.get("/api/v1/me", headers=own).json() == {
+        "actor": "token:ci",
+        "role": "viewer",
+        "clusters": [],
+        "namespaces": ["shop"],
+        "way": "token",
+    }
+    listed = site.client.get("/api/v1/tokens", headers=FIRST)
+    assert own["authorization"][7:] not in listed.text
+    (token,) = listed.json()["items"]
+    assert (token["name"], token["made_by"], token["is_expired"]) == ("ci", "api-token", False)
+    assert token["last_used_at"] is not None and token["expires_at"] > token["made_at"]
+    assert site.client.delete("/api/v1/tokens/ci", headers=FIRST).status_code == 200
+    assert site.client.get("/api/v1/me", headers=own).status_code == 401
+    assert site.client.delete("/api/v1/tokens/ci", headers=FIRST).status_code == 404
+
+
+def test_only_an_admin_of_everything_sees_and_makes_tokens(site: Site) -> None:
+    for name, more in {"v": {}, "r": {"role": "responder"}, "a": {"role": "admin", "clusters": ["east"]}}.items():
+        own = create(site.client, name, **more)
+        assert site.client.get("/api/v1/tokens", headers=own).status_code == 403
+        body = {"name": "mine", "role": "admin"}
+        refused = site.client.post("/api/v1/tokens", json=body, headers=own)
+        assert refused.status_code == 403 and f"token:{name}" in refused.json()["detail"]
+        assert site.client.put("/api/v1/first-token", json={"is_on": False}, headers=own).status_code == 403
+        assert site.client.get("/api/v1/sessions?all=true", headers=own).status_code == 403
+        assert site.client.post("/api/v1/sessions/end", json={"actor": "page-session"}, headers=own).status_code == 403
+
+
+def test_a_page_that_is_signed_in_with_a_token_acts_as_it_and_ends_with_it(site: Site) -> None:
+    own = create(site.client, "ops", role="admin")
+    assert site.sign_in(own["authorization"][7:]).status_code == 303
+    assert site.client.get("/api/v1/me").json()["actor"] == "token:ops"
+    site.client.post("/alerts/a1/acknowledge")
+    assert site.alerts.alerts["a1"].acknowledged_by == "token:ops"
+    site.client.delete("/api/v1/tokens/ops", headers=FIRST)
+    assert site.client.get("/api/v1/me").status_code == 401
+
+
+def test_a_page_lasts_no_longer_than_the_token_that_opened_it(site: Site) -> None:
+    own = create(site.client, "short", role="admin", days=1)
+    site.clock.now += 86_400 - 60
+    site.sign_in(own["authorization"][7:])
+    assert site.client.get("/api/v1/me").status_code == 200
+    site.clock.now += 60
+    assert site.client.get("/api/v1/me").status_code == 401
+
+
+def test_who_signs_out_everywhere_is_out_everywhere(site: Site) -> None:
+    own = create(site.client, "ops", role="admin")
+    cookies = []
+    for token in (TOKEN, own["authorization"][7:], own["authorization"][7:]):
+        site.client.cookies.clear()
+        site.sign_in(token)
+        cookies.append({"cookie": f"{COOKIE_NAME}={site.client.cookies[COOKIE_NAME]}"})
+    site.client.cookies.clear()
+    listed = site.client.get("/api/v1/sessions", headers=own).json()["items"]
+    assert [one["actor"] for one in listed] == ["token:ops"] * 2
+    assert len(site.client.get("/api/v1/sessions?all=true", headers=FIRST).json()["items"]) == 3
+    assert site.client.delete(f"/api/v1/sessions/{listed[0]['id']}", headers=own).json() == {"ended": 1}
+    assert site.client.post("/api/v1/sessions/end", json={}, headers=own).json() == {"ended": 1}
+    assert [site.client.get("/api/v1/me", headers=one).status_code for one in cookies] == [200, 401, 401]
+    other = site.client.post("/api/v1/sessions/end", json={"actor": "page-session"}, headers=FIRST)
+    assert other.json() == {"ended": 1}
+    assert site.client.get("/api/v1/me", headers=cookies[0]).status_code == 401
+
+
+def test_the_first_token_goes_off_and_comes_back_by_another_admin(site: Site) -> None:
+    refused = site.client.put("/api/v1/first-token", json={"is_on": False}, headers=FIRST)
+    assert refused.status_code == 409 and "only way in of an admin" in refused.json()["detail"]
+    root = create(site.client, "root", role="admin", days=0)
+    site.sign_in()
+    assert site.client.put("/api/v1/first-token", json={"is_on": False}, headers=root).status_code == 200
+    assert site.client.get("/api/v1/me").status_code == 401  # The session that it opened.
+    assert site.client.get("/api/v1/me", headers=FIRST).status_code == 401
+    assert site.sign_in().status_code == 401
+    assert site.client.put("/api/v1/first-token", json={"is_on": True}, headers=root).status_code == 200
+    assert site.client.get("/api/v1/me", headers=FIRST).json()["actor"] == "api-token"
+
+
+def test_a_session_from_before_a_sign_in_is_never_the_one_after_it(site: Site) -> None:
+    site.client.cookies.set(COOKIE_NAME, "planted")
+    answer = site.sign_in()
+    assert "planted" not in answer.headers["set-cookie"]
+    assert site.client.get("/api/v1/me", headers={"cookie": f"{COOKIE_NAME}=planted"}).status_code == 401
+
+
+def test_wrong_tokens_are_slowed_and_who_entered_before_is_not(site: Site) -> None:
+    assert site.client.get("/api/v1/me", headers=FIRST).status_code == 200
+    wrong = [
+        site.client.get("/api/v1/me", headers={"authorization": f"Bearer {number}"}).status_code
+        for number in range(GUESSES_MAX + 3)
+    ]
+    assert wrong == [401] * GUESSES_MAX + [429] * 3
+    answer = site.sign_in("another")
+    assert answer.status_code == 429 and "Too many wrong tokens" in answer.text
+    assert site.client.get("/api/v1/me", headers=FIRST).status_code == 200
+    assert site.sign_in().status_code == 303
+    site.clock.now += 2
+    assert site.client.get("/api/v1/me", headers={"authorization": "Bearer x"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"name": "a b", "role": "viewer"}, "name"),
+        ({"name": "x", "role": "owner"}, "role"),
+        ({"name": "x", "role": "viewer", "days": -1}, "days"),
+        ({"name": "x", "role": "viewer", "namespaces": [""]}, "namespaces"),
+        ({"name": "x"}, "role"),
+    ],
+)
+def test_a_wrong_token_is_one_sentence(site: Site, body: dict[str, Any], word: str) -> None:
+    answer = site.client.post("/api/v1/tokens", json=body, headers=FIRST)
+    assert answer.status_code == 422 and word in answer.json()["detail"]
