@@ -300,6 +300,10 @@ class AlertKind(StrEnum):
     LIMIT_REACHED = KindRow("limit_reached", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM).in_words(
         advice="See the limits in /coverage; use a collector for each part of the installation."
     )
+    # Less of the HTTP traffic is read than somebody wants.
+    COVERAGE_BELOW_TARGET = KindRow(
+        "coverage_below_target", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM
+    ).in_words(advice="See /coverage for ports that are not read, with the reason of each.")
     # The disk refuses the detectors' state.
     DETECTORS_UNSAVED = KindRow(
         "detectors_unsaved", KindGroup.SELF, Subject.COLLECTOR, severity=Severity.MEDIUM

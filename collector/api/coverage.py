@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.api.base_model import HolderModel, Model, Ratio, ServiceModel, Time
-from collector.api.parameters import CoverageHistoryParameters, NoParameters
+from collector.api.base_model import HolderModel, Model, OptionalTime, Ratio, ServiceModel, Time
+from collector.api.parameters import ActionBody, CoverageHistoryParameters, NoParameters
 from collector.core.limits import DetectionProgress, Limit
 from collector.inventory.coverage.coverage import BlindSpotKind, CoverageRole, PortProtocol, Reading
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
+from collector.inventory.coverage.targets import SECONDS_DEFAULT, SECONDS_MAX, CoverageTargets, MeasuredTarget
+from collector.inventory.filters import Text
 
 
 class WeakChoiceModel(Model):
@@ -176,9 +178,56 @@ class CoverageHistoryModel(Model):
     points: tuple[CoveragePointModel, ...]
 
 
+class CoverageTargetModel(Model):
+    """How much of the HTTP connections shall be read, and how much is."""
+
+    cluster: str = Field(description="Empty for all.")
+    namespace: str = Field(description="Empty for all.")
+    ratio: float = Field(examples=[0.95])
+    seconds: int = Field(description="How long the share may be below it before there is an alert.")
+    recent_ratio: Ratio | None = Field(description="Of the last one to two hours; null below 20 connections.")
+    connections: int = Field(description="Of that time, like HTTP.")
+    is_missed: bool
+    below_since: OptionalTime = Field(description="Since when it is missed.")
+    changed_by: str
+    changed_at: Time
+
+
+class CoverageTargetsModel(Model):
+    """All targets, by cluster and namespace."""
+
+    items: tuple[CoverageTargetModel, ...]
+
+
+class CoverageTargetBody(ActionBody):
+    """A target to set, or to take away."""
+
+    cluster: Text = Field(default="", max_length=300, description="Empty for all.")
+    namespace: Text = Field(default="", max_length=300, description="Empty for all.")
+    ratio: float | None = Field(gt=0, le=1, description="Null takes the target away.", examples=[0.95])
+    seconds: int = Field(default=SECONDS_DEFAULT, ge=60, le=SECONDS_MAX, description="Until there is an alert.")
+
+
+def _view_target(measured: MeasuredTarget) -> CoverageTargetModel:
+    target = measured.target
+    return CoverageTargetModel(
+        cluster=target.cluster,
+        namespace=target.namespace,
+        ratio=target.ratio,
+        seconds=target.seconds,
+        recent_ratio=measured.recent_ratio,
+        connections=measured.connections,
+        is_missed=measured.is_missed,
+        below_since=target.below_since,
+        changed_by=target.changed_by,
+        changed_at=target.changed_at,
+    )
+
+
 def build_coverage_routes(
     *,
     coverage: CoverageInventory,
+    targets: CoverageTargets,
     limits: Callable[[], Sequence[Limit]],
     progress: Callable[[], DetectionProgress],
     clock: Callable[[], float],
@@ -207,5 +256,20 @@ def build_coverage_routes(
         """What each hour, or each of some hours, added: what is like HTTP, and what of it was read."""
         found = coverage.read_history(parameters.find_span(clock()), parameters.node)
         return CoverageHistoryModel.model_validate(found)
+
+    @router.get("/targets", summary="List targets of coverage")
+    def list_targets(_: Annotated[NoParameters, Query()]) -> CoverageTargetsModel:
+        """How much of the HTTP connections shall be read, and how much is read."""
+        return CoverageTargetsModel(items=tuple(map(_view_target, targets.measure())))
+
+    @router.post("/targets", summary="Set a target of coverage")
+    def set_target(body: CoverageTargetBody) -> CoverageTargetsModel:
+        """In place of the one before, of everything, a cluster or a namespace. A share that stays below it raises an
+        alert."""
+        if body.ratio is None:
+            targets.remove(cluster=body.cluster, namespace=body.namespace)
+        else:
+            targets.put(**body.model_dump(include={"cluster", "namespace", "ratio", "seconds"}), by=body.by)
+        return CoverageTargetsModel(items=tuple(map(_view_target, targets.measure())))
 
     return router

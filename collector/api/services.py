@@ -23,6 +23,7 @@ from collector.inventory.consumers.identify import ConsumerFinder
 from collector.inventory.consumers.labels import LabelBook
 from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.coverage.targets import CoverageTargets
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure_list import ExposureInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
@@ -143,6 +144,7 @@ class Services:
             clock=self.clock, list_statuses=registry.list_statuses if registry is not None else self._read_statuses
         )
         self.coverage = CoverageInventory(reader=self.store, sensors=self.sensors)
+        self.coverage_targets = CoverageTargets(state=self.state, reader=self.store, clock=self.clock)
         self.exposures = ExposureInventory(reader=self.store)
         self.schemas = SchemaInventory(reader=self.store)
         self.retired = RetiredEndpoints(store=self.store, state=self.state, clock=self.clock)

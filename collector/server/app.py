@@ -196,7 +196,11 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         )
         yield build_ladder_routes(responder=services.responder)
     yield build_coverage_routes(
-        coverage=services.coverage, limits=services.limits, progress=services.progress, clock=clock
+        coverage=services.coverage,
+        targets=services.coverage_targets,
+        limits=services.limits,
+        progress=services.progress,
+        clock=clock,
     )
     yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock)
     yield build_service_routes(services=services.services, service_map=services.map, clock=clock)

@@ -52,6 +52,7 @@ from collector.inventory.changes import RetiredEndpoints, import_retired
 from collector.inventory.consumers.labels import LabelBook, import_labels
 from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.coverage.reader import CoverageInventory
+from collector.inventory.coverage.targets import CoverageTargets
 from collector.inventory.credentials import CarrierProof
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.places import Places
@@ -286,6 +287,8 @@ class Collector:
             limits=lambda: (self._risks.limit,),
         )
         yield Feature(name="coverage", figures=coverage.figures)
+        targets = CoverageTargets(state=self.state, reader=self.store, clock=clock)
+        yield targets.make_feature(self.alert_service.take_reports, self.alert_service.settle)
         yield self.metered.make_feature(self.meter)
         yield from (sums.feature for sums in (self._sums, self._route_sums) if sums is not None)
         if self._is_embedded:

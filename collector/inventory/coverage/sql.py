@@ -199,7 +199,7 @@ _GREATEST = ", ".join(f"max(h.{name}) AS {name}" for name in _COUNTS)
 def history(node: str) -> str:
     """What each step added to listening ports, and the time without capture. Parameters: start, end, base (unix
     seconds), step (s), and node."""
-    of_node = "AND h.node = {node:String}" if node else ""
+    growth = _build_growth("AND h.node = {node:String}" if node else "")
     return f"""
 SELECT toUnixTimestamp(toStartOfInterval(time, INTERVAL {{step:UInt32}} SECOND)) AS point,
     sumIf(more_connections, is_http_like) AS share_connections, sumIf(more_bytes, is_http_like) AS share_bytes,
@@ -208,18 +208,31 @@ SELECT toUnixTimestamp(toStartOfInterval(time, INTERVAL {{step:UInt32}} SECOND))
     sumIf(more_calls, {_LISTENING}) AS calls, sumIf(more_estimated_calls, {_LISTENING}) AS estimated_calls,
     sumIf(more_joined_late, {_LISTENING}) AS joined_late, sumIf(more_lost_calls, {_LISTENING}) AS lost_calls,
     sum(more_uncaptured_ms) / 1000 AS uncaptured_seconds
-FROM (
-    SELECT time, role, protocol, is_http_like, {_GROWTH}
+{growth}
+GROUP BY point
+ORDER BY point"""
+
+
+def _build_growth(condition: str) -> str:
+    """What each hour from `start` to `end` added to each row."""
+    return f"""FROM (
+    SELECT time, cluster, namespace, role, protocol, is_http_like, {_GROWTH}
     FROM (
         SELECT h.time AS time, {", ".join(f"h.{name} AS {name}" for name in _RUN.split(", "))},
             max(h.is_http_like) AS is_http_like, {_GREATEST}
         FROM coverage_hours AS h
         WHERE h.time >= fromUnixTimestamp({{base:UInt32}}) AND h.time < fromUnixTimestamp({{end:UInt32}})
-            AND (h.{_LISTENING} OR h.uncaptured_ms > 0) {of_node}
+            AND (h.{_LISTENING} OR h.uncaptured_ms > 0) {condition}
         GROUP BY time, {_RUN}
     )
     WINDOW run AS (PARTITION BY {_RUN} ORDER BY time ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )
-WHERE time >= fromUnixTimestamp({{start:UInt32}})
-GROUP BY point
-ORDER BY point"""
+WHERE time >= fromUnixTimestamp({{start:UInt32}})"""
+
+
+# What the hours from `start` to `end` added to listening ports, by namespace. `base`: from when on rows are compared.
+RECENT = f"""
+SELECT cluster, namespace, sumIf(more_connections, is_http_like) AS share_connections,
+    sumIf(more_connections, is_http_like AND {_READ}) AS read_connections
+{_build_growth("")} AND {_LISTENING}
+GROUP BY cluster, namespace"""

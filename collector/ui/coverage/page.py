@@ -5,11 +5,17 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
 
+from collector.api.parameters import name_actor
+from collector.api.problem import Problem
 from collector.inventory.coverage.reader import CoverageHistory, CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
+from collector.inventory.coverage.targets import SECONDS_MAX
 from collector.inventory.query import Rollup, Since, span_since
 from collector.ui.components.chart import Chart, Look, Series, Shape, draw
+from collector.ui.components.rendering import read_form
 from collector.ui.components.tables import PORT_COLUMNS, build_list_values, link_to, read_list
 from collector.ui.components.tools import build_tools
 from collector.ui.endpoint.sections import read_service_findings
@@ -18,6 +24,7 @@ from collector.ui.site import Page, Site
 PATH = "/coverage"
 LOSSES_SHOWN = 100
 NODES_SHOWN = 200
+PLACE_CHARACTERS_MAX = 300
 
 
 def build_coverage_values(
@@ -72,9 +79,32 @@ def add_routes(router: APIRouter, site: Site) -> None:
         query = {name: value for name, value in request.query_params.items() if value}
         values, is_refused = build_coverage_values(services.coverage, query, services.clock())
         values |= {**read_service_findings(services.risks), "limits": services.limits()}
+        values["targets"] = services.coverage_targets.measure()
         asked = {} if is_refused else {name: value for name, value in query.items() if name != "since"}
         values["tools"] = build_tools(services.views, "coverage", asked, values["page"].total, "coverage/ports")
         return site.render(request, "coverage/coverage.html", values, status=422 if is_refused else 200)
+
+    def set_target(form: Mapping[str, str]) -> Response:
+        place = {name: form.get(name, "").strip()[:PLACE_CHARACTERS_MAX] for name in ("cluster", "namespace")}
+        if "percent" not in form:
+            services.coverage_targets.remove(**place)
+            return RedirectResponse(PATH, status_code=303)
+        try:
+            ratio, seconds = float(form["percent"]) / 100, int(form.get("minutes", "")) * 60
+        except ValueError:
+            ratio, seconds = 0.0, 0
+        if not (0 < ratio <= 1 and 60 <= seconds <= SECONDS_MAX and all(one.isprintable() for one in place.values())):
+            raise Problem(
+                422,
+                f"The target is {form['percent'][:20]!r} % within {form.get('minutes', '')[:20]!r} minutes; use up "
+                f"to 100 %, and 1 to {SECONDS_MAX // 60:,} minutes.",
+            )
+        services.coverage_targets.put(**place, ratio=ratio, seconds=seconds, by=name_actor())
+        return RedirectResponse(PATH, status_code=303)
+
+    @router.post(PATH + "/targets")
+    async def change_target(request: Request) -> Response:
+        return await run_in_threadpool(set_target, await read_form(request))
 
 
 PAGE = Page(add_routes=add_routes, path=PATH, title="Coverage", group="Installation", key="c")

@@ -45,6 +45,19 @@ METERED_ENDPOINTS: Final = Table(
     Column("changed_at", Number, nullable=False),
 )
 
+# collector.inventory.coverage.targets.CoverageTarget.
+COVERAGE_TARGETS: Final = Table(
+    "coverage_targets",
+    METADATA,
+    Column("cluster", BoundedText(NAME), primary_key=True),
+    Column("namespace", BoundedText(NAME), primary_key=True),
+    Column("ratio", Number, nullable=False),
+    Column("seconds", Integer, nullable=False),
+    Column("below_since", Number, nullable=False),
+    Column("changed_by", BoundedText(NAME), nullable=False),
+    Column("changed_at", Number, nullable=False),
+)
+
 # collector.inventory.consumers.consumer.ConsumerLabel.
 CONSUMER_LABELS: Final = Table(
     "consumer_labels",
