@@ -44,6 +44,7 @@ NGINX = """
 """
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
 LIGHTTPD_GNUTLS = Path("/usr/lib/lighttpd/mod_gnutls.so")
+# No server ends a connection that waits: a test may have to wait for long between two calls of it.
 APACHE = """
 ServerRoot {directory}
 ServerName shop.example
@@ -51,6 +52,7 @@ PidFile {directory}/apache.pid
 ErrorLog {directory}/error.log
 Listen {address}:{port}
 KeepAlive On
+KeepAliveTimeout 3600
 MaxKeepAliveRequests 0
 DefaultRuntimeDir {directory}
 LoadModule mpm_event_module {modules}/mod_mpm_event.so
@@ -78,6 +80,7 @@ server.port = {port}
 server.bind = "{address}"
 server.errorlog = "/dev/stderr"
 server.max-keep-alive-requests = 60000
+server.max-keep-alive-idle = 3600
 server.modules = ("mod_rewrite", "mod_gnutls")
 url.rewrite-once = ("^/" => "/order.json")
 mimetype.assign = (".json" => "application/json")
@@ -88,9 +91,9 @@ ssl.privkey = "{key}"
 HAPROXY = """
 defaults
     mode http
-    timeout connect 10s
-    timeout client 60s
-    timeout server 60s
+    timeout connect 60s
+    timeout client 1h
+    timeout server 1h
     http-reuse always
 listen proxy
     bind {address}:{port} {bind}

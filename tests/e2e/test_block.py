@@ -35,6 +35,7 @@ max_blocks = 20
 fail_open_after_seconds = 3.0
 never_block_cidrs = ["127.0.0.250/32"]
 """
+BLOCK_SECONDS = 600  # Longer than any test takes, each of which begins with nothing blocked.
 HTTP2 = "        http2 on; access_log LOG; location / { return 200 '{}'; }"
 
 
@@ -133,7 +134,7 @@ def honest(site: Site) -> Iterator[list[Loop]]:
 def test_an_address_is_stopped_at_once_and_lifted(site: Site, honest: list[Loop], is_keep_alive: bool) -> None:
     thief = site.open_caller(KEY, is_keep_alive=is_keep_alive)
     assert [thief.call() for _ in range(5)] == ["200"] * 5
-    block_id = site.block(THIEF, seconds=60)
+    block_id = site.block(THIEF, seconds=BLOCK_SECONDS)
     served = site.shop.served[KEY]
     assert [thief.call() for _ in range(10)] == ["reset"] * 10
     assert site.shop.served[KEY] == served
@@ -152,7 +153,7 @@ def test_a_credential_is_stopped_before_it_is_read(site: Site, honest: list[Loop
     neighbour = site.open_caller("neighbour-key-987654321", source)
     assert [thief.call() for _ in range(5)] == ["200"] * 5
     served = site.shop.served[key]
-    site.block(_find_key(site, thief), seconds=60)
+    site.block(_find_key(site, thief), seconds=BLOCK_SECONDS)
     served = site.shop.served[key]
     assert [thief.call() for _ in range(10)] == ["reset"] * 10
     assert site.shop.served[key] == served
@@ -184,7 +185,7 @@ def test_over_http2_who_is_alone_on_a_connection_is_stopped(site: Site, honest: 
     site.callers.append(thief)
     beside = Loop(Http2Caller(http2_port, HONEST, {"X-Api-Key": OTHER_KEY}))
     assert [thief.call() for _ in range(5)] == ["200"] * 5
-    block_id = site.block(_find_key(site, thief), seconds=60)
+    block_id = site.block(_find_key(site, thief), seconds=BLOCK_SECONDS)
     wait_for_equal(thief.call, "reset", "its connection is reset")
     told = wait_until(
         lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, "it is told"
@@ -209,7 +210,7 @@ def test_over_http2_a_new_connections_first_request_is_not_read(
 
     assert [thief.call() for _ in range(5)] == ["200"] * 5
     wait_for_equal(count_read, 5, "nginx has noted five requests")
-    site.block(_find_key(site, thief), seconds=60)
+    site.block(_find_key(site, thief), seconds=BLOCK_SECONDS)
     # The kernel finds it once one call of it was described while it was blocked.
     wait_for_equal(thief.call, "reset", "a connection is reset")
     time.sleep(0.3)
@@ -231,7 +232,7 @@ def test_over_http2_a_connection_of_several_goes_on_until_it_is_confirmed(
     assert [thief.call() for _ in range(5)] == ["200"] * 5
     target = _find_key(site, thief)
     assert other.call() == "200"
-    block_id = site.ask("POST", "blocks", consumer=target, seconds=60)["id"]
+    block_id = site.ask("POST", "blocks", consumer=target, seconds=BLOCK_SECONDS)["id"]
     wait_until(lambda: site.is_enforced(block_id), "the sensor enforces it")
 
     def count_spared() -> int:
@@ -240,7 +241,7 @@ def test_over_http2_a_connection_of_several_goes_on_until_it_is_confirmed(
 
     wait_until(lambda: count_spared() >= 5, "its requests are told as let through")
     site.lift_all()
-    site.block(target, seconds=60)  # Confirmed.
+    site.block(target, seconds=BLOCK_SECONDS)  # Confirmed.
     wait_until(lambda: "reset" in (thief.call(), other.call()), "the connection is reset")
     line.close()
 
@@ -259,7 +260,7 @@ def test_behind_tls_a_credential_is_stopped(
         assert thief.call() == "200"
         return _look_for(site, thief)
 
-    block_id = site.block(wait_until(look, "the thief is a consumer"), seconds=60)
+    block_id = site.block(wait_until(look, "the thief is a consumer"), seconds=BLOCK_SECONDS)
     wait_for_equal(thief.call, "reset", "its connection is reset")
     told = wait_until(
         lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, "it is told"

@@ -26,7 +26,7 @@ from tests.e2e.application import Servers, find_or_skip
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.wire import RawClient
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -93,9 +93,9 @@ def serving_datagrams() -> Iterator[int]:
 
 def call_https(port: int) -> None:
     for _ in range(TLS_CONNECTIONS):
-        client = http.client.HTTPSConnection(ADDRESS, port, timeout=10, context=client_context())
+        client = http.client.HTTPSConnection(ADDRESS, port, timeout=DEADLINE_SECONDS, context=client_context())
         client.sock = client_context().wrap_socket(
-            socket.create_connection((ADDRESS, port), timeout=60), server_hostname="api.shop.example"
+            socket.create_connection((ADDRESS, port), timeout=DEADLINE_SECONDS), server_hostname="api.shop.example"
         )
         with contextlib.closing(client):
             for _ in range(TLS_CALLS):
@@ -106,13 +106,14 @@ def call_https(port: int) -> None:
 def call_http2(port: int) -> None:
     curl = find_or_skip("curl", "curl")
     urls = [f"http://{ADDRESS}:{port}/{number}" for number in range(HTTP2_CALLS)]
-    subprocess.run([curl, "--silent", "--noproxy", "*", "--http2-prior-knowledge", *urls], check=True, timeout=20)
+    command = [curl, "--silent", "--noproxy", "*", "--http2-prior-knowledge", *urls]
+    subprocess.run(command, check=True, timeout=DEADLINE_SECONDS)
 
 
 def call_datagrams(port: int) -> None:
     for _ in range(FLOWS):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(5)
+            client.settimeout(DEADLINE_SECONDS)
             client.connect((ADDRESS, port))
             client.send(QUIC_INITIAL)
             client.recv(2_000)

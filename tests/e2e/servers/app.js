@@ -28,5 +28,5 @@ const [, , address, certificate, key] = process.argv;
 const server = certificate
   ? https.createServer({ cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, serve)
   : http.createServer(serve);
-server.keepAliveTimeout = 60000;
+server.keepAliveTimeout = 0; // None.
 server.listen(0, address, () => console.log(JSON.stringify({ event: 'ready', port: server.address().port })));

@@ -20,7 +20,6 @@ PEOPLE = [
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    timeout = 60
 
     def answer(self, body: bytes, media_type: str) -> None:
         self.send_response(200)
