@@ -165,7 +165,7 @@ def test_a_credential_is_stopped_before_it_is_read(site: Site, honest: list[Loop
 def _find_key(site: Site, thief: Caller) -> str:
     """The consumer that calls from the thief's address, which is nobody else's yet."""
 
-    return wait_until(lambda: _look_for(site, thief), "the thief is a consumer")
+    return wait_until(lambda: _look_for(site, thief), "the attacker is a consumer")
 
 
 def _look_for(site: Site, thief: Caller) -> str:
@@ -260,7 +260,7 @@ def test_behind_tls_a_credential_is_stopped(
         assert thief.call() == "200"
         return _look_for(site, thief)
 
-    block_id = site.block(wait_until(look, "the thief is a consumer"), seconds=BLOCK_SECONDS)
+    block_id = site.block(wait_until(look, "the attacker is a consumer"), seconds=BLOCK_SECONDS)
     wait_for_equal(thief.call, "reset", "its connection is reset")
     told = wait_until(
         lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, "it is told"
