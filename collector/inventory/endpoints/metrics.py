@@ -129,7 +129,8 @@ SELECT t.route_id AS route_id, t.method AS method, t.host AS host, t.segment_kin
 segment_text,
     t.segment_length AS segment_length, t.has_trailing_slash AS has_trailing_slash, c.total AS calls
 FROM (SELECT r.route_id AS route_id, sum(r.calls) AS total {counted} GROUP BY r.route_id) AS c
-INNER JOIN (SELECT * FROM routes LIMIT 1 BY route_id) AS t ON t.route_id = c.route_id
+INNER JOIN (SELECT * FROM routes WHERE route_id IN {{routes:Array(UInt64)}} LIMIT 1 BY route_id) AS t
+    ON t.route_id = c.route_id
 ORDER BY calls DESC, route_id
 LIMIT {ROUTES_MAX}"""
 

@@ -43,23 +43,19 @@ _UNWATCHED = f"""
 SELECT DISTINCT s.host AS host, if({_IS_LOOPBACK}, s.port, 0) AS port FROM routes AS s
 WHERE s.host NOT IN ('', 'other') AND s.route_id NOT IN ({HIDDEN_ROUTES}) AND s.route_id IN (
     SELECT d.route_id FROM routes_day AS d WHERE {WITHIN_DAYS} AND d.role = {ROLE_CLIENT})"""
-# The routes of some endpoints with their names, when each was first seen within retention, and whether a sensor saw it
-# called at the client's side, so that it may be left out.
-_ROUTES = f"""
-WITH mine AS (SELECT * FROM endpoint_routes FINAL WHERE endpoint_id IN {{ids:Array(String)}})
-SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.cluster AS cluster, m.namespace AS namespace,
-    m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name, m.port AS port, m.host AS host,
-    m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen, f.host AS called_host,
-    if(f.is_loopback, m.port, 0) AS called_port, m.route_id IN (
+# The routes of some endpoints with their names.
+_NAMED = """
+SELECT route_id, endpoint_id, cluster, namespace, workload, workload_kind, host_name, port, host, method, url_template
+FROM endpoint_routes FINAL WHERE endpoint_id IN {ids:Array(String)}"""
+# Of these routes, when each was first seen within retention, and whether a sensor saw it called at the client's side,
+# so that it may be hidden. Asked by their ids, which are keys, and not with the names, which are looked through.
+_SEEN = f"""
+SELECT s.route_id AS route_id, toUnixTimestamp(min(s.first_seen)) AS first_seen, any(s.host) AS called_host,
+    max({_IS_LOOPBACK}) AS is_loopback, s.route_id IN (
         SELECT d.route_id FROM routes_day AS d
-        WHERE {WITHIN_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN (SELECT route_id FROM mine)
+        WHERE {WITHIN_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN {{routes:Array(UInt64)}}
     ) AS is_called
-FROM mine AS m
-LEFT JOIN (
-    SELECT s.route_id AS route_id, toUnixTimestamp(min(s.first_seen)) AS first_seen, any(s.host) AS host,
-        max({_IS_LOOPBACK}) AS is_loopback
-    FROM routes AS s WHERE s.route_id IN (SELECT route_id FROM mine) GROUP BY s.route_id
-) AS f ON f.route_id = m.route_id"""
+FROM routes AS s WHERE s.route_id IN {{routes:Array(UInt64)}} GROUP BY s.route_id"""
 # Of the hosts asked for, those that a watched server answered, and at which ports.
 _ANSWERED = f"""
 SELECT DISTINCT s.host AS host, s.port AS port FROM routes AS s
@@ -104,10 +100,15 @@ def find_routes(reader: Reader, ids: list[str], parameters: Mapping[str, Any]) -
     span's. Raises StoreError."""
     named: dict[str, list[dict[str, Any]]] = {}
     names: dict[int, tuple[str, int]] = {}
-    for row in select(reader, _ROUTES, {**parameters, "ids": ids}) if ids else ():
-        named.setdefault(row["endpoint_id"], []).append(row)
-        if row["is_called"]:
-            names[int(row["route_id"])] = row["called_host"], int(row["called_port"])
+    rows = select(reader, _NAMED, {"ids": ids}) if ids else []
+    asked = {**parameters, "routes": [int(row["route_id"]) for row in rows]}
+    seen = {int(row["route_id"]): row for row in select(reader, _SEEN, asked)} if rows else {}
+    for row in rows:
+        route = int(row["route_id"])
+        one = seen.get(route)
+        named.setdefault(row["endpoint_id"], []).append({**row, "first_seen": one["first_seen"] if one else 0})
+        if one and one["is_called"]:
+            names[route] = one["called_host"], int(row["port"]) if one["is_loopback"] else 0
     if not names:  # Most endpoints are seen at their server only.
         return Routes(named=named, hidden=[])
     answered = find_answered(reader, names.values(), parameters)

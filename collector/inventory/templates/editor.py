@@ -35,16 +35,14 @@ from collector.storage.records import Reader, select
 EditParameters = ParamSpec("EditParameters")
 MERGE_MAX: Final = 100
 SIBLINGS_MAX: Final = 200
+_PLACE: Final = "cluster, namespace, workload, workload_kind, host_name, port, method"
+_PARTS: Final = "length(splitByChar('/', url_template))"
+_MINE: Final = "FROM endpoint_routes FINAL WHERE endpoint_id = {id:String}"
+# The host alone leaves few rows, whose paths are then counted.
 _SIBLINGS: Final = f"""
-WITH mine AS (
-    SELECT cluster, namespace, workload, workload_kind, host_name, port, host, method,
-        length(splitByChar('/', url_template)) AS parts
-    FROM endpoint_routes FINAL WHERE endpoint_id = {{id:String}} LIMIT 1
-)
 SELECT endpoint_id, any(url_template) AS template FROM endpoint_routes FINAL
-WHERE endpoint_id != {{id:String}}
-    AND (cluster, namespace, workload, workload_kind, host_name, port, host, method,
-        length(splitByChar('/', url_template))) IN (SELECT * FROM mine)
+WHERE host = (SELECT any(host) {_MINE}) AND endpoint_id != {{id:String}}
+    AND ({_PLACE}, {_PARTS}) IN (SELECT {_PLACE}, {_PARTS} {_MINE} LIMIT 1)
 GROUP BY endpoint_id ORDER BY template LIMIT {SIBLINGS_MAX}"""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _TEXT: Final = re.compile(r"[^\s/{}]{1,200}\Z")
