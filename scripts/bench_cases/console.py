@@ -1,11 +1,12 @@
 """How long a collector takes for each page, and how long the page is, with 100,000 endpoints while calls come in.
 
-    scripts/bench console [--endpoints 100000] [--rounds 5] [--directory DIR]
+    scripts/bench console [--endpoints 100000] [--consumers 1000000] [--rounds 5] [--directory DIR] [--processor]
 
-The store is seeded as for `scripts/bench inventory`. First each page is asked for in this process, while nothing comes
-in: `processor_ms` is what a view computes, whatever else the machine does. Then the collector runs as a program, and a
-sensor sends it a batch of 500 rows each 0.2 s: milliseconds of the first view and the median of the later ones on
-loopback (goal 300), and bytes of HTML (goal 300,000). One JSON line a page each.
+The store is seeded as for `scripts/bench inventory`. First each page, list and question of the API is asked for in this
+process, with kept sums and while nothing comes in: milliseconds of processor time of all threads, whatever else the
+machine does, as a table in Markdown (goal 100 for the highest). That is all with `--processor`. Then the collector runs
+as a program, and a sensor sends it a batch of 500 rows each 0.2 s: milliseconds of the first view and the median of the
+later ones on loopback (goal 300), and bytes of HTML (goal 300,000), one JSON line a page.
 """
 
 import argparse
@@ -16,12 +17,15 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import httpx
 
 from collector.alerting.self_monitoring import StorageState
 from collector.core.config import CollectorSettings
+from collector.inventory.endpoints.filters import EndpointSort
 from collector.server.app import build_app
 from collector.server.compose import Collector
 from collector.storage.embedded import EmbeddedStore
@@ -30,7 +34,15 @@ from tests.collector.api.client import TestClient
 from tests.collector.running import Conversation, RunningCollector, make_hello, wrap
 from tests.collector.wire_batches import make_batch
 
-GOAL_MS, GOAL_BYTES = 300, 300_000
+GOAL_MS, GOAL_BYTES, GOAL_PROCESSOR_MS = 300, 300_000, 100
+LISTS = (
+    *(f"/endpoints?sort={sort}" for sort in EndpointSort),
+    *("/endpoints?since=1h", "/endpoints?since=7d", "/endpoints?q=items77+get", "/endpoints?service=svc7"),
+    *("/endpoints?auth=none", "/endpoints?exposure=external&risk_min=50", "/endpoints?finding=any"),
+    *("/services?sort=p95", "/services?sort=risk", "/consumers?sort=endpoints", "/consumers?q=c", "/findings?q=items"),
+    *("/api/v1/endpoints", "/api/v1/services", "/api/v1/consumers", "/api/v1/findings", "/api/v1/map"),
+    *("/api/v1/timeseries", "/api/v1/coverage", "/api/v1/inventory/diff", "/api/v1/blocks", "/api/v1/alerts"),
+)
 BATCH_ROWS = 500
 BATCH_SECONDS = 0.2
 NAVIGATION = re.compile(r'<li><a href="([^"]+)"')
@@ -54,22 +66,52 @@ def list_pages(client: httpx.Client | TestClient) -> list[str]:
     return [*dict.fromkeys(NAVIGATION.findall(endpoints)), *FIRST_ENDPOINT.findall(endpoints)[:1]]
 
 
-def measure_computing(directory: Path, rounds: int) -> dict[str, float]:
-    """By page, milliseconds of processor of a view after the first, while nothing comes in."""
-    found = {}
+def list_questions(client: TestClient) -> list[str]:
+    """Pages, lists in each order and with filters, a later page, and one of each thing."""
+    first = {
+        name: client.get(f"/api/v1/{name}", params={"limit": 1}).json()
+        for name in ("endpoints", "services", "consumers")
+    }
+    endpoint, service, consumer = (
+        quote(str(one["items"][0][key]), safe="/:")
+        for one, key in zip(first.values(), ("id", "service", "id"), strict=True)
+    )
+    later = urlencode({"cursor": first["endpoints"]["next_cursor"]})
+    things = (
+        *(f"/services/{service}", f"/consumers/{consumer}", f"/api/v1/endpoints?{later}"),
+        *(f"/api/v1/endpoints/{endpoint}", f"/api/v1/services/{service}", f"/api/v1/consumers/{consumer}"),
+    )
+    return [*list_pages(client), *LISTS, *things]
+
+
+def measure_processor(directory: Path, rounds: int) -> Iterator[tuple[str, list[float]]]:
+    """By question, milliseconds of each view after the first, least first, while nothing comes in."""
     collector = Collector(CollectorSettings(data_dir=directory, no_auth=True))
     try:
-        app = build_app(collector.build_services(str, bytes, StorageState))
-        with TestClient(app, base_url="http://localhost") as client:
-            for path in list_pages(client):
-                client.get(path)
-                start = time.process_time()
+        services = collector.build_services(str, bytes, StorageState)
+        for sums in filter(None, (services.sums, services.route_sums)):
+            while sums.update():
+                pass
+        with TestClient(build_app(services), base_url="http://localhost") as client:
+            for path in list_questions(client):
+                client.get(path).raise_for_status()
+                times = []
                 for _ in range(rounds):
+                    start = time.process_time()
                     client.get(path)
-                found[path] = (time.process_time() - start) * 1e3 / rounds
+                    times.append((time.process_time() - start) * 1e3)
+                yield path, sorted(times)
     finally:
         collector.close()
-    return found
+
+
+def print_processor(directory: Path, rounds: int) -> None:
+    """The table, with a row as soon as it is measured."""
+    print(f"| Question | Median, ms | Highest of {rounds}, ms (goal {GOAL_PROCESSOR_MS}) |\n|---|---|---|")
+    for path, times in measure_processor(directory, rounds):
+        missed = " **missed**" * (times[-1] > GOAL_PROCESSOR_MS)
+        shown = re.sub("(?<=cursor=).*", "..", path)
+        print(f"| `{shown}` | {statistics.median(times):.0f} | {times[-1]:.0f}{missed} |", flush=True)
 
 
 def measure(client: httpx.Client, path: str, rounds: int) -> dict[str, object]:
@@ -93,6 +135,8 @@ def main() -> None:
     """Print the lines."""
     parser = argparse.ArgumentParser(prog="scripts/bench console")
     parser.add_argument("--endpoints", type=int, default=100_000)
+    parser.add_argument("--consumers", type=int, default=0, help="Further ones, with a call each.")
+    parser.add_argument("--processor", action="store_true", help="Only the processor time.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--directory", type=Path, help="A data directory that is kept, and used again.")
     options = parser.parse_args()
@@ -101,10 +145,11 @@ def main() -> None:
         if not (directory / "store").exists():
             (directory / "store").mkdir(parents=True)
             store = EmbeddedStore(directory / "store")
-            seed(store, options.endpoints, int(time.time()))
+            seed(store, options.endpoints, int(time.time()), options.consumers)
             store.close()
-        for path, used in measure_computing(directory, options.rounds).items():
-            print(json.dumps({"page": path, "processor_ms": round(used)}), flush=True)
+        print_processor(directory, options.rounds)
+        if options.processor:
+            return
         started = time.monotonic()
         collector = RunningCollector(directory, "--no-auth")
         print(json.dumps({"scenario": "start", "seconds": round(time.monotonic() - started, 1)}), flush=True)
