@@ -181,7 +181,7 @@ def read_front(batch: data_pb2.Batch, now_unix_seconds: float, known: "RouteCach
             now=int(now_unix_seconds),
             lengths=measure_rows(batch.rows),
             strings=strings,
-            routes=_convert_routes(batch.routes, _convert_services(batch.services), strings, known),
+            routes=known.find_all(batch.routes) or _convert_routes(batch, strings, known),
         )
     except Exception as error:
         return _refuse(error)
@@ -287,10 +287,11 @@ def _convert_strings(strings: Sequence[str]) -> tuple[str, ...]:
     converted = tuple(strings)
     if converted and converted[0]:
         raise RefusalError("strings[0] is not empty; index 0 is always the empty string.")
-    for index, text in enumerate(converted):
-        # Characters first: encoding every entry would cost more than the rest of the conversion.
-        if len(text) * 4 > TEXT_LIMIT_BYTES and len(text.encode()) > TEXT_LIMIT_BYTES:
-            raise RefusalError(f"strings[{index}] has {len(text.encode())} bytes; the limit is {TEXT_LIMIT_BYTES}.")
+    # Characters first: encoding every entry would cost more than the rest of the conversion.
+    if max(map(len, converted), default=0) * 4 > TEXT_LIMIT_BYTES:
+        for index, text in enumerate(converted):
+            if len(text.encode()) > TEXT_LIMIT_BYTES:
+                raise RefusalError(f"strings[{index}] has {len(text.encode())} bytes; the limit is {TEXT_LIMIT_BYTES}.")
     return converted
 
 
@@ -328,6 +329,10 @@ class RouteCache:
         self._services: BoundedDict[Service, int] = BoundedDict(limit)
         self._numbers = itertools.count()
 
+    def find_all(self, routes: Sequence[data_pb2.Route]) -> tuple[Route, ...]:
+        """The routes, where all are known by their ids alone; else none of them."""
+        return ()
+
     def number_service(self, service: Service) -> int:
         """A number that no other service has; a short key."""
         number = self._services.get(service)
@@ -361,6 +366,13 @@ class CheckedRoutes(RouteCache):
         super().__init__(limit)
         self._checked: BoundedDict[int, Route] = BoundedDict(limit)
 
+    def find_all(self, routes: Sequence[data_pb2.Route]) -> tuple[Route, ...]:
+        known = self._checked
+        try:
+            return tuple([known[route.route_id] for route in routes])
+        except KeyError:
+            return ()
+
     def convert(self, route: data_pb2.Route, service: Service, number: int, strings: tuple[str, ...]) -> Route:
         known = self._checked.get(route.route_id)
         if known is None:
@@ -368,9 +380,8 @@ class CheckedRoutes(RouteCache):
         return known
 
 
-def _convert_routes(
-    routes: Sequence[data_pb2.Route], services: list[Service], strings: tuple[str, ...], known: RouteCache
-) -> tuple[Route, ...]:
+def _convert_routes(batch: data_pb2.Batch, strings: tuple[str, ...], known: RouteCache) -> tuple[Route, ...]:
+    routes, services = batch.routes, _convert_services(batch.services)
     if len(routes) > ROUTE_LIMIT:
         raise RefusalError(f"routes has {len(routes)} entries; the limit is {ROUTE_LIMIT}.")
     numbers = [known.number_service(service) for service in services]
