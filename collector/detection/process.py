@@ -1,8 +1,9 @@
 """The detectors' own process: follows the log, keeps its state on disk, and sends signals until they are acknowledged.
 
-EDGE: processes and files. The child is spawned, never forked, because the embedded store's threads do not survive a
-fork. It ends with its parent, because its pipe ends then. The parent starts it again after a crash
-(`DetectorProcess.restart_count`).
+EDGE: processes and files. The child is a program of its own, because the embedded store's threads do not survive a
+fork. `multiprocessing` would start one with all modules of its parent's command, and a second one of 15 MB that tracks
+resources which nobody shares here. It ends with its parent, because its pipe ends then. The parent starts it again
+after a crash (`DetectorProcess.restart_count`).
 
 Nothing is lost or reported twice. A checkpoint holds the state, the position in the log and the number of the next
 signal. It is written only when every earlier signal was acknowledged. After a crash the batches since the checkpoint
@@ -15,9 +16,10 @@ written beside the checkpoint. It is restored where the clocks prove to have bee
 """
 
 import logging
-import multiprocessing
 import os
 import signal as os_signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +27,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count, islice
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -92,6 +95,7 @@ ROUTES_CACHED = 30_000  # Routes of earlier batches, which need not be converted
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
 _STOP_SECONDS = 10.0
+_PROGRAM = "from collector.detection.process import run_program; run_program({descriptor})"  # Of its end of the pipe.
 _PLACES_MAX = 1_000  # Batches that waited, converted together.
 _NANOSECONDS = 1_000_000_000
 
@@ -507,8 +511,7 @@ class DetectorProcess:
         self._arguments = (log, str(checkpoint_path), consumer_order, time_zone)
         self._take = take
         self._clock = clock
-        self._context = multiprocessing.get_context("spawn")
-        self._child: multiprocessing.process.BaseProcess | None = None
+        self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._outbox: Outbox | None = None
         self._untaken: Told | None = None  # What `take` did not take; nothing that comes later is read before.
@@ -617,11 +620,12 @@ class DetectorProcess:
         self._dropped_messages += 1
 
     def start(self) -> None:
-        """Spawn the child."""
-        self._pipe, theirs = self._context.Pipe()
-        self._child = self._context.Process(target=run_detectors, args=(theirs, *self._arguments), daemon=True)
-        self._child.start()
-        theirs.close()  # Else the child's end would stay open here and its death would go unseen.
+        """Start the child."""
+        self._pipe, theirs = Pipe()
+        with theirs:  # Else the child's end would stay open here and its death would go unseen.
+            program = _PROGRAM.format(descriptor=theirs.fileno())
+            self._child = subprocess.Popen([sys.executable, "-P", "-c", program], pass_fds=(theirs.fileno(),))
+        self._pipe.send(self._arguments)
         self._outbox = Outbox(self._pipe.send_bytes, self._count_dropped)
         self._unsent = UnsentRoutes()
         self._send_routes(self._mapping)
@@ -691,11 +695,18 @@ class DetectorProcess:
             return
         self._send("stop", Stop())
         self._drain(self._clock() + _STOP_SECONDS)
-        self._child.join(_STOP_SECONDS)
-        if self._child.is_alive():
-            self._child.kill()
-            self._child.join()
+        self._end_child()
         self._hang_up()
+
+    def _end_child(self) -> None:
+        """Wait for it; kill it when it does not end."""
+        if self._child is None:
+            return
+        try:
+            self._child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
 
     def _drain(self, until: float) -> None:
         """Read what the child still tells, unacknowledged, until it ends: a child that waits to write would not see
@@ -703,7 +714,7 @@ class DetectorProcess:
         if self._pipe is None or self._child is None:
             return
         try:
-            while self._child.is_alive() and self._clock() < until:
+            while self._child.poll() is None and self._clock() < until:
                 if self._pipe.poll(_POLL_SECONDS):
                     self._pipe.recv_bytes()
         except (EOFError, ConnectionError):
@@ -747,8 +758,7 @@ class DetectorProcess:
             self._outbox.put(key, partial(msgspec.msgpack.encode, message))
 
     def _bury(self) -> None:
-        if self._child is not None:
-            self._child.join(_STOP_SECONDS)
+        self._end_child()
         self._hang_up()
         self._untaken = None  # It comes again.
         self.restart_count += 1
@@ -759,6 +769,16 @@ def describe_level(number: int, alert: Alert) -> Expect:
     """The level of an alert, as what is expected from now on."""
     rate = compute_rate(alert.calls, alert.window_end - alert.window_start)
     return Expect(number, alert.kind, alert.endpoint_id, alert.consumer, rate)
+
+
+def run_program(descriptor: int) -> None:
+    """What the child begins with: the arguments come first."""
+    pipe = Connection(descriptor)
+    try:
+        arguments = pipe.recv()
+    except EOFError:  # The parent is gone.
+        return
+    run_detectors(pipe, *arguments)
 
 
 def run_detectors(

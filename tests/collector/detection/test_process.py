@@ -62,8 +62,7 @@ def kill_child(process: DetectorProcess) -> None:
     child = process._child
     assert child is not None
     child.kill()
-    child.join(DEADLINE_SECONDS)
-    assert not child.is_alive()
+    child.wait(DEADLINE_SECONDS)
 
 
 def fill(directory: Path, windows: range) -> None:

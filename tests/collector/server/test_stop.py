@@ -62,7 +62,7 @@ def test_a_stop_ends_housekeeping_that_is_under_way() -> None:
 def find_detectors(pid: int) -> list[int]:
     """Ids of the process of detectors that a collector has started."""
     children = [int(one) for path in Path(f"/proc/{pid}/task").glob("*/children") for one in path.read_text().split()]
-    return [one for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return [one for one in children if b"run_program" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 @pytest.mark.e2e
