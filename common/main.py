@@ -47,7 +47,7 @@ class Side:
 SIDES: Final = {
     "collector": Side(
         commands={
-            READ: ("get", "describe", "top", "watch", "gate", "export"),
+            READ: ("get", "describe", "top", "watch", "gate", "export", "mcp"),
             DECIDE: (
                 *("set", "block", "approve", "reject", "lift"),
                 *("acknowledge", "silence", "unsilence", "verdict", "known-good", "erase"),

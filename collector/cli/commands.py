@@ -50,6 +50,7 @@ SERVER = ("collector", "keys")
 TRUST = ("certificates", "enrollment")
 BACKUP = ("backup", "restore")
 STATE = ("state",)
+MCP = ("mcp",)
 
 
 def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
@@ -69,7 +70,11 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
         from collector.cli.state import register_state
 
         register_state(app)
-    if first in (*SERVER, *TRUST, *BACKUP, *STATE):
+    if first in ("", *MCP):
+        from collector.cli.mcp import register_mcp
+
+        register_mcp(app)
+    if first in (*SERVER, *TRUST, *BACKUP, *STATE, *MCP):
         return
     get = add_group(app, "get", "List what the collector knows.")
     if first in ("", "get"):  # Each list loads its filters.
