@@ -139,7 +139,7 @@ def host_name(authority: str) -> str:
 API_PREFIX: Final = "/api/v1"
 # Orchestrators ask these, and have no token.
 HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz", f"{API_PREFIX}/healthz", f"{API_PREFIX}/readyz"})
-SIGN_IN_PATHS: Final = frozenset({"/login", "/logout", "/theme"})
+SIGN_IN_PATHS: Final = frozenset({"/login", "/login/oidc", "/login/callback", "/logout", "/theme"})
 STATIC_PREFIX: Final = "/static/"
 METRICS_PATH: Final = "/metrics"
 # Answered for as long as its client listens; it takes no turn, and has a bound of its own (collector/api/events.py).

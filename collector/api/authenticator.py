@@ -123,6 +123,21 @@ class Authenticator:
             until = min(until, token.expires_at)
         return self.sessions.begin(principal, until=until, address=address, find_opener=lambda _: opener)
 
+    def check_pace(self, address: str) -> None:
+        """Raises SlowedError where too much that was wrong came from this address."""
+        wait = self._guesses.find_wait(address, "")
+        if wait:
+            raise SlowedError(wait)
+
+    def note_failure(self, address: str) -> None:
+        """A login from there failed."""
+        self._guesses.note_wrong(address, "")
+
+    def begin_session(self, principal: Principal, *, name: str, groups: tuple[str, ...], address: str) -> str:
+        """The secret of a new session of who logged in at a provider."""
+        until = self._clock() + SESSION_SECONDS
+        return self.sessions.begin(principal, until=until, address=address, user_name=name, user_groups=groups)
+
     def sign_out(self, request: HTTPConnection) -> None:
         """End the session of a request, where it has one."""
         session = request.cookies.get(COOKIE_NAME)

@@ -55,6 +55,8 @@ from collector.storage.base import Store
 from collector.storage.state.store import StateStore
 from collector.storage.tables.layout import Retention
 from collector.trust.audit import AuditLog
+from collector.trust.bindings import BindingTable
+from collector.trust.oidc import OidcLogin
 from collector.trust.sessions import SessionTable
 from collector.trust.tokens import TokenTable
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
@@ -125,6 +127,7 @@ class Services:
     sensor_setup: SensorSetup | None = None
     registry: SensorRegistry | None = None  # Of a process that receives from the sensors.
     peers: Peers = field(default_factory=Peers)
+    login: OidcLogin | None = None  # At an OpenID provider.
 
     def __post_init__(self) -> None:
         who = ConsumerSql(self.settings.consumer_order)
@@ -169,6 +172,7 @@ class Services:
             sessions=sessions,
             tokens=TokenTable(self.state, self.clock, sessions.look),
         )
+        self.bindings = BindingTable(self.state, self.clock, sessions.look)
         self.audit = AuditLog(self.state)
         fingerprints = list_fingerprints(self._count_writes)
         if (responder := self.responder) is not None:

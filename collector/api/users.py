@@ -1,4 +1,4 @@
-"""/me, /tokens, /first-token and /sessions: who asks, who may enter with which token, and who is signed in."""
+"""/me, /tokens, /first-token, /role-bindings and /sessions: who asks, who may enter, and who is signed in."""
 
 from collections.abc import Callable
 from typing import Annotated, Final
@@ -11,6 +11,7 @@ from collector.api.base_model import Model, OptionalTime, Time
 from collector.api.parameters import ActionBody, Items, NoParameters, Word, name_actor
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Parameters, Text
+from collector.trust.bindings import BindingKind, BindingTable, RoleBinding
 from collector.trust.principal import Principal, Role, Scope, Way, find_principal
 from collector.trust.sessions import Session
 from collector.trust.tokens import NAME, TOKEN_DAYS_MAX, ApiToken
@@ -106,6 +107,35 @@ class FirstTokenModel(Model):
     is_on: bool
 
 
+class BindingName(ActionBody):
+    """Whose binding."""
+
+    kind: Word[BindingKind]
+    name: Place = Field(description="As the provider's ID token has it.", examples=["oncall"])
+
+
+class BindingBody(ScopedBody, BindingName):
+    """What a user or a group of the OpenID provider may do."""
+
+
+class BindingModel(Model):
+    """What a user or a group of the OpenID provider may do."""
+
+    kind: BindingKind
+    name: str
+    role: Role
+    clusters: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    made_by: str
+    made_at: Time
+
+
+class BindingListModel(Model):
+    """All bindings."""
+
+    items: tuple[BindingModel, ...]
+
+
 class SessionModel(Model):
     """A page that is signed in."""
 
@@ -187,10 +217,23 @@ def view_session(session: Session) -> SessionModel:
     )
 
 
+def view_binding(binding: RoleBinding) -> BindingModel:
+    """As it is shown."""
+    return BindingModel(
+        kind=binding.kind,
+        name=binding.name,
+        role=binding.role,
+        clusters=binding.scope.clusters,
+        namespaces=binding.scope.namespaces,
+        made_by=binding.made_by,
+        made_at=binding.made_at,
+    )
+
+
 def build_user_routes(
-    *, authenticator: Authenticator, clock: Callable[[], float], has_login: bool = False
+    *, authenticator: Authenticator, bindings: BindingTable, clock: Callable[[], float], has_login: bool
 ) -> APIRouter:
-    """Routes of tokens and sessions."""
+    """Routes of tokens, role bindings and sessions. `has_login`: people log in at an OpenID provider."""
     router = APIRouter(tags=["users"])
     tokens, sessions = authenticator.tokens, authenticator.sessions
 
@@ -238,6 +281,29 @@ def build_user_routes(
         require_admin()
         tokens.switch_first(body.is_on, by=body.by, has_login=has_login)
         return FirstTokenModel(is_on=body.is_on)
+
+    @router.get("/role-bindings", summary="List role bindings")
+    def list_bindings(_: Annotated[NoParameters, Query()]) -> BindingListModel:
+        """What users and groups of the OpenID provider may do. For an admin."""
+        require_admin()
+        return BindingListModel(items=tuple(view_binding(one) for one in bindings.list_all()))
+
+    @router.put("/role-bindings", summary="Bind a user or a group to a role")
+    def put_binding(body: BindingBody) -> BindingModel:
+        """Replaces the one of the same user or group; sessions to which it gave something else end. For an admin."""
+        require_admin()
+        return view_binding(bindings.put(body.kind, body.name, role=body.role, scope=body.scope, by=body.by))
+
+    @router.post("/role-bindings/remove", summary="Remove a role binding")
+    def remove_binding(body: BindingName) -> BindingModel:
+        """Sessions that it let in end. For an admin."""
+        require_admin()
+        gone = bindings.remove(body.kind, body.name, by=body.by)
+        if gone is None:
+            raise Problem(
+                404, f"There is no role binding of the {body.kind} {show(body.name)}; see /api/v1/role-bindings."
+            )
+        return view_binding(gone)
 
     @router.get("/sessions", summary="List sessions")
     def list_sessions(parameters: Annotated[SessionParameters, Query()]) -> SessionListModel:

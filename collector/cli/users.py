@@ -15,6 +15,16 @@ TOKEN_COLUMNS = describe_columns(
 SESSION_COLUMNS = describe_columns("id actor role way/2 began_at/1 until/1 address/2")
 
 
+BINDING_COLUMNS = describe_columns("kind name role clusters/2 namespaces/2 made_by/3 made_at/3")
+
+
+class Kind(StrEnum):
+    """Whom a binding is for."""
+
+    USER = "user"
+    GROUP = "group"
+
+
 class RoleName(StrEnum):
     """What somebody may do. The collector has the same words."""
 
@@ -38,9 +48,14 @@ NamespaceOption = Annotated[
 ]
 
 
+KindArgument = Annotated[Kind, typer.Argument(help="Whom it is for.", show_default=False)]
+NameArgument = Annotated[str, typer.Argument(help="As the provider's ID token has it.", show_default=False)]
+
+
 def register_users(app: typer.Typer) -> None:
     """Add the groups."""
     tokens = add_group(app, "tokens", "API tokens with a role: list, create and revoke them.")
+    bindings = add_group(app, "bindings", "Roles of users and groups of the OpenID provider.")
     sessions = add_group(app, "sessions", "Pages that are signed in: list and end them.")
 
     @command(app, "whoami")
@@ -92,6 +107,39 @@ def register_users(app: typer.Typer) -> None:
         """Switch the collector's own token on or off."""
         api.put("first-token", {"is_on": to is Switch.ON, "asked_by": asked_by})
         say(f"The first token is {to.value}.")
+
+    @command(bindings, "list")
+    def list_bindings(api: Api) -> None:
+        """List what users and groups of the OpenID provider may do."""
+        api.print_items(api.fetch("role-bindings")["items"], BINDING_COLUMNS, key="name")
+
+    @command(bindings, "set", prints=False)
+    def bind(
+        api: Api,
+        kind: KindArgument,
+        name: NameArgument,
+        role: Annotated[RoleName, typer.Option(help="What it may do.", show_default=False)],
+        cluster: ClusterOption = None,
+        namespace: NamespaceOption = None,
+        asked_by: AskedByOption = "",
+    ) -> None:
+        """Bind a user or a group to a role, or bind it anew."""
+        body = {
+            "kind": kind.value,
+            "name": name,
+            "role": role.value,
+            "clusters": cluster or [],
+            "namespaces": namespace or [],
+            "asked_by": asked_by,
+        }
+        made = api.put("role-bindings", body)
+        say(f"The {made['kind']} {made['name']} has the role {made['role']}.")
+
+    @command(bindings, "remove", prints=False)
+    def unbind(api: Api, kind: KindArgument, name: NameArgument, asked_by: AskedByOption = "") -> None:
+        """Remove a binding; sessions that it let in end."""
+        gone = api.act("role-bindings/remove", {"kind": kind.value, "name": name, "asked_by": asked_by})
+        say(f"The {gone['kind']} {gone['name']} has no role any more.")
 
     @command(sessions, "list")
     def list_sessions(api: Api, of_all: Annotated[bool, typer.Option("--all", help="Of everybody.")] = False) -> None:

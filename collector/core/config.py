@@ -78,6 +78,30 @@ class BlockSettings(Group):
     """Shortest prefix of an IPv6 network that may be blocked."""
 
 
+class OidcSettings(Group):
+    """Login of people at an OpenID provider (docs/use/users.md). It needs `public_url`."""
+
+    issuer: str = Field(default="", max_length=500)
+    """Address of the provider, as it calls itself, as https://login.example/realms/staff. Empty: no login."""
+    client_id: str = Field(default="", max_length=500)
+    """Name under which the provider knows the collector."""
+    client_secret_file: Path | None = None
+    """File with the secret of the client. Without it the client is a public one."""
+    user_claim: str = "email"
+    """Claim of the ID token that names the user, as role bindings do."""
+    groups_claim: str = "groups"
+    """Claim of the ID token with the groups of the user."""
+    scopes: tuple[str, ...] = ("profile", "email")
+    """What the collector asks the provider for, beside openid."""
+
+    @field_validator("issuer")
+    @classmethod
+    def _check_issuer(cls, value: str) -> str:
+        if value and not value.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+            raise ValueError(f"is {value}; it must begin with https://, as in https://login.example")
+        return value
+
+
 class RetentionSettings(Group):
     """How long the collector keeps what it stores, and what that costs (docs/use/storage.md)."""
 
@@ -127,6 +151,7 @@ class CollectorSettings(ProgramSettings):
     """File with your own token for sensors. Without it the first start makes one in `data_dir`."""
     api_token_file: Path | None = None
     """File with your own API token. Without it the first start makes one in `data_dir`."""
+    oidc: OidcSettings = OidcSettings()
 
     # Tables, log and state.
     roles: tuple[Role, ...] = tuple(Role)
@@ -274,6 +299,9 @@ class CollectorSettings(ProgramSettings):
                 raise ValueError(
                     f"no_auth works on loopback only, but {name} is {value}; use 127.0.0.1 or drop --no-auth"
                 )
+        if self.oidc.issuer and not (self.oidc.client_id and self.public_url):
+            lacking = "public_url" if self.oidc.client_id else "oidc.client_id"
+            raise ValueError(f"oidc.issuer needs {lacking}; set it, or remove the issuer")
         if self.log_url is not None and self.state_url is None:
             raise ValueError("log_url needs state_url: collectors that share a log share their state; set both")
         if self.no_auth and self.sensor_auth is not SensorAuth.AUTO:

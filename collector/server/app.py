@@ -224,7 +224,12 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     yield build_metered_routes(metered=services.metered)
     yield build_sensor_routes(sensors=services.sensors, version=services.settings.version)
     yield build_config_routes(settings=services.configuration)
-    yield build_user_routes(authenticator=services.authenticator, clock=clock)
+    yield build_user_routes(
+        authenticator=services.authenticator,
+        bindings=services.bindings,
+        clock=clock,
+        has_login=services.login is not None,
+    )
     yield build_event_routes(events=services.events, authenticator=services.authenticator)
     if services.risks is not None:
         yield build_risk_routes(risks=services.risks, clock=clock)

@@ -105,6 +105,7 @@ from collector.storage.state.store import open_state
 from collector.trust.audit import AuditLog
 from collector.trust.imports import import_files
 from collector.trust.installation_keys import InstallationKeyTable
+from collector.trust.oidc import KEY_NAME, OidcLogin, make_ticket_key, read_client_secret
 from collector.trust.secrets import SecretTable, load_token, open_state_key
 from common.figures import Figure, list_figures, make_gauges
 from common.keyed_hash import hash_value
@@ -184,6 +185,7 @@ class Collector:
         if self.process_mark is not None:
             self.process_mark.watch_connections()
         self.tokens = _find_tokens(settings, self._load_own_token)
+        self._login = self._compose_login()
         self._open_store()
         self.budgets = BudgetBook()
         self.sensors = SensorRegistry(clock, SensorTable(self.state))
@@ -351,6 +353,18 @@ class Collector:
 
     def _load_own_token(self, file: str) -> Token:
         return load_token(self.secrets, self._directory / file, self._clock())
+
+    def _compose_login(self) -> OidcLogin | None:
+        """At the OpenID provider of the settings."""
+        oidc = self.settings.oidc
+        if not oidc.issuer:
+            return None
+        return OidcLogin(
+            oidc,
+            public_url=self.settings.public_url,
+            ticket_key=self.secrets.find_or_make(KEY_NAME, make_ticket_key, self._clock()),
+            secret=read_client_secret(oidc),
+        )
 
     def _open_state(self) -> None:
         """The state, and what it keeps secret."""
@@ -593,6 +607,7 @@ class Collector:
             configuration=list_effective(settings),
             sensor_setup=find_setup(settings, grpc_port),
             peers=peers or Peers(),
+            login=self._login,
         )
 
     def list_limits(self) -> list[Limit]:

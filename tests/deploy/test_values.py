@@ -30,6 +30,7 @@ SAMPLES: dict[str, Any] = {
     "content_type": "text/plain",
     "project": "SEC",
     "public_url": "https://apidae.example",
+    "issuer": "https://login.example",
     "socket": "/run/haproxy/admin.sock",
     "max_call_share": 0.25,
     "ring_bytes": 65_536,

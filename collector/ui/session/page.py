@@ -1,15 +1,18 @@
 """Sign in, sign out, and the choice of theme."""
 
 import asyncio
+from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from collector.api.authenticator import COOKIE_NAME, SESSION_SECONDS, SlowedError, name_address
+from collector.trust.oidc import TICKET_SECONDS, LoginError, OidcLogin
 from collector.ui.components.rendering import own_path, read_form
 from collector.ui.site import THEME_COOKIE, THEMES, Page, Site
 
 THEME_SECONDS = 365 * 86_400
+TICKET_COOKIE = "apidae_login"
 
 
 def set_session(request: Request, response: Response, session: str) -> None:
@@ -26,12 +29,15 @@ def set_session(request: Request, response: Response, session: str) -> None:
 
 def add_routes(router: APIRouter, site: Site) -> None:
     """Its routes."""
-    authenticator = site.services.authenticator
+    authenticator, login = site.services.authenticator, site.services.login
+
+    def show(request: Request, destination: str, complaint: str = "", status: int = 200) -> Response:
+        values = {"complaint": complaint, "next": destination, "has_login": login is not None}
+        return site.render(request, "session/login.html", values, status=status)
 
     @router.get("/login")
     def show_login(request: Request) -> Response:
-        values = {"complaint": "", "next": own_path(request.query_params.get("next", "/"))}
-        return site.render(request, "session/login.html", values)
+        return show(request, own_path(request.query_params.get("next", "/")))
 
     @router.post("/login")
     async def log_in(request: Request) -> Response:
@@ -50,11 +56,13 @@ def add_routes(router: APIRouter, site: Site) -> None:
         except SlowedError as error:
             session, sentence, status = None, str(error), 429
         if session is None:
-            values = {"complaint": sentence, "next": destination}
-            return site.render(request, "session/login.html", values, status=status)
+            return show(request, destination, sentence, status)
         response = RedirectResponse(destination, status_code=303)
         set_session(request, response, session)
         return response
+
+    if login is not None:
+        _add_login(router, site, login, show)
 
     @router.post("/logout")
     async def log_out(request: Request) -> Response:
@@ -71,6 +79,55 @@ def add_routes(router: APIRouter, site: Site) -> None:
         response.set_cookie(
             THEME_COOKIE, theme if theme in THEMES else "auto", max_age=THEME_SECONDS, samesite="strict"
         )
+        return response
+
+
+def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[..., Response]) -> None:
+    """The way to the provider and back."""
+    authenticator, bindings = site.services.authenticator, site.services.bindings
+
+    @router.get("/login/oidc")
+    async def begin_login(request: Request) -> Response:
+        destination = own_path(request.query_params.get("next", "/"))
+        try:
+            address, ticket = await login.begin(destination)
+        except LoginError as error:
+            return show(request, destination, str(error), 502)
+        response = RedirectResponse(address, status_code=303)
+        # The way back is a navigation from another site, with which a browser sends no strict cookie.
+        response.set_cookie(
+            TICKET_COOKIE,
+            ticket,
+            max_age=TICKET_SECONDS,
+            path="/login",
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
+        return response
+
+    @router.get("/login/callback")
+    async def end_login(request: Request) -> Response:
+        address = name_address(request)
+        try:
+            authenticator.check_pace(address)
+            person = await login.end(dict(request.query_params), request.cookies.get(TICKET_COOKIE, ""))
+        except SlowedError as error:
+            return show(request, "/", str(error), 429)
+        except LoginError as error:
+            authenticator.note_failure(address)
+            return show(request, "/", str(error), 403)
+        principal = await asyncio.to_thread(bindings.find_principal, person.name, person.groups)
+        if principal is None:
+            sentence = f"{person.name} has no role here, nor has one of its groups; ask an admin for a role binding."
+            return show(request, "/", sentence, 403)
+        session = await asyncio.to_thread(
+            lambda: authenticator.begin_session(principal, name=person.name, groups=person.groups, address=address)
+        )
+        # A redirect would still belong to the provider's navigation, and come without the session.
+        response = site.render(request, "session/entered.html", {"next": own_path(person.destination)})
+        response.delete_cookie(TICKET_COOKIE, path="/login", httponly=True, samesite="lax")
+        set_session(request, response, session)
         return response
 
 

@@ -62,6 +62,7 @@ GOOD: dict[str, Any] = {
     "query": "",
     "role": "viewer",
     "is_on": True,
+    "kind": "user",
     "seconds": 60,
     "state": "open",
     "step": "alert",

@@ -1,0 +1,210 @@
+"""Login at a real OpenID provider on loopback: the whole way of a browser, what it needs, and what it refuses."""
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from oidc_provider_mock import User, init_app
+from werkzeug.serving import make_server
+
+from collector.api.authenticator import COOKIE_NAME
+from collector.api.services import ApiSettings, Services
+from collector.core.config import OidcSettings
+from collector.server.app import build_app
+from collector.trust.audit import AuditFilters
+from collector.trust.bindings import BindingKind
+from collector.trust.oidc import OidcLogin, make_ticket_key
+from collector.trust.principal import Role, Scope
+from tests.collector.api.client import TestClient
+from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.api.test_session import HERE, EmptyReader
+from tests.collector.states import create_state
+
+ADA, BOB = "ada@example.com", "bob@example.com"
+PEOPLE = (
+    User(sub="1", claims={"email": ADA, "email_verified": True, "groups": ["/oncall", "staff"]}),
+    User(sub="2", claims={"email": BOB, "email_verified": True, "groups": ["staff"]}),
+    User(sub="3", claims={"email": ADA, "email_verified": False, "groups": ["/oncall"]}),
+    User(sub="4", claims={"groups": ["/oncall"]}),
+)
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[str]:
+    import flask
+
+    app = flask.Flask("provider")
+    init_app(app, require_nonce=True, user_claims=PEOPLE)
+    app.secret_key = b"of this test"
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@dataclass
+class Browser:
+    client: TestClient
+    services: Services
+
+    def leave(self, destination: str = "/alerts?state=open") -> str:
+        """To the provider; its address."""
+        answer = self.client.get("/login/oidc", params={"next": destination})
+        assert answer.status_code == 303, answer.text
+        return str(answer.headers["location"])
+
+    def authorize(self, address: str, sub: str) -> str:
+        """Log in there; the path of the way back."""
+        answer = httpx.post(address, data={"sub": sub})
+        assert answer.status_code in (302, 303), answer.text
+        return str(answer.headers["location"]).removeprefix(HERE)
+
+    def log_in(self, sub: str) -> httpx.Response:
+        return self.client.get(self.authorize(self.leave(), sub))
+
+
+@contextlib.contextmanager
+def open_browser(issuer: str, asked: str = "") -> Iterator[Browser]:
+    login = OidcLogin(
+        OidcSettings(issuer=asked or issuer, client_id="apidae"),
+        public_url=HERE,
+        ticket_key=make_ticket_key(),
+        secret="s",
+    )
+    services = Services(
+        store=EmptyReader(),  # type: ignore[arg-type]
+        state=create_state(),
+        alerts=MemoryAlerts(),
+        settings=ApiSettings(token="correct-horse", version="0.1.0", htmx_path=Path("/nonexistent")),
+        clock=lambda: 1_800_000_000.0,
+        readiness=lambda: "",
+        metrics=lambda: b"",
+        login=login,
+    )
+    with TestClient(build_app(services), base_url=HERE, follow_redirects=False) as client:
+        yield Browser(client, services)
+
+
+@pytest.fixture
+def browser(issuer: str) -> Iterator[Browser]:
+    with open_browser(issuer) as opened:
+        yield opened
+
+
+def bind(browser: Browser, kind: BindingKind, name: str, role: Role, scope: Scope = Scope()) -> None:  # noqa: B008
+    browser.services.bindings.put(kind, name, role=role, scope=scope, by="api-token")
+
+
+def test_a_person_goes_to_the_provider_with_pkce_and_comes_back_signed_in(browser: Browser) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.RESPONDER, Scope(namespaces=("shop",)))
+    address = browser.leave()
+    asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+    assert asked["code_challenge_method"] == "S256" and len(asked["code_challenge"]) == 43
+    assert asked["redirect_uri"] == f"{HERE}/login/callback" and asked["scope"] == "openid profile email"
+    assert asked["nonce"] and asked["state"] and asked["nonce"] != asked["state"]
+    answer = browser.client.get(browser.authorize(address, "1"))
+    assert answer.status_code == 200, answer.text
+    assert '<meta http-equiv="refresh" content="0;url=/alerts?state=open">' in answer.text
+    cookies = answer.headers.get_list("set-cookie")
+    session = next(one for one in cookies if one.startswith(COOKIE_NAME))
+    assert "HttpOnly" in session and "SameSite=strict" in session
+    me = browser.client.get("/api/v1/me").json()
+    assert me == {"actor": f"oidc:{ADA}", "role": "responder", "clusters": [], "namespaces": ["shop"], "way": "oidc"}
+    entry = browser.services.audit.list_lines(AuditFilters(action="session.began"), limit=9)[0]
+    assert (entry.by, entry.way) == (f"oidc:{ADA}", "oidc")
+
+
+def test_without_a_binding_nobody_enters(browser: Browser) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ADMIN)
+    answer = browser.log_in("2")
+    assert answer.status_code == 403 and f"{BOB} has no role here" in answer.text
+    assert browser.client.get("/api/v1/me").status_code == 401
+
+
+@pytest.mark.parametrize(("sub", "sentence"), [("3", "not verified your mail address"), ("4", "no usable claim")])
+def test_a_name_that_the_provider_did_not_check_is_nobody(browser: Browser, sub: str, sentence: str) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ADMIN)
+    bind(browser, BindingKind.USER, ADA, Role.ADMIN)
+    answer = browser.log_in(sub)
+    assert answer.status_code == 403 and sentence in answer.text
+
+
+def test_the_own_binding_decides_before_those_of_groups_and_the_highest_of_these(browser: Browser) -> None:
+    bind(browser, BindingKind.GROUP, "staff", Role.VIEWER)
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ANALYST)
+    find = browser.services.bindings.find_principal
+    found = find(ADA, ("staff", "/oncall"))
+    assert found is not None and found.role is Role.ANALYST
+    bind(browser, BindingKind.USER, ADA, Role.VIEWER)
+    found = find(ADA, ("staff", "/oncall"))
+    assert found is not None and found.role is Role.VIEWER
+    assert find(BOB, ()) is None
+
+
+def test_sessions_end_with_the_binding_that_let_them_in_and_others_stay(browser: Browser) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ANALYST)
+    bind(browser, BindingKind.GROUP, "staff", Role.VIEWER)
+    assert browser.log_in("1").status_code == 200
+    bind(browser, BindingKind.GROUP, "staff", Role.RESPONDER, Scope(clusters=("east",)))
+    assert browser.client.get("/api/v1/me").status_code == 401  # The highest role is another one now.
+    assert browser.log_in("1").status_code == 200
+    bind(browser, BindingKind.USER, BOB, Role.ADMIN)
+    assert browser.client.get("/api/v1/me").json()["role"] == "responder"
+    browser.services.bindings.remove(BindingKind.GROUP, "staff", by="api-token")
+    assert browser.client.get("/api/v1/me").status_code == 401
+    actions = [one.action for one in browser.services.audit.list_lines(AuditFilters(action="binding"), limit=9)]
+    assert actions[:3] == ["binding.removed", "binding.created", "binding.changed"]
+
+
+def test_an_answer_to_another_login_opens_nothing(browser: Browser, issuer: str) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ADMIN)
+    back = browser.authorize(browser.leave(), "1")
+    browser.leave()  # Its ticket replaces the first one.
+    answer = browser.client.get(back)
+    assert answer.status_code == 403 and "not to this login" in answer.text
+    browser.client.cookies.clear()
+    answer = browser.client.get(back)
+    assert answer.status_code == 403 and "began in another browser" in answer.text
+    with open_browser(issuer) as other:  # Another collector with another key.
+        ticket = browser.client.cookies.get("apidae_login") or "forged"
+        assert other.client.get(back, headers={"cookie": f"apidae_login={ticket}"}).status_code == 403
+
+
+def test_a_code_works_once(browser: Browser) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ADMIN)
+    address = browser.leave()
+    ticket = {"cookie": f"apidae_login={browser.client.cookies['apidae_login']}"}
+    back = browser.authorize(address, "1")
+    assert browser.client.get(back, headers=ticket).status_code == 200
+    browser.client.cookies.clear()
+    assert browser.client.get(back, headers=ticket).status_code == 403
+
+
+@pytest.mark.parametrize("destination", ["//evil.example/", "https://evil.example/", "/\\evil.example"])
+def test_the_way_back_leads_to_no_other_site(browser: Browser, destination: str) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ADMIN)
+    answer = browser.client.get(browser.authorize(browser.leave(destination), "1"))
+    assert re.findall(r'content="0;url=(.*?)"', answer.text) == ["/"]
+
+
+def test_a_provider_that_is_another_one_or_away_is_one_sentence(issuer: str) -> None:
+    with open_browser(issuer, asked=issuer.replace("127.0.0.1", "localhost") + "/other") as browser:
+        answer = browser.client.get("/login/oidc")
+        assert answer.status_code == 502 and "login at the provider failed" in answer.text
+    with open_browser(issuer, asked=f"{issuer}/") as browser:
+        answer = browser.client.get("/login/oidc")
+        assert answer.status_code == 502 and "correct oidc.issuer" in answer.text
+
+
+def test_failed_logins_are_slowed(browser: Browser) -> None:
+    answers = [browser.client.get("/login/callback?code=x&state=y").status_code for _ in range(32)]
+    assert answers == [403] * 30 + [429] * 2
