@@ -25,6 +25,7 @@ from itertools import chain
 from collector.alerting.self_monitoring import StorageState
 from collector.api.forwarding import Peers
 from collector.api.services import Services
+from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings, join_address
 from collector.core.feature import Feature, Job, Role
 from collector.core.keys import API_TOKEN_FILE, APPROVAL_TOKEN_FILE, SENSOR_TOKEN_FILE
@@ -72,6 +73,7 @@ def freeze_long_lived() -> None:
 # of its turns, and a health check needs several. Python's default is ten times as long.
 SWITCH_SECONDS = 0.0005
 GRACE_SECONDS = 3.0
+ANSWER_SECONDS = 1.0  # For requests that are under way at the stop.
 # From the signal to the end, whatever is under way: what was acknowledged is in the log, and a start reads it again.
 STOP_SECONDS_MAX = 9.5
 # Exit status where something of the collector's own ended, and where the stop had to cut work off.
@@ -259,8 +261,8 @@ class _Life:
             if failure:
                 logger.error("%s", failure)
             end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
-            cancelling = asyncio.create_task(self._cancel_work())
             server.should_exit = True
+            cancelling = asyncio.create_task(cancel_work(collector.budgets, http))
             if self._services is not None:
                 self._services.events.close()
             self._ingest.end_streams()  # Else each would last for the whole grace.
@@ -288,15 +290,6 @@ class _Life:
         """Any thread."""
         self._is_succeeded = True
         self._loop.call_soon_threadsafe(self._stop.set)
-
-    async def _cancel_work(self) -> None:
-        """End requests and housekeeping that are under way, until none is."""
-        budgets = self._collector.budgets
-        while True:
-            await asyncio.to_thread(budgets.stop)
-            if not len(budgets):
-                return
-            await asyncio.sleep(_CANCEL_SECONDS)
 
     def _read_keys(self) -> None:
         """Keys of a rotation, and of its end. A state that cannot be read leaves those in use."""
@@ -337,7 +330,7 @@ class _Life:
             Peers(find_holder=self._collector.tenure.find_holder, make_context=self._entrance.make_client_context),
         )
         files = self._entrance.server_files if self._settings.is_http_secure else None
-        server = HttpServer(self._build_app(services), files=files, grace_seconds=GRACE_SECONDS)
+        server = HttpServer(self._build_app(services), files=files, grace_seconds=ANSWER_SECONDS + GRACE_SECONDS)
         if server.context is not None:
             self._entrance.keep_current(server.context)
         return server
@@ -423,6 +416,18 @@ def _describe_end(tasks: Mapping[str, asyncio.Task[None]]) -> str:
             reason = f" ({first_line(error)})" if error is not None else ""
             return f"The collector's {name} ended by itself{reason}; start the collector again."
     return ""
+
+
+async def cancel_work(budgets: BudgetBook, http: asyncio.Task[None]) -> None:
+    """End requests and housekeeping that are under way, until none is. What takes no more than `ANSWER_SECONDS` is
+    answered first, so that an upgrade of several collectors is no error for anybody. `http` ends with the last answer.
+    """
+    await asyncio.wait((http,), timeout=ANSWER_SECONDS)
+    while True:
+        await asyncio.to_thread(budgets.stop)
+        if not len(budgets):
+            return
+        await asyncio.sleep(_CANCEL_SECONDS)
 
 
 def end_at_deadline(seconds: float, status: int) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from collector.core.budget import BudgetBook, check_budget
 from collector.core.feature import Job
+from collector.server import run
 from collector.server.duties import repeat_jobs
-from collector.server.run import EXIT_CUT_OFF, EXIT_FAILED
+from collector.server.run import EXIT_CUT_OFF, EXIT_FAILED, cancel_work
 from tests.collector.running import RunningCollector, clean_environment
 from tests.waiting import wait_in_loop, wait_until
 
@@ -57,6 +58,31 @@ def test_a_stop_ends_housekeeping_that_is_under_way() -> None:
 
     asyncio.run(main())
     assert not errors and len(book) == 0
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_stop_lets_requests_end_that_do_not_take_long(monkeypatch: pytest.MonkeyPatch, is_answered: bool) -> None:
+    monkeypatch.setattr(run, "ANSWER_SECONDS", 3_600.0 if is_answered else 0.0)
+    book = BudgetBook()
+
+    async def answer(may_end: asyncio.Event) -> None:
+        with book.open(seconds=20) as budget:
+            await may_end.wait()
+            budget.check()
+
+    async def main() -> None:
+        may_end = asyncio.Event()
+        http = asyncio.create_task(answer(may_end))
+        await asyncio.sleep(0)
+        cancelling = asyncio.create_task(cancel_work(book, http))
+        (budget,) = book._open.values()
+        if not is_answered:
+            await wait_in_loop(lambda: budget._is_cancelled)
+        may_end.set()
+        await cancelling
+        assert (http.exception() is None) is is_answered
+
+    asyncio.run(main())
 
 
 def find_detectors(pid: int) -> list[int]:
