@@ -224,8 +224,10 @@ class SimulatedSensor:
 class Fleet:
     """Simulated sensors of one collector. `async with` starts nothing yet and ends all."""
 
-    def __init__(self, address: str, directory: Path) -> None:
+    def __init__(self, address: str, directory: Path, first_number: int = 0) -> None:
+        """`first_number`: of its nodes."""
         allow_open_files()
+        self._first_number = first_number
         self.account = LoadAccount()
         self.sensors: list[SimulatedSensor] = []
         self._target = parse_target(address)
@@ -260,7 +262,7 @@ class Fleet:
             fresh = range(len(self.sensors), min(count, len(self.sensors) + _DIALS_AT_ONCE))
             for number in fresh:
                 sensor = SimulatedSensor(
-                    number=number,
+                    number=self._first_number + number,
                     target=self._target,
                     keeper=self._keeper,
                     directory=self._directory,

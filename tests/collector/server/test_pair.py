@@ -21,7 +21,9 @@ def test_whoever_ends_the_other_goes_on_and_all_calls_and_alerts_are_there_once(
     programs = find_programs()
     assert programs is not None
     ends = ["kill", "stall"]
-    options = pair.parse(["--sensors", "2", "--kills", str(len(ends)), "--end", *ends, "--whom", "holder"])
+    options = pair.parse(
+        ["--sensors", "2", "--kills", str(len(ends)), "--end", *ends, "--whom", "holder", "--scanners", "1"]
+    )
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         pair.run_pair(options, tmp_path, programs)
