@@ -17,7 +17,8 @@ from sensor.http.http2.frames import PREFACE
 from sensor.http.http2.heads import UNKNOWN_PATH
 from tests.bpf.test_http2 import BACKWARD, FORWARD, Client, collect, connect, every, play, rows, whole
 from tests.bpf.wire import receive_exactly
-from tests.sensor.http.http2_wire import write_settings
+from tests.sensor.http.hpack_encoder import Encoder
+from tests.sensor.http.http2_wire import write_headers, write_settings
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.full]
@@ -84,33 +85,40 @@ def unread(home: Path) -> Iterator[PacketCapture]:
 
 def test_a_full_ring_is_counted_stream_by_stream(unread: PacketCapture) -> None:
     """Every request that was sent came up, was kept down for its cgroup's share, or is counted as lost."""
-    client, path, requests = Client(), b"/" + b"f" * 400, 0
-    with connect() as (first, second, _):
+    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/" + b"f" * 400), (b":authority", b"h")]
+    block = Encoder().encode(fields, unindexed=frozenset((b":path", b":authority")))
+    requests = 0
+    with connect() as (first, second, _), connect() as (*filling, _):
         play([(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())], (first, second), whole)
-        until = (
-            time.monotonic() + DEADLINE_SECONDS
-        )  # Half of the ring fills with what a cgroup may still send a second.
-        while not unread.counters()[Counter.STREAMS_LOST] and time.monotonic() < until:
-            data = b"".join(client.ask(1 + 2 * (requests + n), path + b"%d" % (requests + n)) for n in range(BLOCKS))
-            first.sendall(data)
-            assert receive_exactly(second, len(data)) == data
-            requests += BLOCKS
-        counters = unread.counters()
+
+        def ask_until(counter: Counter) -> None:
+            nonlocal requests
+            until = time.monotonic() + DEADLINE_SECONDS
+            while not unread.counters()[counter] and time.monotonic() < until:
+                data = b"".join(write_headers(1 + 2 * (requests + n), block, is_end=True) for n in range(BLOCKS))
+                first.sendall(data)
+                assert receive_exactly(second, len(data)) == data
+                requests += BLOCKS
+            assert unread.counters()[counter] > 0
+
+        # A cgroup sends so many blocks a second once half of the ring is full, of what room others leave.
+        play([(FORWARD, PREFACE + write_settings())], (filling[0], filling[1]), whole)
+        fill(unread, (filling[0], filling[1]), FRAMES_BYTES // 2)
+        ask_until(Counter.BLOCKS_REFUSED)
+        fill(unread, (filling[0], filling[1]), FRAMES_BYTES)
+        ask_until(Counter.STREAMS_LOST)
+        lost = unread.counters()[Counter.STREAMS_LOST]
         assert unread.pending_bytes() > FRAMES_BYTES / 2
-        assert counters[Counter.BLOCKS_REFUSED] > 0
         assert unread.is_pressing()
         while unread.has_events():
             unread.read()
         assert not unread.is_pressing()
-        (number,) = unread._streams._connections
-        streams = unread._streams._streams.find(number)
-        assert streams is not None
-        read = streams.counts.requests  # By name or not.
-    lost = counters[Counter.STREAMS_LOST]
-    assert lost > 0
+        found = [unread._streams._streams.find(number) for number in unread._streams._connections]
+        (counts,) = [streams.counts for streams in found if streams is not None and streams.counts.requests]
+        read = counts.requests  # By name or not.
     assert unread.counts()[0].dropped_total >= lost
     # Those of one packet may be in the event that was being made when the ring was full, or cut by what was lost.
-    assert abs(read + lost - requests) <= BLOCKS + streams.counts.cut_blocks, (read, lost, requests)
+    assert abs(read + lost - requests) <= BLOCKS + counts.cut_blocks, (read, lost, requests)
 
 
 def test_a_call_whose_request_the_ring_had_no_room_for_is_lost_once(unread: PacketCapture) -> None:
@@ -120,6 +128,7 @@ def test_a_call_whose_request_the_ring_had_no_room_for_is_lost_once(unread: Pack
         ends = first, second
         play([(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())], ends, whole)
         play([(FORWARD, calls.ask(1, b"/before")), (BACKWARD, calls.answer(1))], ends, whole)
+        play([(FORWARD, PREFACE + write_settings())], (filling[0], filling[1]), whole)
         fill(unread, (filling[0], filling[1]))
         for stream in range(3, 3 + 2 * lost, 2):
             play([(FORWARD, calls.ask(stream, b"/lost"))], ends, whole)
@@ -139,12 +148,12 @@ def test_a_call_whose_request_the_ring_had_no_room_for_is_lost_once(unread: Pack
     assert (kernel.seen, kernel.dropped_total, exchange.seen, exchange.dropped_total) == (told + lost, lost, told, 0)
 
 
-def fill(capture: PacketCapture, ends: tuple[socket.socket, socket.socket]) -> None:
-    """Fills the ring with frames of a connection that makes no call."""
+def fill(capture: PacketCapture, ends: tuple[socket.socket, socket.socket], size: int = FRAMES_BYTES) -> None:
+    """Fills the ring, or so much of it, with frames of a connection that makes no call and has begun."""
     settings = write_settings(*[(4, 65_535)] * 2_000)
-    play([(FORWARD, PREFACE + write_settings())], ends, whole)
     until = time.monotonic() + DEADLINE_SECONDS
-    while capture.pending_bytes() < FRAMES_BYTES - 2_000 and time.monotonic() < until:
+    while capture.pending_bytes() < size - 2_000:
+        assert time.monotonic() < until
         play([(FORWARD, settings)], ends, whole)
     for _ in range(8):  # What room is left is less than a small event takes.
         play([(FORWARD, write_settings())], ends, whole)
