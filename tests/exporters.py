@@ -22,7 +22,7 @@ from prometheus_client.core import Metric
 from pydantic import SecretStr
 
 from collector.core.config import CollectorSettings, SensorAuth
-from collector.core.destinations import WebhookIntegration, WebhookNotifier
+from collector.core.destinations import OtlpIntegration, WebhookIntegration, WebhookNotifier
 from collector.detection.messages import Counts, DetectorTotals
 from collector.server.app import build_app
 from collector.server.compose import Collector
@@ -191,7 +191,10 @@ def collect_collector(directory: Path) -> list[Metric]:
         http_listen="127.0.0.1:0",
         sensor_auth=SensorAuth.ANY,
         notifiers=(WebhookNotifier(kind="webhook", url=SecretStr("http://127.0.0.1:1/alerts")),),
-        integrations=(WebhookIntegration(kind="webhook", url=SecretStr("http://127.0.0.1:1/blocks")),),
+        integrations=(
+            WebhookIntegration(kind="webhook", url=SecretStr("http://127.0.0.1:1/blocks")),
+            OtlpIntegration(kind="otlp", url="http://127.0.0.1:1"),
+        ),
     )
     return asyncio.run(_collect_collector(settings))
 

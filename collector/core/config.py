@@ -208,7 +208,7 @@ class CollectorSettings(ProgramSettings):
     notifiers: NotifierList = ()
     """Receivers of alerts. Each is a table with its `kind`."""
     integrations: IntegrationList = ()
-    """Receivers of blocks. Each is a table with its `kind`."""
+    """Receivers of blocks, and of metrics. Each is a table with its `kind`."""
 
     # Operation.
     log_level: LogLevel = LogLevel.INFO

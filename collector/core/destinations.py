@@ -209,6 +209,16 @@ class TraefikIntegration(Section):
     """Entry points to which the list applies. Empty: all that are default in Traefik."""
 
 
+class OtlpIntegration(Section):
+    """Metrics of services by OTLP/HTTP, as protobufs."""
+
+    kind: Literal["otlp"]
+    url: str
+    """Endpoint; `/v1/metrics` is added."""
+    headers: Secret | None = None
+    """Headers, as NAME=VALUE with commas, percent-encoded."""
+
+
 AnyNotifier = (
     WebhookNotifier
     | SyslogNotifier
@@ -224,7 +234,7 @@ AnyNotifier = (
     | TicketNotifier
     | TemplateNotifier
 )
-AnyIntegration = WebhookIntegration | FilesIntegration | HaproxyIntegration | TraefikIntegration
+AnyIntegration = WebhookIntegration | FilesIntegration | HaproxyIntegration | TraefikIntegration | OtlpIntegration
 
 
 def _check_names(notifiers: tuple[AnyNotifier, ...]) -> tuple[AnyNotifier, ...]:
@@ -236,7 +246,7 @@ def _check_names(notifiers: tuple[AnyNotifier, ...]) -> tuple[AnyNotifier, ...]:
 
 def _check_kinds(integrations: tuple[AnyIntegration, ...]) -> tuple[AnyIntegration, ...]:
     for kind, count in Counter(one.kind for one in integrations).items():
-        if count > 1 and kind in ("webhook", "traefik"):
+        if count > 1 and kind in ("webhook", "traefik", "otlp"):
             raise ValueError(f"has {count} entries of kind {kind}; keep one")
     return integrations
 

@@ -21,6 +21,7 @@ from collector.alerting.detection import Detection, DetectionTable, import_decis
 from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.notifiers.build import build_notifiers
+from collector.alerting.notifiers.http import check_otlp, read_headers
 from collector.alerting.pending import PendingReports, WriteAlso
 from collector.alerting.repository import EXPIRE_SECONDS, AlertTable
 from collector.alerting.service import AlertService
@@ -30,6 +31,7 @@ from collector.backup.restore import check_finished
 from collector.backup.snapshot import Backup
 from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings, find_setup
+from collector.core.destinations import OtlpIntegration
 from collector.core.feature import Feature, Job, Role
 from collector.core.keys import (
     API_TOKEN_FILE,
@@ -88,6 +90,7 @@ from collector.response.reports import BlockReports
 from collector.response.responder import Responder
 from collector.risk.assessment import RiskAssessor
 from collector.risk.repository import import_findings
+from collector.server.otlp import OTLP_METRICS_PATH, OtlpExporter
 from collector.server.reports import ReportQueue
 from collector.server.tenure import open_tenure
 from collector.specs.assessment import SpecAssessor
@@ -209,6 +212,7 @@ class Collector:
             limits=settings.blocks,
             requires_second_approval=settings.require_second_approval,
         )
+        self._exporters = tuple(self._compose_exporters())
         self.integrations = compose_integrations(
             settings.integrations,
             self.responder,
@@ -292,6 +296,7 @@ class Collector:
         targets = CoverageTargets(state=self.state, reader=self.store, clock=clock)
         yield targets.make_feature(self.alert_service.take_reports, self.alert_service.settle)
         yield self.metered.make_feature(self.meter)
+        yield from (exporter.feature for exporter in self._exporters)
         yield from (sums.feature for sums in (self._sums, self._route_sums) if sums is not None)
         if self._is_embedded:
             yield DiskCap(self.store, settings.disk_limit_bytes, self._forget_sums).feature
@@ -509,6 +514,18 @@ class Collector:
         for table in (self._facts, self._risks.table):
             table.write_by(partial(self.tenure.write, Role.JOBS))
         self._risks.start()
+
+    def _compose_exporters(self) -> Iterator[OtlpExporter]:
+        """Where metrics are sent. Raises ValueError with one sentence that names the setting."""
+        for number, one in enumerate(self.settings.integrations):
+            if not isinstance(one, OtlpIntegration):
+                continue
+            try:
+                headers = read_headers(one.headers.get_secret_value() if one.headers is not None else "")
+                url = check_otlp(one.url, is_with_headers=bool(headers), path=OTLP_METRICS_PATH)
+            except ValueError as error:
+                raise ValueError(f"integrations[{number}], {one.kind}: {error}") from None
+            yield OtlpExporter(url=url, headers=headers, meter=self.meter, version=self.version, clock=self._clock)
 
     def _compose_risks(self) -> None:
         """What is computed of endpoints: descriptions, risk, changes."""

@@ -46,13 +46,14 @@ def check_plain_address(url: str, what: str, use: str) -> str:
     raise ValueError(f"{shown!r} is no {what}; use {use}")
 
 
-def check_otlp(url: str, *, is_with_headers: bool) -> str:
-    """The address for logs of an OTLP endpoint (`http://collector:4318`). Raises ValueError with one sentence."""
+def check_otlp(url: str, *, is_with_headers: bool, path: str = OTLP_PATH) -> str:
+    """The address for logs, or of another path, of an OTLP endpoint (`http://collector:4318`). Raises ValueError with
+    one sentence."""
     checked = check_plain_address(url, "OTLP endpoint", "http://HOST:4318 or https://HOST, keys in headers")
     parts = urlsplit(checked)
     if is_with_headers and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("headers would go in the clear; use https://")
-    return checked.removesuffix(OTLP_PATH) + OTLP_PATH
+    return checked.removesuffix(path) + path
 
 
 def read_headers(text: str) -> dict[str, str]:

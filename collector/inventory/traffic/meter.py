@@ -93,7 +93,10 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """What was counted of a series, or of several. `buckets` are counts by bound, and of what is longer."""
+    """What was counted of a series since a time, in unix seconds. `buckets` are counts by bound, and of what is
+    longer."""
+
+    since: float
 
     calls: int
     seconds: float
@@ -125,10 +128,12 @@ class CallMeter:
         self._clock = clock
         self._lock = threading.Lock()
         self._series: dict[Series, NDArray[np.uint64]] = {}
+        self._starts: dict[Series, float] = {}  # Since when each may have been counted.
         self._services: dict[ServiceKey, float] = {}  # When each was called last, the longest ago first.
         self._statuses: dict[tuple[ServiceKey, EndpointKey | None], int] = {}
         self._chosen: Mapping[int, EndpointKey] = {}  # By route.
-        self.started_at = clock()
+        # Or when series were dropped last: one that begins anew has no calls of before.
+        self._started_at = clock()
         self.counts = MeterCounts()
 
     def choose(self, endpoints: Mapping[int, EndpointKey]) -> None:
@@ -182,6 +187,7 @@ class CallMeter:
             if series not in self._series:
                 self._statuses[series[:2]] = used + 1
                 self._series[series] = np.zeros(_WIDTH, np.uint64)
+                self._starts[series] = self._started_at
         self._series[series] += row
 
     def _admit(self, service: ServiceKey, now: float) -> ServiceKey:
@@ -197,14 +203,16 @@ class CallMeter:
 
     def _drop(self, series: Iterable[Series]) -> None:
         for one in series:
-            del self._series[one]
+            del self._series[one], self._starts[one]
             self._statuses.pop(one[:2], None)
+            self._started_at = self._clock()
 
     def list_series(self) -> list[tuple[Series, Sums]]:
         """What was counted, by series."""
         with self._lock:
             copied = [(series, sums.copy()) for series, sums in self._series.items()]
-        return [(series, _read(sums)) for series, sums in copied]
+            starts = dict(self._starts)
+        return [(series, _read(sums, starts[series])) for series, sums in copied]
 
     def list_figures(self) -> Iterator[Figure]:
         """Of each service and of each chosen endpoint, and what the rest have together."""
@@ -234,8 +242,9 @@ class CallMeter:
         )
 
 
-def _read(sums: NDArray[np.uint64]) -> Sums:
+def _read(sums: NDArray[np.uint64], since: float) -> Sums:
     return Sums(
+        since=since,
         calls=int(sums[_CALLS]),
         seconds=int(sums[_MICROS]) / _MICROSECONDS,
         buckets=tuple(int(count) for count in sums[_FIRST:]),
