@@ -132,7 +132,7 @@ class CallMeter:
         self._services: dict[ServiceKey, float] = {}  # When each was called last, the longest ago first.
         self._statuses: dict[tuple[ServiceKey, EndpointKey | None], int] = {}
         self._chosen: Mapping[int, EndpointKey] = {}  # By route.
-        # Or when series were dropped last: one that begins anew has no calls of before.
+        # Or when series were dropped last: one that begins anew has no earlier calls.
         self._started_at = clock()
         self.counts = MeterCounts()
 
