@@ -85,22 +85,23 @@ def list_questions(client: TestClient) -> list[str]:
 
 
 def measure_processor(directory: Path, rounds: int) -> Iterator[tuple[str, list[float]]]:
-    """By question, milliseconds of each view after the first, least first, while nothing comes in."""
+    """By question, milliseconds of each view after the first, least first, while nothing comes in. None where a view
+    took longer than a request may."""
     collector = Collector(CollectorSettings(data_dir=directory, no_auth=True))
     try:
-        services = collector.build_services(str, bytes, StorageState)
+        services = collector.build_services(str, lambda _: (b"", ""), StorageState)
         for sums in filter(None, (services.sums, services.route_sums)):
             while sums.update():
                 pass
         with TestClient(build_app(services), base_url="http://localhost") as client:
             for path in list_questions(client):
-                client.get(path).raise_for_status()
                 times = []
-                for _ in range(rounds):
+                for _ in range(rounds + 1):
                     start = time.process_time()
-                    client.get(path)
+                    if client.get(path).is_error:
+                        break
                     times.append((time.process_time() - start) * 1e3)
-                yield path, sorted(times)
+                yield path, sorted(times[1:])
     finally:
         collector.close()
 
@@ -109,8 +110,11 @@ def print_processor(directory: Path, rounds: int) -> None:
     """The table, with a row as soon as it is measured."""
     print(f"| Question | Median, ms | Highest of {rounds}, ms (goal {GOAL_PROCESSOR_MS}) |\n|---|---|---|")
     for path, times in measure_processor(directory, rounds):
-        missed = " **missed**" * (times[-1] > GOAL_PROCESSOR_MS)
         shown = re.sub("(?<=cursor=).*", "..", path)
+        if not times:
+            print(f"| `{shown}` | not answered in time | **missed** |", flush=True)
+            continue
+        missed = " **missed**" * (times[-1] > GOAL_PROCESSOR_MS)
         print(f"| `{shown}` | {statistics.median(times):.0f} | {times[-1]:.0f}{missed} |", flush=True)
 
 

@@ -85,7 +85,7 @@ def open_seeded(directory: Path) -> Iterator[SeededCollector]:
     try:
         alerts = Duties([collector.alert_service.feature])
         collector.tenure.begin(alerts, on_lost=lambda: None, on_error=lambda error: None)
-        services = collector.build_services(lambda: "", lambda: b"", StorageState)
+        services = collector.build_services(lambda: "", lambda _: (b"", ""), StorageState)
         _fill(collector, services)
         with _serve(build_app(services), services.events) as (server, port):
             yield _describe(services, server, port)

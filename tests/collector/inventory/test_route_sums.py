@@ -123,7 +123,7 @@ def test_an_erasure_leaves_no_table(office: Office) -> None:
 def test_the_pages_and_the_api_read_the_sums_that_the_collector_keeps(tmp_path: Path) -> None:
     collector = Collector(CollectorSettings(data_dir=tmp_path))
     try:
-        services = collector.build_services(lambda: "", lambda: b"", StorageState)
+        services = collector.build_services(lambda: "", lambda _: (b"", ""), StorageState)
         kept = {feature.name for feature in collector.features if feature.name.startswith("sums of ")}
         assert kept == {"sums of consumers", "sums of routes"}
         assert services.sums is not None and services.route_sums is not None
