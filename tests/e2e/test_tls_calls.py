@@ -57,7 +57,8 @@ class Observed:
 def wait_for_coverage(inventory: Inventory, told: Observed) -> list[dict[str, Any]]:
     """Its rows of listening ports, once they say of each port that all its calls are read, or what they say in the end.
     A client's end may have the number of such a port: its row is of what it calls."""
-    wanted = {port: len(VERSIONS) * len(MIX) for name, port in told.ports.items() if name in ALL}
+    sums = {name: sum(calls for calls, *_ in table.values()) for name, table in told.sent.items()}
+    wanted = {told.ports[name]: sums[name] for name in (*ALL, "weak") if name in sums}
     rows: list[dict[str, Any]] = []
 
     def are_read() -> bool:
