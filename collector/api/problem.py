@@ -14,7 +14,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from collector.api.base_model import Model
-from collector.core.budget import OverTimeError, StoppedError
+from collector.core.budget import OverTimeError, StoppedError, use_budget
 from collector.core.errors import ConflictError, UnknownError
 from collector.inventory.consumers.consumer import ConsumerError
 from collector.inventory.query import CursorError, SpanError
@@ -94,7 +94,8 @@ class ProblemResponse(JSONResponse):
         if render is None or not asks_for_page(scope):
             await super().__call__(scope, receive, send)
             return
-        response = render(Request(scope, receive), self.status_code, *self._words)
+        with use_budget(None):  # What was asked for may have used it up; that is then what the page says.
+            response = render(Request(scope, receive), self.status_code, *self._words)
         response.headers.update(self._own_headers)
         await response(scope, receive, send)
 

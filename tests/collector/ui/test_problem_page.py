@@ -6,7 +6,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from collector.alerting.alert import Severity
 from collector.api.services import ApiSettings, Services
+from collector.core.budget import check_budget, find_budget
 from collector.server.app import build_app
 from collector.storage.base import StoreError
 from tests.collector.api.client import TestClient
@@ -28,12 +30,31 @@ class BrokenReader(EmptyReader):
         raise self.error
 
 
+class LateReader(EmptyReader):
+    """A store that uses up the time of a request."""
+
+    def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]:
+        budget = find_budget()
+        assert budget is not None
+        budget._ends_at = 0.0
+        budget.check()
+        raise AssertionError
+
+
+class CountingAlerts(MemoryAlerts):
+    """Its count in the frame is read from the state."""
+
+    def count_open(self) -> dict[Severity, int]:
+        check_budget()
+        return super().count_open()
+
+
 def open_client(store: Any) -> TestClient:
     app = build_app(
         Services(
             store=store,
             state=create_state(),
-            alerts=MemoryAlerts(),
+            alerts=CountingAlerts(),
             settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
             clock=lambda: 1_800_000_000.0,
             readiness=lambda: "",
@@ -51,6 +72,7 @@ def open_client(store: Any) -> TestClient:
         ("PUT", "/alerts", EmptyReader(), 405, "PUT is not possible at"),
         ("POST", "/theme", EmptyReader(), 422, "more than 20 fields"),
         ("GET", "/coverage", BrokenReader(StoreError("the disk is away")), 503, "The store could not answer"),
+        ("GET", "/coverage", LateReader(), 503, "which is the limit"),
         ("GET", "/coverage", BrokenReader(ZeroDivisionError()), 500, "its log says why"),
     ],
 )
