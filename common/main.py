@@ -54,7 +54,7 @@ SIDES: Final = {
             ),
             MANAGE: (
                 *("consumers", "specs", "templates", "notifiers", "certificates", "enrollment", "keys", "config"),
-                *("backup", "restore", "state", "tokens", "bindings", "sessions", "whoami"),
+                *("backup", "restore", "state", "tokens", "bindings", "audit", "sessions", "whoami"),
             ),
             RUN: ("collector",),
         },

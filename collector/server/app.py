@@ -21,6 +21,7 @@ from collector.api.access import (
     SecurityHeaders,
 )
 from collector.api.alerts import build_alert_routes, build_incident_routes
+from collector.api.audit import build_audit_routes
 from collector.api.backup import build_backup_routes
 from collector.api.blocks import build_block_routes, build_ladder_routes
 from collector.api.calls import build_call_routes
@@ -224,6 +225,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     yield build_metered_routes(metered=services.metered)
     yield build_sensor_routes(sensors=services.sensors, version=services.settings.version)
     yield build_config_routes(settings=services.configuration)
+    yield build_audit_routes(audit=services.audit)
     yield build_user_routes(
         authenticator=services.authenticator,
         bindings=services.bindings,

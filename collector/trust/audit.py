@@ -140,13 +140,6 @@ class AuditLog:
         with self._state.read() as connection:
             return [_read_line(row) for row in connection.execute(newest)]
 
-    def export_lines(self, filters: AuditFilters) -> Iterator[AuditLine]:
-        """All of them, the oldest first, as of one moment."""
-        oldest = select(AUDIT_ENTRIES).where(and_(True, *_filter(filters))).order_by(_ENTRY.number)
-        with self._state.read() as connection:
-            for row in connection.execute(oldest.execution_options(yield_per=_PAGE)):
-                yield _read_line(row)
-
     def check(self) -> AuditCheck:
         """Follow the chain from its first entry to its last."""
         with self._state.read() as connection:

@@ -13,15 +13,31 @@ from collector.alerting.repository import measure_alerts
 from collector.api.authenticator import SESSION_SECONDS
 from collector.api.parameters import name_actor
 from collector.api.problem import Problem
+from collector.api.services import Services
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.traffic.metered import ENDPOINTS_MAX
 from collector.storage.disk import list_stored
+from collector.trust.principal import Role, find_principal
 from collector.ui.components.rendering import read_form
 from collector.ui.components.tables import word_refusal
 from collector.ui.site import Page, Site
 
 PATH = "/settings"
+
+
+def list_users(services: Services) -> dict[str, object]:
+    """Who may enter, for an admin who sees everything."""
+    principal = find_principal()
+    is_admin = principal is not None and principal.role.covers(Role.ADMIN) and principal.scope.is_all
+    known = services.authenticator
+    return {
+        "is_admin": is_admin,
+        "is_first_open": known.tokens.is_first_open,
+        "tokens": known.tokens.list_all() if is_admin else (),
+        "bindings": services.bindings.list_all() if is_admin else (),
+        "sessions": known.sessions.list_open() if is_admin else (),
+    }
 
 
 def add_routes(router: APIRouter, site: Site) -> None:
@@ -42,6 +58,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "tried": tried,
             "has_approval": services.approval_token is not None,
             "session_hours": SESSION_SECONDS // 3_600,
+            **list_users(services),
             "metered": metered.resolve().items,
             "metered_max": ENDPOINTS_MAX,
             "rule": metered.read().query,

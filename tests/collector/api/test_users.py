@@ -142,3 +142,32 @@ def test_wrong_tokens_are_slowed_and_who_entered_before_is_not(site: Site) -> No
 def test_a_wrong_token_is_one_sentence(site: Site, body: dict[str, Any], word: str) -> None:
     answer = site.client.post("/api/v1/tokens", json=body, headers=FIRST)
     assert answer.status_code == 422 and word in answer.json()["detail"]
+
+
+def test_the_audit_log_is_listed_by_page_and_checked(site: Site) -> None:
+    for number in range(3):
+        create(site.client, f"t{number}", asked_by="ada")
+    site.client.delete("/api/v1/tokens/t1", headers=FIRST)
+    asked = {"actor": "api-token", "action": "token", "limit": "2"}
+    page = site.client.get("/api/v1/audit", params=asked, headers=FIRST).json()["items"]
+    assert [(one["action"], one["target"], one["way"]) for one in page] == [
+        ("token.revoked", "t1", "first token"),
+        ("token.created", "t2", "first token"),
+    ]
+    more = site.client.get("/api/v1/audit", params=asked | {"before": page[-1]["number"]}, headers=FIRST)
+    assert [one["target"] for one in more.json()["items"]] == ["t1", "t0"]
+    check = site.client.get("/api/v1/audit/check", headers=FIRST).json()
+    assert (check["fault"], check["entries"], check["last_hash"]) == ("", 4, page[0]["hash"])
+    viewer = create(site.client, "v")
+    for path in ("audit", "audit/check", "role-bindings"):
+        assert site.client.get(f"/api/v1/{path}", headers=viewer).status_code == 403
+
+
+def test_the_settings_show_tokens_and_sessions_to_an_admin_alone(site: Site) -> None:
+    viewer, admin = create(site.client, "named-one"), create(site.client, "root", role="admin")
+    site.sign_in(admin["authorization"][7:])
+    page = site.client.get("/settings").text
+    assert "named-one" in page and "token:root" in page and "Nobody is bound to a role." in page
+    assert viewer["authorization"][7:] not in page
+    site.sign_in(viewer["authorization"][7:])
+    assert "root" not in site.client.get("/settings").text
