@@ -60,6 +60,7 @@ GOOD: dict[str, Any] = {
     "note": "n",
     "place": 0,
     "query": "",
+    "ratio": 0.5,
     "role": "viewer",
     "is_on": True,
     "kind": "user",
