@@ -87,7 +87,7 @@ def open_browser(issuer: str, asked: str = "") -> Iterator[Browser]:
         settings=ApiSettings(token="correct-horse", version="0.1.0", htmx_path=Path("/nonexistent")),
         clock=lambda: 1_800_000_000.0,
         readiness=lambda: "",
-        metrics=lambda: b"",
+        metrics=lambda _: (b"", "text/plain"),
         login=login,
     )
     with TestClient(build_app(services), base_url=HERE, follow_redirects=False) as client:
