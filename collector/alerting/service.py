@@ -44,6 +44,7 @@ from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silenc
 from collector.alerting.wording import report_signal
 from collector.core.errors import ConflictError
 from collector.core.feature import Feature, Job, Role
+from collector.core.scope import EVERYTHING, find_scope, use_scope
 from collector.storage.base import StoreError
 from common.figures import make_totals
 
@@ -125,9 +126,10 @@ class AlertService:
 
     def _load(self) -> None:
         now = self._clock()
-        self._silences.restore(self._table.list_silences(now))
         since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
-        self._lifecycle.restore(self._table.list_restorable(since))
+        with use_scope(EVERYTHING):
+            self._silences.restore(self._table.list_silences(now))
+            self._lifecycle.restore(self._table.list_restorable(since))
 
     def _catch_up(self) -> None:
         """In a process that does not make alerts: know what the holder of the lease wrote."""
@@ -248,6 +250,9 @@ class AlertService:
 
     def count_open(self) -> Mapping[Severity, int]:
         """Alerts that are open and not silenced, by severity."""
+        if not find_scope().is_all:
+            found = self.count_alerts(state=AlertState.OPEN)
+            return Counter({severity: count for (_, severity), count in found.items()})
         self._catch_up()
         now = self._clock()
         with self._lock:
@@ -320,11 +325,13 @@ class AlertService:
             if alert is not None and verdict:
                 self._detection.note_verdict(alert)
             elif alert is not None:
-                self._detection.restore_verdicts(self._table.list_with_verdict())
+                with use_scope(EVERYTHING):
+                    self._detection.restore_verdicts(self._table.list_with_verdict())
             return alert
 
     def _find(self, alert_id: str) -> Alert | None:
-        return self._unsaved.get(alert_id) or self._table.get(alert_id)
+        found = self._table.get(alert_id)  # Where it is in the scope of whoever asks.
+        return self._unsaved.get(alert_id, found) if found is not None or find_scope().is_all else None
 
     def _decide(
         self, alert_id: str, happening: Happening, by: str, change: Mapping[str, object], reason: str = ""

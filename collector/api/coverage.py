@@ -9,6 +9,7 @@ from pydantic import Field
 from collector.api.base_model import HolderModel, Model, OptionalTime, Ratio, ServiceModel, Time
 from collector.api.parameters import ActionBody, CoverageHistoryParameters, NoParameters
 from collector.core.limits import DetectionProgress, Limit
+from collector.core.scope import find_scope
 from collector.inventory.coverage.coverage import BlindSpotKind, CoverageRole, PortProtocol, Reading
 from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
@@ -240,6 +241,8 @@ def build_coverage_routes(
         """The share of connections and bytes like HTTP that is read, of all nodes together and of each, and every loss
         with what may be done."""
         found = CoverageModel.model_validate(coverage.read_coverage())
+        if not find_scope().is_all:  # The rest is of the whole installation.
+            return found
         own = {
             "detection": DetectionProgressModel.model_validate(progress()),
             "limits": tuple(map(LimitModel.model_validate, limits())),

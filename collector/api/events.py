@@ -23,6 +23,7 @@ from collector.api.access import name_client
 from collector.api.authenticator import Authenticator
 from collector.api.parameters import NoParameters
 from collector.api.problem import Problem
+from collector.core.scope import EVERYTHING, set_scope
 from collector.trust.principal import find_principal
 from common.figures import Figure, make_gauges
 
@@ -165,7 +166,8 @@ class EventHub:
                 yield write_event("change", changed)
 
     async def _watch(self) -> None:
-        """Looks as long as somebody listens."""
+        """Looks as long as somebody listens: for all, whoever was the first."""
+        set_scope(EVERYTHING)
         try:
             seen = await asyncio.to_thread(self._look)
             self._is_looking.set()

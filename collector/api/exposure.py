@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Time
+from collector.core.scope import find_scope
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.exposure_list import ExposureInventory, ExposureQuery
@@ -105,7 +106,7 @@ def build_exposure_routes(
             items=tuple(ServiceExposureModel.model_validate(item) for item in page.items),
             next_cursor=page.next_cursor,
             total=page.total,
-            clusters=tuple(ClusterStatusModel.model_validate(status) for status in clusters()),
+            clusters=tuple(ClusterStatusModel.model_validate(status) for status in clusters() if find_scope().is_all),
         )
 
     @router.get("/endpoints/{endpoint_id}/exposure", summary="Show the exposure of one endpoint")

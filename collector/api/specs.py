@@ -13,6 +13,7 @@ from collector.api.parameters import ActionBody, Body, NoParameters, Word
 from collector.api.problem import Problem, show
 from collector.core.budget import OverTimeError, use_budget
 from collector.core.errors import ConflictError
+from collector.core.scope import find_scope
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.inventory.filters import Text
 from collector.inventory.query import Since, span_since
@@ -213,9 +214,9 @@ def build_spec_routes(
         """Those that were given and those seen in traffic, watched files that are not taken, and endpoints that look
         like a service's own description."""
         return SpecPageModel(
-            items=tuple(_make_model(one, assessor.results) for one in table.list_specs()),
-            file_errors=assessor.file_errors,
-            traffic_errors=assessor.traffic_errors,
+            items=tuple(_make_model(one, assessor.results) for one in reporter.list_specs()),
+            file_errors=assessor.file_errors if find_scope().is_all else {},
+            traffic_errors=assessor.traffic_errors if find_scope().is_all else {},
             seen_in_traffic=tuple(ServedDescriptionModel.model_validate(one) for one in reporter.list_served()),
         )
 

@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Final, Protocol
 
 from collector.core.feature import Feature, Job, Role
+from collector.core.scope import find_scope
 from collector.inventory.endpoints.predicates import IN_SPAN, span_parameters
 from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, Rollup, Span
 from collector.storage.base import Store
@@ -97,8 +98,9 @@ class SumsKeeper:
             self._store.execute(f"DROP TABLE IF EXISTS {name} SYNC")
 
     def find(self, span: Span) -> KeptSums | None:
-        """The sums that a span begins with, where they hold. Raises StoreError."""
-        kept = self._kept.get(span.start) if span.rollup is Rollup.HOUR else None
+        """The sums that a span begins with, where they hold; none in a scope, for they are of everything. Raises
+        StoreError."""
+        kept = self._kept.get(span.start) if span.rollup is Rollup.HOUR and find_scope().is_all else None
         if kept is None or span.end <= kept.until or self._is_changed(kept, span):
             return None
         return kept

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+from collector.core.scope import find_scope
 from collector.inventory.filters import ListQuery, Page
 from collector.inventory.query import Cursor
 from collector.receiver.sensor_status import SensorStatus
@@ -170,8 +171,9 @@ class SensorInventory:
     """Answers questions about sensors."""
 
     def __init__(self, *, clock: Callable[[], float], list_statuses: ListStatuses) -> None:
-        """`list_statuses`: of the registry, where this process has one; else of the state."""
-        self._list_statuses = list_statuses
+        """`list_statuses`: of the registry, where this process has one; else of the state. A sensor is of a node, so
+        whoever sees a part of the installation sees none."""
+        self._list_statuses: ListStatuses = lambda: list_statuses() if find_scope().is_all else ()
         self._clock = clock
 
     def list_sensors(self) -> tuple[Sensor, ...]:

@@ -14,6 +14,7 @@ from collector.alerting.alert import Report
 from collector.core.errors import ConflictError
 from collector.core.limits import Limit
 from collector.core.rows import Service
+from collector.core.scope import EVERYTHING, use_scope
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.hops import HOP_ROUTES
@@ -226,9 +227,10 @@ class RiskAssessor:
         changed = [decide(one, states[one.id], by, note, now, until=until) for one in findings]
         self.table.save([], changed, [replace(_record_change(one), decision_id=decision_id) for one in changed])
         endpoints = sorted({one.endpoint_id for one in changed} - {NO_ENDPOINT})
-        weak = read_weak_tls(self._store, now) if endpoints else {}
-        for start in range(0, len(endpoints), CHUNK):
-            self._assess(endpoints[start : start + CHUNK], {}, weak, now)
+        with use_scope(EVERYTHING):  # Whoever decides sees a part, and the score is for all.
+            weak = read_weak_tls(self._store, now) if endpoints else {}
+            for start in range(0, len(endpoints), CHUNK):
+                self._assess(endpoints[start : start + CHUNK], {}, weak, now)
         return decision_id
 
     def _reopen_expired(self, now: float) -> None:

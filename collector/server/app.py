@@ -6,7 +6,7 @@ The document is FastAPI's, with all errors that each operation may answer.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -40,6 +40,7 @@ from collector.api.forwarding import Forwarding
 from collector.api.health import build_health_routes, build_metrics_routes
 from collector.api.metered import build_metered_routes
 from collector.api.notifiers import build_notifier_routes
+from collector.api.permissions import check_permission
 from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
 from collector.api.risk import build_risk_routes
 from collector.api.schemas import build_schema_routes
@@ -64,11 +65,12 @@ _ANYWHERE: Final[Mapping[int, str]] = {
 }
 _BEHIND_THE_TOKEN: Final[Mapping[int, str]] = {
     401: "No token, or the wrong one.",
+    403: "The role or the scope of whoever asks does not allow it.",
     429: "Too many wrong tokens came from this address.",
 }
 _OF_SOMETHING: Final[Mapping[int, str]] = {404: "What is named does not exist."}
 _OF_A_CHANGE: Final[Mapping[int, str]] = {
-    403: "A browser says that another site asks.",
+    403: "The role or the scope of whoever asks does not allow it, or a browser says that another site asks.",
     404: "What is named does not exist.",
     409: "What is named is in another state than this needs.",
     415: "The body is not application/json.",
@@ -137,6 +139,7 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(check_permission)],
         generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(SecurityHeaders),

@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from collector.core.budget import check_budget
+from collector.core.scope import find_scope
 from collector.inventory.endpoints.spec_status import EndpointSpec, SpecStatus
 from collector.schemas.service import NOTHING_KNOWN, SchemaInventory, list_some
 from collector.specs.assessment import SERVED_NAMES, SeenEndpoints
 from collector.specs.drift import Drift, Seen, find_drift
 from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, assess_endpoint
-from collector.specs.table import SpecTable
+from collector.specs.table import ListedSpec, SpecTable
 from collector.storage.base import Store
 from collector.storage.records import read_record, select
 
+_SPECS = "SELECT DISTINCT spec FROM endpoint_specs FINAL WHERE spec != ''"
 _SAYING = """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
     any(n.url_template) AS template, sum(d.calls) AS calls, toUnixTimestamp(max(d.last_seen)) AS last_seen
@@ -80,10 +82,21 @@ class SpecReporter:
         self._table = table
         self._schemas = schemas
 
+    def list_specs(self) -> tuple[ListedSpec, ...]:
+        """All descriptions; in a scope those that say something of its endpoints."""
+        listed, names = self._table.list_specs(), self._find_names()
+        return listed if names is None else tuple(one for one in listed if one.name in names)
+
+    def _find_names(self) -> frozenset[str] | None:
+        """Of descriptions that the scope of whoever asks shows; None: all."""
+        if find_scope().is_all:
+            return None
+        return frozenset(row["spec"] for row in select(self._store, _SPECS))
+
     def report(self, name: str) -> SpecReport | None:
         """Everything of one description; None where there is none of that name."""
-        revisions = self._table.list_revisions()
-        if all(one.name != name for one in revisions):
+        revisions, names = self._table.list_revisions(), self._find_names()
+        if all(one.name != name for one in revisions) or (names is not None and name not in names):
             return None
         endpoints = SeenEndpoints(self._store)
         book = SpecBook(revisions, endpoints, self._fits())

@@ -25,9 +25,11 @@ import pyarrow.compute as pc
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from collector.core.budget import check_budget, find_budget
+from collector.core.scope import find_scope
 from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.tables import calls, decisions, facts
 from collector.storage.tables.layout import Layout, Retention
+from collector.storage.tables.narrowing import write_filters
 
 # One each for the writer, housekeeping, the detectors' alerts, what these propose, and each request that may run
 # (collector/api/request_queue.py): whoever writes never waits for whoever reads.
@@ -353,12 +355,14 @@ class ClickHouseStore:
 
     @contextmanager
     def _bound(self) -> Iterator[dict[str, Any]]:
-        """Settings of a statement under the caller's budget. Within it, cancelling the budget ends the statement."""
-        budget = find_budget()
+        """Settings of a statement that reads, under the caller's budget and in its scope. Within it, cancelling the
+        budget ends the statement."""
+        budget, scope = find_budget(), find_scope()
+        settings: dict[str, Any] = {} if scope.is_all else {"additional_table_filters": write_filters(scope)}
         if budget is None:
-            yield {}
+            yield settings
             return
-        settings: dict[str, Any] = {"log_comment": budget.label}
+        settings["log_comment"] = budget.label
         if (left := budget.left_seconds) is not None:
             settings["max_execution_time"] = max(left, _LOOK_SECONDS) + _CLOCK_SECONDS
             settings["max_memory_usage"] = STATEMENT_MEMORY_BYTES

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from collector.core.scope import EVERYTHING, Scope, set_scope
+
+__all__ = ["Principal", "Role", "Scope", "Way", "find_principal", "read_scope", "set_principal"]
+
 # Names of the credentials that are nobody's own, as decisions keep them.
 API_TOKEN: Final = "api-token"
 APPROVAL_TOKEN: Final = "approval-token"
@@ -30,25 +34,6 @@ class Role(StrEnum):
 
 
 _RANKS: Final = {role: rank for rank, role in enumerate(Role)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """What a principal may see. A namespace is NAMESPACE, in any cluster, or CLUSTER/NAMESPACE. Empty means all."""
-
-    clusters: tuple[str, ...] = ()
-    namespaces: tuple[str, ...] = ()
-
-    @property
-    def is_all(self) -> bool:
-        """Whether nothing is hidden."""
-        return not self.clusters and not self.namespaces
-
-    def admits(self, cluster: str, namespace: str) -> bool:
-        """Whether something in this namespace of this cluster may be seen. Both lists must admit it."""
-        if self.clusters and cluster not in self.clusters:
-            return False
-        return not self.namespaces or namespace in self.namespaces or f"{cluster}/{namespace}" in self.namespaces
 
 
 def read_scope(row: Any) -> Scope:
@@ -85,5 +70,6 @@ def find_principal() -> Principal | None:
 
 
 def set_principal(principal: Principal | None) -> None:
-    """Whose request this is."""
+    """Whose request this is, and with it what it may see."""
     _principal.set(principal)
+    set_scope(EVERYTHING if principal is None else principal.scope)

@@ -12,7 +12,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from collector.api.permissions import is_permitted
 from collector.api.services import Services
+from collector.core.scope import find_scope
 from collector.inventory.endpoints.filters import METHODS
 from collector.ui.components.rendering import build_templates
 
@@ -83,7 +85,7 @@ class Site:
                     count=page.count(self.services),
                 )
                 for page in self.pages
-                if page.title and page.group == group
+                if page.title and page.group == group and is_permitted("GET", page.path)
             ]
             if entries:
                 found.append((group, entries))
@@ -99,13 +101,13 @@ class Site:
             "now": services.clock(),
             "has_htmx": services.settings.htmx_path.is_file(),
             "is_open": services.authenticator.is_open,
-            "storage_trouble": services.storage().trouble,
+            "storage_trouble": services.storage().trouble if find_scope().is_all else "",
             "methods": METHODS,
             "theme": theme,
             "next_theme": THEMES[(THEMES.index(theme) + 1) % len(THEMES)],
             "navigation": self.list_entries(request.url.path),
             "sensor_commands": services.sensor_setup.list_commands(request.url.hostname or "localhost")
-            if services.sensor_setup is not None
+            if services.sensor_setup is not None and is_permitted("GET", "/settings")
             else (),
             # Where a form of the frame comes back to.
             "here": f"{request.url.path}?{query}" if query else request.url.path,

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select
 from collector.alerting.alert import AlertKind, Report
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.feature import Feature, Job, Role
+from collector.core.scope import find_scope
 from collector.inventory.coverage.sql import HISTORY_BASE_SECONDS, RECENT
 from collector.inventory.query import HOUR_SECONDS
 from collector.storage.records import Reader
@@ -105,8 +106,9 @@ class CoverageTargets:
         self._targets.look()
 
     def measure(self) -> tuple[MeasuredTarget, ...]:
-        """All targets, by their place. The store is asked only where there is one."""
-        targets = self._targets.recall()
+        """All targets of the scope of whoever asks, by their place. The store is asked only where there is one."""
+        scope = find_scope()
+        targets = [one for one in self._targets.recall() if scope.is_all or scope.admits(one.cluster, one.namespace)]
         if not targets:
             return ()
         end = int(self._clock()) + 1

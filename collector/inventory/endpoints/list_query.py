@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any, Final
 
 from collector.core.kinds import AUTHENTICATION_UNKNOWN
+from collector.core.scope import Scope, find_scope
 from collector.inventory.endpoints.filters import COVERAGE, EndpointQuery, EndpointSort, OperationView
 from collector.inventory.endpoints.hops import restrict_hops
 from collector.inventory.endpoints.operations import OPERATION_ID, OPERATIONS, sum_authenticated, sum_judged
@@ -341,13 +342,13 @@ class Rankings:
         self._sums = sums
         self._lock = Lock()
         # None: too long to be kept.
-        self._kept: dict[tuple[str, Span], _Ranking | _Asked | None] = {}
+        self._kept: dict[tuple[str, Span, Scope], _Ranking | _Asked | None] = {}
 
     def read_page(self, query: EndpointQuery, span: Span, after: Cursor | None, *, has_operations: bool) -> RankedPage:
         """One page. Raises StoreError."""
         if after is None:
             with self._lock:
-                self._kept.pop((query.fingerprint, span), None)
+                self._kept.pop((query.fingerprint, span, find_scope()), None)
         else:
             ranking = self._find(query, span, has_operations=has_operations)
             if ranking is not None:
@@ -359,7 +360,7 @@ class Rankings:
         )
 
     def _find(self, query: EndpointQuery, span: Span, *, has_operations: bool) -> _Ranking | None:
-        name = (query.fingerprint, span)
+        name = (query.fingerprint, span, find_scope())
         asked = _Asked()
         with self._lock:
             kept = self._kept.get(name, asked)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from collector.core.kinds import is_client_error, is_error, is_success
+from collector.core.scope import find_scope
 from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerName, parse_consumer
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.hops import HopView, restrict_hops
@@ -184,7 +185,7 @@ class TrafficInventory:
         self._reader = reader
         self._who = who
         self._retention = retention or Retention()
-        self._kept: dict[tuple[str, int], _Kept] = {}
+        self._kept: dict[tuple[str, int], _Kept] = {}  # Of those who see everything.
 
     def read_series(self, query: SeriesQuery, now: float) -> TrafficSeries:
         """The series of a query. Raises SpanError, ConsumerError and StoreError."""
@@ -202,7 +203,7 @@ class TrafficInventory:
         end = -(-span.end // step) * step
         hops = HopView.INCLUDE if has_hops else HopView.EXCLUDE
         without_hops = restrict_hops(self._reader, hops, "r.route_id", {"start": start, "end": end})
-        if where:
+        if where or not find_scope().is_all:
             asked = {**parameters, "start": start, "end": end, "step": step}
             found: Mapping[int, TrafficPoint] = self._read(source, where + without_hops, asked)
         else:

@@ -6,6 +6,7 @@ from typing import Final, Generic, TypeVar
 
 from sqlalchemy import Connection
 
+from collector.core.scope import EVERYTHING, use_scope
 from collector.storage.state.store import StateStore, count_writes
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class StateCache(Generic[T]):
 
     def read(self) -> T:
         """As it is now."""
-        with self._state.read() as connection:
+        with use_scope(EVERYTHING), self._state.read() as connection:  # It is kept for all.
             return self.read_in(connection)
 
     def recall(self) -> T:

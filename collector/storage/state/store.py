@@ -24,9 +24,10 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.sql.dml import UpdateBase
 
 from collector.core.budget import check_budget, find_budget, hold
+from collector.core.scope import find_scope
 from collector.storage.base import RefusedStatementError, StoreError
 from collector.storage.records import read_record
-from collector.storage.state.tables.base import TABLE_WRITES, UNCOUNTED
+from collector.storage.state.tables.base import TABLE_WRITES, UNCOUNTED, narrow
 
 RecordT = TypeVar("RecordT")
 
@@ -58,6 +59,7 @@ class StateStore:
         self._is_file = engine.dialect.name == "sqlite"
         self._writing = threading.Lock()
         event.listen(engine, "after_execute", _note_written)
+        event.listen(engine, "before_execute", _narrow, retval=True)
 
     def prepare(self) -> None:
         """Check the database and bring its schema to that of this version."""
@@ -97,9 +99,12 @@ class StateStore:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One transaction that reads. It is interrupted where the caller's budget is cancelled."""
-        budget = find_budget()
+        """One transaction that reads, in the caller's scope. It is interrupted where the caller's budget is
+        cancelled."""
+        budget, scope = find_budget(), find_scope()
         with self._report(), self._connect() as connection:
+            if not scope.is_all:
+                connection.execution_options(scope=scope)
             driver: Any = connection.connection.driver_connection
             interrupt = driver.interrupt if self._is_file else driver.cancel
             with nullcontext() if budget is None else budget.interrupted_by(interrupt), connection.begin():
@@ -348,6 +353,14 @@ def _count_write(connection: Connection, table: str) -> int:
         index_elements=["table_name"], set_=changed
     )
     return int(connection.execute(counted.returning(TABLE_WRITES.c.writes)).scalar_one())
+
+
+def _narrow(
+    connection: Connection, statement: Any, multiparams: Any, params: Any, _: Mapping[str, Any]
+) -> tuple[Any, Any, Any]:
+    """Where the transaction reads in a scope."""
+    scope = connection.get_execution_options().get("scope")
+    return statement if scope is None else narrow(statement, scope), multiparams, params
 
 
 def _note_written(connection: Connection, statement: object, *_: object) -> None:

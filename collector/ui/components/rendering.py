@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from collector.alerting.wording import format_minute
+from collector.api.permissions import is_permitted
 from collector.api.problem import Problem
 from collector.core.rates import word_measure, word_rate
 from collector.inventory.endpoints.exposure import describe
@@ -32,6 +33,7 @@ def build_templates() -> Environment:
         lstrip_blocks=True,
         finalize=_show,
     )
+    templates.globals["may"] = is_permitted
     templates.filters.update(
         count=wording.word_count,
         distinct=wording.word_distinct,

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from collector.api.parameters import NOTE_CHARACTERS_MAX, name_actor
 from collector.core.kinds import ConsumerKind
+from collector.core.scope import find_scope
 from collector.inventory.consumers.consumer import parse_consumer
 from collector.inventory.consumers.consumers import ConsumerQuery, ConsumerSort
 from collector.inventory.consumers.identify import ISSUERS_MAX, PASTE_CHARACTERS_MAX
@@ -111,7 +112,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
         alerts = services.alerts.list_alerts(limit=ALERTS_SHOWN, consumer=name.id)
         values: dict[str, Any] = {
             "name": name,
-            "label": services.labels.find(name.id),
+            # Whoever sees no call of it does not learn that it is known.
+            "label": services.labels.find(name.id) if detail or alerts or find_scope().is_all else None,
             "since": asked.since,
             "spans": tuple(Since),
             "detail": detail,

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from collector.api.parameters import name_actor
 from collector.api.problem import Problem
+from collector.core.scope import find_scope
 from collector.inventory.coverage.reader import CoverageHistory, CoverageInventory
 from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.coverage.targets import SECONDS_MAX
@@ -78,7 +79,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     def show_coverage(request: Request) -> Response:
         query = {name: value for name, value in request.query_params.items() if value}
         values, is_refused = build_coverage_values(services.coverage, query, services.clock())
-        values |= {**read_service_findings(services.risks), "limits": services.limits()}
+        values |= {**read_service_findings(services.risks), "limits": services.limits() if find_scope().is_all else ()}
         values["targets"] = services.coverage_targets.measure()
         asked = {} if is_refused else {name: value for name, value in query.items() if name != "since"}
         values["tools"] = build_tools(services.views, "coverage", asked, values["page"].total, "coverage/ports")

@@ -86,7 +86,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "openapi_link": f"{document}/openapi.json",
             "postman_link": f"{document}/postman.json",
             "specs": [
-                one for one in services.spec_table.list_specs() if one.service in (service.service, service.workload)
+                one for one in services.spec_reporter.list_specs() if one.service in (service.service, service.workload)
             ],
         }
         return site.render(request, "services/service.html", values)

@@ -14,6 +14,7 @@ from collector.api.problem import Problem
 from collector.api.services import Services
 from collector.core.budget import OverTimeError
 from collector.core.errors import ConflictError
+from collector.core.scope import find_scope
 from collector.specs.document import SpecError
 from collector.ui.components.rendering import read_form
 from collector.ui.site import Page, Site
@@ -63,11 +64,11 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     def show(request: Request, complaint: str = "") -> Response:
         results = services.spec_assessor.results
-        rows = [(one, results.get(one.name)) for one in services.spec_table.list_specs()]
+        rows = [(one, results.get(one.name)) for one in services.spec_reporter.list_specs()]
         values = {
             "rows": rows,
-            "file_errors": services.spec_assessor.file_errors,
-            "traffic_errors": services.spec_assessor.traffic_errors,
+            "file_errors": services.spec_assessor.file_errors if find_scope().is_all else {},
+            "traffic_errors": services.spec_assessor.traffic_errors if find_scope().is_all else {},
             "served": services.spec_reporter.list_served(),
             "complaint": complaint,
         }
@@ -101,7 +102,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     @router.get(PATH + "/{name:path}")
     def show_spec(request: Request, name: str) -> Response:
         report = services.spec_reporter.report(name)
-        spec = next((one for one in services.spec_table.list_specs() if one.name == name), None)
+        spec = next((one for one in services.spec_reporter.list_specs() if one.name == name), None)
         if report is None or spec is None:
             raise Problem(404, f"There is no description {name[:80]!r}; go back and reload.")
         drifting = sorted(report.documented, key=lambda one: (-len(one.drift), one.template, one.method))

@@ -1,4 +1,5 @@
-"""The schema of the state, one module a subject. `migrations` bring a database to it; a test compares the two."""
+"""The schema of the state, one module a subject, and `rules` of what a scope shows of each. `migrations` bring a
+database to it; a test compares the two."""
 
 from collector.storage.state.tables import (
     alerts,
@@ -12,6 +13,7 @@ from collector.storage.state.tables import (
     notifications,
     pending,
     response,
+    rules,
     sensors,
     specs,
     trust,
@@ -34,3 +36,5 @@ SUBJECTS = (
     trust,
 )
 METADATA = base.METADATA
+OPEN = rules.OPEN
+RULES = base.RULES

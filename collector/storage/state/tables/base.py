@@ -1,12 +1,16 @@
-"""What all tables of the state share, and the tables that the state has for itself.
+"""What all tables of the state share, how they are narrowed to a scope, and the tables that the state has for itself.
 
 Times are unix seconds. Ids are made by the collector.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Column, ColumnElement, FromClause, Integer, MetaData, Select, Table, false
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.selectable import Alias, Join
 
+from collector.core.scope import Scope
 from collector.storage.state.types import BoundedText, Integer64, Number
 
 ID: Final = 64  # Characters, as the next.
@@ -35,3 +39,28 @@ TABLE_WRITES: Final = Table(
     Column("table_name", BoundedText(ID), primary_key=True),
     Column("writes", Integer64, nullable=False),
 )
+
+# Which rows of a table, or of an alias of it, a scope shows (collector/storage/state/tables/rules.py).
+Rule = Callable[[FromClause, Scope], ColumnElement[bool]]
+RULES: Final[dict[Table, Rule]] = {}
+
+
+def narrow(statement: Any, scope: Scope) -> Any:
+    """A SELECT with the rules of all tables that it or a part of it reads. A table without a rule gives nothing."""
+
+    def add_rules(part: Select[Any]) -> None:
+        found = [rule for source in part.get_final_froms() for rule in _list_rules(source, scope)]
+        # In place: the traversal made this copy.
+        part._where_criteria += tuple(found)
+
+    return visitors.cloned_traverse(statement, {}, {"select": add_rules})
+
+
+def _list_rules(source: FromClause, scope: Scope) -> list[ColumnElement[bool]]:
+    if isinstance(source, Join):
+        return [*_list_rules(source.left, scope), *_list_rules(source.right, scope)]
+    table = source.element if isinstance(source, Alias) else source
+    if not isinstance(table, Table):
+        return []  # A subquery has rules of its own.
+    rule = RULES.get(table)
+    return [false() if rule is None else rule(source, scope)]
