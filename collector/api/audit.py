@@ -22,7 +22,9 @@ class AuditQuery(Parameters):
     target: Text = Field(default="", max_length=300, description="What was decided on holds this text.")
     start: AskedTime | None = Field(default=None, description="From this time on.")
     end: AskedTime | None = Field(default=None, description="Before this time.")
-    before: int = Field(default=0, ge=0, description="Entries with a smaller number than this, for the next page.")
+    before: int = Field(
+        default=0, ge=0, le=2**53, description="Entries with a smaller number than this, for the next page."
+    )
     limit: int = Field(default=100, ge=1, le=1_000)
 
     def list_filters(self) -> AuditFilters:
