@@ -60,7 +60,6 @@ class Forwarding:
     def __init__(self, app: ASGIApp, *, peers: Peers) -> None:
         self._app = app
         self._peers = peers
-        self._client: httpx.AsyncClient | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -85,16 +84,16 @@ class Forwarding:
         passed = [(name, value) for name, value in headers.items() if name not in _OWN_HEADERS]
         passed.append((FORWARDED, "1"))
         try:
-            if self._client is None:
-                self._client = httpx.AsyncClient(
-                    verify=self._peers.make_context(), timeout=FORWARD_SECONDS, trust_env=False, follow_redirects=False
-                )
-            asking = asyncio.ensure_future(self._client.request(scope["method"], target, headers=passed, content=body))
-            while not (await asyncio.wait((asking,), timeout=LOOK_SECONDS))[0]:
-                if self._peers.find_holder() != holder:  # One that stands still answers nobody.
-                    asking.cancel()
-                    return problem_response(503, _SUCCEEDED, {"retry-after": str(AGAIN_SECONDS)})
-            answer = await asking
+            # One for each change, of which there are few: it keeps no connection that nobody would close.
+            async with httpx.AsyncClient(
+                verify=self._peers.make_context(), timeout=FORWARD_SECONDS, trust_env=False, follow_redirects=False
+            ) as client:
+                asking = asyncio.ensure_future(client.request(scope["method"], target, headers=passed, content=body))
+                while not (await asyncio.wait((asking,), timeout=LOOK_SECONDS))[0]:
+                    if self._peers.find_holder() != holder:  # One that stands still answers nobody.
+                        asking.cancel()
+                        return problem_response(503, _SUCCEEDED, {"retry-after": str(AGAIN_SECONDS)})
+                answer = await asking
         except (httpx.HTTPError, ssl.SSLError, OSError) as error:
             logger.error("%s could not be asked, which does the jobs: %s", holder, str(error) or type(error).__name__)
             sentence = f"The collector that does the jobs does not answer ({type(error).__name__}); try again."

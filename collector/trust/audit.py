@@ -122,8 +122,9 @@ class AuditLog:
             add_entries(connection, [entry])
 
     def list_recent(self, limit: int) -> list[AuditEntry]:
-        """The newest first."""
-        newest = select(AUDIT_ENTRIES).order_by(AUDIT_ENTRIES.c.number.desc()).limit(limit)
+        """Of decisions on blocks, which whoever sees blocks sees; the newest first. Those on users have a dot."""
+        is_of_users = AUDIT_ENTRIES.c.action.contains(".", autoescape=True) & (AUDIT_ENTRIES.c.action != PRUNED)
+        newest = select(AUDIT_ENTRIES).where(~is_of_users).order_by(AUDIT_ENTRIES.c.number.desc()).limit(limit)
         with self._state.read() as connection:
             return [read_row(AuditEntry, row) for row in connection.execute(newest)]
 

@@ -40,6 +40,14 @@ def test_entries_that_are_too_old_or_too_many_go(state: StateStore, monkeypatch:
     assert (check.fault, check.entries, check.first, check.last) == ("", 3, 8, 10)
 
 
+def test_who_sees_blocks_sees_no_decision_on_users(state: StateStore) -> None:
+    log = AuditLog(state)
+    log.add(make_entry(1))
+    log.add(make_entry(2, action="token.created", target="ci"))
+    assert [entry.time for entry in log.list_recent(9)] == [1]
+    assert [line.action for line in log.list_lines(AuditFilters(), limit=9)] == ["token.created", "approved"]
+
+
 def test_a_name_is_blanked_in_every_text_and_nothing_else_changes(state: StateStore) -> None:
     log = AuditLog(state)
     before = [make_entry(1), make_entry(2, target="address:10.0.0.8", why="as 10.0.0.9", by="sensor 10.0.0.9")]
