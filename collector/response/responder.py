@@ -37,7 +37,7 @@ from collector.response.policy_table import PolicyTable
 from collector.response.preview import BlockCheck, BlockPreview, Previewer
 from collector.response.reports import BlockReports, blank_reasons, take_counts
 from collector.storage.base import StoreError
-from collector.trust.audit import AuditEntry, AuditLog, erase_mentions
+from collector.trust.audit import ERASURE, AuditEntry, AuditLog, erase_mentions
 from common.networks import NetworkLimits, explain_limit, find_within
 
 logger = logging.getLogger(__name__)
@@ -295,10 +295,10 @@ class Responder:
             blocks = change.erase(pattern, credentials)
             change.is_live_changed = True  # Of others, too, which had its credentials.
             blank_reasons(change.connection, pattern)
-            lines = erase_mentions(change.connection, pattern)
             kind = consumer.partition(":")[0]
             why = pattern.sub("erased", request.reason)
-            change.record([self._make_entry(request.by, "erased", f"{kind}:erased", why)])
+            erasure = self._make_entry(request.by, ERASURE, f"{kind}:erased", why)
+            lines = erase_mentions(change.connection, pattern, erasure)
         return Erasure(blocks=blocks, audit_lines=lines)
 
     def put_rung(self, rung: Rung) -> None:

@@ -6,23 +6,29 @@ erased its name is blanked. Entries go by age, and the oldest beyond `ENTRIES_MA
 Entries are numbered without gaps and form a chain. The seal of an entry is the SHA-256 of a random salt and of the
 texts that an erasure may blank. Its hash is the SHA-256 of the hash before it, its number, time and action, and its
 seal. So an entry that is changed or missing shows, and the chain holds where a name was blanked: then the salt goes,
-and with it the means to try names. An entry that says how far old entries were deleted has the hash that the first of
-those that stay stands on. Whoever may write the database can make a whole new chain; keep its last hash elsewhere.
+and with it the means to try names. The entry of the erasure says which ones those are, so any other without a salt was
+changed; in those, later changes of the same texts do not show. An entry that says how far old entries were deleted has
+the hash that the first of those that stay stands on. What these two say names nobody: it is in their hash, and never
+blanked. Whoever may write the database can make a whole new chain; keep its last hash elsewhere.
 """
 
 import hashlib
 import re
 import secrets
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.types import TypeDecorator
 
+from collector.core.budget import check_budget
 from collector.core.feature import Feature, Job, Role
-from collector.storage.state.erasing import blank_texts, find_mentions
+from collector.storage.state.erasing import ERASED
 from collector.storage.state.store import StateStore, lock_table, read_row
 from collector.storage.state.tables.trust import AUDIT_ENTRIES
 from collector.trust.principal import find_principal
@@ -31,11 +37,13 @@ from common.figures import make_totals
 ENTRIES_MAX: Final = 500_000  # Some 250 MB.
 PRUNE_SECONDS: Final = 6 * 3_600.0  # Between two looks for entries that are too old.
 PRUNED: Final = "audit.pruned"
+ERASURE: Final = "erased"
 OWN_NAME: Final = "apidae"  # Who does what nobody asked for.
 SALT_BYTES: Final = 16
 VALUE_CHARACTERS_MAX: Final = 400  # Of one value before or after.
 _COLUMNS: Final = ("by", "target", "why", "before", "after")  # In which somebody may be named.
 _ROWS: Final = 10_000  # In one statement.
+_RANGES_MAX: Final = 90  # Of entries, that one entry names: so many fit, however large the numbers.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +151,10 @@ class AuditLog:
 
     def check(self) -> AuditCheck:
         """Follow the chain from its first entry to its last."""
-        with self._state.read() as connection:
-            pruned = _find_pruned(connection)
+        with self._state.snapshot() as connection:
+            pruned, is_named = _find_pruned(connection), _find_erased(connection)
             oldest = select(AUDIT_ENTRIES).order_by(_ENTRY.number).execution_options(yield_per=_PAGE)
-            return _check_chain(connection.execute(oldest), pruned)
+            return _check_chain(connection.execute(oldest), pruned, is_named)
 
     def prune(self, before: float, now: float) -> int:
         """Delete entries from before a unix time, and the oldest beyond what is kept at most. How many went by age. The
@@ -174,6 +182,7 @@ class AuditLog:
 
 
 _ENTRY: Final = AUDIT_ENTRIES.c
+_OWN: Final = (PRUNED, ERASURE)  # `after` says what became of other entries.
 _PAGE: Final = 1_000
 _TYPES: Final = {column.name: column.type for column in AUDIT_ENTRIES.columns}
 
@@ -210,8 +219,8 @@ def _seal(row: Mapping[str, Any]) -> str:
 
 
 def _hash(previous: str, row: Mapping[str, Any]) -> str:
-    parts = (row[name] for name in ("number", "time", "action", "block_id", "way", "seal"))
-    return _digest([previous, *parts])
+    names = ("number", "time", "action", "block_id", "way", "seal", *(("after",) if row["action"] in _OWN else ()))
+    return _digest([previous, *(row[name] for name in names)])
 
 
 def _digest(parts: Sequence[object]) -> str:
@@ -236,11 +245,29 @@ class _Pruned(msgspec.Struct, frozen=True):
     hash: str
 
 
-def _check_chain(rows: Iterable[Row[Any]], pruned: tuple[int, str]) -> AuditCheck:
+def _find_erased(connection: Connection) -> Callable[[int], bool]:
+    """Whether an erasure names an entry, by its number."""
+    ranges: list[tuple[int, int]] = []
+    for text in connection.execute(select(_ENTRY.after).where(_ENTRY.action == ERASURE)).scalars():
+        with suppress(msgspec.DecodeError):  # It was changed, which its own hash shows.
+            ranges += msgspec.json.decode(text, type=_Erasure).entries
+    ranges.sort()
+    firsts, lasts = [first for first, _ in ranges], list(accumulate((last for _, last in ranges), max, initial=-1))
+    return lambda number: lasts[bisect_right(firsts, number)] >= number
+
+
+class _Erasure(msgspec.Struct, frozen=True):
+    """Numbers of entries, from the first to the last of each range."""
+
+    entries: list[tuple[int, int]]
+
+
+def _check_chain(rows: Iterable[Row[Any]], pruned: tuple[int, str], is_named: Callable[[int], bool]) -> AuditCheck:
     number, previous = pruned
     counts = {"entries": 0, "first": 0, "last": 0, "unchained": 0, "erased": 0}
     is_chained, fault = False, ""
     for found in rows:
+        check_budget()
         row: dict[str, Any] = {str(name): value for name, value in found._mapping.items()}
         counts["entries"] += 1
         counts["first"] = counts["first"] or row["number"]
@@ -256,6 +283,8 @@ def _check_chain(rows: Iterable[Row[Any]], pruned: tuple[int, str]) -> AuditChec
             fault = fault or f"{missing} missing."
         elif row["hash"] != _hash(previous, row) or (row["salt"] and row["seal"] != _seal(row)):
             fault = fault or f"Entry {number} was changed."
+        elif not row["salt"] and not is_named(number):
+            fault = fault or f"Entry {number} was changed: it has no salt, and no erasure names it."
         previous = row["hash"]
     return AuditCheck(**counts, last_hash=previous if counts["entries"] else "", fault=fault)
 
@@ -277,16 +306,37 @@ def _read_line(row: Row[Any]) -> AuditLine:
     return read_row(AuditLine, row, is_erased=bool(row.hash) and not row.salt)
 
 
-def erase_mentions(connection: Connection, pattern: re.Pattern[str]) -> int:
-    """Blank a name that a pattern finds, in every entry; what was decided, when and by whom stays. How many entries
-    that were."""
-    named = sorted(find_mentions(connection, AUDIT_ENTRIES, _COLUMNS, pattern))
-    for column in _COLUMNS if named else ():
-        blank_texts(connection, AUDIT_ENTRIES, column, pattern)
-    for start in range(0, len(named), _PAGE):
-        own = _ENTRY.number.in_(named[start : start + _PAGE])
-        connection.execute(update(AUDIT_ENTRIES).where(own).values(salt=""))
-    return len(named)
+def erase_mentions(connection: Connection, pattern: re.Pattern[str], erasure: AuditEntry) -> int:
+    """Blank a name that a pattern finds, in every entry; what was decided, when and by whom stays. Then add the entry
+    of the erasure, which says where that was. How many entries were blanked."""
+    lock_table(connection, AUDIT_ENTRIES)
+    texts = (_ENTRY[name] for name in _COLUMNS)
+    every = select(_ENTRY.number, _ENTRY.action, *texts).order_by(_ENTRY.number).execution_options(yield_per=_PAGE)
+    blanked = []
+    for number, action, *found in connection.execute(every):
+        old = dict(zip(_COLUMNS, found, strict=True))
+        new = {
+            name: text if name == "after" and action in _OWN else pattern.sub(ERASED, text)
+            for name, text in old.items()
+        }
+        if new != old:
+            blanked.append({"own": number, "salt": "", **new})
+    if blanked:
+        connection.execute(update(AUDIT_ENTRIES).where(_ENTRY.number == bindparam("own")), blanked)
+    ranges = _join_numbers(row["own"] for row in blanked)
+    said = [ranges[start : start + _RANGES_MAX] for start in range(0, len(ranges) or 1, _RANGES_MAX)]
+    afters = [msgspec.json.encode(_Erasure(entries)).decode() for entries in said]
+    add_entries(connection, [replace(erasure, action=ERASURE, after=after) for after in afters])
+    return len(blanked)
+
+
+def _join_numbers(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Ranges of numbers that grow."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        is_next = bool(ranges) and number == ranges[-1][1] + 1
+        ranges.append((ranges.pop()[0] if is_next else number, number))
+    return ranges
 
 
 def import_audit(connection: Connection, content: bytes) -> int:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.trust import AUDIT_ENTRIES
@@ -15,6 +15,15 @@ from collector.trust.principal import Principal, Role, Scope, Way, set_principal
 def make_entry(time: float, **more: str) -> AuditEntry:
     fields = {"by": "ada", "action": "approved", "block_id": "b1", "target": "address:10.0.0.9", "why": "", **more}
     return AuditEntry(time=time, **fields)
+
+
+def make_erasure(time: float, **more: str) -> AuditEntry:
+    return make_entry(time, **{"action": "erased", "block_id": "", "target": "address:erased", **more})
+
+
+def change(state: StateStore, number: int, **values: str) -> None:
+    with state.write() as connection:
+        connection.execute(update(AUDIT_ENTRIES).where(AUDIT_ENTRIES.c.number == number).values(values))
 
 
 def test_entries_that_are_too_old_or_too_many_go(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +63,9 @@ def test_a_name_is_blanked_in_every_text_and_nothing_else_changes(state: StateSt
     for entry in (*before, make_entry(3, target="address:10.0.0.8")):
         log.add(entry)
     with state.write() as connection:
-        assert erase_mentions(connection, re.compile(r"10\.0\.0\.9")) == 2
+        assert erase_mentions(connection, re.compile(r"10\.0\.0\.9"), make_erasure(4)) == 2
     assert log.list_recent(9) == [
+        make_erasure(4, after='{"entries":[[1,2]]}'),
         make_entry(3, target="address:10.0.0.8"),
         make_entry(2, target="address:10.0.0.8", why="as erased", by="sensor erased"),
         make_entry(1, target="address:erased"),
@@ -115,12 +125,71 @@ def test_an_erasure_keeps_the_chain_and_says_where_it_was(state: StateStore) -> 
     for time in range(1, 4):
         log.add(make_entry(time, target=f"address:10.0.0.{time}", after=write_values(consumer=f"10.0.0.{time}")))
     with state.write() as connection:
-        erase_mentions(connection, re.compile(r"10\.0\.0\.2"))
+        erase_mentions(connection, re.compile(r"10\.0\.0\.2"), make_erasure(4))
         kept = connection.execute(select(AUDIT_ENTRIES).where(AUDIT_ENTRIES.c.number == 2)).one()
     assert (kept.target, kept.after, kept.salt) == ("address:erased", '{"consumer":"erased"}', "")
     check = log.check()
     assert (check.fault, check.erased) == ("", 1)
-    assert [line.is_erased for line in log.list_lines(AuditFilters(), limit=9)] == [False, True, False]
+    assert [line.is_erased for line in log.list_lines(AuditFilters(), limit=9)] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("column", ["by", "target", "why", "before", "after"])
+def test_an_entry_that_only_looks_erased_is_named(column: str, state: StateStore) -> None:
+    log = AuditLog(state)
+    for time in range(1, 5):
+        log.add(make_entry(time, target=f"address:10.0.0.{time}"))
+    with state.write() as connection:
+        erase_mentions(connection, re.compile(r"10\.0\.0\.2"), make_erasure(5))
+    change(state, 3, salt="", **{column: "eve"})
+    assert log.check().fault == "Entry 3 was changed: it has no salt, and no erasure names it."
+
+
+def test_what_an_erasure_says_is_never_blanked_and_shows_a_change(state: StateStore) -> None:
+    log = AuditLog(state)
+    for time in (1, 2, 3):
+        log.add(make_entry(time, target=f"10.0.0.{time}"))
+    with state.write() as connection:
+        erase_mentions(connection, re.compile("10.0.0.2"), make_erasure(4, by="7"))
+        assert erase_mentions(connection, re.compile("[247]"), make_erasure(5)) == 1
+    check = log.check()
+    assert (check.fault, check.erased) == ("", 2)
+    assert [(one.by, one.after) for one in log.list_recent(2)] == [
+        ("ada", '{"entries":[[4,4]]}'),
+        ("erased", '{"entries":[[2,2]]}'),
+    ]
+    change(state, 4, after='{"entries":[[1,3]]}')
+    assert log.check().fault == "Entry 4 was changed."
+
+
+def test_an_erasure_of_many_entries_is_said_in_several(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_RANGES_MAX", 2)
+    log = AuditLog(state)
+    for time in range(1, 11):
+        log.add(make_entry(time, target=f"address:10.0.0.{time % 3}"))
+    with state.write() as connection:
+        assert erase_mentions(connection, re.compile(r"10\.0\.0\.[12]"), make_erasure(11)) == 7
+        assert erase_mentions(connection, re.compile("10.0.0.7"), make_erasure(12)) == 0
+    said = [one.after for one in log.list_recent(3)]
+    assert said == ['{"entries":[]}', '{"entries":[[7,8],[10,10]]}', '{"entries":[[1,2],[4,5]]}']
+    assert (log.check().fault, log.check().erased) == ("", 7)
+    log.prune(5, 13)
+    assert (log.check().fault, log.check().erased) == ("", 4)
+
+
+def test_entries_that_go_during_a_check_are_not_missing(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(state)
+    for time in range(1, 5):
+        log.add(make_entry(time))
+    find = audit._find_pruned
+
+    def find_and_prune(connection: Connection) -> tuple[int, str]:
+        found = find(connection)
+        assert log.prune(3, 5) == 2
+        return found
+
+    monkeypatch.setattr(audit, "_find_pruned", find_and_prune)
+    check = log.check()
+    assert (check.fault, check.first, check.last) == ("", 1, 4)
 
 
 def test_entries_without_a_chain_are_counted_and_what_follows_is_checked(state: StateStore) -> None:
