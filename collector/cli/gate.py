@@ -20,6 +20,7 @@ from collector.cli.findings import Severity
 from collector.core.moments import read_moment
 
 SOMETHING_FOUND: Final = 3
+WRONG_OPTION: Final = 2
 GATE_COLUMNS: Final = describe_columns("rule severity service method/1 path what consumers/2 id/3")
 _CONSUMERS_NAMED: Final = 5
 # Of SARIF; there it is one of three.
@@ -95,7 +96,7 @@ def register_gate(app: typer.Typer) -> None:
         if description is not None and Condition.BREAKING not in conditions:
             conditions = (*conditions, Condition.BREAKING.value)
         if description is None and Condition.BREAKING in conditions:
-            raise fail("--fail-on breaking needs the changed file; name it by --description.")
+            raise _refuse("--fail-on breaking needs the changed file; name it by --description.")
         found = [
             *_list_findings(api, conditions, service=service, namespace=namespace, since=since),
             *_list_differences(api, conditions, service),
@@ -118,8 +119,14 @@ def read_conditions(words: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
     unknown = [word for word in found if word not in CONDITIONS]
     if unknown or not found:
-        raise fail(f"--fail-on has {', '.join(map(repr, unknown)) or 'no word'}; use {', '.join(CONDITIONS)}.")
+        raise _refuse(f"--fail-on has {', '.join(map(repr, unknown)) or 'no word'}; use {', '.join(CONDITIONS)}.")
     return found
+
+
+def _refuse(sentence: str) -> typer.Exit:
+    """A wrong option: not what the collector says, nor that it says nothing."""
+    say(sentence, err=True)
+    return typer.Exit(WRONG_OPTION)
 
 
 def _list_findings(
@@ -151,7 +158,7 @@ def _read_time(text: str) -> int:
     try:
         return read_moment(text, time.time())
     except ValueError as error:
-        raise fail(f"--since is {text!r}: {error}.") from None
+        raise _refuse(f"--since is {text!r}: {error}.") from None
 
 
 def _list_differences(api: Api, conditions: Sequence[str], service: str) -> Iterator[Obstacle]:

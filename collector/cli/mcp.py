@@ -185,7 +185,8 @@ def register_mcp(app: typer.Typer) -> None:
             return
         from mcp.server.transport_security import TransportSecuritySettings
 
-        hosts = [f"{name}:{port}" for name in (host, "localhost")] + list(allowed_host or ())
+        shown = f"[{host}]" if ":" in host else host
+        hosts = [f"{name}:{port}" for name in (shown, "localhost")] + list(allowed_host or ())
         server.run(
             "streamable-http",
             host=host,

@@ -55,7 +55,8 @@ class OwnReports:
             self._waiting |= {(report.kind, report.node): report for report in map(self._sign, found.reports)}
             self._settle([(kind, node or self._name) for kind, node in found.healed])
         self._is_first = False
-        due = [key for key in self._waiting if now - self._sent.get(key, -REPEAT_SECONDS) >= REPEAT_SECONDS]
+        # A clock that went back delays nothing.
+        due = [key for key in self._waiting if not 0 <= now - self._sent.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS]
         settled = [Settled(kind, node) for kind, node in sorted(self._over)]
         self._pending.add_reports([self._waiting[key] for key in due], settled)
         for key in due:

@@ -201,18 +201,25 @@ class Notifier:
             if not is_known and not self._selection.has(alert):
                 added.filtered += 1
                 continue
-            if self._is_repeated(alert, news, known.get(alert.id, "")):
+            if not self._sender.takes_updates and not self._sender.takes_openings and known.get(alert.id) == news:
                 added.repeated += 1
                 continue
             withdrawn = self._outbox.withdraw(connection, alert, now)
             added.quiet += len(withdrawn)
+            room += len(withdrawn)
             is_first = any(withdrawn) or not is_known
-            if any(withdrawn) and alert.state is AlertState.CLOSED:
+            is_closed = alert.state is AlertState.CLOSED
+            if any(withdrawn) and is_closed:
                 added.quiet += 1
-                self._outbox.forget(connection, alert)
+                self._outbox.note(connection, alert, None)
+                known.pop(alert.id, None)
+                continue
+            if self._sender.takes_openings and (is_closed or not is_first):
+                added.repeated += 1
                 continue
             hold = self._selection.find_hold(alert, now)
-            is_limited = self._is_limited(alert)
+            # What takes the place of one that was held had its turn.
+            is_limited = not withdrawn and self._is_limited(alert)
             if not is_limited and room > (HELD_ROOM if hold else 0):
                 room -= 1
                 known[alert.id] = news
@@ -220,13 +227,12 @@ class Notifier:
                 continue
             added.limited += is_limited
             added.dropped += not is_limited
-            self._outbox.forget(connection, alert)  # The next change of the alert is sent when there is room.
-
-    def _is_repeated(self, alert: Alert, news: str, known: str) -> bool:
-        """Whether the receiver has it already; `known` is what it has, empty where that is nothing."""
-        if self._sender.takes_openings:
-            return bool(known) or alert.state is AlertState.CLOSED
-        return not self._sender.takes_updates and known == news
+            # The next change of the alert is sent when there is room, and so is its end where it was heard of.
+            self._outbox.note(connection, alert, None if is_first else "")
+            if is_first:
+                known.pop(alert.id, None)
+            else:
+                known[alert.id] = ""
 
     def wake(self) -> None:
         """What was added is kept: deliver it."""
@@ -257,7 +263,8 @@ class Notifier:
         waiting = self._outbox.find_oldest(now)
         if waiting is None:
             return None
-        if waiting.is_held:
+        # Quiet hours may be others by now.
+        if waiting.is_held and self._selection.find_hold(waiting.alert, now):
             return waiting.due_at - now
         if 0 < waiting.due_at - now <= RETRY_SECONDS[-1]:  # Else the clock went back.
             return waiting.due_at - now

@@ -8,6 +8,7 @@ sent again. Its key is the same then, and a receiver can drop it.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, case, delete, func, insert, select, update
@@ -15,6 +16,8 @@ from sqlalchemy import Connection, case, delete, func, insert, select, update
 from collector.alerting.alert import Alert, LabelledAlert
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.notifications import NOTIFICATIONS, NOTIFIED
+
+HELD_SECONDS_MAX: Final = 7 * 86_400.0  # Quiet hours are shorter than a week.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +76,13 @@ class Outbox:
             connection.execute(delete(NOTIFICATIONS).where(held))
         return found
 
-    def forget(self, connection: Connection, alert: Alert) -> None:
-        """Whatever comes of an alert next is news."""
+    def note(self, connection: Connection, alert: Alert, news: str | None) -> None:
+        """The newest that the receiver has of an alert; None: it never heard of it."""
         own = (NOTIFIED.c.alert_id == alert.id) & (NOTIFIED.c.notifier == self._notifier)
-        connection.execute(delete(NOTIFIED).where(own))
+        if news is None:
+            connection.execute(delete(NOTIFIED).where(own))
+        else:
+            upsert(connection, NOTIFIED, [{"alert_id": alert.id, "notifier": self._notifier, "news": news}])
 
     def list_news(self, connection: Connection, alerts: Sequence[Alert]) -> dict[str, str]:
         """What was the newest of each of these, by id."""
@@ -98,7 +104,8 @@ class Outbox:
         """The one that is to be sent next; those that are held come after all others, by the end of that. What this
         version cannot read is deleted."""
         own = select(NOTIFICATIONS).where(NOTIFICATIONS.c.notifier == self._notifier)
-        held = case((NOTIFICATIONS.c.held_until > now, NOTIFICATIONS.c.held_until), else_=0.0)
+        is_held = NOTIFICATIONS.c.held_until.between(now, now + HELD_SECONDS_MAX)  # Else the clock went back.
+        held = case((is_held, NOTIFICATIONS.c.held_until), else_=0.0)
         oldest = own.order_by(held, NOTIFICATIONS.c.number).limit(1)
         while True:
             with self._state.read() as connection:
@@ -112,7 +119,7 @@ class Outbox:
                     alert=alert,
                     attempts=row.attempts,
                     due_at=row.due_at,
-                    is_held=row.held_until > now,
+                    is_held=now < row.held_until <= now + HELD_SECONDS_MAX,
                 )
             self.remove(row.number)
 

@@ -49,9 +49,9 @@ class CoverageTarget:
     @property
     def place(self) -> str:
         """Of what it is a target; empty: of everything."""
-        if not self.namespace:
-            return self.cluster
-        return f"{self.cluster}/{self.namespace}" if self.cluster else self.namespace
+        if not self.cluster and not self.namespace:
+            return ""
+        return f"{self.cluster or '*'}/{self.namespace or '*'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ class CoverageTargets:
         changed = [
             replace(one.target, below_since=now if one.is_missed else 0.0)
             for one in measured
-            if one.is_missed != bool(one.target.below_since)
+            if one.recent_ratio is not None and one.is_missed != bool(one.target.below_since)
         ]
         if changed:
             with self._state.write() as connection:

@@ -151,3 +151,58 @@ def test_a_ticket_is_made_once(state: StateStore) -> None:
     add(notifier, state, replace(opened, state=AlertState.CLOSED), make_alert(id="a2", state=AlertState.CLOSED))
     deliver_all(notifier, clock)
     assert [alert for alert, _ in sender.keys] == ["a1"] and notifier.counts.repeated == 3 and is_exact(notifier)
+
+
+def test_a_ticket_waits_for_the_end_of_quiet_hours(state: StateStore) -> None:
+    clock = Clock(EVENING)
+    notifier, sender = open_notifier(state, clock, Selection(quiet_hours=NIGHT))
+    sender.takes_openings = True
+    add(notifier, state, make_alert(id="brief"), make_alert(id="worse"), make_alert(id="lasting"))
+    add(notifier, state, make_alert(id="brief", state=AlertState.CLOSED))
+    add(notifier, state, make_alert(id="worse", severity=Severity.HIGH))
+    assert notifier.deliver_next() == 0.0 and notifier.deliver_next() == MORNING - EVENING
+    clock.now = MORNING
+    deliver_all(notifier, clock)
+    assert [alert for alert, _ in sender.keys] == ["worse", "lasting"] and is_exact(notifier)
+
+
+def test_what_is_held_is_replaced_whatever_the_rate(state: StateStore) -> None:
+    clock = Clock(EVENING)
+    notifier, _ = open_notifier(state, clock, Selection(quiet_hours=NIGHT))
+    held = [make_alert(id=f"a{number}", severity=Severity.MEDIUM) for number in range(QUEUE_MAX - HELD_ROOM)]
+    for first in range(0, len(held), 20):
+        add(notifier, state, *held[first : first + 20])
+        clock.now += 20
+    add(notifier, state, *(replace(alert, severity=Severity.LOW) for alert in held))
+    assert (notifier.waiting, notifier.counts.quiet, notifier.counts.dropped) == (len(held), len(held), 0)
+    assert is_exact(notifier)
+
+
+def test_the_end_of_what_a_receiver_has_is_sent_though_a_change_found_no_room(state: StateStore) -> None:
+    clock = Clock(EVENING - 7_200)
+    notifier, sender = open_notifier(state, clock, Selection(quiet_hours=NIGHT))
+    opened = make_alert(id="a1", severity=Severity.MEDIUM)
+    add(notifier, state, opened)
+    deliver_all(notifier, clock)
+    clock.now = EVENING
+    add(notifier, state, *(make_alert(id=f"b{number}") for number in range(70)))  # More than go in a minute.
+    add(notifier, state, replace(opened, severity=Severity.LOW))
+    assert notifier.counts.limited == 11
+    clock.now += 3_600
+    add(notifier, state, replace(opened, kind=AlertKind.SENSOR_SILENT, severity=Severity.LOW))
+    add(notifier, state, replace(opened, severity=Severity.LOW, state=AlertState.CLOSED))
+    clock.now = MORNING
+    deliver_all(notifier, clock)
+    assert [alert for alert, _ in sender.keys].count("a1") == 2 and is_exact(notifier)
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_nothing_is_held_longer_than_quiet_hours_last(state: StateStore, is_other: bool) -> None:
+    """Hours that the settings have no longer hold nothing, nor does a clock that was a year ahead."""
+    clock = Clock(EVENING if is_other else EVENING + 364 * 86_400)
+    notifier, _ = open_notifier(state, clock, Selection(quiet_hours=NIGHT))
+    add(notifier, state, make_alert(id="a1"))
+    clock.now = EVENING
+    selection = Selection() if is_other else Selection(quiet_hours=NIGHT)
+    successor, sender = open_notifier(state, clock, selection)
+    assert successor.deliver_next() == 0.0 and [alert for alert, _ in sender.keys] == ["a1"]
