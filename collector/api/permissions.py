@@ -233,9 +233,12 @@ _PATTERNS: Final = [
 
 
 def is_permitted(method: str, path: str) -> bool:
-    """Whether the current principal may call this path, as a page links it."""
+    """Whether the current principal may call this path, as a page links it. Nobody may: a page of an error is answered
+    before anybody was asked who it is."""
     principal = find_principal()
-    if principal is None or (principal.role is Role.ADMIN and principal.scope.is_all):
+    if principal is None:
+        return False
+    if principal.role is Role.ADMIN and principal.scope.is_all:
         return True
     place = path.partition("?")[0]
     for one, pattern, permission in _PATTERNS:

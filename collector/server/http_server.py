@@ -69,6 +69,8 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                # Uvicorn would believe who is on loopback which address it speaks for: limits and sessions go by it.
+                proxy_headers=False,
                 timeout_graceful_shutdown=int(grace_seconds),
                 ssl_certfile=str(files[0]) if files else None,
                 ssl_keyfile=str(files[1]) if files else None,

@@ -150,8 +150,12 @@ class OidcLogin:
         name = claims.get(claim)
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= NAME_CHARACTERS_MAX:
             raise LoginError(f"The provider's ID token has no usable claim {claim!r}; correct oidc.user_claim.")
-        if claim == "email" and claims.get("email_verified") is False:
-            raise LoginError("The provider has not verified your mail address; ask who runs it.")
+        # Where users may choose it themselves, it names whoever they like.
+        if claim == "email" and claims.get("email_verified") not in (True, "true"):
+            raise LoginError(
+                "The provider does not say that it verified your mail address; ask an admin to set oidc.user_claim to "
+                "another claim, such as sub."
+            )
         return name
 
     def _find_groups(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
