@@ -84,7 +84,7 @@ class TokenTable:
         own = _hash(secret)
         # The lookup is by the hash, of which nobody chooses the letters: its time says nothing of a secret.
         found = self._known.recall().by_hash.get(own) or (
-            self._known.read().by_hash.get(own) if secret.startswith(TOKEN_PREFIX) else None
+            self._known.recall_missing().by_hash.get(own) if secret.startswith(TOKEN_PREFIX) else None
         )
         now = self._clock()
         if found is None or not found.is_valid(now):

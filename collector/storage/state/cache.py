@@ -1,5 +1,6 @@
 """Keeps in memory what was read of tables of the state, until any collector writes them."""
 
+import threading
 import time
 from collections.abc import Callable, Collection
 from typing import Final, Generic, TypeVar
@@ -8,9 +9,12 @@ from sqlalchemy import Connection
 
 from collector.core.scope import EVERYTHING, use_scope
 from collector.storage.state.store import StateStore, count_writes
+from common.token_bucket import TokenBucket
 
 T = TypeVar("T")
 LOOK_SECONDS: Final = 1.0  # Between two looks of `recall`.
+MISSES_PER_SECOND: Final = 10.0  # Reads for what was missing, in the long run.
+MISSES_MAX: Final = 50  # At once.
 
 
 class StateCache(Generic[T]):
@@ -26,6 +30,7 @@ class StateCache(Generic[T]):
         self._state, self._tables, self._read, self._monotonic = state, tables, read, monotonic
         self._look_at = float("-inf")
         self._kept: tuple[int, T] | None = None  # And how often the tables had been written.
+        self._misses, self._missing = TokenBucket(MISSES_PER_SECOND, MISSES_MAX, monotonic), threading.Lock()
 
     @property
     def writes(self) -> int:
@@ -45,6 +50,13 @@ class StateCache(Generic[T]):
             return kept[1]
         self._look_at = now + LOOK_SECONDS  # Before it is read: another thread may write and call `look` then.
         return self.read()
+
+    def recall_missing(self) -> T:
+        """As it is now, for who misses something in what `recall` gave, which may have been written elsewhere since.
+        Where too many do, for strangers may ask for anything, it is as `recall` has it."""
+        with self._missing:
+            is_paced = self._misses.take()
+        return self.read() if is_paced else self.recall()
 
     def look(self) -> None:
         """Have the next `recall` look, however soon it is."""

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from sqlalchemy import Connection, select
 
-from collector.storage.state.cache import LOOK_SECONDS, StateCache
+from collector.storage.state.cache import LOOK_SECONDS, MISSES_MAX, StateCache
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.base import IMPORTS
 from tests.collector.storage.state.test_store import note
@@ -30,3 +30,17 @@ def test_a_copy_is_read_anew_after_a_write_and_not_without_one(state: StateStore
     assert kept.recall() == ["a", "b"]
     note(state, "c")
     assert kept.read() == ["a", "b", "c"]
+
+
+def test_what_is_missing_is_read_at_once_and_a_flood_reads_no_more_than_its_pace(sqlite_state: StateStore) -> None:
+    clock = SimpleNamespace(now=100.0)
+    kept = StateCache(sqlite_state, (IMPORTS.name,), read_names, lambda: clock.now)
+    assert kept.recall() == []
+    note(sqlite_state, "a")
+    assert kept.recall_missing() == ["a"]
+    for _ in range(MISSES_MAX):
+        kept.recall_missing()
+    note(sqlite_state, "b")
+    assert kept.recall_missing() == ["a"]
+    clock.now += LOOK_SECONDS
+    assert kept.recall_missing() == ["a", "b"]
