@@ -7,8 +7,13 @@ Source: RFC 2697, "A Single Rate Three Color Marker", whose committed burst this
 """
 
 import math
+import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
+
+from common.bounded import BoundedDict
+
+K = TypeVar("K")
 
 # Events of several processors come a little out of order. A clock that goes back by more than this was set back.
 LATE_SECONDS: Final = 60.0
@@ -58,3 +63,24 @@ class TokenBucket:
         """A new rate and burst, from now on; tokens beyond the new burst are lost."""
         self._tokens = min(self.tokens, burst)
         self._rate, self._burst = rate, burst
+
+
+class TokenBuckets(Generic[K]):
+    """One for each key, in bounded memory: past it the least recently used one is forgotten. Thread-safe."""
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float], *, keys_max: int) -> None:
+        """As TokenBucket, at most so many."""
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._lock = threading.Lock()
+        self._buckets: BoundedDict[K, TokenBucket] = BoundedDict(keys_max)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, key: K) -> float:
+        """Takes one where there is one. 0 where it did, else the seconds until there is one."""
+        with self._lock:
+            bucket = self._buckets.use(key)
+            if bucket is None:
+                self._buckets[key] = bucket = TokenBucket(self._rate, self._burst, self._clock)
+            return 0.0 if bucket.take() else bucket.find_wait()

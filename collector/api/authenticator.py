@@ -25,12 +25,13 @@ class StrangerError(Exception):
 
 
 class SlowedError(StrangerError):
-    """Too many wrong credentials came from its network; this one was not looked at."""
+    """Its credential is wrong, as too many of its network were."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = max(1, round(seconds))
         super().__init__(
-            f"Too many wrong tokens came from this address; wait {self.seconds} s, and then send the right one."
+            "Too many wrong tokens came from this address, and this one is wrong too; send a right one, or wait "
+            f"{self.seconds} s."
         )
 
 
@@ -123,16 +124,6 @@ class Authenticator:
             until = min(until, token.expires_at)
         return self.sessions.begin(principal, until=until, address=address, find_opener=lambda _: opener)
 
-    def check_pace(self, address: str) -> None:
-        """Raises SlowedError where too much that was wrong came from this address."""
-        wait = self._guesses.find_wait(address, "")
-        if wait:
-            raise SlowedError(wait)
-
-    def note_failure(self, address: str) -> None:
-        """A login from there failed."""
-        self._guesses.note_wrong(address, "")
-
     def begin_session(self, principal: Principal, *, name: str, groups: tuple[str, ...], address: str) -> str:
         """The secret of a new session of who logged in at a provider."""
         until = self._clock() + SESSION_SECONDS
@@ -146,19 +137,13 @@ class Authenticator:
 
     def _check_token(self, candidate: str, address: str) -> tuple[Principal | None, str]:
         """Whose token it is, and its id. Raises SlowedError."""
-        wait = self._guesses.find_wait(address, candidate)
-        if wait:
-            raise SlowedError(wait)
-        principal, opener = None, ""
         if self._is_first(candidate):
-            principal = _PROGRAM
-        elif (token := self.tokens.find(candidate)) is not None:
-            principal, opener = token.principal, token.id
-        if principal is None:
-            self._guesses.note_wrong(address, candidate)
-        else:
-            self._guesses.note_right(candidate)
-        return principal, opener
+            return _PROGRAM, ""
+        if (token := self.tokens.find(candidate)) is not None:
+            return token.principal, token.id
+        if wait := self._guesses.note_wrong(address, candidate):
+            raise SlowedError(wait)
+        return None, ""
 
     def _bind_first(self, secret: str) -> str:
         """By which a session knows the first token that opened it, and nobody who reads it can try tokens."""

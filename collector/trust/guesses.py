@@ -1,8 +1,9 @@
-"""Slows those who try credentials: wrong tries are counted by network, in bounded memory.
+"""Slows those who try credentials: wrong ones are counted by network, in bounded memory.
 
-A network may be wrong GUESSES_MAX times at once, and once every 2 s in the long run. After that its credentials are not
-looked at for the moment, right or wrong, so that a faster guesser learns nothing. Credentials that entered before go
-on: whoever works behind the same proxy as a guesser notices nothing.
+A credential is looked up first, and a right one always enters. It has so many random bits that nobody guesses one at
+any pace, and all clients behind one proxy have its address. A network may be wrong GUESSES_MAX times at once, and once
+every 2 s in the long run; past that it is asked to wait. The same wrong credential counts once: a program that repeats
+an expired token guesses nothing.
 """
 
 import hashlib
@@ -13,12 +14,12 @@ from typing import Final
 from collector.core.connections import find_network
 from common.bounded import BoundedDict
 from common.figures import Figure, make_totals
-from common.token_bucket import TokenBucket
+from common.token_bucket import TokenBuckets
 
 GUESSES_MAX: Final = 30
 GUESSES_PER_SECOND: Final = 0.5
 NETWORKS_MAX: Final = 4_096
-KNOWN_MAX: Final = 10_000  # Credentials that entered.
+WRONG_MAX: Final = 10_000  # Credentials that were counted.
 
 
 class GuessLimit:
@@ -26,39 +27,26 @@ class GuessLimit:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` gives seconds."""
-        self._clock = clock
         self._lock = threading.Lock()
-        self._networks: BoundedDict[str, TokenBucket] = BoundedDict(NETWORKS_MAX)
-        self._known: BoundedDict[bytes, bool] = BoundedDict(KNOWN_MAX)
+        self._networks: TokenBuckets[str] = TokenBuckets(GUESSES_PER_SECOND, GUESSES_MAX, clock, keys_max=NETWORKS_MAX)
+        self._wrong: BoundedDict[bytes, bool] = BoundedDict(WRONG_MAX)
         self._wrong_count = 0
         self._slowed_count = 0
 
-    def find_wait(self, address: str, credential: str) -> float:
-        """Seconds until a credential from this address may be looked at; 0 where that is now."""
-        with self._lock:
-            bucket = self._networks.use(_name_network(address))
-            if bucket is None or self._known.use(_digest(credential)):
-                return 0.0
-            wait = bucket.find_wait()
-            self._slowed_count += wait > 0
-            return wait
-
-    def note_right(self, credential: str) -> None:
-        """It entered."""
-        with self._lock:
-            self._known.renew(_digest(credential), True)
-
-    def note_wrong(self, address: str, credential: str) -> None:
-        """It did not."""
-        network = _name_network(address)
+    def note_wrong(self, address: str, credential: str) -> float:
+        """A credential from this address opened nothing. Seconds that whoever sent it is to wait; 0 where there were
+        few of them."""
+        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             self._wrong_count += 1
-            self._known.pop(_digest(credential), None)
-            bucket = self._networks.use(network)
-            if bucket is None:
-                bucket = TokenBucket(GUESSES_PER_SECOND, GUESSES_MAX, self._clock)
-                self._networks[network] = bucket
-            bucket.take()
+            if self._wrong.use(digest):
+                return 0.0
+            wait = self._networks.take(_name_network(address))
+            if wait:
+                self._slowed_count += 1
+            else:
+                self._wrong[digest] = True
+            return wait
 
     def list_figures(self) -> tuple[Figure, ...]:
         """For metrics."""
@@ -68,16 +56,12 @@ class GuessLimit:
                     ("http_credentials_wrong", "Credentials of requests that were wrong.", self._wrong_count),
                     (
                         "http_credentials_slowed",
-                        "Requests whose credential was not looked at, for wrong ones of the same network.",
+                        "Wrong credentials that were answered with 429, for others of the same network.",
                         self._slowed_count,
                     ),
                 ]
             )
         )
-
-
-def _digest(credential: str) -> bytes:
-    return hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
 
 
 def _name_network(address: str) -> str:

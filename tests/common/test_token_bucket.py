@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.token_bucket import LATE_SECONDS, TokenBucket
+from common.token_bucket import LATE_SECONDS, TokenBucket, TokenBuckets
 
 
 class Clock:
@@ -113,3 +113,14 @@ def test_after_the_wait_and_not_before_so_many_are_given(rate: float, burst: flo
         assert not bucket.take(count) or wait * rate < 1e-6
         clock.now = wait * 1.001 + 1e-6
     assert bucket.take(count)
+
+
+def test_each_key_has_its_own_bucket_and_the_oldest_goes_first() -> None:
+    now = [0.0]
+    buckets: TokenBuckets[str] = TokenBuckets(0.5, 2, lambda: now[0], keys_max=2)
+    assert [buckets.take("a") for _ in range(3)] == [0.0, 0.0, 2.0]
+    assert buckets.take("b") == 0.0 and buckets.take("a") == 2.0
+    buckets.take("c")
+    assert (len(buckets), buckets.take("a")) == (2, 2.0), "b was the least recently used"
+    now[0] += 2
+    assert buckets.take("a") == 0.0

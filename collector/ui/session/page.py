@@ -108,14 +108,11 @@ def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[.
 
     @router.get("/login/callback")
     async def end_login(request: Request) -> Response:
+        # What fails here is not counted: any page can send a browser here, and the ticket and the provider decide.
         address = name_address(request)
         try:
-            authenticator.check_pace(address)
             person = await login.end(dict(request.query_params), request.cookies.get(TICKET_COOKIE, ""))
-        except SlowedError as error:
-            return show(request, "/", str(error), 429)
         except LoginError as error:
-            authenticator.note_failure(address)
             return show(request, "/", str(error), 403)
         principal = await asyncio.to_thread(bindings.find_principal, person.name, person.groups)
         if principal is None:
