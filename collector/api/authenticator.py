@@ -7,10 +7,11 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
+from collector.trust.bindings import BindingTable
 from collector.trust.guesses import GuessLimit
 from collector.trust.principal import API_TOKEN, NO_CREDENTIAL, PAGE_SESSION, Principal, Role, Scope, Way
 from collector.trust.sessions import Session, SessionTable
-from collector.trust.tokens import TokenTable
+from collector.trust.tokens import ApiToken, TokenTable
 
 SESSION_SECONDS: Final = 12 * 3600  # A working day.
 COOKIE_NAME: Final = "apidae_session"
@@ -84,13 +85,13 @@ class Authenticator:
             raise StrangerError(
                 "The Authorization header is not of the form 'Bearer TOKEN'; send the API token that way."
             )
-        principal, _ = self._check_token(bearer.strip(), name_address(request))
-        if principal is None:
+        found = self._check_token(bearer.strip(), name_address(request))
+        if found is None:
             raise StrangerError(
                 "The API token is wrong, revoked or expired; use one that `apidae tokens list` shows, or the first one "
                 "in the collector's file api.token or its api_token_file."
             )
-        return principal
+        return found if isinstance(found, Principal) else found.principal
 
     def is_still(self, request: HTTPConnection, principal: Principal | None) -> bool:
         """Whether a request that stays open would enter again as the same principal."""
@@ -113,21 +114,33 @@ class Authenticator:
 
     def sign_in(self, candidate: str, address: str) -> str | None:
         """The secret of a new session, for a token; None for anything else. Raises SlowedError."""
-        principal, opener = self._check_token(candidate, address)
-        if principal is None:
+        found = self._check_token(candidate, address)
+        until = self._clock() + SESSION_SECONDS
+        if found is None:
             return None
-        until = self._clock() + SESSION_SECONDS
-        if principal.way is Way.FIRST_TOKEN:
-            return self.sessions.begin(_PAGE, until=until, address=address, find_opener=self._bind_first)
-        token = self.tokens.find(candidate)
-        if token is not None and token.expires_at:
-            until = min(until, token.expires_at)
-        return self.sessions.begin(principal, until=until, address=address, find_opener=lambda _: opener)
+        if isinstance(found, Principal):
+            return self.sessions.begin(
+                lambda connection: _PAGE if self.tokens.confirm_first(connection) else None,
+                until=until,
+                address=address,
+                find_opener=self._bind_first,
+            )
+        return self.sessions.begin(
+            lambda connection: self.tokens.confirm(connection, found.id),
+            until=min(until, found.expires_at or until),
+            address=address,
+            find_opener=lambda _: found.id,
+        )
 
-    def begin_session(self, principal: Principal, *, name: str, groups: tuple[str, ...], address: str) -> str:
-        """The secret of a new session of who logged in at a provider."""
-        until = self._clock() + SESSION_SECONDS
-        return self.sessions.begin(principal, until=until, address=address, user_name=name, user_groups=groups)
+    def begin_session(self, bindings: BindingTable, name: str, groups: tuple[str, ...], address: str) -> str | None:
+        """The secret of a new session of who logged in at a provider; None where no binding gives a role."""
+        return self.sessions.begin(
+            lambda connection: bindings.find_principal(connection, name, groups),
+            until=self._clock() + SESSION_SECONDS,
+            address=address,
+            user_name=name,
+            user_groups=groups,
+        )
 
     def sign_out(self, request: HTTPConnection) -> None:
         """End the session of a request, where it has one."""
@@ -135,15 +148,14 @@ class Authenticator:
         if session is not None:
             self.sessions.end(session)
 
-    def _check_token(self, candidate: str, address: str) -> tuple[Principal | None, str]:
-        """Whose token it is, and its id. Raises SlowedError."""
+    def _check_token(self, candidate: str, address: str) -> Principal | ApiToken | None:
+        """The named token, or who enters with the first one. Raises SlowedError."""
         if self._is_first(candidate):
-            return _PROGRAM, ""
-        if (token := self.tokens.find(candidate)) is not None:
-            return token.principal, token.id
-        if wait := self._guesses.note_wrong(address, candidate):
+            return _PROGRAM
+        token = self.tokens.find(candidate)
+        if token is None and (wait := self._guesses.note_wrong(address, candidate)):
             raise SlowedError(wait)
-        return None, ""
+        return token
 
     def _bind_first(self, secret: str) -> str:
         """By which a session knows the first token that opened it, and nobody who reads it can try tokens."""

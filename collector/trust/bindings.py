@@ -57,10 +57,11 @@ class BindingTable:
         with self._state.read() as connection:
             return sorted(_read(connection).values(), key=lambda one: (one.kind, one.name))
 
-    def find_principal(self, name: str, groups: Iterable[str]) -> Principal | None:
-        """Who a user of the provider is here; None without a binding."""
-        with self._state.read() as connection:
-            return _decide(_read(connection), name, groups)
+    def find_principal(self, connection: Connection, name: str, groups: Iterable[str]) -> Principal | None:
+        """Who a user of the provider is here, in a transaction before whose end no binding changes; None without a
+        binding."""
+        lock_table(connection, ROLE_BINDINGS)
+        return _decide(_read(connection), name, groups)
 
     def put(self, kind: BindingKind, name: str, *, role: Role, scope: Scope, by: str) -> RoleBinding:
         """Bind, or bind anew. Raises ConflictError where there are too many."""

@@ -2,7 +2,8 @@
 
 A session is a cookie of 256 random bits, and its row holds the SHA-256 of it. So nobody opens a page with what the
 state holds. The row has the principal as it was when the session began. What gives it less ends the session instead:
-the first token that is replaced or switched off, a named token that is revoked, a role binding that changes.
+the first token that is replaced or switched off, a named token that is revoked, a role binding that changes. Who it is
+is decided in the transaction that begins it, so none begins after such an end with what another collector still knew.
 """
 
 import hashlib
@@ -48,29 +49,33 @@ class SessionTable:
 
     def begin(
         self,
-        principal: Principal,
+        decide: Callable[[Connection], Principal | None],
         *,
         until: float,
         address: str,
         find_opener: Callable[[str], str] = lambda secret: "",
         user_name: str = "",
         user_groups: tuple[str, ...] = (),
-    ) -> str:
-        """Open a session, and forget those that ended; its secret, which is kept nowhere. `find_opener` gives the
+    ) -> str | None:
+        """Open a session, and forget those that ended; its secret, which is kept nowhere. `decide` says whose it is,
+        and that nothing of it changes before the transaction ends; None where nothing opens. `find_opener` gives the
         opener of a secret."""
         secret, now = secrets.token_urlsafe(SESSION_BYTES), self._clock()
-        session = Session(
-            id=secrets.token_hex(_ID_BYTES),
-            began_at=now,
-            until=until,
-            principal=principal,
-            opener=find_opener(secret),
-            user_name=user_name,
-            user_groups=user_groups,
-            address=address,
-        )
         newest = select(SESSIONS.c.session_hash).order_by(SESSIONS.c.until.desc(), SESSIONS.c.session_hash)
         with self._state.write() as connection:
+            principal = decide(connection)
+            if principal is None:
+                return None
+            session = Session(
+                id=secrets.token_hex(_ID_BYTES),
+                began_at=now,
+                until=until,
+                principal=principal,
+                opener=find_opener(secret),
+                user_name=user_name,
+                user_groups=user_groups,
+                address=address,
+            )
             connection.execute(delete(SESSIONS).where(SESSIONS.c.until <= now))
             connection.execute(insert(SESSIONS), {"session_hash": _hash(secret), **_write(session)})
             past = connection.execute(newest.offset(SESSIONS_MAX)).scalars().all()

@@ -79,6 +79,18 @@ class TokenTable:
         """Whether the first token opens anything. What another collector changed is known within a second."""
         return self._known.recall().is_first_open
 
+    def confirm_first(self, connection: Connection) -> bool:
+        """Whether the first token opens anything, in a transaction before whose end nobody switches it."""
+        lock_table(connection, CLOSED_WAYS)
+        return not connection.execute(select(exists().where(CLOSED_WAYS.c.way == Way.FIRST_TOKEN))).scalar()
+
+    def confirm(self, connection: Connection, token_id: str) -> Principal | None:
+        """Who enters with a token, in a transaction before whose end nobody revokes it."""
+        own = select(API_TOKENS).where(API_TOKENS.c.id == token_id).with_for_update(read=True)
+        row = connection.execute(own).first()
+        token = None if row is None else _read_token(row)
+        return token.principal if token is not None and token.is_valid(self._clock()) else None
+
     def find(self, secret: str) -> ApiToken | None:
         """The token with this secret, where it is valid. When it was used is written at most each minute."""
         own = _hash(secret)

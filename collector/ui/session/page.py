@@ -114,13 +114,10 @@ def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[.
             person = await login.end(dict(request.query_params), request.cookies.get(TICKET_COOKIE, ""))
         except LoginError as error:
             return show(request, "/", str(error), 403)
-        principal = await asyncio.to_thread(bindings.find_principal, person.name, person.groups)
-        if principal is None:
+        session = await asyncio.to_thread(authenticator.begin_session, bindings, person.name, person.groups, address)
+        if session is None:
             sentence = f"{person.name} has no role here, nor has one of its groups; ask an admin for a role binding."
             return show(request, "/", sentence, 403)
-        session = await asyncio.to_thread(
-            lambda: authenticator.begin_session(principal, name=person.name, groups=person.groups, address=address)
-        )
         # A redirect would still belong to the provider's navigation, and come without the session.
         response = site.render(request, "session/entered.html", {"next": own_path(person.destination)})
         response.delete_cookie(TICKET_COOKIE, path="/login", httponly=True, samesite="lax")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -20,7 +21,7 @@ from collector.server.app import build_app
 from collector.trust.audit import AuditFilters
 from collector.trust.bindings import BindingKind
 from collector.trust.oidc import OidcLogin, make_ticket_key
-from collector.trust.principal import Role, Scope
+from collector.trust.principal import Principal, Role, Scope
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.api.test_session import HERE, EmptyReader
@@ -142,7 +143,11 @@ def test_a_name_that_the_provider_did_not_check_is_nobody(browser: Browser, sub:
 def test_the_own_binding_decides_before_those_of_groups_and_the_highest_of_these(browser: Browser) -> None:
     bind(browser, BindingKind.GROUP, "staff", Role.VIEWER)
     bind(browser, BindingKind.GROUP, "/oncall", Role.ANALYST)
-    find = browser.services.bindings.find_principal
+
+    def find(name: str, groups: tuple[str, ...]) -> Principal | None:
+        with browser.services.state.write() as connection:
+            return browser.services.bindings.find_principal(connection, name, groups)
+
     found = find(ADA, ("staff", "/oncall"))
     assert found is not None and found.role is Role.ANALYST
     bind(browser, BindingKind.USER, ADA, Role.VIEWER)
@@ -164,6 +169,21 @@ def test_sessions_end_with_the_binding_that_let_them_in_and_others_stay(browser:
     assert browser.client.get("/api/v1/me").status_code == 401
     actions = [one.action for one in browser.services.audit.list_lines(AuditFilters(action="binding"), limit=9)]
     assert actions[:3] == ["binding.removed", "binding.created", "binding.changed"]
+
+
+def test_a_binding_that_goes_while_somebody_logs_in_opens_nothing(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ADMIN)
+    begin = browser.services.authenticator.begin_session
+
+    def begin_late(*given: Any, **more: Any) -> Any:
+        browser.services.bindings.remove(BindingKind.GROUP, "/oncall", by="api-token")
+        return begin(*given, **more)
+
+    monkeypatch.setattr(browser.services.authenticator, "begin_session", begin_late)
+    assert browser.log_in("1").status_code == 403
+    assert browser.services.authenticator.sessions.list_open() == []
 
 
 def test_an_answer_to_another_login_opens_nothing(browser: Browser, issuer: str) -> None:

@@ -15,6 +15,7 @@ from collector.server.app import build_app
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.trust import SESSIONS
 from collector.trust import sessions
+from collector.trust.principal import Role, Scope
 from collector.trust.sessions import SessionTable
 from collector.trust.tokens import TokenTable
 from tests.collector.api.client import TestClient
@@ -165,6 +166,19 @@ def test_every_collector_of_a_state_knows_the_sessions(state: StateStore) -> Non
     second.sign_out(ask(cookie=session))
     assert not is_known(second, session)
     assert not is_known(know(state), session)
+
+
+def test_a_token_that_another_collector_ended_opens_no_session(state: StateStore) -> None:
+    first, second = know(state), know(state)
+    made = {"scope": Scope(), "expires_at": 0.0, "by": "ada"}
+    _, secret = first.tokens.make("ci", role=Role.ADMIN, **made)  # type: ignore[arg-type]
+    first.tokens.make("root", role=Role.ADMIN, **made)  # type: ignore[arg-type]
+    assert second.tokens.find(secret) and second.tokens.is_first_open
+    first.tokens.revoke("ci", by="ada")
+    first.tokens.switch_first(False, by="ada", has_login=False)
+    assert second.sign_in(secret, "127.0.0.1") is None  # It may know both for a second.
+    assert second.sign_in(TOKEN, "127.0.0.1") is None
+    assert first.sessions.list_open() == []
 
 
 def test_a_token_that_is_replaced_ends_its_sessions(sqlite_state: StateStore) -> None:
