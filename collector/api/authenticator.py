@@ -2,19 +2,23 @@
 
 import asyncio
 import hmac
+import math
 from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import HTTPConnection
 
-from collector.trust.bindings import BindingTable
 from collector.trust.guesses import GuessLimit
 from collector.trust.principal import API_TOKEN, NO_CREDENTIAL, PAGE_SESSION, Principal, Role, Scope, Way
-from collector.trust.sessions import Session, SessionTable
+from collector.trust.sessions import Decide, Session, SessionTable
 from collector.trust.tokens import ApiToken, TokenTable
+from common.token_bucket import TokenBuckets
 
 SESSION_SECONDS: Final = 12 * 3600  # A working day.
 COOKIE_NAME: Final = "apidae_session"
+LOGINS_MAX: Final = 10  # Of one actor at once; each is an entry in the audit log.
+LOGINS_PER_SECOND: Final = 0.1
+_ACTORS_MAX: Final = 4_096
 
 _ANYONE: Final = Principal(actor=NO_CREDENTIAL, role=Role.ADMIN, scope=Scope(), way=Way.NO_AUTH)
 _PROGRAM: Final = Principal(actor=API_TOKEN, role=Role.ADMIN, scope=Scope(), way=Way.FIRST_TOKEN)
@@ -26,14 +30,12 @@ class StrangerError(Exception):
 
 
 class SlowedError(StrangerError):
-    """Its credential is wrong, as too many of its network were."""
+    """It is to wait: its credential is wrong, as too many of its network were, or it logs in too often."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = max(1, round(seconds))
-        super().__init__(
-            "Too many wrong tokens came from this address, and this one is wrong too; send a right one, or wait "
-            f"{self.seconds} s."
-        )
+    def __init__(self, reason: str, seconds: float) -> None:
+        """`reason` ends with what to do other than to wait."""
+        self.seconds = max(1, math.ceil(seconds))
+        super().__init__(f"{reason}, or wait {self.seconds} s.")
 
 
 class Authenticator:
@@ -55,6 +57,7 @@ class Authenticator:
         self.sessions = sessions
         self.tokens = tokens
         self._guesses = guesses or GuessLimit(clock)
+        self._logins: TokenBuckets[str] = TokenBuckets(LOGINS_PER_SECOND, LOGINS_MAX, clock, keys_max=_ACTORS_MAX)
         self.figures = self._guesses.list_figures
 
     @property
@@ -119,12 +122,14 @@ class Authenticator:
         if found is None:
             return None
         if isinstance(found, Principal):
+            self._pace_login(_PAGE.actor)
             return self.sessions.begin(
                 lambda connection: _PAGE if self.tokens.confirm_first(connection) else None,
                 until=until,
                 address=address,
                 find_opener=self._bind_first,
             )
+        self._pace_login(found.principal.actor)
         return self.sessions.begin(
             lambda connection: self.tokens.confirm(connection, found.id),
             until=min(until, found.expires_at or until),
@@ -132,10 +137,12 @@ class Authenticator:
             find_opener=lambda _: found.id,
         )
 
-    def begin_session(self, bindings: BindingTable, name: str, groups: tuple[str, ...], address: str) -> str | None:
-        """The secret of a new session of who logged in at a provider; None where no binding gives a role."""
+    def begin_session(self, decide: Decide, name: str, groups: tuple[str, ...], address: str) -> str | None:
+        """The secret of a new session of who logged in at a provider; None where `decide` finds no role. Raises
+        SlowedError."""
+        self._pace_login(f"oidc:{name}")
         return self.sessions.begin(
-            lambda connection: bindings.find_principal(connection, name, groups),
+            decide,
             until=self._clock() + SESSION_SECONDS,
             address=address,
             user_name=name,
@@ -148,13 +155,20 @@ class Authenticator:
         if session is not None:
             self.sessions.end(session)
 
+    def _pace_login(self, actor: str) -> None:
+        """Raises SlowedError where somebody logs in too often."""
+        if wait := self._logins.take(actor):
+            raise SlowedError(f"{actor} logged in too often; go on in a page that is signed in", wait)
+
     def _check_token(self, candidate: str, address: str) -> Principal | ApiToken | None:
         """The named token, or who enters with the first one. Raises SlowedError."""
         if self._is_first(candidate):
             return _PROGRAM
         token = self.tokens.find(candidate)
         if token is None and (wait := self._guesses.note_wrong(address, candidate)):
-            raise SlowedError(wait)
+            raise SlowedError(
+                "Too many wrong tokens came from this address, and this one is wrong too; send a right one", wait
+            )
         return token
 
     def _bind_first(self, secret: str) -> str:

@@ -21,8 +21,11 @@ from collector.trust.audit import AuditEntry, add_entries, write_values
 from collector.trust.principal import Principal, Role, Way, read_scope
 
 SESSIONS_MAX: Final = 10_000  # Past it the oldest ends; only who may enter opens one.
+ACTOR_SESSIONS_MAX: Final = 50  # Past it the actor's own oldest ends.
 SESSION_BYTES: Final = 32
 _ID_BYTES: Final = 8
+
+Decide = Callable[[Connection], Principal | None]  # In the transaction that begins a session.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ class SessionTable:
 
     def begin(
         self,
-        decide: Callable[[Connection], Principal | None],
+        decide: Decide,
         *,
         until: float,
         address: str,
@@ -77,6 +80,11 @@ class SessionTable:
                 address=address,
             )
             connection.execute(delete(SESSIONS).where(SESSIONS.c.until <= now))
+            own = select(SESSIONS.c.id).where(SESSIONS.c.actor == principal.actor)
+            newest_own = own.order_by(SESSIONS.c.began_at.desc(), SESSIONS.c.id)
+            old = connection.execute(newest_own.offset(ACTOR_SESSIONS_MAX - 1)).scalars().all()
+            if old:
+                connection.execute(delete(SESSIONS).where(SESSIONS.c.id.in_(old)))
             connection.execute(insert(SESSIONS), {"session_hash": _hash(secret), **_write(session)})
             past = connection.execute(newest.offset(SESSIONS_MAX)).scalars().all()
             if past:

@@ -114,7 +114,16 @@ def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[.
             person = await login.end(dict(request.query_params), request.cookies.get(TICKET_COOKIE, ""))
         except LoginError as error:
             return show(request, "/", str(error), 403)
-        session = await asyncio.to_thread(authenticator.begin_session, bindings, person.name, person.groups, address)
+        try:
+            session = await asyncio.to_thread(
+                authenticator.begin_session,
+                lambda connection: bindings.find_principal(connection, person.name, person.groups),
+                person.name,
+                person.groups,
+                address,
+            )
+        except SlowedError as error:
+            return show(request, "/", str(error), 429)
         if session is None:
             sentence = f"{person.name} has no role here, nor has one of its groups; ask an admin for a role binding."
             return show(request, "/", sentence, 403)

@@ -14,7 +14,7 @@ import pytest
 from oidc_provider_mock import User, init_app
 from werkzeug.serving import make_server
 
-from collector.api.authenticator import COOKIE_NAME
+from collector.api.authenticator import COOKIE_NAME, LOGINS_MAX
 from collector.api.services import ApiSettings, Services
 from collector.core.config import OidcSettings
 from collector.server.app import build_app
@@ -184,6 +184,15 @@ def test_a_binding_that_goes_while_somebody_logs_in_opens_nothing(
     monkeypatch.setattr(browser.services.authenticator, "begin_session", begin_late)
     assert browser.log_in("1").status_code == 403
     assert browser.services.authenticator.sessions.list_open() == []
+
+
+def test_logins_of_one_person_have_a_pace(browser: Browser) -> None:
+    bind(browser, BindingKind.GROUP, "staff", Role.VIEWER)
+    for _ in range(LOGINS_MAX):
+        browser.services.authenticator.begin_session(lambda _: None, ADA, (), "")
+    answer = browser.log_in("1")
+    assert answer.status_code == 429 and f"oidc:{ADA} logged in too often" in answer.text
+    assert browser.log_in("2").status_code == 200
 
 
 def test_an_answer_to_another_login_opens_nothing(browser: Browser, issuer: str) -> None:

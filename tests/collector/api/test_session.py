@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from starlette.requests import HTTPConnection
 
-from collector.api.authenticator import COOKIE_NAME, SESSION_SECONDS, Authenticator, StrangerError
+from collector.api.authenticator import COOKIE_NAME, LOGINS_MAX, SESSION_SECONDS, Authenticator, StrangerError
 from collector.api.services import ApiSettings, Services
 from collector.server.app import build_app
 from collector.storage.state.store import StateStore
@@ -157,6 +157,32 @@ def test_sessions_are_bounded_and_the_oldest_ends(sqlite_state: StateStore, monk
     for clock.now in (0.0, 1.0, 2.0, 3.0):
         opened.append(authenticator.sign_in(TOKEN, "127.0.0.1") or "")
     assert [is_known(authenticator, one) for one in opened] == [False, True, True, True]
+
+
+def test_who_logs_in_again_and_again_ends_no_session_of_others(
+    sqlite_state: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "ACTOR_SESSIONS_MAX", 3)
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 5)
+    clock = Clock()
+    authenticator = know(sqlite_state, clock=clock)
+    admin = authenticator.sign_in(TOKEN, "127.0.0.1") or ""
+    _, token = authenticator.tokens.make("v", role=Role.VIEWER, scope=Scope(), expires_at=0.0, by="ada")
+    opened = [authenticator.sign_in(token, "127.0.0.1") or "" for _ in range(LOGINS_MAX)]
+    assert is_known(authenticator, admin) and is_known(authenticator, opened[-1])
+    assert len(authenticator.sessions.list_open("token:v")) == 3
+
+
+def test_logins_of_one_actor_have_a_pace(site: Site) -> None:
+    assert [site.sign_in().status_code for _ in range(LOGINS_MAX)] == [303] * LOGINS_MAX
+    answer = site.sign_in()
+    assert answer.status_code == 429 and "page-session logged in too often" in answer.text
+    own = {"authorization": f"Bearer {TOKEN}"}
+    assert len(site.client.get("/api/v1/audit?action=session", headers=own).json()["items"]) == LOGINS_MAX
+    made = site.client.post("/api/v1/tokens", json={"name": "v", "role": "viewer"}, headers=own).json()
+    assert site.sign_in(made["token"]).status_code == 303
+    site.clock.now += 10
+    assert [site.sign_in().status_code for _ in range(2)] == [303, 429]
 
 
 def test_every_collector_of_a_state_knows_the_sessions(state: StateStore) -> None:
