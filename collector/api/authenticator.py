@@ -1,6 +1,7 @@
 """Finds the principal of a request, by an API token or by the session of a page; opens and ends sessions."""
 
 import asyncio
+import hashlib
 import hmac
 import math
 from collections.abc import Callable
@@ -49,11 +50,13 @@ class Authenticator:
         sessions: SessionTable,
         tokens: TokenTable,
         guesses: GuessLimit | None = None,
+        issuer: str = "",
     ) -> None:
         """`token`: the first one; None: authentication is off (loopback only; the composition sees to that). `clock`:
-        unix seconds."""
+        unix seconds. `issuer`: the OpenID provider at which people log in; empty where they cannot."""
         self._token = token
         self._clock = clock
+        self._issuer = hashlib.sha256(issuer.encode()).hexdigest() if issuer else ""  # As sessions name it.
         self.sessions = sessions
         self.tokens = tokens
         self._guesses = guesses or GuessLimit(clock)
@@ -113,6 +116,8 @@ class Authenticator:
             self.tokens.is_first_open and hmac.compare_digest(session.opener, self._bind_first(secret))
         ):
             return None
+        if session.principal.way is Way.OIDC and (not self._issuer or session.opener != self._issuer):
+            return None  # Its names and groups are those of another provider.
         return session
 
     def sign_in(self, candidate: str, address: str) -> str | None:
@@ -145,6 +150,7 @@ class Authenticator:
             decide,
             until=self._clock() + SESSION_SECONDS,
             address=address,
+            find_opener=lambda _: self._issuer,
             user_name=name,
             user_groups=groups,
         )

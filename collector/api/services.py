@@ -171,6 +171,7 @@ class Services:
             clock=self.clock,
             sessions=sessions,
             tokens=TokenTable(self.state, self.clock, sessions.look),
+            issuer="" if self.login is None else self.login.issuer,
         )
         self.bindings = BindingTable(self.state, self.clock, sessions.look)
         self.audit = AuditLog(self.state)

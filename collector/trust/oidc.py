@@ -56,6 +56,7 @@ class OidcLogin:
     ) -> None:
         """`public_url`: where people reach the collector. `ticket_key`: of `make_ticket_key`, one for each state."""
         self._settings = settings
+        self.issuer = settings.issuer
         self._redirect_uri = f"{public_url.rstrip('/')}/login/callback"
         self._tickets = Fernet(ticket_key)
         self._secret = secret

@@ -12,9 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from oidc_provider_mock import User, init_app
+from starlette.requests import HTTPConnection
 from werkzeug.serving import make_server
 
-from collector.api.authenticator import COOKIE_NAME, LOGINS_MAX
+from collector.api.authenticator import COOKIE_NAME, LOGINS_MAX, Authenticator
 from collector.api.services import ApiSettings, Services
 from collector.core.config import OidcSettings
 from collector.server.app import build_app
@@ -193,6 +194,19 @@ def test_logins_of_one_person_have_a_pace(browser: Browser) -> None:
     answer = browser.log_in("1")
     assert answer.status_code == 429 and f"oidc:{ADA} logged in too often" in answer.text
     assert browser.log_in("2").status_code == 200
+
+
+def test_a_session_of_another_provider_opens_nothing(browser: Browser) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.ADMIN)
+    browser.log_in("1")
+    known, cookie = browser.services.authenticator, browser.client.cookies[COOKIE_NAME]
+    request = HTTPConnection({"type": "http", "headers": [(b"cookie", f"{COOKIE_NAME}={cookie}".encode())]})
+    assert known.find_session(request) is not None
+    for issuer in ("https://login.example/realms/new", ""):
+        other = Authenticator(
+            token="correct-horse", clock=known._clock, sessions=known.sessions, tokens=known.tokens, issuer=issuer
+        )
+        assert other.find_session(request) is None
 
 
 def test_an_answer_to_another_login_opens_nothing(browser: Browser, issuer: str) -> None:

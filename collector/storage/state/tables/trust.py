@@ -140,7 +140,8 @@ SESSIONS: Final = Table(
     Column("clusters", JSON, nullable=False),
     Column("namespaces", JSON, nullable=False),
     Column("way", BoundedText(ID), nullable=False),
-    # By what it was opened, so that it ends with that: an HMAC of the first token, a named token's id.
+    # By what it was opened, so that it ends with that: an HMAC of the first token, a named token's id, the
+    # SHA-256 of an OpenID provider's name.
     Column("opener", BoundedText(ID), nullable=False),
     Column("user_name", BoundedText(NAME), nullable=False),
     Column("user_groups", JSON, nullable=False),
