@@ -133,7 +133,9 @@ def test_without_a_binding_nobody_enters(browser: Browser) -> None:
     assert browser.client.get("/api/v1/me").status_code == 401
 
 
-@pytest.mark.parametrize(("sub", "sentence"), [("3", "verified your mail"), ("4", "no usable claim"), ("5", "verified your mail")])
+@pytest.mark.parametrize(
+    ("sub", "sentence"), [("3", "verified your mail"), ("4", "no usable claim"), ("5", "verified your mail")]
+)
 def test_a_name_that_the_provider_did_not_check_is_nobody(browser: Browser, sub: str, sentence: str) -> None:
     bind(browser, BindingKind.GROUP, "/oncall", Role.ADMIN)
     bind(browser, BindingKind.USER, ADA, Role.ADMIN)
