@@ -59,6 +59,8 @@ WHEEL_PATTERNS = (
     "numpy/f2py",
     "pygments/lexers/[a-z]*.py",
     "sqlalchemy/testing",
+    *(f"sqlalchemy/dialects/{name}" for name in ("mssql", "mysql", "oracle")),
+    *(f"authlib/integrations/{name}" for name in ("django_*", "flask_*", "sqla_*", "starlette_client")),
     "alembic/testing",
 )
 
