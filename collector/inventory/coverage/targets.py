@@ -48,7 +48,7 @@ class CoverageTarget:
 
     @property
     def place(self) -> str:
-        """Of what it is a target; empty: of everything."""
+        """Of what it is a target, as CLUSTER/NAMESPACE with `*` for all; empty: of everything."""
         if not self.cluster and not self.namespace:
             return ""
         return f"{self.cluster or '*'}/{self.namespace or '*'}"
@@ -199,7 +199,8 @@ def _is(target: CoverageTarget) -> ColumnElement[bool]:
 
 def _report(measured: MeasuredTarget, now: float) -> Report:
     target, ratio = measured.target, measured.recent_ratio or 0.0
-    where = f" of {target.place}" if target.place else ""
+    names = (("namespace", target.namespace), ("cluster", target.cluster))
+    where = "".join(f" of the {what} {name}" for what, name in names if name)
     kind = AlertKind.COVERAGE_BELOW_TARGET
     return Report(
         kind=kind,

@@ -85,13 +85,16 @@ def test_a_share_below_its_target_is_reported_after_its_time_and_ends_with_it(wa
     watched.put(WELL, 0.9)
     assert watched.look() == [] and watched.look(599) == []
     watched.open()  # Another collector goes on.
-    assert watched.look(1) == [MISSED]
+    assert watched.look(1) == [f"*/{MISSED}"]
     (report,) = watched.reports
-    assert "Only 60.0% of the HTTP connections of shop are read" in report.title and "Of 100 connections" in report.why
-    assert watched.settled == [(AlertKind.COVERAGE_BELOW_TARGET, WELL)]
+    assert (
+        "Only 60.0% of the HTTP connections of the namespace shop are read" in report.title
+        and "Of 100 connections" in report.why
+    )
+    assert watched.settled == [(AlertKind.COVERAGE_BELOW_TARGET, f"*/{WELL}")]
     watched.put(MISSED, 0.5)
     assert watched.look() == []
-    assert (AlertKind.COVERAGE_BELOW_TARGET, MISSED) in watched.settled
+    assert (AlertKind.COVERAGE_BELOW_TARGET, f"*/{MISSED}") in watched.settled
     watched.put(MISSED, 0.9)
     assert watched.look() == [], "it begins anew"
 
@@ -99,9 +102,9 @@ def test_a_share_below_its_target_is_reported_after_its_time_and_ends_with_it(wa
 def test_a_target_that_is_taken_away_ends_its_alert(watched: Watched) -> None:
     watched.put(MISSED, 0.9)
     watched.look()
-    assert watched.look(600) == [MISSED]
+    assert watched.look(600) == [f"*/{MISSED}"]
     watched.targets.remove(cluster="", namespace=MISSED)
-    assert watched.look() == [] and watched.settled == [(AlertKind.COVERAGE_BELOW_TARGET, MISSED)]
+    assert watched.look() == [] and watched.settled == [(AlertKind.COVERAGE_BELOW_TARGET, f"*/{MISSED}")]
     with pytest.raises(UnknownError, match="no such target"):
         watched.targets.remove(cluster="", namespace=MISSED)
 
