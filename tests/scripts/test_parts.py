@@ -47,9 +47,7 @@ def test_every_test_is_in_one_part() -> None:
         assert [word for word in part.command if word.startswith("tests/")] == list(paths)
 
 
-def test_the_gate_leaves_out_what_is_not_selected_and_everything_leaves_out_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gate_has_what_is_selected_and_everything_has_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A worker that takes the place of one that crashed reads what this run has selected.
     monkeypatch.setattr("scripts.testing.parts.LOGS", tmp_path)
     gate = [part for lane in plan(_GATE, is_measured=False, pytest_arguments=["-x"]) for part in lane]
