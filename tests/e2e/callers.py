@@ -97,7 +97,8 @@ def run_grpc_of_each(port: int) -> Calls:
             metadata = ((field.lower(), value),)
             pending.append((name, methods[turn, name].future(b"m" * 40, timeout=DEADLINE_SECONDS, metadata=metadata)))
         for name, answer in pending:
-            assert answer.code() is (grpc.StatusCode.OK if name == "Get" else grpc.StatusCode.NOT_FOUND)
+            expected = grpc.StatusCode.OK if name == "Get" else grpc.StatusCode.NOT_FOUND
+            assert answer.code() is expected, f"{answer.code()}: {answer.details()}"
     return count_all(f"{SERVICE}/Get", f"{SERVICE}/Fail", "POST", 200)
 
 
