@@ -95,7 +95,6 @@ ROUTES_CACHED = 30_000  # Routes of earlier batches, which need not be converted
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
 _STOP_SECONDS = 10.0
-_PROGRAM = "from collector.detection.process import run_program; run_program({descriptor})"  # Of its end of the pipe.
 _PLACES_MAX = 1_000  # Batches that waited, converted together.
 _NANOSECONDS = 1_000_000_000
 
@@ -623,7 +622,8 @@ class DetectorProcess:
         """Start the child."""
         self._pipe, theirs = Pipe()
         with theirs:  # Else the child's end would stay open here and its death would go unseen.
-            program = _PROGRAM.format(descriptor=theirs.fileno())
+            begin = run_program.__name__
+            program = f"from {__name__} import {begin}; {begin}({theirs.fileno()})"
             self._child = subprocess.Popen([sys.executable, "-P", "-c", program], pass_fds=(theirs.fileno(),))
         self._pipe.send(self._arguments)
         self._outbox = Outbox(self._pipe.send_bytes, self._count_dropped)
