@@ -2,14 +2,17 @@
 
 import re
 import string
+import tomllib
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from collector.alerting.alert import AlertKind, KindGroup
+from collector.alerting.alert import AlertKind, KindGroup, Severity
 from collector.alerting.notifiers.build import NOTIFIERS
+from collector.alerting.notifiers.selection import QuietHours, Selection
 from collector.core.config import CollectorSettings
+from collector.core.rates import LocalTime
 from common.settings import Section, find_sections
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +57,14 @@ def test_every_notifier_is_documented_with_its_keys(model: type[Section]) -> Non
 def test_keys_of_every_notifier_are_documented_once() -> None:
     assert {"kind", "name", "severity", "quiet_hours"} < SHARED_KEYS
     assert all(f"`{key}`" in NOTIFIERS_PAGE or f"\n{key} = " in NOTIFIERS_PAGE for key in SHARED_KEYS)
+
+
+def test_the_documented_entries_are_taken() -> None:
+    for block in re.findall(r"```toml\n(.*?)```", NOTIFIERS_PAGE, re.DOTALL):
+        for entry in tomllib.loads(block)["notifiers"]:
+            chosen = {key: tuple(entry.get(key, ())) for key in ("kinds", "services", "namespaces")}
+            hours = QuietHours(entry.get("quiet_hours", ()), LocalTime())
+            Selection(severity=Severity(entry.get("severity", "low")), quiet_hours=hours, **chosen)
 
 
 def test_every_body_is_of_a_notifier() -> None:
