@@ -349,14 +349,20 @@ def list_options(query: "type[ListQuery]") -> Iterator[inspect.Parameter]:
             yield _make_option(name, info)
 
 
+def find_kind(info: "FieldInfo") -> Any:
+    """The type of a filter's value without None: words, a number, a flag or text."""
+    kinds = (info.annotation, *get_args(info.annotation))
+    words = next((one for one in kinds if isinstance(one, type) and issubclass(one, StrEnum)), None)
+    number = next((one for one in kinds if one in (int, float)), None)
+    return words or number or (bool if bool in kinds else str)
+
+
 def _make_option(name: str, info: "FieldInfo") -> inspect.Parameter:
     from collector.inventory.filters import Filter
 
     filters = [one for one in info.metadata if isinstance(one, Filter)]
-    kinds = (info.annotation, *get_args(info.annotation))
-    enumeration = next((one for one in kinds if isinstance(one, type) and issubclass(one, StrEnum)), None)
-    number = next((one for one in kinds if one in (int, float)), None)
-    kind: Any = enumeration or number or (bool if bool in kinds else str)
+    kind = find_kind(info)
+    enumeration = kind if issubclass(kind, StrEnum) else None
     values = [str(one) for one in enumeration] if enumeration else [one for f in filters for one in f.choices]
     default = info.default if info.default not in ("", None) else None
     settings: dict[str, Any] = {}

@@ -10,15 +10,14 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 import typer
 
 from collector.cli.client import Api, command, fail
-from collector.cli.lists import load_query
+from collector.cli.lists import find_kind, load_query
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context, MCPServer
@@ -263,18 +262,10 @@ def _list_parameters(tool: Tool) -> list[inspect.Parameter]:
         found.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default))
     for name, info in load_query(tool.query).model_fields.items() if tool.query else ():
         limit = Annotated[int, Field(ge=1, le=ITEMS_MAX, description="At most this many.")]
-        kind = limit if name == "limit" else Annotated[_find_kind(info), Field(description=_describe(name, info))]
+        kind = limit if name == "limit" else Annotated[find_kind(info) | None, Field(description=_describe(name, info))]
         default = ITEMS_DEFAULT if name == "limit" else None
         found.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default))
     return found
-
-
-def _find_kind(info: "FieldInfo") -> Any:
-    """What an argument may be; the collector checks the rest and says in a sentence what is wrong."""
-    kinds = (info.annotation, *get_args(info.annotation))
-    words = next((one for one in kinds if isinstance(one, type) and issubclass(one, StrEnum)), None)
-    number = next((one for one in kinds if one in (int, float)), None)
-    return (words or number or (bool if bool in kinds else str)) | None
 
 
 def _describe(name: str, info: "FieldInfo") -> str:

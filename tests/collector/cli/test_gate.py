@@ -25,6 +25,7 @@ from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.cli.test_commands import Held
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.schemas.states import Node
 from tests.collector.states import create_state
@@ -93,19 +94,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         assert answer.status_code == 200, answer.text
         yield opened
     store.close()
-
-
-class Held:
-    """`httpx.Client(...)` of the command, answered by the app in this process."""
-
-    def __init__(self, client: TestClient) -> None:
-        self._client = client
-
-    def __enter__(self) -> TestClient:
-        return self._client
-
-    def __exit__(self, *_: object) -> None:
-        """The fixture closes it."""
 
 
 @pytest.fixture
