@@ -165,9 +165,11 @@ class RestWatch:
 class Collector:
     """What `collector/server/run.py` starts and stops. `features` are all but writer and detectors."""
 
-    def __init__(self, settings: CollectorSettings, url: str = "") -> None:
+    def __init__(
+        self, settings: CollectorSettings, url: str = "", *, clock: Callable[[], float] = time.time
+    ) -> None:
         """Open everything in order; each step's error is one sentence (StoreError, KeyFileError, OSError, RuntimeError,
-        ValueError). `url`: where other collectors reach this one.
+        ValueError). `url`: where other collectors reach this one. `clock`: the present in unix seconds.
         """
         check_protobuf()
         self.settings = settings
@@ -177,7 +179,7 @@ class Collector:
         self.disk = keep_reserve(directory, settings.disk_reserve_bytes)
         self._lock = lock_directory(directory)
         check_finished(directory)
-        self._clock = clock = time.time
+        self._clock = clock
         self._whole = threading.Lock()  # Of who reads or changes everything that is kept: a backup, an erasure.
         self._open_state()
         self.tenure = open_tenure(self.state, settings.roles, url)

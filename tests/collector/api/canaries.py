@@ -103,8 +103,9 @@ class Installation:
 
 @contextlib.contextmanager
 def open_installation(directory: Path) -> Iterator[Installation]:
-    """Until the end of the block."""
-    collector = Collector(CollectorSettings(data_dir=directory, http_listen="127.0.0.1:0", grpc_listen="127.0.0.1:0"))
+    """Until the end of the block. Its clock stands at the rows' present, whatever hour or day begins meanwhile."""
+    settings = CollectorSettings(data_dir=directory, http_listen="127.0.0.1:0", grpc_listen="127.0.0.1:0")
+    collector = Collector(settings, clock=lambda: NOW)
     try:
         alerts = Duties([collector.alert_service.feature])
         collector.tenure.begin(alerts, on_lost=lambda: None, on_error=lambda error: None)
@@ -150,7 +151,7 @@ def _add_endpoints(seed: Seed, place: PlaceNames) -> None:
             first_seen=NOW - 600 if step else NOW - 3 * DAY,
         )
         own = {**count_data(RESPONSE + PERSON, RESPONSE + EMAIL), "client_software": f"s-{place.canary}"}
-        for minutes in (1, 31, 90):  # One of them is of the last hour, whenever the test runs.
+        for minutes in (1, 31, 90):
             seed.calls(endpoint, 40, minutes_ago=minutes, client_address=place.address, **own)
             workload = f"{place.namespace}/c-{place.canary}"
             seed.calls(endpoint, 9, minutes_ago=minutes, client_address="", client_workload=workload, **own)

@@ -360,9 +360,11 @@ class StuckReader(EmptyReader):
     """A store that does not answer until it may."""
 
     def __init__(self) -> None:
+        self.is_asked = threading.Event()
         self.may_answer = threading.Event()
 
     def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]:
+        self.is_asked.set()
         self.may_answer.wait(DEADLINE_SECONDS)
         return {}
 
@@ -376,7 +378,7 @@ def test_requests_that_wait_for_the_store_do_not_stop_health_checks() -> None:
         )
         async with serve(app) as (_, port):
             close = "Connection: close"
-            question = write_head("GET", "/api/v1/sensors", close, token=TOKEN)
+            question = write_head("GET", "/api/v1/endpoints", close, token=TOKEN)
             asked = [asyncio.create_task(ask(port, question)) for _ in range(80)]
             refused, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -384,6 +386,7 @@ def test_requests_that_wait_for_the_store_do_not_stop_health_checks() -> None:
                     refused = {task for task in asked if task.done()}
                     await asyncio.sleep(0.01)
             health = [await ask(port, write_head("GET", path, close)) for path in ("/healthz", "/readyz")]
+            assert store.is_asked.is_set()
             store.may_answer.set()
             served = [await task for task in asked if task not in refused]
             return tuple(list(map(read_status, answers)) for answers in ([t.result() for t in refused], health, served))
