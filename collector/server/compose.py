@@ -165,9 +165,7 @@ class RestWatch:
 class Collector:
     """What `collector/server/run.py` starts and stops. `features` are all but writer and detectors."""
 
-    def __init__(
-        self, settings: CollectorSettings, url: str = "", *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, settings: CollectorSettings, url: str = "", *, clock: Callable[[], float] = time.time) -> None:
         """Open everything in order; each step's error is one sentence (StoreError, KeyFileError, OSError, RuntimeError,
         ValueError). `url`: where other collectors reach this one. `clock`: the present in unix seconds.
         """
