@@ -8,7 +8,6 @@ password, and sessions behind a long cookie.
 
 import random
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ import httpx
 import pytest
 
 from scripts.bench_cases.capturing.watchers import take_port
-from sensor.offload.matcher import SAMPLES_PER_SECOND
 from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
 from tests.e2e.credentials import write_credential
@@ -155,13 +153,11 @@ def test_short_of_heads_calls_are_still_counted(product: Product, servers: Serve
     port = take_port()
     sensor = product.start_sensor(address, "--config", str(config), "--metrics-listen", f"127.0.0.1:{port}")
     metrics = f"http://127.0.0.1:{port}/metrics"
-    started = time.monotonic()
     with RawClient(server.address, server.port) as client:
-        for number in range(503):
-            client.call("GET", f"/orders/{number}", lines=(f"Authorization: Bearer token-{number}-abcdefgh",))
-    seconds = time.monotonic() - started
+        for number in range(503):  # Each with a password, whose user is in no hash that the kernel makes.
+            client.call("GET", f"/orders/{number}", lines=(write_credential(4 * number, 0),))
     figures = wait_until(lambda: read_balanced(metrics, 503), "all calls counted, in balance")
     described = 503 - figures["unlearned_calls", ""] - figures["nameless_calls", ""]
-    assert described < 100 + (SAMPLES_PER_SECOND + 1) * seconds, seconds
+    assert described < 50
     assert sensor.stop() == 0, sensor.log_tail()
     assert figures["seen", "kernel"] == figures["used", "kernel"] >= 503
