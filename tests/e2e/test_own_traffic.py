@@ -120,7 +120,9 @@ class Stage:
         headers = {"User-Agent": "apidae", "X-Apidae": "own"}
         for port in (self.impostor, self.receiver.server_address[1]):
             for number in range(FOREIGN_CALLS):
-                httpx.get(f"http://127.0.0.1:{port}/orders/{1000 + number}", headers=headers).raise_for_status()
+                httpx.get(
+                    f"http://127.0.0.1:{port}/orders/{1000 + number}", headers=headers, timeout=60
+                ).raise_for_status()
 
 
 @pytest.fixture(scope="module")

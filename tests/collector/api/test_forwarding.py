@@ -64,7 +64,7 @@ def test_a_change_reaches_the_holder_and_what_reads_is_answered_here(sqlite_stat
     async def main() -> None:
         async with (
             run_pair(sqlite_state, lambda url: url) as (holder, standby),
-            httpx.AsyncClient(base_url=standby.url) as client,
+            httpx.AsyncClient(base_url=standby.url, timeout=60) as client,
         ):
             answer = await client.post(PATH.replace("a1", "a%201"), json={}, headers=BEARER)
             assert answer.status_code == 404 and "'a 1'" in answer.json()["detail"], answer.text
@@ -83,7 +83,7 @@ def test_a_person_signs_in_here_and_acts_there_in_the_name_of_the_session(sqlite
     async def main() -> None:
         async with (
             run_pair(sqlite_state, lambda url: url) as (holder, standby),
-            httpx.AsyncClient(base_url=standby.url) as client,
+            httpx.AsyncClient(base_url=standby.url, timeout=60) as client,
         ):
             assert (await client.post("/login", data={"token": TOKEN, "next": "/"})).status_code == 303
             form = {"sec-fetch-site": "same-origin", "origin": standby.url}
@@ -104,7 +104,10 @@ def ask_standby(state: StateStore, find: Callable[[str], str | None], **headers:
     found: list[Any] = []
 
     async def main() -> None:
-        async with run_pair(state, find) as (holder, standby), httpx.AsyncClient(base_url=standby.url) as client:
+        async with (
+            run_pair(state, find) as (holder, standby),
+            httpx.AsyncClient(base_url=standby.url, timeout=60) as client,
+        ):
             found.extend((await client.post(PATH, json={}, headers=BEARER | headers), holder))
 
     asyncio.run(main())
@@ -135,8 +138,11 @@ def test_whoever_waits_for_one_that_stands_still_hears_of_its_successor(sqlite_s
 
         async def main() -> None:
             app = make_app(sqlite_state, MemoryAlerts(make_alert("a1")), lambda: holders.pop() if holders else HERE)
-            async with serve(app) as (_, port), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                answer = await client.post(PATH, json={}, headers=BEARER, timeout=60)
+            async with (
+                serve(app) as (_, port),
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+            ):
+                answer = await client.post(PATH, json={}, headers=BEARER)
                 assert answer.status_code == 503 and "Another collector took over" in answer.json()["detail"]
 
         asyncio.run(main())

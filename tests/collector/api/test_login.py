@@ -67,7 +67,7 @@ class Browser:
 
     def authorize(self, address: str, sub: str) -> str:
         """Log in there; the path of the way back."""
-        answer = httpx.post(address, data={"sub": sub})
+        answer = httpx.post(address, data={"sub": sub}, timeout=60)
         assert answer.status_code in (302, 303), answer.text
         return str(answer.headers["location"]).removeprefix(HERE)
 

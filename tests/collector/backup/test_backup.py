@@ -188,19 +188,19 @@ def test_a_running_collector_keeps_its_directory_and_its_backup_from_whoever_lac
         api_token = (data / "api.token").read_text().strip()
         bearer = {"authorization": f"Bearer {api_token}"}
         backup_token = {"apidae-backup": (data / "backup.token").read_text().strip()}
-        assert httpx.get(f"{url}/api/v1/backup", headers=backup_token).status_code == 401
+        assert httpx.get(f"{url}/api/v1/backup", headers=backup_token, timeout=60).status_code == 401
         for given in ({}, {"apidae-backup": api_token}):
-            refused = httpx.get(f"{url}/api/v1/backup", headers={**bearer, **given})
+            refused = httpx.get(f"{url}/api/v1/backup", headers={**bearer, **given}, timeout=60)
             assert refused.status_code == 403 and "backup.token" in refused.json()["detail"]
         (tmp_path / "wrong").write_text("wrong")
         wrong = ("--token", api_token, "--backup-token-file", str(tmp_path / "wrong"))
         done = run("backup", str(file), "--url", url, *wrong)
         assert done.returncode == 1 and "answered 403" in done.stderr
         both = {**bearer, **backup_token}
-        with httpx.stream("GET", f"{url}/api/v1/backup", headers=both) as response:
+        with httpx.stream("GET", f"{url}/api/v1/backup", headers=both, timeout=60) as response:
             assert response.status_code == 200
         # That client left, so there is room for the next one, and nothing is left of the first.
-        wait_until(lambda: httpx.get(f"{url}/api/v1/backup", headers=both).status_code == 200)
+        wait_until(lambda: httpx.get(f"{url}/api/v1/backup", headers=both, timeout=60).status_code == 200)
         done = run("restore", str(tmp_path / "none.tar"), "--data-dir", str(data))
         assert f"in use by another collector (process {collector.ready['pid']})" in done.stderr
     finally:

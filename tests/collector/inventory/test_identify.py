@@ -163,7 +163,7 @@ def test_the_collector_finds_who_it_is_and_writes_nothing_of_it(collector: tuple
         answer = identify(running, body)
         assert answer.status_code in (413, 422) and "7391" not in answer.text
     url = f"http://{running.ready['http']}/api/v1/consumers/identify"
-    answer = httpx.post(url, content=b"7391-unseen", headers={"content-type": "application/json"})
+    answer = httpx.post(url, content=b"7391-unseen", headers={"content-type": "application/json"}, timeout=60)
     assert answer.status_code == 422 and "7391" not in answer.text
     page = httpx.post(f"http://{running.ready['http']}/consumers/identify", data={"value": API_KEY}, timeout=60)
     assert page.status_code == 200 and "/consumers/principal" in page.text and API_KEY not in page.text

@@ -28,7 +28,7 @@ class Running:
 
     def block(self, address: str) -> None:
         url = f"http://{self.collector.ready['http']}/api/v1/blocks"
-        assert httpx.post(url, json={"consumer": address}).status_code == 201
+        assert httpx.post(url, json={"consumer": address}, timeout=60).status_code == 201
 
 
 @pytest.fixture

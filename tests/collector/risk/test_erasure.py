@@ -141,7 +141,7 @@ def test_it_needs_the_token(tmp_path: Path) -> None:
     collector = RunningCollector(tmp_path / "data")
     try:
         url = f"http://{collector.ready['http']}/api/v1/erasures"
-        assert httpx.post(url, json={"consumer": "address:8.8.8.8"}).status_code == 401
+        assert httpx.post(url, json={"consumer": "address:8.8.8.8"}, timeout=60).status_code == 401
         token = (tmp_path / "data" / "api.token").read_text().strip()
         answer = httpx.post(
             url, json={"consumer": "address:8.8.8.8"}, headers={"authorization": f"Bearer {token}"}, timeout=300
