@@ -386,7 +386,7 @@ def test_requests_that_wait_for_the_store_do_not_stop_health_checks() -> None:
                     refused = {task for task in asked if task.done()}
                     await asyncio.sleep(0.01)
             health = [await ask(port, write_head("GET", path, close)) for path in ("/healthz", "/readyz")]
-            assert store.is_asked.is_set()
+            assert await asyncio.to_thread(store.is_asked.wait, DEADLINE_SECONDS)
             store.may_answer.set()
             served = [await task for task in asked if task not in refused]
             return tuple(list(map(read_status, answers)) for answers in ([t.result() for t in refused], health, served))
