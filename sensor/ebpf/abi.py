@@ -411,8 +411,9 @@ class StopEvent(NamedTuple):
 
 # struct syscall_event, 88 bytes, without its data; see bpf/syscall_events.h for each field.
 SYSCALL_EVENT = struct.Struct("<3Q5I2H4BI16s16s")
-# struct syscall_conn, 40 bytes.
-SYSCALL_CONN = struct.Struct("<3QI2B6B4x")
+# struct syscall_key, 16 bytes, and struct syscall_conn, 32 bytes.
+SYSCALL_KEY = struct.Struct("<QI4x")
+SYSCALL_CONN = struct.Struct("<3Q2B6B")
 SYSCALL_COUNTERS_SIZE = 16
 SYSCALL_COUNTER_PARTS = 16
 # struct account: when it and its reserve are paid for, and calls; 24 bytes.

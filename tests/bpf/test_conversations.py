@@ -1,9 +1,11 @@
 """Conversations of HTTP/1 drawn by chance: each way of capture tells each call once, with its status, its bytes and
 whether it was aborted."""
 
+import contextlib
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -19,12 +21,14 @@ from tests.bpf.http1_conversation import PATHS, Conversation
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.reference import Teacher
 from tests.bpf.test_http2 import connect, play, whole
+from tests.bpf.wire import receive_exactly, request, response
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
 SEEDS, CALLS = 150, 14
 Told = dict[int, tuple[int, int, int, bool]]  # By number of the call; its parts together.
+GET, ANSWER = request("GET", "/orders"), response(200)
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,35 @@ def test_by_system_calls(syscalls: SyscallCapture) -> None:
     syscalls.read()
     for seed in range(SEEDS):
         compare(syscalls, seed)
+
+
+def test_a_socket_may_have_the_number_of_one_that_is_left() -> None:
+    """A client's connection is left to its server's end when its second call is read. On a busy node that is after its
+    socket is closed and another one, in the middle of a head, has its number."""
+    settings = ProbeSettings(ring_bytes=RING_BYTES, scope_id=own_cgroup_id())
+    capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_images())
+    with contextlib.closing(capture), contextlib.ExitStack() as stack:
+        for _ in range(8):
+            with connect() as (client, server, _):
+                for _ in range(2):
+                    call(client, server, GET)
+        pairs = [stack.enter_context(connect()) for _ in range(64)]
+        for client, server, _ in pairs:
+            client.sendall(GET[:2])
+            receive_exactly(server, 2)
+        capture.read()
+        for client, server, _ in pairs:
+            call(client, server, GET[2:])
+        found, deadline = Counter[int](), time.monotonic() + DEADLINE_SECONDS
+        ports = Counter(port for _, _, port in pairs)
+        while found != ports and time.monotonic() < deadline:
+            told = [one.ends.local_port for one in capture.read() if isinstance(one, Exchange)]
+            found.update(port for port in told if port in ports)
+    assert found == ports
+
+
+def call(client: socket.socket, server: socket.socket, rest: bytes) -> None:
+    client.sendall(rest)
+    receive_exactly(server, len(rest))
+    server.sendall(ANSWER)
+    receive_exactly(client, len(ANSWER))

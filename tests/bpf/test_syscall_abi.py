@@ -26,7 +26,6 @@ ACCOUNT_FIELDS = ("paid_ns", "reserve_ns", "calls")
 CONN_FIELDS = [
     "begun",
     "cgroup_id",
-    "hash",
     "begun_size",
     "kind",
     "tries",
@@ -46,6 +45,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     names = {
         "syscall_event": syscall_abi.SyscallEvent._fields,
         "syscall_conn": tuple(CONN_FIELDS),
+        "syscall_key": ("socket", "hash"),
         "account": ACCOUNT_FIELDS,
     }
     lines = [f'printf("{name} %zu\\n", sizeof(struct {name}));' for name in names]
@@ -79,12 +79,19 @@ def test_event_fields_are_where_the_twin_reads_them(told: dict[str, int]) -> Non
 def test_connection_fields_are_where_the_twin_writes_them(told: dict[str, int]) -> None:
     """The twin packs the two words of `begun` and the two bytes of `begun_size` one by one."""
     assert told["syscall_conn"] == syscall_abi.SYSCALL_CONN.size
-    packed = syscall_abi.SYSCALL_CONN.pack(*range(1, 13))
+    packed = syscall_abi.SYSCALL_CONN.pack(*range(1, 12))
     values = [struct.unpack_from("<Q", packed, told["syscall_conn.begun"] + 8 * index)[0] for index in (0, 1)]
-    values += [*struct.unpack_from("<QI", packed, told["syscall_conn.cgroup_id"])]
+    values += struct.unpack_from("<Q", packed, told["syscall_conn.cgroup_id"])
     values += [packed[told["syscall_conn.begun_size"] + index] for index in (0, 1)]
-    values += [packed[told[f"syscall_conn.{name}"]] for name in CONN_FIELDS[4:]]
-    assert values == list(range(1, 13))
+    values += [packed[told[f"syscall_conn.{name}"]] for name in CONN_FIELDS[3:]]
+    assert values == list(range(1, 12))
+
+
+def test_a_connections_key(told: dict[str, int]) -> None:
+    assert told["syscall_key"] == syscall_abi.SYSCALL_KEY.size
+    packed = syscall_abi.SYSCALL_KEY.pack(1, 2)
+    assert struct.unpack_from("<Q", packed, told["syscall_key.socket"]) == (1,)
+    assert struct.unpack_from("<I", packed, told["syscall_key.hash"]) == (2,)
 
 
 @pytest.mark.parametrize(

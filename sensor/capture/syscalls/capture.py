@@ -25,6 +25,7 @@ from sensor.ebpf.abi import (
     SYSCALL_CONN,
     SYSCALL_COUNTER_PARTS,
     SYSCALL_COUNTERS_SIZE,
+    SYSCALL_KEY,
     ConnectionKind,
     Counter,
     SyscallCounter,
@@ -194,13 +195,12 @@ class SyscallCapture(Capture):
         self._ring.close()
 
     def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
-        """Tells the kernel that this connection is not, or no longer, HTTP/1, of this socket."""
+        """Tells the kernel that this connection is not, or no longer, HTTP/1. Its socket's number may be another's by
+        now."""
         if self._is_closed:
             return
         update_map(
             self._program.maps["conns"],
-            event.socket.to_bytes(8, "little"),
-            SYSCALL_CONN.pack(
-                *(0, 0, event.cgroup_id, event.hash, 0, 0, _KINDS[verdict], 0, 0, 0, verdict is Verdict.UPGRADED, 0)
-            ),
+            SYSCALL_KEY.pack(event.socket, event.hash),
+            SYSCALL_CONN.pack(*(0, 0, event.cgroup_id, 0, 0, _KINDS[verdict], 0, 0, 0, verdict is Verdict.UPGRADED, 0)),
         )

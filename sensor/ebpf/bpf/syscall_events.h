@@ -24,7 +24,7 @@ struct syscall_event {
   u32 other;     /* TCP's number of the byte that comes next in the other direction. */
   u32 size;      /* Bytes that were moved. */
   u32 length;    /* Of them, in `data`. */
-  u32 hash;      /* As in struct syscall_conn. */
+  u32 hash;      /* As in struct syscall_key. */
   u16 local_port;
   u16 remote_port;
   u8 kind;
@@ -55,11 +55,17 @@ struct account {
   u64 calls;
 };
 
+/* A connection. User space may say what one is when its socket's number is another connection's. */
+struct syscall_key {
+  u64 socket;
+  u32 hash; /* Of its addresses and ports, as the kernel computes it. */
+  u32 _pad;
+};
+
 /* What is known of a connection; of the sensor's own making where user space says what it is. */
 struct syscall_conn {
   u64 begun[2]; /* The first bytes of the message in hand, by direction. */
   u64 cgroup_id;
-  u32 hash;     /* Of its addresses and ports, as the kernel computes it: the socket's number may be used again. */
   u8 begun_size[2];
   u8 kind;      /* enum conn_kind. */
   u8 tries;
@@ -67,7 +73,6 @@ struct syscall_conn {
   u8 is_server; /* Where it is HTTP: requests come in. */
   u8 is_counted;
   u8 is_muted;  /* The call in hand is beyond the budget. */
-  u8 _pad[4];
 };
 
 #endif

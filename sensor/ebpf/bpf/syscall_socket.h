@@ -43,6 +43,8 @@ static __always_inline u32 read_number(u64 address) {
   return value;
 }
 
+static __always_inline u32 read_hash(u64 socket) { return read_number(socket + O_SOCK_BEGIN + __builtin_offsetof(struct sock_begin, hash)); }
+
 /* Reads a connected TCP socket; 0 where it is none. */
 static __always_inline int read_tcp(u64 socket, struct tcp_end *end) {
   struct sock_begin begin = {};

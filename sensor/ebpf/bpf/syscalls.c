@@ -18,8 +18,8 @@
 #include "syscall_copy.h"
 #include "syscall_judge.h"
 
-/* What: connections by socket. Life: the socket's; the least recent is evicted. Key: address of the sock. */
-BPF_TABLE("lru_hash", u64, struct syscall_conn, conns, 65536);
+/* What: connections. Life: the socket's; the least recent is evicted. */
+BPF_TABLE("lru_hash", struct syscall_key, struct syscall_conn, conns, 65536);
 /* What: connections and bytes by listening port and kind. Life: the program's; past its size counted. */
 BPF_HASH(ports, struct port_key, struct port_count, 8192);
 /* What: 1 for each listening port, kept by the sensor. Key: the port. */
@@ -49,17 +49,16 @@ static __always_inline void count_port(struct syscall_conn *c, u32 port, u64 byt
 
 /* 0: its socket is of a cgroup that is not watched. */
 static __always_inline struct syscall_conn *find_conn(struct tcp_end *end) {
-  struct syscall_conn *c = conns.lookup(&end->socket);
-  if (c && c->hash == end->hash)
+  struct syscall_key key = {.socket = end->socket, .hash = end->hash};
+  struct syscall_conn *c = conns.lookup(&key);
+  if (c)
     return c;
   u64 cgroup = find_cgroup(end->socket);
-  if (!is_watched(cgroup)) {
-    conns.delete(&end->socket);
+  if (!is_watched(cgroup))
     return 0;
-  }
-  struct syscall_conn fresh = {.hash = end->hash, .cgroup_id = read_cgroup_id(cgroup)};
-  conns.update(&end->socket, &fresh);
-  return conns.lookup(&end->socket);
+  struct syscall_conn fresh = {.cgroup_id = read_cgroup_id(cgroup)};
+  conns.update(&key, &fresh);
+  return conns.lookup(&key);
 }
 
 /* A splice has a pipe at one end: `other_fd` is its other one, which is written to. */
@@ -130,11 +129,12 @@ int inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx) {
   int state = ctx->args[2];
   if (state != TCP_FIN_WAIT1 && state != TCP_CLOSE && state != TCP_LAST_ACK)
     return 0;
-  struct syscall_conn *c = conns.lookup(&socket);
+  struct syscall_key key = {.socket = socket, .hash = read_hash(socket)};
+  struct syscall_conn *c = conns.lookup(&key);
   if (!c)
     return 0;
   struct tcp_end end = {};
-  if (is_read(c->kind) && read_tcp(socket, &end) && end.hash == c->hash)
+  if (is_read(c->kind) && read_tcp(socket, &end))
     send_state(&end, c->cgroup_id, state == TCP_CLOSE ? S_CLOSED : S_SHUT);
   if (state != TCP_CLOSE)
     return 0;
@@ -142,6 +142,6 @@ int inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx) {
     c->kind = K_OTHER;
     count_port(c, end.local_port, 0);
   }
-  conns.delete(&socket);
+  conns.delete(&key);
   return 0;
 }
