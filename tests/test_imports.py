@@ -33,6 +33,7 @@ PACKAGES = {
             "main",
             "rpc_status",
             "retry",
+            "signals",
             "token_bucket",
         ),
         "kubernetes",

@@ -9,6 +9,7 @@ unknown flag, 3 where a stop had to cut work off after 10 s.
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -153,6 +154,8 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
     logging.shutdown()
     sys.stdout.flush()
     if has_to_begin_anew:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)  # What is ignored here would be ignored there.
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     os._exit(0)
 

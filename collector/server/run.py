@@ -49,6 +49,7 @@ from collector.server.usage import Usage
 from collector.storage.base import StoreError
 from common.figures import Figure, list_figures
 from common.settings import split_address
+from common.signals import calling_at
 
 logger = logging.getLogger(__name__)
 
@@ -245,35 +246,34 @@ class _Life:
             loop.call_soon_threadsafe(self._is_policy_due.set)
 
         collector.responder.on_change(send_soon)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._stop.set)
         own_tasks = {"HTTP server": http, "log": commit, "housekeeping": housekeeping, "policy": policies}
         failure = ""
-        try:
-            while not server.started and not http.done():
-                await asyncio.sleep(0.01)
-            self._announce(grpc_port)
-            stopped = asyncio.create_task(self._stop.wait())
-            await asyncio.wait({stopped, *own_tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            failure = "" if self._stop.is_set() else _describe_end(own_tasks)
-        finally:
-            if failure:
-                logger.error("%s", failure)
-            end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
-            server.should_exit = True
-            cancelling = asyncio.create_task(cancel_work(collector.budgets, http))
-            if self._services is not None:
-                self._services.events.close()
-            self._ingest.end_streams()  # Else each would last for the whole grace.
-            await self._entrance.stop(GRACE_SECONDS)
-            self._commit.stop()
-            housekeeping.cancel()
-            policies.cancel()
-            await asyncio.gather(commit, http, housekeeping, policies, return_exceptions=True)
-            await self._stop_duties()
-            await cancelling
-            await asyncio.to_thread(tenure.release)
+        with calling_at(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, call=self._stop.set):
+            try:
+                while not server.started and not http.done():
+                    await asyncio.sleep(0.01)
+                self._announce(grpc_port)
+                stopped = asyncio.create_task(self._stop.wait())
+                await asyncio.wait({stopped, *own_tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+                stopped.cancel()
+                failure = "" if self._stop.is_set() else _describe_end(own_tasks)
+            finally:
+                if failure:
+                    logger.error("%s", failure)
+                end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
+                server.should_exit = True
+                cancelling = asyncio.create_task(cancel_work(collector.budgets, http))
+                if self._services is not None:
+                    self._services.events.close()
+                self._ingest.end_streams()  # Else each would last for the whole grace.
+                await self._entrance.stop(GRACE_SECONDS)
+                self._commit.stop()
+                housekeeping.cancel()
+                policies.cancel()
+                await asyncio.gather(commit, http, housekeeping, policies, return_exceptions=True)
+                await self._stop_duties()
+                await cancelling
+                await asyncio.to_thread(tenure.release)
         if failure:
             raise RuntimeError(failure)
         return self._is_succeeded

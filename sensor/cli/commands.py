@@ -31,6 +31,7 @@ import typer
 from common.flags import with_flags
 from common.log_lines import escape, open_log
 from common.settings import ConfigError, split_address
+from common.signals import calling_at
 from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
 from sensor.agent.exporter import ReadyFile, serve
@@ -291,11 +292,9 @@ async def _live(
     sensor, uplink = compose_sensor(
         settings, scope, lock, on_capturing=tell_capturing, failures=failures, prepared=prepared
     )
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log_loop_failure)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sensor.stop)
+    asyncio.get_running_loop().set_exception_handler(log_loop_failure)
     async with AsyncExitStack() as stack:
+        stack.enter_context(calling_at(signal.SIGTERM, signal.SIGINT, call=sensor.stop))
         await stack.enter_async_context(_ending_in_thread(ControlServer(settings.run_dir, sensor.carry_out)))
         if settings.metrics_listen:
             host, port = split_address(settings.metrics_listen)
