@@ -33,10 +33,6 @@ class Backoff:
         # 2^32 first waits are past any longest one; the bound keeps the power a float.
         seconds = min(longest, self._first_seconds * self._factor ** min(self.failures, 32))
         self.failures += 1
-        return self.spread(seconds)
-
-    def spread(self, seconds: float) -> float:
-        """A wait of `seconds`, less what is drawn."""
         return seconds * (1.0 - self._jitter * (1.0 - self._draw()))
 
     def reset(self) -> None:

@@ -44,8 +44,9 @@ OBJECTS_MAX: Final = 150_000
 WATCH_SECONDS: Final = (300, 600)  # Drawn for each watch, so that those of many clients do not end together.
 FIRST_REST_SECONDS: Final = 1.0
 MAX_REST_SECONDS: Final = 60.0
-# Where the API server does not know a kind, that changes when a person installs it. A restart asks at once.
-ABSENT_REST_SECONDS: Final = 3_600.0
+# Drawn, as the above. Where the API server does not know a kind, that changes when a person installs it. A restart asks
+# at once.
+ABSENT_REST_SECONDS: Final = (1_800.0, 3_600.0)
 # A server or a proxy in between that ends watches sooner than this is not asked again at once.
 MIN_WATCH_SECONDS: Final = 5.0
 # A watch of which nothing bad was heard for so long is well; that it began says little.
@@ -267,8 +268,7 @@ class Reflector(Generic[T, Kept]):
 
     async def _watch(self, client: httpx2.AsyncClient) -> None:
         """From the version that is known; returns when the server ends it, or its connection broke."""
-        low, high = WATCH_SECONDS
-        seconds = int(low + (high - low) * self._draw())
+        seconds = int(self._pick(WATCH_SECONDS))
         parameters = {
             "watch": "1",
             "allowWatchBookmarks": "true",
@@ -311,6 +311,10 @@ class Reflector(Generic[T, Kept]):
             self.counts.skipped += 1
             logger.exception("%s: an object of the Kubernetes API cannot be read; it is skipped", self._resource.name)
 
+    def _pick(self, bounds: tuple[float, float]) -> float:
+        low, high = bounds
+        return low + (high - low) * self._draw()
+
     def _note_success(self) -> None:
         if self.reason:
             logger.info("%s: the Kubernetes API answers again", self._resource.name)
@@ -331,7 +335,7 @@ class Reflector(Generic[T, Kept]):
             self._path, self._version = self._paths[0], ""
             self._resource.replace([])
             self.is_current, self.reason = True, ""
-            return self._backoff.spread(ABSENT_REST_SECONDS)
+            return self._pick(ABSENT_REST_SECONDS)
         self.counts.failures += 1
         reason = f"{self._path}: {str(error) or type(error).__name__}"
         if reason != self.reason:  # Once, not at each try.

@@ -44,7 +44,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     monkeypatch.setattr(watcher, "FLUSH_SECONDS", 0.02)
     monkeypatch.setattr(reflector, "FIRST_REST_SECONDS", 0.02)
     monkeypatch.setattr(reflector, "MAX_REST_SECONDS", 0.1)
-    monkeypatch.setattr(reflector, "ABSENT_REST_SECONDS", 0.1)
+    monkeypatch.setattr(reflector, "ABSENT_REST_SECONDS", (0.0, 0.1))
     monkeypatch.setattr(reflector, "PAGE_OBJECTS", 2)
     with ApiServer() as server:
         for manifest in (make_pod("orders-1"), make_service(), make_slice("orders", {"orders-1": "10.1.0.5"})):

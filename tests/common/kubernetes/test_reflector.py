@@ -80,6 +80,24 @@ def test_an_object_that_cannot_be_decoded_ends_no_watch(content: bytes) -> None:
     assert (reflector.counts.skipped, reflector._version) == (1, "7")
 
 
+@pytest.mark.parametrize("drawn", [0.0, 0.999])
+def test_a_kind_that_the_server_does_not_know_is_asked_for_an_hour_later_at_most_and_half_an_hour_at_least(
+    drawn: float,
+) -> None:
+    resource = Resource(
+        name="routes", path="/routes", type=Named, read=lambda raw: raw, replace=list, put=list, remove=list,
+        is_required=False,
+    )  # fmt: skip
+
+    def connect() -> httpx2.AsyncClient:
+        answer = httpx2.MockTransport(lambda request: httpx2.Response(404))
+        return httpx2.AsyncClient(transport=answer, base_url="http://api")
+
+    reflector = Reflector(resource, connect, draw=lambda: drawn)
+    seconds = asyncio.run(reflector._follow())
+    assert 1_800 <= seconds <= 3_600 and reflector.is_current
+
+
 def test_a_server_that_is_away_is_named(api: ApiServer, tmp_path: Path) -> None:
     connect = partial(open_client, api.write_kubeconfig(tmp_path / "kubeconfig"))
     api.stop()
