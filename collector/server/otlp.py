@@ -3,9 +3,10 @@
 It sends what `CallMeter` counted since the start (cumulative), every `INTERVAL_SECONDS` and at the stop. So a request
 that fails costs no count: the next one holds all. Only the holder of `writer` sends, for it alone counts.
 
-Each service is a resource. `http.server.request.duration` has its durations with OpenTelemetry's names; calls of a
-chosen endpoint have `url.template`, the path as Apidae found it. `http.route` is a name for what a framework or a
-description says, so it is not sent. `apidae.server.calls` counts calls whose duration is not known, too.
+Each service is a resource. `http.server.request.duration` has its durations with the attributes that the conventions
+require of it. Calls of a chosen endpoint have `url.template`, the path as Apidae found it, and `http.route` where an
+API description says it: the conventions forbid to put there what was found from paths. `apidae.server.calls` counts
+calls whose duration is not known, too.
 """
 
 import gzip
@@ -192,10 +193,13 @@ def _list_resource(service: ServiceKey) -> Iterator[Attribute]:
 
 def _list_attributes(series: Series) -> Iterator[Attribute]:
     yield "http.request.method", series.method
+    yield "url.scheme", "https" if series.is_encrypted else "http"
     if series.service.port:
         yield "server.port", series.service.port
     if series.endpoint is not None:
         yield "url.template", series.endpoint.template
+        if series.endpoint.route:
+            yield "http.route", series.endpoint.route
         if series.endpoint.host:
             yield "server.address", series.endpoint.host
     if series.status_code > NOT_READ:

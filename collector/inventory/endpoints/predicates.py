@@ -36,6 +36,7 @@ FLAG_UNKNOWN_FIELDS = 1 << 11
 FLAG_INFERRED = 1 << 12
 FLAG_CLIENT_STREAMING = 1 << 13
 FLAG_SERVER_STREAMING = 1 << 14
+FLAG_ENCRYPTED = 1 << 15
 
 
 _NAMED = """m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS service, m.cluster AS cluster,

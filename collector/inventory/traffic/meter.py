@@ -4,10 +4,10 @@ It adds up what the writer stores, so each call counts once, when it comes to th
 process, and only that of the holder of `writer` grows. Calls count at the server, so a call through a proxy counts for
 the proxy and for the application behind it.
 
-A series is (service, chosen endpoint or none, method, status). So the series of a service are all its calls, and those
-without an endpoint are the calls of endpoints that nobody chose. What has no place of its own is in the series of
-`OTHER`: services past `SERVICES_MAX`, while each that is kept was called in the last hour. Of a service or endpoint,
-methods and statuses past `STATUSES_MAX` are added up by class.
+A series is (service, chosen endpoint or none, method, status, scheme). So the series of a service are all its calls,
+and those without an endpoint are the calls of endpoints that nobody chose. What has no place of its own is in the
+series of `OTHER`: services past `SERVICES_MAX`, while each that is kept was called in the last hour. Of a service or
+endpoint, methods and statuses past `STATUSES_MAX` are added up by class.
 
 Bounds of the histogram are those of OpenTelemetry's `http.server.request.duration`. Sensors measure in buckets of 9 %,
 so a call that is that near to a bound may be on its other side.
@@ -27,11 +27,12 @@ from collector.core.limits import Limit
 from collector.core.rows import Route, Service
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.outbound import ROLE_SERVER
+from collector.inventory.endpoints.predicates import FLAG_ENCRYPTED
 from collector.storage.row_group import RowGroup
 from common.figures import Figure, list_figures, make_gauges, total
 
 SERVICES_MAX: Final = 500
-STATUSES_MAX: Final = 40  # Of a service or endpoint: pairs of method and status.
+STATUSES_MAX: Final = 40  # Of a service or endpoint: methods with a status and a scheme.
 IDLE_SECONDS: Final = 3_600.0  # After this time without a call, a service gives its place to another one.
 BOUNDS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 OTHER_METHOD: Final = "_OTHER"  # OpenTelemetry's name for a method that is not a known one.
@@ -66,17 +67,19 @@ class EndpointKey(NamedTuple):
     host: str
     method: str
     template: str
+    route: str = ""  # The path as an API description has it, if one has.
 
 
 class Series(NamedTuple):
     """What is counted apart. `status_code` is that of HTTP, 0 of no answer and 1 where it was not read; `rpc_status` is
-    one more than google.rpc.Code, or 0."""
+    one more than google.rpc.Code, or 0. `is_encrypted`: TLS carried it to the server."""
 
     service: ServiceKey
     endpoint: EndpointKey | None
     method: str
     status_code: int
     rpc_status: int
+    is_encrypted: bool = False
 
     @property
     def outcome(self) -> str:
@@ -151,7 +154,8 @@ class CallMeter:
         if not len(served):
             return
         keys = (
-            rows.route[served].astype(np.int64) << 20
+            rows.route[served].astype(np.int64) << 21
+            | (rows.flags[served] & FLAG_ENCRYPTED > 0).astype(np.int64) << 20
             | rows.status_code[served].astype(np.int64) << 8
             | np.minimum(rows.rpc_status[served], 255).astype(np.int64)
         )
@@ -168,9 +172,10 @@ class CallMeter:
         now = self._clock()
         with self._lock:
             for key, row in zip(found.tolist(), sums, strict=True):
-                self._count(rows.routes[key >> 20], key >> 8 & 0xFFF, key & 0xFF, row, now)
+                status = key >> 8 & 0xFFF, key & 0xFF, bool(key >> 20 & 1)
+                self._count(rows.routes[key >> 21], status, row, now)
 
-    def _count(self, route: Route, status_code: int, rpc_status: int, row: NDArray[np.uint64], now: float) -> None:
+    def _count(self, route: Route, status: tuple[int, int, bool], row: NDArray[np.uint64], now: float) -> None:
         known = self._find_service(route)
         service = self._admit(ServiceKey(known.cluster, known.namespace, known.workload, known.port), now)
         self.counts.calls += int(row[_CALLS])
@@ -178,12 +183,13 @@ class CallMeter:
             self.counts.calls_other += int(row[_CALLS])
         endpoint = self._chosen.get(route.route_id)
         method = route.method if route.method in _METHODS else OTHER_METHOD
-        series = Series(service, endpoint, method, status_code, rpc_status)
+        series = Series(service, endpoint, method, *status)
         if series not in self._series:
             used = self._statuses.get(series[:2], 0)
             if used >= STATUSES_MAX:
-                outcome = compute_outcome(status_code, rpc_status)
-                series = Series(service, endpoint, OTHER_METHOD, outcome if outcome < 100 else outcome // 100 * 100, 0)
+                outcome = compute_outcome(series.status_code, series.rpc_status)
+                by_class = outcome if outcome < 100 else outcome // 100 * 100
+                series = series._replace(method=OTHER_METHOD, status_code=by_class, rpc_status=0)
             if series not in self._series:
                 self._statuses[series[:2]] = used + 1
                 self._series[series] = np.zeros(_WIDTH, np.uint64)

@@ -20,6 +20,7 @@ from collector.core.rows import Service
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.endpoints.outbound import find_present_id
+from collector.inventory.endpoints.spec_status import NO_SPEC, read_specs
 from collector.inventory.traffic.meter import CallMeter, EndpointKey
 from collector.inventory.views import read_query, write_query
 from collector.storage.records import Reader, read_record
@@ -129,7 +130,7 @@ class MeteredEndpoints:
             query = EndpointQuery.model_validate({**read_query(choice.query), "limit": ENDPOINTS_MAX})
             ids |= dict.fromkeys(self._endpoints.rank_endpoints(query, query.find_span(self._clock())))
         kept = list(ids)[:ENDPOINTS_MAX]
-        rows = self._name(kept)
+        rows, specs = self._name(kept), read_specs(self._reader, kept)
         items: dict[str, MeteredEndpoint] = {}
         routes: dict[int, EndpointKey] = {}
         for row in rows:
@@ -142,7 +143,8 @@ class MeteredEndpoints:
                 template=row["url_template"],
                 is_chosen=name in chosen,
             )
-            routes[int(row["route_id"])] = EndpointKey(name, row["host"], row["method"], row["url_template"])
+            described = specs.get(name, NO_SPEC).http_route
+            routes[int(row["route_id"])] = EndpointKey(name, row["host"], row["method"], row["url_template"], described)
         return Metered(items=tuple(items[name] for name in kept if name in items), routes=routes)
 
     def _name(self, ids: Collection[str]) -> list[dict[str, Any]]:

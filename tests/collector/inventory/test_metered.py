@@ -15,10 +15,12 @@ from collector.cli.commands import register
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.endpoints.spec_status import EndpointSpec, SpecStatus
 from collector.inventory.traffic import metered as metering
 from collector.inventory.traffic.meter import CallMeter
 from collector.inventory.traffic.metered import MeteredEndpoints
 from collector.server.app import build_app
+from collector.specs.assessment import _make_record
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.store import StateStore
 from tests.collector.api.client import TestClient
@@ -86,6 +88,15 @@ def test_the_chosen_come_first_and_the_rule_fills_what_is_left(
         metered.change(add=["nothing"], by="ada")
     metered.change(remove=[ids["POST /orders"]], query="", by="ada")
     assert metered.resolve().items == ()
+
+
+def test_a_described_endpoint_has_the_path_of_its_description(store: EmbeddedStore) -> None:
+    ids, metered = find_ids(store), make_metered(create_state(), store)
+    spec = EndpointSpec(status=SpecStatus.DOCUMENTED, http_route="/orders/{orderId}")
+    store.insert_records("endpoint_specs", [_make_record(ids["GET /orders/{order_id}"], spec, 1)])
+    metered.change(query="sort=calls", by="ada")
+    described = {11: "/orders/{orderId}", 12: "", 13: ""}
+    assert {route: key.route for route, key in metered.resolve().routes.items()} == described
 
 
 def test_a_rule_that_names_an_erased_consumer_goes(state: StateStore, store: EmbeddedStore) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_C
 from collector.alerting.notifiers.http import check_otlp
 from collector.inventory.traffic.meter import BOUNDS_SECONDS, CallMeter
 from collector.server import otlp
-from collector.server.otlp import OTLP_METRICS_PATH, OtlpExporter
+from collector.server.otlp import OTLP_METRICS_PATH, OtlpExporter, build_request
 from tests.collector.inventory.test_meter import GET_USER, add, make_services
 from tests.collector.wire_batches import NOW, make_batch
 
@@ -102,6 +102,7 @@ def test_a_receiver_gets_calls_and_durations_with_their_names(receiver: Receiver
     found = {(count, attributes["http.request.method"]): attributes for count, attributes in shown}
     assert found[1 + 3, "GET"] == {
         "http.request.method": "GET",
+        "url.scheme": "http",
         "server.port": 8080,
         "url.template": "/users/{id}",
         "server.address": "shop.test",
@@ -109,11 +110,32 @@ def test_a_receiver_gets_calls_and_durations_with_their_names(receiver: Receiver
     }
     assert found[2, "POST"] == {
         "http.request.method": "POST",
+        "url.scheme": "http",
         "server.port": 8080,
         "http.response.status_code": 503,
         "error.type": "503",
     }
     assert found[4, "POST"]["rpc.response.status_code"] == found[4, "POST"]["error.type"] == "INTERNAL"
+
+
+def test_a_described_path_is_the_route_and_tls_the_scheme() -> None:
+    meter = CallMeter(clock=lambda: float(NOW))
+    meter.choose({11: GET_USER._replace(route="/v1/users/{userId}")})
+    batch = make_batch(rows=3)
+    batch.rows.flags[:] = [1 << data_pb2.ROW_FLAG_ENCRYPTED, 0, 0]
+    add(meter, batch)
+    request = build_request(meter.list_series(), now=NOW, version="9")
+    calls = request.resource_metrics[0].scope_metrics[0].metrics[1].sum.data_points
+    found = [(point.as_int, read_attributes(point.attributes)) for point in calls]
+    shown = {
+        (attributes["url.scheme"], attributes.get("http.route"), attributes.get("url.template")): count
+        for count, attributes in found
+    }
+    assert shown == {
+        ("https", "/v1/users/{userId}", "/users/{id}"): 1,
+        ("http", "/v1/users/{userId}", "/users/{id}"): 3,
+        ("http", None, None): 2,
+    }
 
 
 def test_what_is_not_answered_is_tried_again_and_counted(receiver: Receiver) -> None:
