@@ -9,6 +9,7 @@ A path is that of the route without the prefix of the API, so a page and the rou
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.routing import BaseRoute, compile_path
@@ -182,8 +183,13 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /notifiers
         POST /notifiers/{name}/test
         GET /settings
+        POST /settings/first-token
         POST /settings/metrics
         POST /settings/notifiers/{name}/test
+        POST /settings/role-bindings
+        POST /settings/role-bindings/remove
+        POST /settings/tokens
+        POST /settings/tokens/revoke
     """),
 }  # fmt: skip
 
@@ -240,7 +246,7 @@ def is_permitted(method: str, path: str) -> bool:
         return False
     if principal.role is Role.ADMIN and principal.scope.is_all:
         return True
-    place = path.partition("?")[0]
+    place = urlsplit(path).path
     for one, pattern, permission in _PATTERNS:
         if one == method and pattern.match(place):
             return not explain_refusal(principal, permission)

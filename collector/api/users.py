@@ -13,8 +13,8 @@ from collector.api.problem import Problem, show
 from collector.inventory.filters import Parameters, Text
 from collector.trust.bindings import BindingKind, BindingTable, RoleBinding
 from collector.trust.principal import Principal, Role, Scope, Way, find_principal
-from collector.trust.sessions import Session
-from collector.trust.tokens import NAME, TOKEN_DAYS_MAX, ApiToken
+from collector.trust.sessions import Session, SessionTable
+from collector.trust.tokens import NAME, TOKEN_DAYS_MAX, ApiToken, TokenTable
 
 SCOPE_NAMES_MAX: Final = 50
 DAY_SECONDS: Final = 86_400
@@ -28,6 +28,12 @@ def _check_place(value: str) -> str:
 
 
 Place = Annotated[str, AfterValidator(_check_place)]
+
+
+def _check_token_name(value: str) -> str:
+    if not NAME.match(value):
+        raise ValueError("use 1 to 60 letters, digits and ._-")
+    return value
 
 
 class ScopedBody(ActionBody):
@@ -51,7 +57,9 @@ class ScopedBody(ActionBody):
 class TokenBody(ScopedBody):
     """A new token."""
 
-    name: Text = Field(min_length=1, max_length=60, description="Letters, digits and ._-", examples=["ci"])
+    name: Annotated[str, AfterValidator(_check_token_name)] = Field(
+        description="1 to 60 letters, digits and ._-", examples=["ci"]
+    )
     days: int = Field(
         default=TOKEN_DAYS, ge=0, le=TOKEN_DAYS_MAX, description="Until it expires; 0 for one that does not."
     )
@@ -189,6 +197,29 @@ def find_own() -> Principal:
     return principal
 
 
+def make_token(tokens: TokenTable, body: TokenBody, now: float) -> tuple[ApiToken, str]:
+    """A new token and its secret. Raises ConflictError, StoreError."""
+    expires_at = now + body.days * DAY_SECONDS if body.days else 0.0
+    return tokens.make(body.name, role=body.role, scope=body.scope, expires_at=expires_at, by=body.by)
+
+
+def close_session(sessions: SessionTable, session_id: str) -> None:
+    """End one of the principal's own, or anybody's for an admin. Raises Problem, StoreError."""
+    own = find_own()
+    if session_id not in [one.id for one in sessions.list_open(own.actor)]:
+        require_admin()
+    if not sessions.end_one(session_id, by=name_actor()):
+        raise Problem(404, f"There is no open session {show(session_id)}; look it up in /api/v1/sessions.")
+
+
+def close_sessions(sessions: SessionTable, body: EndSessionsBody) -> int:
+    """End all of the principal, or of somebody else for an admin; how many. Raises Problem, StoreError."""
+    own = find_own()
+    if body.actor not in ("", own.actor):
+        require_admin()
+    return sessions.end_all(body.actor or own.actor, by=body.by)
+
+
 def view_token(token: ApiToken, now: float) -> TokenModel:
     """As it is shown."""
     return TokenModel(
@@ -260,10 +291,7 @@ def build_user_routes(
     def create_token(body: TokenBody) -> NewTokenModel:
         """A token with a role, and a scope; its secret is in this answer and nowhere else. For an admin."""
         require_admin()
-        if not NAME.match(body.name):
-            raise Problem(422, f"The name {show(body.name)} is not one of a token; use letters, digits and ._-")
-        expires_at = clock() + body.days * DAY_SECONDS if body.days else 0.0
-        made, secret = tokens.make(body.name, role=body.role, scope=body.scope, expires_at=expires_at, by=body.by)
+        made, secret = make_token(tokens, body, clock())
         return NewTokenModel(token=secret, made=view_token(made, clock()))
 
     @router.delete("/tokens/{name}", summary="Revoke an API token")
@@ -315,19 +343,12 @@ def build_user_routes(
     @router.delete("/sessions/{session_id}", summary="End a session")
     def end_session(session_id: str) -> EndedModel:
         """Of your own, or of anybody for an admin."""
-        own = find_own()
-        if session_id not in [one.id for one in sessions.list_open(own.actor)]:
-            require_admin()
-        if not sessions.end_one(session_id, by=name_actor()):
-            raise Problem(404, f"There is no open session {show(session_id)}; look it up in /api/v1/sessions.")
+        close_session(sessions, session_id)
         return EndedModel(ended=1)
 
     @router.post("/sessions/end", summary="Sign out everywhere")
     def end_sessions(body: EndSessionsBody) -> EndedModel:
         """End all sessions of yours, or of somebody for an admin."""
-        own = find_own()
-        if body.actor not in ("", own.actor):
-            require_admin()
-        return EndedModel(ended=sessions.end_all(body.actor or own.actor, by=body.by))
+        return EndedModel(ended=close_sessions(sessions, body))
 
     return router

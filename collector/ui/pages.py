@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse
 
 from collector.api.problem import Problem
 from collector.api.services import Services
+from collector.ui.account.page import PAGE as ACCOUNT
 from collector.ui.alerts.page import PAGE as ALERTS
 from collector.ui.changes.page import PAGE as CHANGES
 from collector.ui.consumers.page import PAGE as CONSUMERS
@@ -54,6 +55,7 @@ PAGES: Final[tuple[Page, ...]] = (
     DETECTION,
     SETTINGS,
     VIEWS,
+    ACCOUNT,
     SESSION,
     GALLERY,
 )

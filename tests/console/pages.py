@@ -43,6 +43,7 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/detection", current="Detection"),
     ConsolePage(path="/views", has_rows=True),
     ConsolePage(path="/endpoints?data=response:personal&auth=none&start=yesterday", current="Endpoints", has_rows=True),
+    ConsolePage(path="/me"),
     ConsolePage(path="/components"),
     ConsolePage(path="/nothing", status=404),
     ConsolePage(path="/login", is_signed_in=False),

@@ -23,6 +23,7 @@ from collector.response.block import SECONDS_MAX, SECONDS_MIN, Block, BlockError
 from collector.response.block_factory import BlockRequest
 from collector.response.ladder import LadderStep
 from collector.trust.principal import APPROVAL_TOKEN
+from collector.ui.components.forms import split_words
 from collector.ui.components.rendering import read_form
 from collector.ui.site import Page, Site
 
@@ -139,7 +140,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             return RedirectResponse(f"{PATH}/preview?{_ask_again(proposal)}", status_code=303)
         try:
             given = request.query_params.get("clusters")
-            clusters = responder.find_home(consumer) if given is None else _split(given)
+            clusters = responder.find_home(consumer) if given is None else split_words(given)
             preview = responder.preview(consumer, clusters)
         except BlockError as error:
             return show(request, str(error))
@@ -169,8 +170,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
         return responder.block(
             BlockRequest(
                 consumer=form.get("consumer", ""),
-                services=_split(form.get("services", "")),
-                clusters=_split(form.get("clusters", "")),
+                services=split_words(form.get("services", "")),
+                clusters=split_words(form.get("clusters", "")),
                 seconds=_read_seconds(form.get("seconds", "")) or 0,
                 reason=form.get("reason", "")[:2_000],
                 alert_id=form.get("alert", "")[:64],
@@ -219,10 +220,6 @@ def _ask_again(proposal: Block) -> str:
 
 def _read_seconds(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= SECONDS_DIGITS_MAX else None
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(text.replace(",", " ").split())
 
 
 async def _carry_out(work: Callable[[], object], complain: Callable[[str], Response]) -> Response:

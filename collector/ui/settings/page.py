@@ -2,6 +2,7 @@
 shown."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -13,31 +14,14 @@ from collector.alerting.repository import measure_alerts
 from collector.api.authenticator import SESSION_SECONDS
 from collector.api.parameters import name_actor
 from collector.api.problem import Problem
-from collector.api.services import Services
 from collector.core.errors import ConflictError
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.traffic.metered import ENDPOINTS_MAX
 from collector.storage.disk import list_stored
-from collector.trust.principal import Role, find_principal
 from collector.ui.components.rendering import read_form
 from collector.ui.components.tables import word_refusal
+from collector.ui.settings.users import PATH, add_user_routes, list_users
 from collector.ui.site import Page, Site
-
-PATH = "/settings"
-
-
-def list_users(services: Services) -> dict[str, object]:
-    """Who may enter, for an admin who sees everything."""
-    principal = find_principal()
-    is_admin = principal is not None and principal.role.covers(Role.ADMIN) and principal.scope.is_all
-    known = services.authenticator
-    return {
-        "is_admin": is_admin,
-        "is_first_open": known.tokens.is_first_open,
-        "tokens": known.tokens.list_all() if is_admin else (),
-        "bindings": services.bindings.list_all() if is_admin else (),
-        "sessions": known.sessions.list_open() if is_admin else (),
-    }
 
 
 def add_routes(router: APIRouter, site: Site) -> None:
@@ -47,37 +31,39 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     metered = services.metered
 
-    def show(request: Request, tried: dict[str, str], complaint: str = "") -> Response:
-        """The page; `tried`: what became of the test of a notifier, by its name. `complaint`: of a form."""
+    def show(request: Request, status: int = 200, **changed: Any) -> Response:
+        """The page; `changed` has values of it that are not as ever, such as a form that was refused."""
         stored = list_stored(services.store, services.settings.retention, clock())
         stored.append(measure_alerts(services.state, services.settings.retention.alert_days, clock()))
         values = {
             "settings": services.configuration,
             "stored": stored,
             "notifiers": notifiers,
-            "tried": tried,
+            "tried": {},
             "has_approval": services.approval_token is not None,
             "session_hours": SESSION_SECONDS // 3_600,
             **list_users(services),
             "metered": metered.resolve().items,
             "metered_max": ENDPOINTS_MAX,
             "rule": metered.read().query,
-            "complaint": complaint,
+            "complaint": "",
+            **changed,
         }
-        return site.render(request, "settings/settings.html", values, status=422 if complaint else 200)
+        return site.render(request, "settings/settings.html", values, status=status)
 
     @router.get(PATH)
     def show_settings(request: Request) -> Response:
-        return show(request, {})
+        return show(request)
 
     def change_metered(request: Request, form: Mapping[str, str]) -> Response:
         add, remove = ([form[name].strip()] if form.get(name) else [] for name in ("add", "remove"))
         try:
             metered.change(add=add, remove=remove, query=form.get("query"), by=name_actor())
         except ValidationError as error:
-            return show(request, {}, word_refusal(error, EndpointQuery))
+            return show(request, 422, complaint=word_refusal(error, EndpointQuery))
         except (ValueError, ConflictError) as error:
-            return show(request, {}, f"{str(error)[:1].upper()}{str(error)[1:]}".rstrip(".") + ".")
+            complaint = f"{str(error)[:1].upper()}{str(error)[1:]}".rstrip(".") + "."
+            return show(request, 422, complaint=complaint)
         return RedirectResponse(PATH, status_code=303)
 
     @router.post(PATH + "/metrics")
@@ -89,7 +75,9 @@ def add_routes(router: APIRouter, site: Site) -> None:
         outcome = await run_in_threadpool(lambda: try_notifier(notifiers, name, by=name_actor(), now=clock()))
         if outcome is None:
             raise Problem(404, f"There is no notifier {name!r}; go back and reload.")
-        return await run_in_threadpool(lambda: show(request, {name: MEANINGS[outcome]}))
+        return await run_in_threadpool(lambda: show(request, tried={name: MEANINGS[outcome]}))
+
+    add_user_routes(router, services, show)
 
 
 PAGE = Page(add_routes=add_routes, path=PATH, title="Settings", group="Installation", key="t")

@@ -1,0 +1,1 @@
+"""Who is signed in, what that is allowed to do, and where else."""
