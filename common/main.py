@@ -63,7 +63,7 @@ SIDES: Final = {
         ),
     ),
     "sensor": Side(
-        commands={RUN: ("sensor", "preflight", "enroll", "pause", "resume", "enforcement", "replay")},
+        commands={RUN: ("sensor", "preflight", "enroll", "pause", "resume", "enforcement", "trace", "replay")},
         modules=frozenset({"sensor", "brotli", "capstone", "re2", "stdnum"}),
     ),
 }

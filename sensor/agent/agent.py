@@ -17,10 +17,10 @@ import gc
 import logging
 import resource
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from common.figures import Figure, list_figures
 from sensor.agent.capture_session import CaptureSession
@@ -29,6 +29,7 @@ from sensor.agent.lock import NodeLock
 from sensor.agent.node import Node
 from sensor.agent.pause import Command
 from sensor.agent.pipeline import CallProcessor, Pipeline
+from sensor.agent.trace import Event, SensorView, Trace, TraceRefusedError, TraceRequest
 from sensor.agent.wakeup import PollScheduler
 from sensor.capture.source import Capture
 from sensor.core import process as heap
@@ -46,11 +47,12 @@ from sensor.export.client import Uplink
 from sensor.export.convert import SerialisedBatch
 from sensor.export.messages import Welcome
 from sensor.export.policy import PolicyResult, PolicyUpdate
-from sensor.export.spool import Spool
+from sensor.export.spool import BatchKey, Spool
 from sensor.export.state import CollectorState, StateDirectory
 from sensor.offload.governor import Governor
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 STOP_SECONDS: Final = 5.0
 # The same where the next sensor captures already: until it reads, its rings must hold all. It sends what is left.
@@ -78,6 +80,7 @@ class RunSettings:
     poll_interval_seconds: float = POLL_INTERVAL_SECONDS
     refresh_seconds: float = REFRESH_SECONDS
     stop_seconds: float = STOP_SECONDS
+    reads_tls: bool = False  # As asked for; which processes' is in the coverage.
 
 
 class Sensor:
@@ -294,19 +297,82 @@ class Sensor:
         """A command of the control socket, from its thread. Returns when nothing, or everything, is attached, with the
         state then; pausing twice is one pause."""
         if command is not Command.STATUS:
-            if self._loop is None or self._session is None:
-                raise StartError("the sensor does not capture yet; ask again in a few seconds")
-
-            async def move_in_loop() -> None:
-                self._move(command)
-
-            try:
-                asyncio.run_coroutine_threadsafe(move_in_loop(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
-            except TimeoutError:
-                raise StartError(
-                    f"it takes more than {COMMAND_TIMEOUT_SECONDS:.0f} s and goes on; the log says when it is done"
-                ) from None
+            self._call_in_loop(lambda: self._move(command))
         return self._state
+
+    def _call_in_loop(self, call: Callable[[], _T]) -> _T:
+        """What it gives, for another thread. Raises StartError where the loop does not come to it."""
+
+        async def call_it() -> _T:
+            return call()
+
+        return self._run_in_loop(call_it)
+
+    def _run_in_loop(self, work: Callable[[], Coroutine[None, None, _T]]) -> _T:
+        if self._loop is None or self._session is None:
+            raise StartError("the sensor does not capture yet; ask again in a few seconds")
+        try:
+            return asyncio.run_coroutine_threadsafe(work(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise StartError(
+                f"it takes more than {COMMAND_TIMEOUT_SECONDS:.0f} s and goes on; the log says when it is done"
+            ) from None
+
+    def trace(self, asked: Mapping[str, object]) -> Generator[Event | None]:
+        """Events of the calls that are asked for, until the trace ends or the iterator is closed; None where there is
+        none now, and then the caller waits a moment. For a thread of the control socket. Raises StartError or
+        TraceRefusedError."""
+        request = TraceRequest.parse(asked)
+        self._run_in_loop(self._refresh_node)
+        trace = self._call_in_loop(lambda: self._begin_trace(request))
+        try:
+            while not trace.is_over:
+                yield from trace.pop()
+                yield None
+                self._call_in_loop(lambda: self._observe(trace))
+            yield from trace.pop()
+        finally:
+            self._call_in_loop(self._end_trace)
+
+    async def _refresh_node(self) -> None:
+        """The kernel counts connections of ports that somebody is known to listen on."""
+        assert self._session is not None
+        await self._session.refresh()
+
+    def _begin_trace(self, request: TraceRequest) -> Trace:
+        session, uplink = self._session, self._uplink
+        assert session is not None
+        assert uplink is not None
+        pipeline = session.pipeline
+        if pipeline.trace is not None:
+            raise TraceRefusedError("another trace is on; end it, or wait until it ends by itself")
+        view = SensorView(
+            state=self._state,
+            way=session.capture.way,
+            fallback_reason=session.capture.fallback_reason,
+            reads_tls=self._settings.reads_tls,
+            is_connected=uplink.is_connected,
+        )
+        trace = Trace(request, view, facts=pipeline.aggregator.facts, monotonic_ns=self._clock.monotonic_ns)
+        pipeline.trace = trace
+        self._spool.on_settled = self._settle
+        self._observe(trace)
+        return trace
+
+    def _settle(self, key: BatchKey, outcome: str) -> None:
+        if self._session is not None and self._session.pipeline.trace is not None:
+            self._session.pipeline.trace.settle(key.sequence, outcome)
+
+    def _observe(self, trace: Trace) -> None:
+        if self._state is SensorState.STOPPING:
+            trace.stop()
+        elif self._session is not None:
+            trace.observe(self.read_coverage, lambda: self.read_health().stages)
+
+    def _end_trace(self) -> None:
+        self._spool.on_settled = None
+        if self._session is not None:
+            self._session.pipeline.trace = None
 
     def _move(self, command: Command) -> None:
         before, after, act = _MOVES[command]

@@ -75,7 +75,8 @@ def compose_sensor(
     )
     sensor = Sensor(
         settings=RunSettings(
-            first_contact_timeout_seconds=FIRST_CONTACT_POD_SECONDS if is_in_pod() else FIRST_CONTACT_SECONDS
+            first_contact_timeout_seconds=FIRST_CONTACT_POD_SECONDS if is_in_pod() else FIRST_CONTACT_SECONDS,
+            reads_tls=settings.read_tls,
         ),
         clock=clock,
         state=state,

@@ -1,8 +1,11 @@
-"""Pauses and resumes a running sensor from another process: the control socket, its server and its client.
+"""Pauses, resumes and asks a running sensor from another process: the control socket, its server and its client.
 
 A unix stream socket `control.sock` (0600) in the run directory. One request a connection: a JSON line `{"command":
 "pause"}` with pause, resume or status. The answer is a JSON line `{"state": ..., "pid": ...}` or `{"error": ...}`. It
 is sent when the command is done: after `pause` nothing of the sensor is attached any more.
+
+`{"command": "trace", ...}` is answered by JSON lines, one an event, until the trace ends (`sensor.agent.trace`). It
+ends too when the client closes the connection. Other commands are served meanwhile.
 """
 
 import contextlib
@@ -10,9 +13,10 @@ import enum
 import json
 import logging
 import os
+import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -27,6 +31,10 @@ CLIENT_TIMEOUT_SECONDS = 10.0
 # A client that connects and says nothing is cut off: one is served at a time.
 REQUEST_TIMEOUT_SECONDS = 1.0
 MAX_MESSAGE_BYTES = 4_096
+# An event of a trace has at most some dozen rows of the coverage.
+MAX_EVENT_BYTES = 256 * 1024
+# So long a trace without news waits until it looks again.
+TRACE_WAIT_SECONDS = 0.25
 # sockaddr_un.sun_path less its NUL (unix(7)).
 _MAX_SOCKET_PATH_BYTES = 107
 
@@ -41,6 +49,7 @@ class Command(enum.Enum):
     PAUSE = "pause"
     RESUME = "resume"
     STATUS = "status"
+    TRACE = "trace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +66,20 @@ class ControlServer:
     Enter it under the node's lock: it replaces a dead sensor's socket.
     """
 
-    def __init__(self, run_directory: Path, carry_out: Callable[[Command], SensorState]) -> None:
-        """`carry_out` is called in the server's thread, one command at a time, and returns when it is done. What it
-        raises is the client's answer."""
+    def __init__(
+        self,
+        run_directory: Path,
+        carry_out: Callable[[Command], SensorState],
+        trace: Callable[[Mapping[str, object]], Generator[Mapping[str, object] | None]],
+    ) -> None:
+        """`carry_out` is called in the server's thread, one command at a time, and returns when it is done. `trace`
+        gets the request and is read in a thread of its own; None means that there is nothing now. What they raise is
+        the client's answer."""
         self._path = run_directory / SOCKET_NAME
         self._carry_out = carry_out
+        self._trace = trace
+        self._tracing: list[threading.Thread] = []
+        self._is_ending = threading.Event()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._thread = threading.Thread(target=self._serve, name="apidae-control", daemon=True)
 
@@ -89,9 +107,12 @@ class ControlServer:
 
     def __exit__(self, *_: object) -> None:
         """Ends the thread and removes the socket; a command that is being carried out is finished first."""
+        self._is_ending.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+        for thread in self._tracing:
+            thread.join()
         self._socket.close()
         with contextlib.suppress(OSError):
             self._path.unlink()
@@ -102,23 +123,50 @@ class ControlServer:
                 channel, _ = self._socket.accept()
             except OSError:
                 return
-            with channel:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(channel)
                 try:
                     channel.settimeout(REQUEST_TIMEOUT_SECONDS)
-                    channel.sendall(json.dumps(self._answer(_receive_line(channel))).encode() + b"\n")
+                    request = _parse_request(_receive_line(channel))
+                    if request is not None and request["command"] == Command.TRACE.value:
+                        stack.pop_all()  # The thread closes it.
+                        self._start_trace(channel, request)
+                    else:
+                        _send_line(channel, self._answer(request))
                 except OSError:
                     continue  # Whoever asked has gone.
                 except Exception:
                     # A loop boundary: the next command is served.
                     logger.exception("a command on the control socket failed")
 
-    def _answer(self, line: bytes) -> dict[str, object]:
-        try:
-            command = Command(json.loads(line)["command"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+    def _start_trace(self, channel: socket.socket, request: Mapping[str, object]) -> None:
+        self._tracing = [thread for thread in self._tracing if thread.is_alive()]
+        thread = threading.Thread(target=self._send_trace, args=(channel, request), name="apidae-trace", daemon=True)
+        self._tracing.append(thread)
+        thread.start()
+
+    def _send_trace(self, channel: socket.socket, request: Mapping[str, object]) -> None:
+        with channel, contextlib.suppress(OSError):  # Whoever asked has gone.
+            try:
+                with contextlib.closing(self._trace(request)) as events:
+                    for event in events:
+                        if event is not None:
+                            _send_line(channel, event)
+                        # A client says no more: what can be read is the end of its side.
+                        elif _is_readable(channel, TRACE_WAIT_SECONDS) or self._is_ending.is_set():
+                            break
+            except OSError:
+                raise
+            except Exception as error:
+                # A loop boundary: the client gets what went wrong.
+                _send_line(channel, {"error": f"The sensor could not trace: {error}"})
+
+    def _answer(self, request: Mapping[str, object] | None) -> dict[str, object]:
+        if request is None:
             return {
                 "error": f"The request must be one JSON line with a command of {', '.join(c.value for c in Command)}."
             }
+        command = Command(request["command"])
         try:
             state = self._carry_out(command)
         except Exception as error:
@@ -127,16 +175,49 @@ class ControlServer:
         return {"state": state.name.lower(), "pid": os.getpid()}
 
 
+def _parse_request(line: bytes) -> Mapping[str, object] | None:
+    """The request of a line; None where it is not one."""
+    try:
+        request = json.loads(line)
+        Command(request["command"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return request if isinstance(request, dict) else None
+
+
 def request_command(run_directory: Path, command: Command) -> ControlStatus:
     """Has the sensor carry out a command; returns when it is done. Raises ControlError."""
     path = run_directory / SOCKET_NAME
+    with _connect(path, command) as channel:
+        _send_line(channel, {"command": command.value})
+        answer = json.loads(_receive_line(channel))
+    return _parse_status(answer, path)
+
+
+def request_trace(run_directory: Path, asked: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    """Events of a trace until it ends. Raises ControlError, also where the sensor refuses it."""
+    path = run_directory / SOCKET_NAME
+    with _connect(path, Command.TRACE) as channel:
+        _send_line(channel, {**asked, "command": Command.TRACE.value})
+        # Between two events a trace may be silent for all of its time.
+        channel.settimeout(None)
+        with channel.makefile("rb") as lines:
+            while line := lines.readline(MAX_EVENT_BYTES):
+                event = json.loads(line)
+                if "error" in event:
+                    raise ControlError(str(event["error"]))
+                yield event
+
+
+@contextlib.contextmanager
+def _connect(path: Path, command: Command) -> Iterator[socket.socket]:
+    """The sensor's socket; what goes wrong with it is a ControlError."""
     _check_path(path)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
             channel.settimeout(CLIENT_TIMEOUT_SECONDS)
             channel.connect(str(path))
-            channel.sendall(json.dumps({"command": command.value}).encode() + b"\n")
-            answer = json.loads(_receive_line(channel))
+            yield channel
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise ControlError(
             f"No sensor runs here (nothing answers at {path}): "
@@ -151,7 +232,6 @@ def request_command(run_directory: Path, command: Command) -> ControlStatus:
         ) from error
     except (OSError, ValueError) as error:
         raise ControlError(f"The sensor at {path} ended while it was asked to {command.value}: see its log.") from error
-    return _parse_status(answer, path)
 
 
 def _parse_status(answer: object, path: Path) -> ControlStatus:
@@ -163,6 +243,17 @@ def _parse_status(answer: object, path: Path) -> ControlStatus:
     except (KeyError, ValueError, TypeError):
         pass
     raise ControlError(f"What answers at {path} is no sensor of this version: stop it or name another run directory.")
+
+
+def _send_line(channel: socket.socket, message: Mapping[str, object]) -> None:
+    channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _is_readable(channel: socket.socket, seconds: float) -> bool:
+    """Whether something came, or the end, within so long. `select` takes no file past number 1,023."""
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    return bool(waiting.poll(seconds * 1e3))
 
 
 def _receive_line(channel: socket.socket) -> bytes:

@@ -11,10 +11,13 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
 from common.consumer_order import ConsumerColumn
 from common.figures import Figure, make_totals
 from sensor.agent.enforcement import Enforcement
 from sensor.agent.node import Node
+from sensor.agent.trace import ADDED_UP, KERNEL_CACHE, Trace
 from sensor.aggregate.aggregator import Aggregator
 from sensor.aggregate.rows import RowColumns
 from sensor.capture.http2.repeats import Repeats, Row
@@ -287,6 +290,7 @@ class Pipeline:
         self._overflow_calls = 0
         self._segment = clock.segment
         self.policy_epoch = 0
+        self.trace: Trace | None = None  # Whoever follows calls.
         self.lost_before_calls = 0  # Calls that capture knows it lost, since the start.
         self.tls_lost_calls = self.tls_seen_calls = 0  # Of those that TLS carried, the same.
         self.service_losses: Mapping[ServiceWay, int] = {}  # Of those, what is known to be of a service.
@@ -305,6 +309,8 @@ class Pipeline:
                 self._counter.see()
                 self._counter.use()
                 aggregator.add_row(row)
+                if self.trace is not None:
+                    self.trace.see_row(exchange, row)
                 if self._processor.has_operations:
                     self._processor.count_row(row)
             else:
@@ -318,10 +324,15 @@ class Pipeline:
         self._counter.use(len(calls))
         self._add_calls(calls)
 
-    def _add_calls(self, calls: Calls) -> None:
+    def _add_calls(
+        self, calls: Calls, source: str = "", client_ports: Callable[[], Mapping[int, int]] | None = None
+    ) -> None:
+        """`source` and `client_ports`: for who follows calls."""
         try:
             self._processor.count_rows(calls)
             self.aggregator.add_calls(calls)
+            if self.trace is not None:
+                self.trace.see_calls(calls, source, client_ports() if client_ports is not None else {})
         except Exception:
             self.aggregator.drop(FAILED, len(calls))
             _log_failure("aggregating")
@@ -333,18 +344,24 @@ class Pipeline:
         except Exception:
             self._counter.drop(FAILED)
             _log_failure("describing")
+            if self.trace is not None:
+                self.trace.see_exchange(exchange, None)
             return
-        if isinstance(record, Undescribed):
-            self._counter.drop(record.reason)
-            return
-        if isinstance(record, Exclusion):  # Counted for the coverage, which is all the use it has.
-            self._counter.use()
+        if not isinstance(record, CallRecord):
+            if isinstance(record, Undescribed):
+                self._counter.drop(record.reason)
+            else:  # Counted for the coverage, which is all the use it has.
+                self._counter.use()
+            if self.trace is not None:
+                self.trace.see_exchange(exchange, record)
             return
         self._counter.use()
         try:
             for late in self._processor.take_late():
                 self.aggregator.add(late)
             row = self.aggregator.add(record)
+            if self.trace is not None:
+                self.trace.see_row(exchange, row)
         except Exception:
             self.aggregator.drop(FAILED)
             _log_failure("aggregating")
@@ -368,7 +385,17 @@ class Pipeline:
     def take_records(self, records: Records) -> None:
         """Count calls that the kernel matched, or knew no more of than its counters say. The records are copied."""
         offset_ns = self._clock.to_unix_ns(0)
-        self._take_calls(int(records["calls"].sum()), lambda: self._processor.convert(records, offset_ns=offset_ns))
+
+        def list_client_ports() -> dict[int, int]:
+            times_ns = records["time_ns"].astype(np.int64) + offset_ns
+            return dict(zip(times_ns.tolist(), records["remote_port"].tolist(), strict=True))
+
+        self._take_calls(
+            int(records["calls"].sum()),
+            lambda: self._processor.convert(records, offset_ns=offset_ns),
+            KERNEL_CACHE,
+            list_client_ports,
+        )
 
     def take_overflow(self, totals: Mapping[bytes, OverflowTotals]) -> None:
         """Count calls that the kernel only added up, given its totals since the load."""
@@ -377,9 +404,15 @@ class Pipeline:
             return
         self._overflow_calls += new
         now_ns = self._clock.unix_ns()
-        self._take_calls(new, lambda: self._processor.convert_overflow(totals, time_unix_ns=now_ns))
+        self._take_calls(new, lambda: self._processor.convert_overflow(totals, time_unix_ns=now_ns), ADDED_UP)
 
-    def _take_calls(self, count: int, convert: Callable[[], Calls]) -> None:
+    def _take_calls(
+        self,
+        count: int,
+        convert: Callable[[], Calls],
+        source: str,
+        client_ports: Callable[[], Mapping[int, int]] | None = None,
+    ) -> None:
         self._matched.see(count)
         try:
             calls = convert()
@@ -388,7 +421,7 @@ class Pipeline:
             _log_failure("reading records of")
             return
         self._matched.use(count)
-        self._add_calls(calls)
+        self._add_calls(calls, source, client_ports)
 
     def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""
@@ -422,8 +455,12 @@ class Pipeline:
 
     def convert(self, rows: RowColumns) -> list[SerialisedBatch]:
         """Rows to serialised batches."""
-        if not len(rows):
-            return []
+        batches = self._convert(rows) if len(rows) else []
+        if self.trace is not None:
+            self.trace.see_batches(rows, batches, self._clock.unix_ns())
+        return batches
+
+    def _convert(self, rows: RowColumns) -> list[SerialisedBatch]:
         if self._enforcement is not None:
             try:
                 self._enforcement.add_rows(rows)

@@ -38,6 +38,7 @@ from sensor.agent.exporter import ReadyFile, serve
 from sensor.agent.lock import LockError, NodeLock, describe_waiting, take_node
 from sensor.agent.pause import Command, ControlError, ControlServer, request_command
 from sensor.cli.replay import replay
+from sensor.cli.trace import trace
 from sensor.core.config import SensorSettings, load_settings
 from sensor.core.health import Failures, format_failure, log_loop_failure, log_thread_failure
 from sensor.core.process import let_others_first, limit_arenas
@@ -191,6 +192,7 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     app.command(name="pause", help="Detach the running sensor. It stays connected to the collector.")(pause)
     app.command(name="resume", help="Attach the paused sensor again.")(resume)
     register_enforcement(app)
+    app.command(name="trace", help="Show the stages that calls of a port or service pass, and where they stop.")(trace)
     app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
 
 
@@ -295,7 +297,9 @@ async def _live(
     asyncio.get_running_loop().set_exception_handler(log_loop_failure)
     async with AsyncExitStack() as stack:
         stack.enter_context(calling_at(signal.SIGTERM, signal.SIGINT, call=sensor.stop))
-        await stack.enter_async_context(_ending_in_thread(ControlServer(settings.run_dir, sensor.carry_out)))
+        await stack.enter_async_context(
+            _ending_in_thread(ControlServer(settings.run_dir, sensor.carry_out, sensor.trace))
+        )
         if settings.metrics_listen:
             host, port = split_address(settings.metrics_listen)
             exporter = serve(

@@ -10,6 +10,7 @@ changes are the slewing of NTP and are followed silently.
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 STEP_THRESHOLD_NS: Final = 1_000_000_000
@@ -17,6 +18,8 @@ STEP_THRESHOLD_NS: Final = 1_000_000_000
 OFFSET_READINGS: Final = 3
 
 NanosecondSource = Callable[[], int]
+
+_NS: Final = 1_000_000_000
 
 
 class Clock:
@@ -77,3 +80,12 @@ class Clock:
 def seconds_left(unix_ns: int) -> float:
     """To the end of the second of unix time, and a moment."""
     return 1.001 - unix_ns % 1_000_000_000 / 1e9
+
+
+def format_time(unix_ns: int) -> str:
+    """RFC 3339 in UTC with nanoseconds."""
+    seconds, rest = divmod(unix_ns, _NS)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    except (OverflowError, ValueError):
+        return f"{seconds}.{rest:09d}"

@@ -43,6 +43,11 @@ def list_limits(counters: Mapping[Counter, int], unknown_service: Service) -> It
             yield build_node_row(unknown_service, limit.name, limit.reason, connections=calls, bytes=size)
 
 
+def explain_limit(counter: Counter) -> tuple[str, str]:
+    """Name and reason, with advice, of a counter of the kernel side."""
+    return next((limit.name, limit.reason) for one, limit in _load_limits() if one is counter)
+
+
 _MEANING: Final = (
     "Requests that looked like an attack beyond the budget of heads, or that attack_bytes_per_second had no room for: "
     "they were counted and not held against the attack rules. Raise it, or look at who sends so many."

@@ -22,7 +22,7 @@ and is dropped and counted only when that is full too.
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -41,6 +41,8 @@ SEGMENTS_COUNT: Final = 16
 PAYLOAD_BYTES_LIMIT: Final = 16 * 1024 * 1024
 MEMORY_BYTES_LIMIT: Final = 8 * 1024 * 1024
 _SUFFIX: Final = ".seg"
+# What became of a batch; other outcomes are the reasons of the account.
+ACKNOWLEDGED: Final = "acknowledged"
 
 # Length of the payload, CRC-32 of everything after itself; then kind, boot id, sequence, unix time in ns, calls.
 _PREFIX: Final = Struct("<II")
@@ -121,6 +123,8 @@ class Spool:
         self._counter = StageCounter("spool")
         self._is_loading = True
         self.counts = SpoolCounts()
+        # Gets each batch that is kept no longer, and why; None: nobody asks.
+        self.on_settled: Callable[[BatchKey, str], None] | None = None
         self._open_directory()
         self._is_loading = False
 
@@ -132,7 +136,7 @@ class Spool:
         record = _encode(_Kind.BATCH, key, now_unix_ns, calls, payload)
         segment = self._write(record)
         if segment is None and self._memory_bytes + len(payload) > MEMORY_BYTES_LIMIT:
-            self._counter.drop("disk_error", calls)
+            self._drop(key, "disk_error", calls)
             return None
         entry = SpoolEntry(
             ordinal=self._next_ordinal, key=key, time_unix_ns=now_unix_ns, calls=calls, payload_bytes=len(payload)
@@ -161,7 +165,7 @@ class Spool:
             payload = b""
         if len(payload) != place.entry.payload_bytes:
             self._forget(ordinal)
-            self._counter.drop("unreadable", place.entry.calls)
+            self._drop(place.entry.key, "unreadable", place.entry.calls)
             return None
         return payload
 
@@ -172,6 +176,8 @@ class Spool:
         if place is None:
             return False
         self._counter.use(place.entry.calls)
+        if self.on_settled is not None:
+            self.on_settled(key, ACKNOWLEDGED)
         self._drop_done()
         return True
 
@@ -180,7 +186,7 @@ class Spool:
         place = self._remove(key)
         if place is None:
             return False
-        self._counter.drop("refused", place.entry.calls)
+        self._drop(key, "refused", place.entry.calls)
         self._drop_done()
         return True
 
@@ -293,6 +299,11 @@ class Spool:
 
     # Keeping account
 
+    def _drop(self, key: BatchKey, reason: str, calls: int) -> None:
+        self._counter.drop(reason, calls)
+        if self.on_settled is not None:
+            self.on_settled(key, reason)
+
     def _place(self, entry: SpoolEntry, *, segment: _Segment | None, offset: int, payload: bytes | None) -> None:
         self._next_ordinal = entry.ordinal + 1
         self._places[entry.ordinal] = _Place(entry=entry, segment=segment, offset=offset, payload=payload)
@@ -331,7 +342,8 @@ class Spool:
         while self.disk_bytes > self._limit_bytes and len(self._segments) > 1:
             segment = self._segments[0]
             for ordinal in sorted(segment.live):
-                self._counter.drop("spool_full", self._forget(ordinal).entry.calls)
+                entry = self._forget(ordinal).entry
+                self._drop(entry.key, "spool_full", entry.calls)
             self._delete(segment)
 
     def _delete(self, segment: _Segment) -> None:

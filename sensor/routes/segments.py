@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sensor.core.calls import SegmentKind
+from sensor.core.calls import Route, SegmentKind
 from sensor.routes.vocabulary import Vocabulary, split_word
 
 # Longer segments are values whatever they hold; the longest literal of the development documents has
@@ -233,3 +233,18 @@ def classify_segment(raw: str, vocabulary: Vocabulary) -> Shape:
     if _is_random(text, vocabulary):
         return Shape(SegmentKind.TOKEN, value=text)
     return Shape(SegmentKind.WORD, value=text)
+
+
+def format_template(route: Route) -> str:
+    """The route's path as it may be shown: words that were not revealed and parameters by their kind."""
+    parts = [
+        segment.text
+        if segment.text
+        else "{" + segment.kind.name.lower() + "}"
+        if segment.kind is not SegmentKind.LITERAL
+        else ""
+        for segment in route.segments
+    ]
+    if parts == ["*"]:
+        return "*"
+    return "/" + "/".join(parts) + ("/" if route.has_trailing_slash and parts else "")

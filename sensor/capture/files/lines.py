@@ -11,7 +11,6 @@ here: no credentials and no cookies.
 import base64
 import binascii
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -26,15 +25,15 @@ from sensor.core.calls import (
     BodyFlag,
     CallKind,
     CallRecord,
-    Route,
-    SegmentKind,
 )
+from sensor.core.clock import format_time
 from sensor.describe.attacks.classes import Attack
 from sensor.http.http1.grammar import name_smuggling
 from sensor.http.http1.head import Malformed
 from sensor.http.http1.pairs import Message, Transaction
 from sensor.http.http1.stream import Head
 from sensor.http.http2.streams import StreamCall
+from sensor.routes.segments import format_template
 from sensor.sensitive.kinds import DataPlace, list_kinds
 
 Line = dict[str, object]
@@ -318,30 +317,6 @@ def _read_user(authorization: bytes | None) -> str:
         return _text(base64.b64decode(value.strip(), validate=True).partition(b":")[0])
     except binascii.Error:
         return ""
-
-
-def format_template(route: Route) -> str:
-    """The route's path as it may be shown: words that were not revealed and parameters by their kind."""
-    parts = [
-        segment.text
-        if segment.text
-        else "{" + segment.kind.name.lower() + "}"
-        if segment.kind is not SegmentKind.LITERAL
-        else ""
-        for segment in route.segments
-    ]
-    if parts == ["*"]:
-        return "*"
-    return "/" + "/".join(parts) + ("/" if route.has_trailing_slash and parts else "")
-
-
-def format_time(unix_ns: int) -> str:
-    """RFC 3339 in UTC with nanoseconds."""
-    seconds, rest = divmod(unix_ns, _NS)
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-    except (OverflowError, ValueError):
-        return f"{seconds}.{rest:09d}"
 
 
 def _format_hash(value: int) -> str:

@@ -5,7 +5,8 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -18,16 +19,20 @@ from sensor.agent.pause import (
     ControlServer,
     ControlStatus,
     request_command,
+    request_trace,
 )
 from sensor.core.state import SensorState
 
 
 class Sensor:
-    """A target that remembers its state."""
+    """A target that remembers its state, and traces what a test says."""
 
     def __init__(self) -> None:
         self.state = SensorState.CAPTURING
         self.failure: Exception | None = None
+        self.events: list[dict[str, object] | None] = []
+        self.asked: Mapping[str, object] = {}
+        self.is_closed = threading.Event()
 
     def carry_out(self, command: Command) -> SensorState:
         if self.failure and command is not Command.STATUS:
@@ -35,6 +40,15 @@ class Sensor:
         if command is not Command.STATUS:
             self.state = SensorState.PAUSED if command is Command.PAUSE else SensorState.CAPTURING
         return self.state
+
+    def trace(self, asked: Mapping[str, object]) -> Generator[dict[str, object] | None]:
+        self.asked = asked
+        if self.failure:
+            raise self.failure
+        try:
+            yield from self.events
+        finally:
+            self.is_closed.set()
 
 
 @pytest.fixture
@@ -44,7 +58,7 @@ def sensor() -> Sensor:
 
 @pytest.fixture
 def server(tmp_path: Path, sensor: Sensor) -> Iterator[ControlServer]:
-    with ControlServer(tmp_path, sensor.carry_out) as server:
+    with ControlServer(tmp_path, sensor.carry_out, sensor.trace) as server:
         yield server
 
 
@@ -80,7 +94,7 @@ def test_socket_of_a_dead_sensor_is_one_sentence_and_is_replaced(tmp_path: Path,
         bound.bind(str(tmp_path / SOCKET_NAME))
     with pytest.raises(ControlError, match="No sensor runs here"):
         request_command(tmp_path, Command.STATUS)
-    with ControlServer(tmp_path, sensor.carry_out):
+    with ControlServer(tmp_path, sensor.carry_out, sensor.trace):
         assert request_command(tmp_path, Command.STATUS).pid == os.getpid()
     assert not (tmp_path / SOCKET_NAME).exists()
 
@@ -126,7 +140,10 @@ def test_answer_of_something_else_is_one_sentence(tmp_path: Path, answer: bytes,
 
 def test_long_directory_is_one_sentence(tmp_path: Path, sensor: Sensor) -> None:
     deep = tmp_path / ("d" * 120)
-    with pytest.raises(ControlError, match="too long for a unix socket"), ControlServer(deep, sensor.carry_out):
+    with (
+        pytest.raises(ControlError, match="too long for a unix socket"),
+        ControlServer(deep, sensor.carry_out, sensor.trace),
+    ):
         pass
     with pytest.raises(ControlError, match="too long for a unix socket"):
         request_command(deep, Command.PAUSE)
@@ -136,6 +153,47 @@ def test_unmakeable_socket_is_one_sentence(tmp_path: Path, sensor: Sensor) -> No
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ControlError, match=r"cannot be made \(File exists\)"),
-        ControlServer(tmp_path / "file", sensor.carry_out),
+        ControlServer(tmp_path / "file", sensor.carry_out, sensor.trace),
     ):
         pass
+
+
+def test_events_of_a_trace_come_until_its_end(server: ControlServer, sensor: Sensor, tmp_path: Path) -> None:
+    sensor.events = [{"event": "begin"}, {"event": "end", "why": "x" * 100_000}]
+    assert list(request_trace(tmp_path, {"port": 80})) == sensor.events
+    assert sensor.asked["port"] == 80
+    assert sensor.is_closed.wait(60)
+
+
+def test_a_trace_that_is_refused_is_one_sentence(server: ControlServer, sensor: Sensor, tmp_path: Path) -> None:
+    sensor.failure = ValueError("port is 'x'")
+    with pytest.raises(ControlError, match="The sensor could not trace: port is 'x'"):
+        list(request_trace(tmp_path, {"port": "x"}))
+
+
+def test_a_trace_ends_with_its_client_and_other_commands_go_on_beside_it(
+    server: ControlServer, sensor: Sensor, tmp_path: Path
+) -> None:
+    sensor.trace = lambda asked: endless(sensor)  # type: ignore[method-assign]
+    server._trace = sensor.trace
+    events = request_trace(tmp_path, {"port": 80})
+    assert next(events) == {"event": "begin"}
+    assert request_command(tmp_path, Command.PAUSE).state is SensorState.PAUSED
+    events.close()  # type: ignore[attr-defined]
+    assert sensor.is_closed.wait(60)
+
+
+def endless(sensor: Sensor) -> Generator[dict[str, object] | None]:
+    try:
+        yield {"event": "begin"}
+        yield from repeat(None)
+    finally:
+        sensor.is_closed.set()
+
+
+def test_a_trace_ends_with_its_sensor(sensor: Sensor, tmp_path: Path) -> None:
+    with ControlServer(tmp_path, sensor.carry_out, lambda asked: endless(sensor)):
+        events = request_trace(tmp_path, {"port": 80})
+        assert next(events) == {"event": "begin"}
+    assert sensor.is_closed.is_set()
+    assert not list(events)

@@ -13,7 +13,7 @@ from sensor.core.state import SensorState
     ("state", "expected"), [(SensorState.CAPTURING, 0), (SensorState.PAUSED, 0), (SensorState.STOPPING, 1)]
 )
 def test_what_a_running_sensor_says(state: SensorState, expected: int, tmp_path: Path) -> None:
-    with ControlServer(tmp_path, lambda command: state):
+    with ControlServer(tmp_path, lambda command: state, lambda asked: (event for event in ())):
         assert main([str(tmp_path)]) == expected
 
 

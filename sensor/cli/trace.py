@@ -1,0 +1,283 @@
+"""`apidae trace`: the stages that calls of one port or service pass, live, and where they stop.
+
+Asks the running sensor over its control socket (`sensor.agent.trace`). Where a collector is named, it also asks that
+for the endpoint once the rows are acknowledged: the last stage. Standard output has one line an event, or JSON lines.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from common.log_lines import escape
+from sensor.agent.pause import ControlError, request_trace
+from sensor.agent.trace import CALLS_MAX, SECONDS_MAX
+from sensor.core.config import SensorSettings
+
+Event = Mapping[str, Any]
+
+URL_VARIABLE: Final = "APIDAE_URL"
+TOKEN_VARIABLE: Final = "APIDAE_TOKEN"
+TOKEN_FILE_VARIABLE: Final = "APIDAE_TOKEN_FILE"
+CA_FILE_VARIABLE: Final = "APIDAE_CA_FILE"
+_ENDPOINTS_MAX: Final = 200
+# From its log to its tables a collector takes some seconds.
+_TABLE_TRIES: Final = 20
+_TABLE_WAIT_SECONDS: Final = 0.5
+_TIMEOUT_SECONDS: Final = 10.0
+_ARROW: Final = " > "
+_SUMS: Final = ("connections", "unread", "read", "excluded", "dropped", "sent", "acknowledged")  # By stage.
+
+RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
+_PANEL: Final = "The collector's tables"
+
+
+def trace(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the server, on this node or another.")] = 0,
+    service: Annotated[str, typer.Option(metavar="NAME", help="Workload, or NAMESPACE/WORKLOAD, of the server.")] = "",
+    calls: Annotated[int, typer.Option(min=1, max=CALLS_MAX, help="End after this many calls.")] = 20,
+    seconds: Annotated[int, typer.Option(min=1, max=SECONDS_MAX, help="End after so long.")] = 30,
+    is_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object a line.")] = False,
+    run_dir: RunDir = SensorSettings.model_fields["run_dir"].default,
+    url: Annotated[
+        str, typer.Option(help=f"Address of the collector's API. Environment: {URL_VARIABLE}.", rich_help_panel=_PANEL)
+    ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"File with an API token. Environment: {TOKEN_FILE_VARIABLE}, or {TOKEN_VARIABLE}.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(help=f"Authority of its certificate. Environment: {CA_FILE_VARIABLE}.", rich_help_panel=_PANEL),
+    ] = None,
+) -> None:
+    """`apidae trace`; ends with 1 where the sensor cannot be asked."""
+    if not port and not service:
+        raise typer.BadParameter("name a port with --port, or a service with --service")
+    asked = {"port": port, "service": service, "calls": calls, "seconds": seconds}
+    try:
+        tables = _open_tables(url, token_file, ca_file)
+        events: Iterable[Event] = request_trace(run_dir, asked)
+        if tables is not None:
+            events = follow_to_tables(events, tables)
+        for event in events:
+            for line in [json.dumps(event)] if is_json else format_event(event):
+                typer.echo(line)
+    except ControlError as error:
+        typer.echo(f"apidae: {escape(str(error))}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The API of a collector, as far as it says what is in its tables."""
+
+    url: str
+    token: str
+    context: Any  # An ssl.SSLContext; None without TLS.
+
+    def find_endpoint(self, call: Event) -> Event | None:
+        """The endpoint that has a call, in the tables; None while there is none. Raises OSError or ValueError."""
+        from urllib.parse import urlencode  # With its like below 3 MB that a sensor has no use for.
+        from urllib.request import Request, urlopen
+
+        workload = str(call["service"]).rpartition(":")[0].rpartition("/")[2]
+        asked = {
+            "service": workload,
+            "method": call["method"],
+            "last_seen_since": call["window"],
+            "operations": "exclude",
+            "hops": "include",
+            "limit": _ENDPOINTS_MAX,
+        }
+        request = Request(f"{self.url.rstrip('/')}/api/v1/endpoints?{urlencode(asked)}")
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
+        with urlopen(request, timeout=_TIMEOUT_SECONDS, context=self.context) as answer:
+            found = json.load(answer)["items"]
+        return next((one for one in found if _is_of(call, one)), None)
+
+
+def _is_of(call: Event, endpoint: Event) -> bool:
+    """Whether an endpoint's template fits a call's: parts that the sensor does not name fit any."""
+    parts, others = (str(text["template"]).strip("/").split("/") for text in (call, endpoint))
+    port = str(call["service"]).rpartition(":")[2]
+    fits = len(parts) == len(others) and all(
+        one == other or one.startswith("{") or other.startswith("{") for one, other in zip(parts, others, strict=True)
+    )
+    return fits and str(endpoint["service"]["port"]) == port
+
+
+def _open_tables(url: str, token_file: Path | None, ca_file: Path | None) -> Tables | None:
+    """None where no collector is named. Raises ControlError."""
+    url = url or os.environ.get(URL_VARIABLE, "")
+    if not url:
+        return None
+    if not url.startswith(("http://", "https://")):
+        raise ControlError(f"The URL is {url!r}; it must begin with http:// or https://; set --url or {URL_VARIABLE}.")
+    import ssl
+
+    path = token_file or Path(os.environ.get(TOKEN_FILE_VARIABLE, ""))
+    authority = ca_file or Path(os.environ.get(CA_FILE_VARIABLE, ""))
+    try:
+        token = path.read_text().strip() if path.name else os.environ.get(TOKEN_VARIABLE, "")
+        is_given = bool(authority.name)
+        context = ssl.create_default_context(cafile=str(authority) if is_given else None)
+    except (OSError, ssl.SSLError) as error:
+        raise ControlError(f"{error.strerror or error}: correct --token-file or --ca-file.") from None
+    return Tables(url, token, context if url.startswith("https://") else None)
+
+
+def follow_to_tables(
+    events: Iterable[Event], tables: Tables, *, wait: Callable[[float], None] = time.sleep
+) -> Iterator[Event]:
+    """The same events, and behind each acknowledgement one for each endpoint that has the calls."""
+    calls: dict[int, Event] = {}
+    for event in events:
+        yield event
+        if event["event"] == "call" and "method" in event:
+            calls[event["number"]] = event
+        if event["event"] != "settled" or event["reason"] != "acknowledged":
+            continue
+        groups: dict[tuple[str, str, str], list[int]] = {}
+        for number in event["numbers"]:
+            if (call := calls.pop(number, None)) is not None:
+                key = call["service"], call["method"], call["template"]
+                groups.setdefault(key, []).append(number)
+                calls[-number] = call
+        for numbers in groups.values():
+            call = calls.pop(-numbers[-1])
+            yield {"event": "stored", "numbers": numbers, "stage": "tables", **_look(tables, call, wait)}
+
+
+def _look(tables: Tables, call: Event, wait: Callable[[float], None]) -> dict[str, str]:
+    from urllib.error import HTTPError, URLError
+
+    for _ in range(_TABLE_TRIES):
+        try:
+            endpoint = tables.find_endpoint(call)
+        except HTTPError as error:
+            return {"reason": f"the collector answered {error.code}", "fix": "Check --url and the token's role."}
+        except (URLError, OSError, ValueError, KeyError) as error:
+            return {"reason": f"the collector's API cannot be asked ({error})", "fix": "Check --url and --ca-file."}
+        if endpoint is not None:
+            return {"endpoint": str(endpoint["id"]), "template": str(endpoint["template"])}
+        wait(_TABLE_WAIT_SECONDS)
+    return {
+        "reason": "acknowledged, and not in the tables yet",
+        "fix": "The collector has it in its log: look at the lag of its writer on /settings, or in its log.",
+    }
+
+
+def format_event(event: Event) -> Iterator[str]:
+    """Lines for people."""
+    match event["event"]:
+        case "begin":
+            yield from _format_begin(event)
+        case "call":
+            yield from _format_call(event)
+        case "port":
+            yield from _format_port(event)
+        case "sent":
+            batches = ", ".join(str(one) for one in event["batches"])
+            yield _join(_list_numbers(event["numbers"]), f"row in batch {batches}" if batches else "row dropped")
+            yield from _format_reason(event)
+        case "settled":
+            yield _join(_list_numbers(event["numbers"]), str(event["reason"]))
+            yield from _format_fix(event)
+        case "stored":
+            if "endpoint" in event:
+                yield _join(_list_numbers(event["numbers"]), f"in the tables as {event['endpoint']}", event["template"])
+            else:
+                yield _join(_list_numbers(event["numbers"]), "not found in the tables")
+                yield from _format_reason(event)
+        case "lost":
+            what = event.get("name") or event["reason"]
+            yield f"lost meanwhile on this node, at stage {event['stage']}: {what} ({event['calls']:,})"
+            yield from _format_reason(event) if "name" in event else _format_fix(event)
+        case "end":
+            yield from _format_end(event)
+
+
+def _format_begin(event: Event) -> Iterator[str]:
+    reads = ", TLS is read" if event["read_tls"] else ", TLS is not read (read_tls)"
+    uplink = "connected to the collector" if event["connected"] else "the collector is away"
+    yield f"sensor {event['state']}, by {event['way']}{reads}, {uplink}"
+    if event.get("reason"):
+        yield f"  {event['reason']}"
+    for port in event["ports"]:
+        yield f"{port['role']} {port['service']} at {port['address']}: {port['protocol']} so far"
+        if port["protocol"] != "silent":  # As most are that one begins to look at.
+            yield from _format_reason(port)
+    yield f"ends after {event['calls']} calls or {event['seconds']} s"
+
+
+def _format_call(event: Event) -> Iterator[str]:
+    time_of_day = str(event["time"])[11:23]
+    client = f"{event['client'] or '?'}:{event['client_port']}" if event["client_port"] else event["client"] or "?"
+    begin = f"#{event['number']} {time_of_day} {client} {event['way']}"
+    if "method" in event:
+        read = f"HTTP/{event['version']}" if event["version"] else "HTTP"
+        named = f"{event['method']} {event['template']} {event['status']}"
+        many = f"{event['calls']} calls" if event["calls"] > 1 else ""
+        yield _join(begin, read, named, many, f"counted for {event['service']}")
+        yield from _format_reason(event)
+    else:
+        yield _join(begin, "stops at describe")
+        yield from _format_reason(event)
+
+
+def _format_port(event: Event) -> Iterator[str]:
+    names = {"connections": "connection", "bytes": "byte", "calls": "call", "lost_calls": "lost call"}
+    counts = [(event[key], name) for key, name in names.items() if event[key]]
+    counted = ", ".join(f"{count:,} {name}{'s' if count > 1 else ''}" for count, name in counts)
+    is_of_node = event["protocol"] in ("missed", "left_out")  # Whose address says what was missed or excluded.
+    name = f"{event['protocol']} ({event['address']})" if is_of_node else event["protocol"]
+    yield _join(f"-- {event['role']} {event['service']}", name, counted, "no call is reported")
+    yield from _format_reason(event)
+
+
+def _format_end(event: Event) -> Iterator[str]:
+    found = {**{name: event["sums"].get(name, 0) for name in _SUMS}, **event["sums"]}
+    sums = ", ".join(f"{name} {count:,}" for name, count in found.items() if count) or "nothing"
+    yield f"end after {event['why']}: {sums}"
+    if numbers := event.get("waiting_rows"):
+        yield f"{_list_numbers(numbers)} are counted, and their rows have not left: they leave with their window"
+    if numbers := event.get("unacknowledged"):
+        yield f"{_list_numbers(numbers)} are sent, and not acknowledged"
+    if event.get("lost_events"):
+        yield f"{event['lost_events']:,} lines were too many for this terminal"
+    if event.get("advice"):
+        yield f"  fix: {event['advice']}"
+
+
+def _format_reason(event: Event) -> Iterator[str]:
+    if event.get("reason"):
+        yield f"  why: {event['reason']}"
+    yield from _format_fix(event)
+
+
+def _format_fix(event: Event) -> Iterator[str]:
+    if event.get("fix"):
+        yield f"  fix: {event['fix']}"
+
+
+def _list_numbers(numbers: list[int]) -> str:
+    """`#1`, or `#1 to #4` where none is missing, else each."""
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"#{numbers[0]} to #{numbers[-1]}"
+    return ", ".join(f"#{number}" for number in numbers)
+
+
+def _join(*parts: str) -> str:
+    return escape(_ARROW.join(part for part in parts if part))

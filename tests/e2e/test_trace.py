@@ -1,0 +1,196 @@
+"""`apidae trace` on a node with a plain server, one of TLS that is not read, one that speaks something else, and the
+collector, whose calls are excluded: each line says the stages and why a call stops, and the fix. Lines of the page
+docs/use/troubleshooting.md are those that are printed here.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.live.host import CollectorAddress
+from scripts.live.program import Program
+from sensor.cli.trace import format_event
+from tests.bpf.tls import client_context, make_certificate, serving_https
+from tests.e2e.conftest import OWN_PLACES, Product
+from tests.e2e.served import JsonHandler, serve
+from tests.waiting import DEADLINE_SECONDS
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+ADDRESS = "127.0.0.1"
+PAGE = Path(__file__).parents[2] / "docs" / "use" / "troubleshooting.md"
+APIDAE = str(Path(sys.executable).with_name("apidae"))
+CALLS = 3
+LINES = 8  # The kernel tries the first segments of a connection before it knows that it is not HTTP.
+GREETING = b"220 mail.example ESMTP\r\n"
+
+
+class Orders(JsonHandler):
+    """Answers every order."""
+
+    def do_GET(self) -> None:  # noqa: N802
+        self.send_json({"state": "paid"})
+
+
+@contextlib.contextmanager
+def serving_lines() -> Iterator[int]:
+    """A server that speaks first and answers lines that are not HTTP; yields its port."""
+    with socket.create_server((ADDRESS, 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        client.sendall(GREETING)
+                        while client.recv(100):
+                            client.sendall(GREETING)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(DEADLINE_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def collector(product: Product) -> CollectorAddress:
+    _, address = product.start_collector()
+    product.start_sensor(address)
+    return address
+
+
+@contextlib.contextmanager
+def tracing(tmp_path: Path, port: int, *options: str) -> Iterator[Program]:
+    """A trace that has begun."""
+    run_dir = os.environ[OWN_PLACES[1]]
+    command = [APIDAE, "trace", "--port", str(port), "--json", "--run-dir", run_dir, *options]
+    program = Program("trace", command, tmp_path / "trace.log")
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+def read_events(trace: Program) -> list[dict[str, Any]]:
+    """Those of its output so far."""
+    return [json.loads(line) for line in trace.log_path.read_text().splitlines() if line.startswith("{")]
+
+
+def strip_figures(line: str) -> str:
+    """A line without what differs from run to run."""
+    line = re.sub(r"as [0-9a-f]{16}", "as ID", line)
+    line = re.sub(r"\d\d:\d\d:\d\d\.\d{3} 127\.0\.0\.1:\d+", "TIME CLIENT", line)
+    return re.sub(r"[\d,]+ bytes", "N bytes", re.sub(r"\S+:\d{4,5}\b", "SERVICE", line))
+
+
+def assert_documented(events: Iterable[Mapping[str, Any]]) -> None:
+    """What people see of these events is in the page's examples, line by line."""
+    documented = {strip_figures(line) for line in PAGE.read_text().splitlines()}
+    printed = [line for event in events for line in format_event(event)]
+    assert printed
+    assert not [line for line in printed if strip_figures(line) not in documented]
+
+
+def call(port: int, paths: Sequence[str], **headers: str) -> None:
+    """One connection's calls."""
+    with contextlib.closing(http.client.HTTPConnection(ADDRESS, port, timeout=DEADLINE_SECONDS)) as client:
+        for path in paths:
+            client.request("GET", path, headers=headers)
+            client.getresponse().read()
+
+
+def test_a_call_is_followed_from_the_kernel_to_the_tables(tmp_path: Path, collector: CollectorAddress) -> None:
+    options = ("--calls", str(CALLS), "--url", collector.url)
+    with serve(Orders) as port, tracing(tmp_path, port, *options) as trace:
+        begin = trace.wait_for("begin", DEADLINE_SECONDS)
+        assert (begin["state"], begin["way"], begin["connected"]) == ("capturing", "packets", True)
+        call(port, [f"/orders/{number}" for number in range(CALLS)])
+        end = trace.wait_for("end", DEADLINE_SECONDS)
+        events = read_events(trace)
+    calls = [event for event in events if event["event"] == "call"]
+    assert [one["number"] for one in calls] == [1, 2, 3]
+    assert {(one["method"], one["template"], one["status"], one["version"], one["stage"]) for one in calls} == {
+        ("GET", "/orders/{integer}", 200, "1.1", "aggregate")
+    }
+    assert len({one["client_port"] for one in calls}) == 1
+    for kind, reason in (("sent", None), ("settled", "acknowledged"), ("stored", None)):
+        found = [event for event in events if event["event"] == kind]
+        assert sorted(number for one in found for number in one["numbers"]) == [1, 2, 3], kind
+        assert {one.get("reason") for one in found} == {reason}
+    assert end["sums"] == {"acknowledged": CALLS, "connections": 1, "read": CALLS, "sent": CALLS}
+    assert_documented(events)
+
+
+def test_tls_that_is_not_read_stops_at_the_kernel_and_names_the_setting(
+    tmp_path: Path, collector: CollectorAddress
+) -> None:
+    with (
+        serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3) as port,
+        tracing(tmp_path, port) as trace,
+    ):
+        assert trace.wait_for("begin", DEADLINE_SECONDS)["read_tls"] is False
+        client = http.client.HTTPSConnection(ADDRESS, port, timeout=DEADLINE_SECONDS, context=client_context())
+        with contextlib.closing(client):
+            client.request("GET", "/50")
+            client.getresponse().read()
+        stopped = trace.wait_for("port", DEADLINE_SECONDS)
+    assert (stopped["protocol"], stopped["stage"], stopped["connections"]) == ("encrypted", "kernel", 1)
+    assert stopped["reason"].startswith("TLS: encrypted where the sensor reads")
+    assert stopped["fix"].startswith("Set read_tls")
+    assert_documented([stopped])
+
+
+def test_what_is_not_http_stops_at_the_kernel(tmp_path: Path, collector: CollectorAddress) -> None:
+    with serving_lines() as port, tracing(tmp_path, port) as trace:
+        trace.wait_for("begin", DEADLINE_SECONDS)
+        with socket.create_connection((ADDRESS, port), timeout=DEADLINE_SECONDS) as client:
+            for _ in range(LINES):
+                assert client.recv(100) == GREETING
+                client.sendall(b"HELO me\r\n")
+        stopped = trace.wait_for("port", DEADLINE_SECONDS)
+        assert not [event for event in read_events(trace) if event["event"] == "call"]
+    assert (stopped["protocol"], stopped["stage"], stopped["connections"]) == ("other", "kernel", 1)
+    assert stopped["reason"].startswith("The first bytes are not HTTP.")
+    assert_documented([stopped])
+
+
+def test_excluded_calls_stop_where_they_are_described(tmp_path: Path, collector: CollectorAddress) -> None:
+    with serve(Orders) as port, tracing(tmp_path, port, "--calls", "1") as trace:
+        trace.wait_for("begin", DEADLINE_SECONDS)
+        call(port, ["/live"], **{"User-Agent": "ELB-HealthChecker/2.0"})
+        stopped = trace.wait_for("call", DEADLINE_SECONDS)
+        end = trace.wait_for("end", DEADLINE_SECONDS)
+    assert (stopped["stage"], stopped["reason"].partition(":")[0]) == ("describe", "health checks")
+    assert_documented([stopped])
+    assert end["sums"] == {"connections": 1, "excluded": 1}
+
+
+def test_the_collectors_own_port_is_excluded(tmp_path: Path, collector: CollectorAddress) -> None:
+    port = int(collector.http.rpartition(":")[2])
+    with tracing(tmp_path, port, "--calls", "1") as trace:
+        trace.wait_for("begin", DEADLINE_SECONDS)
+        call(port, ["/api/v1/sensors"])
+        stopped = trace.wait_for("call", DEADLINE_SECONDS)
+    assert stopped["reason"].startswith("Apidae's own traffic: Excluded from the inventory")
+
+
+def test_a_port_without_a_server_gets_the_next_step(tmp_path: Path, collector: CollectorAddress) -> None:
+    with socket.socket() as bound:
+        bound.bind((ADDRESS, 0))
+        with tracing(tmp_path, bound.getsockname()[1], "--seconds", "1") as trace:
+            end = trace.wait_for("end", DEADLINE_SECONDS)
+    assert end["advice"].startswith("Nothing that this sensor watches listens on port")
