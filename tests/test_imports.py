@@ -19,6 +19,7 @@ PACKAGES = {
     "common": (
         *(
             "bounded",
+            "capture_report",
             "completion",
             "consumer_order",
             "durable",
@@ -44,7 +45,7 @@ PACKAGES = {
     ),
     "collector": (
         *("core", "storage", "log", "trust", "receiver", "alerting", "kubernetes", "inventory", "schemas", "specs"),
-        *("response", "risk", "detection", "erasure", "backup", "api", "ui", "server", "cli"),
+        *("response", "risk", "detection", "erasure", "backup", "api", "ui", "server", "capture_report", "cli"),
     ),
 }
 

@@ -413,6 +413,11 @@ class RevealBook:
             for word in hashes:
                 self._open.setdefault(word, (0, 0))
 
+    def list_questions(self) -> list[int]:
+        """Hashes of all words that are asked for."""
+        with self._lock:
+            return list(self._open)
+
     def choose(self, words: HiddenWords, now_seconds: float) -> list[int]:
         """What to ask the sensor of a node now, of its words."""
         current, chosen = int(now_seconds // ROUND_SECONDS), []

@@ -64,6 +64,12 @@ class SchemaRecord:
         )
 
 
+def read_schemas(payload: bytes, *, node: str, boot_id: str, now_unix_seconds: float) -> list[SchemaRecord]:
+    """The same of a serialised message of our own sensor."""
+    schemas = stream_pb2.Schemas.FromString(payload)
+    return convert_schemas(schemas, node=node, boot_id=boot_id, now_unix_seconds=now_unix_seconds)
+
+
 def convert_schemas(
     schemas: stream_pb2.Schemas, *, node: str, boot_id: str, now_unix_seconds: float
 ) -> list[SchemaRecord]:

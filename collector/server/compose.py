@@ -463,7 +463,7 @@ class Collector:
         self.detectors = DetectorProcess(
             log=self._place_log(),
             checkpoint_path=self._directory / CHECKPOINT_FILE,
-            take=self._take_signals,
+            take=self.take_signals,
             consumer_order=self.settings.consumer_order,
             time_zone=self.settings.time_zone,
         )
@@ -472,7 +472,8 @@ class Collector:
             self.state, self.detectors, lambda: not self.state.is_shared or self.tenure.has(Role.DETECT)
         )
 
-    def _take_signals(self, told: Told) -> None:
+    def take_signals(self, told: Told) -> None:
+        """What detectors found, on its way to alerts. Raises StoreError."""
         self.writer.hurry()  # Who reads the alert wants the calls that led to it.
         write = partial(self.tenure.write, Role.DETECT)
         self.pending.add_signals(f"{self.log.id}/{told.series}", told.first, told.signals, write)

@@ -28,9 +28,9 @@ from h2.connection import H2Connection
 from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
 from sensor.agent.pipeline import Pipeline
 from sensor.aggregate.aggregator import Aggregator, WindowLimits
+from sensor.capture.files.identity import CaptureIdentity
 from sensor.capture.http2.assembler import StreamAssembler
 from sensor.capture.http2.flow import MESSAGE
-from sensor.cli.replay import CaptureIdentity
 from sensor.core.calls import CallRecord, Calls, Exchange, make_calls
 from sensor.core.clock import Clock
 from sensor.core.health import StageCounter

@@ -13,19 +13,22 @@ import os
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from sensor.capture.files.capture_file import CapturedPacket, CaptureFile, CaptureFileError, find_ip
-from sensor.capture.files.flows import FlowTable, FlowTransaction, build_exchange, build_flow_exchange, format_address
+from common.capture_report import FORMATS, REPORTS_GROUP, CaptureReportError, WriteReport
+from sensor.capture.files.capture_file import CapturedPacket, CaptureFile, CaptureFileError
+from sensor.capture.files.flows import FlowTransaction, build_exchange, format_address
+from sensor.capture.files.identity import CaptureIdentity
 from sensor.capture.files.lines import Line, build_line, build_raw_line, tell_attack
-from sensor.capture.files.network import NetworkReader
-from sensor.core.calls import CallRecord, Hop, Service, WorkloadKind
+from sensor.capture.files.packets import PacketReader
+from sensor.core.calls import CallRecord
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import Attack, Request
 from sensor.describe.attacks.classifier import AttackClassifier
@@ -41,43 +44,12 @@ from sensor.routes.vocabulary import load_vocabulary
 
 _KEY_BYTES: Final = 16
 _ALL: Final = 1 << 62  # Bodies are read of every call.
-NO_REQUEST: Final = "request_not_seen"
-CUT_REQUEST: Final = "request_head_cut"
-
-
-class CaptureIdentity:
-    """Servers of a capture by the only name it has for them: their address."""
-
-    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
-        """The service at a server's end."""
-        service = Service(
-            cluster="",
-            namespace="",
-            workload=local_address,
-            workload_kind=WorkloadKind.UNSPECIFIED,
-            host_name="",
-            port=local_port,
-        )
-        return service, Hop.UNSPECIFIED
-
-    def client_workload(
-        self, peer_cgroup_id: int, remote_address: str, remote_port: int, server_cgroup_id: int = 0
-    ) -> str:
-        """Unknown."""
-        return ""
-
-    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
-        """Unknown."""
-        return ""
 
 
 @dataclass(slots=True, kw_only=True)
 class ReplayCounts:
-    """`packets = tcp_segments + other_packets`."""
+    """What became of the transactions that were read."""
 
-    packets: int = 0
-    tcp_segments: int = 0
-    other_packets: Counter[str] = field(default_factory=Counter)
     calls: int = 0  # That would leave the node.
     unreported: Counter[str] = field(default_factory=Counter)
     lossy_calls: int = 0
@@ -99,37 +71,18 @@ class Replay:
             BodyReader(SampleRule(first_count=_ALL)),
         )
         self._attacks = AttackClassifier(keyed_hash.compute, load_core_rules())
-        self._network = NetworkReader()
-        self._ports = frozenset(ports)
         self._is_raw = is_raw
-        self.flows = FlowTable(has_decoded_sizes=is_raw)
+        self.reader = PacketReader(ports=ports, has_decoded_sizes=is_raw)
+        self.flows = self.reader.flows
         self.counts = ReplayCounts()
-
-    @property
-    def fragments_given_up(self) -> int:
-        """Fragmented datagrams that were never whole."""
-        return self._network.defragmenter.given_up
 
     def run(self, packets: Iterable[CapturedPacket]) -> Iterator[Line]:
         """Lines of the calls, in the order in which they ended."""
         for packet in packets:
-            for transaction in self._take(packet):
+            for transaction in self.reader.read_packet(packet):
                 yield from self._tell(transaction)
-        for transaction in self.flows.finish():
+        for transaction in self.reader.finish():
             yield from self._tell(transaction)
-        self._network.defragmenter.finish()
-
-    def _take(self, packet: CapturedPacket) -> Iterator[FlowTransaction]:
-        self.counts.packets += 1
-        found = find_ip(packet.link_type, packet.data)
-        segment = found if isinstance(found, str) else self._network.read(found, packet.time_ns)
-        if not isinstance(segment, str) and self._ports.isdisjoint((segment.source_port, segment.destination_port)):
-            segment = "other_port" if self._ports else segment
-        if isinstance(segment, str):
-            self.counts.other_packets[segment] += 1
-            return
-        self.counts.tcp_segments += 1
-        yield from self.flows.take(segment, packet.time_ns)
 
     def _tell(self, flow: FlowTransaction) -> Iterator[Line]:
         counts = self.counts
@@ -167,13 +120,8 @@ class Replay:
         return self._attacks.classify(Request(path, query, head.start.method.decode("latin-1"), _decode(head.fields)))
 
     def _describe(self, flow: FlowTransaction) -> CallRecord | Undescribed:
-        call = flow.transaction
-        if isinstance(call, Transaction):
-            exchange = build_exchange(flow, call)
-            if exchange is None:
-                return Undescribed(NO_REQUEST if call.request is None else CUT_REQUEST)
-            return self._describer.describe(exchange)
-        return self._describer.describe(build_flow_exchange(flow, call))
+        exchange = build_exchange(flow)
+        return Undescribed(exchange) if isinstance(exchange, str) else self._describer.describe(exchange)
 
 
 def _has_smuggling(flow: FlowTransaction) -> bool:
@@ -200,11 +148,23 @@ def replay(
         bool, typer.Option("--raw", help="Add fields of the wire: paths, queries, header fields (no credentials).")
     ] = False,
     port: Annotated[list[int] | None, typer.Option(help="Only connections with this port; may be repeated.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html|FILE.json",
+            help="Write a report instead: inventory, credentials, data, findings, alerts. Needs the collector extra.",
+        ),
+    ] = None,
 ) -> None:
     """Print the HTTP calls of a capture as the sensor would tell them, one JSON object a line."""
     for number in port or ():
         if not 0 < number <= _PORT_MAX:
             raise typer.BadParameter(f"{number} is no TCP port; give 1 to {_PORT_MAX}", param_hint="--port")
+    if report is not None:
+        if is_raw:
+            raise typer.BadParameter("a report has no fields of the wire; give either --raw or --report")
+        write_capture_report(file, report, port or ())
+        return
     run = Replay(is_raw=is_raw, ports=port or ())
     try:
         capture = CaptureFile(file)
@@ -222,6 +182,40 @@ def replay(
         raise typer.Exit(0) from None
     for sentence in summarize(run, is_truncated=capture.is_truncated):
         typer.echo(sentence, err=True)
+
+
+def write_capture_report(file: Path, target: Path, ports: Sequence[int]) -> None:
+    """Have the collector's side make the report of a file."""
+    if target.suffix not in {f".{one}" for one in FORMATS}:
+        raise typer.BadParameter(f"{target} ends in neither .html nor .json; name the report so", param_hint="--report")
+    # Here: a sensor without the collector's extra has the other parts of this command.
+    from sensor.cli.capture_node import CaptureNode
+
+    try:
+        write = load_report_writer()
+        capture = CaptureFile(file)
+        with ExitStack() as stack:
+            stack.callback(capture.close)
+            node = CaptureNode(capture, file, _show_progress(capture, stack), ports)
+            write(node, target)
+    except (CaptureFileError, CaptureReportError) as error:
+        typer.echo(f"apidae: {error}", err=True)
+        raise typer.Exit(1) from error
+    account = node.count()
+    typer.echo(f"{target}: {_name(account.calls, 'call')} of {_name(account.packets, 'packet')}", err=True)
+
+
+def load_report_writer() -> WriteReport:
+    """The collector's function. Raises CaptureReportError where that side is not installed."""
+    missing = "`--report` needs the collector, which is not installed; pip install 'apidae[collector]'"
+    found = list(entry_points(group=REPORTS_GROUP))
+    if not found:
+        raise CaptureReportError(missing)
+    try:
+        write: WriteReport = found[0].load()
+    except ModuleNotFoundError as error:
+        raise CaptureReportError(f"{missing} ({error.name} is missing)") from error
+    return write
 
 
 def _show_progress(capture: CaptureFile, stack: ExitStack) -> Iterator[CapturedPacket]:
@@ -246,16 +240,16 @@ def _count(capture: CaptureFile, progress: "Progress", task: "TaskID") -> Iterat
 
 def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
     """What was read and what was not, a line each; lines without a loss are left out."""
-    counts, flows = run.counts, run.flows.counts
+    counts, flows, packets = run.counts, run.flows.counts, run.reader.counts
     streams, http2 = flows.streams, f" ({flows.http2_flows} HTTP/2)" if flows.http2_flows else ""
     yield (
-        f"{_name(counts.packets, 'packet')}, {_name(counts.tcp_segments, 'TCP segment')}, "
+        f"{_name(packets.packets, 'packet')}, {_name(packets.tcp_segments, 'TCP segment')}, "
         f"{_name(flows.flows, 'connection')}, {flows.http_flows} of them HTTP{http2}, {_name(counts.calls, 'call')}"
     )
     if is_truncated:
         yield "the file ends within a packet: what follows is missing"
-    if counts.other_packets:
-        yield f"packets not read: {_list(counts.other_packets)}"
+    if packets.other_packets:
+        yield f"packets not read: {_list(packets.other_packets)}"
     if flows.joined_midstream:
         yield f"{_name(flows.joined_midstream, 'connection')} joined in the middle"
     if streams.gaps:
@@ -283,8 +277,8 @@ def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
         yield f"connections not read: {_list(flows.unread_flows)}"
     if streams.conflicting_bytes:
         yield f"bytes sent twice and differently (the first were taken): {streams.conflicting_bytes}"
-    if run.fragments_given_up:
-        yield f"fragmented packets never whole: {run.fragments_given_up}"
+    if run.reader.fragments_given_up:
+        yield f"fragmented packets never whole: {run.reader.fragments_given_up}"
     if flows.evicted:
         yield f"connections given up, too many at once: {flows.evicted}"
     if counts.smuggling:

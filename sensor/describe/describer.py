@@ -112,7 +112,8 @@ _UNSEEN: Final = Credentials(AuthenticationKind.UNKNOWN, 0, PrincipalKind.UNSPEC
 
 
 class Identity(Protocol):
-    """Who is at each end of a socket: `sensor.enrich.identity` on a node, `sensor.cli.replay` of a capture file."""
+    """Who is at each end of a socket: `sensor.enrich.identity` on a node, `sensor.capture.files.identity` of a
+    capture file."""
 
     def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
         """The service that answers at a local end, and whether it answers itself or passes the call on."""

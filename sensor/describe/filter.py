@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,10 @@ import numpy.typing as npt
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
 from sensor.core.arrays import number_values
-from sensor.core.calls import Ends, Exchange, Role, Service
+from sensor.core.calls import Ends, Exchange, Hop, Role, Service
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
 from sensor.ebpf.abi import OVERFLOW_KEY, OverflowTotals, Records
 from sensor.enrich.cgroup import RUNTIME_UNITS
-from sensor.enrich.identity import NodeIdentity
 from sensor.enrich.own_traffic import OwnTraffic
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.heads import StreamRequest
@@ -205,12 +204,29 @@ _REASON: Final = "Recognised and kept out of the inventory; include_health_check
 _SECOND_NS: Final = 1_000_000_000
 
 
+class FilterIdentity(Protocol):
+    """What a filter asks of who is at each end: `sensor.enrich.identity` has the answers."""
+
+    @property
+    def is_leaving_out(self) -> bool: ...
+
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
+
+    def why_left_out(self, cgroup_id: int) -> str: ...
+
+    def why_end_left_out(self, cgroup_id: int, local_port: int, local_address: str) -> str: ...
+
+    def is_kubelet(self, cgroup_id: int) -> bool: ...
+
+    def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool: ...
+
+
 class CallFilter:
     """What is excluded at one node. Not thread-safe."""
 
     def __init__(
         self,
-        identity: NodeIdentity,
+        identity: FilterIdentity,
         account: ExclusionAccount,
         *,
         include_health_checks: bool = False,

@@ -28,6 +28,10 @@ from sensor.http.reassembly import DirectedPiece, Direction, StreamCounts, TcpCo
 # With ~3 KB each, and what waits behind holes (sensor.http.reassembly) on top.
 MAX_FLOWS: Final = 65_536
 
+# Named in the account; those past it are counted together.
+MAX_UNREAD_SERVERS: Final = 1_024
+OTHER_SERVERS: Final = "other servers"
+
 Endpoint = tuple[bytes, int]  # Packed address, port.
 _Key = tuple[Endpoint, Endpoint]
 _SYN, _ACK = int(TcpFlag.SYN), int(TcpFlag.ACK)
@@ -59,6 +63,7 @@ class FlowCounts:
     unasked: int = 0  # Answers of HTTP/2 whose request was not seen.
     unread_bytes: Counter[str] = field(default_factory=Counter)
     unread_flows: Counter[str] = field(default_factory=Counter)
+    unread_servers: Counter[tuple[str, str]] = field(default_factory=Counter)  # The same by protocol and server.
 
 
 class _Flow:
@@ -155,6 +160,10 @@ class FlowTable:
         counts.unread_bytes += conversation.unread
         if not conversation.is_http and conversation.unread:
             counts.unread_flows[conversation.kind] += 1
+            address, port = flow.second if conversation.client is Direction.FORWARD else flow.first
+            key = (str(conversation.kind), f"{format_address(address)}:{port}")
+            is_named = key in counts.unread_servers or len(counts.unread_servers) < MAX_UNREAD_SERVERS
+            counts.unread_servers[key if is_named else (key[0], OTHER_SERVERS)] += 1
         flow.connection, flow.conversation = (
             TcpConnection(),
             Conversation(self._strings),
@@ -179,6 +188,8 @@ def format_address(packed: bytes) -> str:
     return str(address)
 
 
+NO_REQUEST: Final = "request_not_seen"
+CUT_REQUEST: Final = "request_head_cut"
 # bpf/conn.h, RESPONSE_COPY.
 RESPONSE_HEAD_BYTES: Final = 1_024
 
@@ -197,16 +208,17 @@ def name_ends(flow: FlowTransaction) -> Ends:
     )
 
 
-def build_flow_exchange(flow: FlowTransaction, call: StreamCall) -> StreamExchange:
-    """The exchange of a call of HTTP/2, whose heads were read already."""
-    return build_stream_exchange(name_ends(flow), call, int)
-
-
-def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange | None:
-    """The exchange as seen at the server's end; None where no whole request head was seen."""
+def build_exchange(flow: FlowTransaction) -> Exchange | StreamExchange | str:
+    """The exchange as seen at the server's end, or the fixed word for why there is none: no whole request head was
+    seen."""
+    transaction = flow.transaction
+    if not isinstance(transaction, Transaction):  # Of HTTP/2, whose heads were read already.
+        return build_stream_exchange(name_ends(flow), transaction, int)
     request, response = transaction.request, transaction.response
-    if request is None or request.head is None or Fault.HEAD_CUT in request.faults:
-        return None
+    if request is None:
+        return NO_REQUEST
+    if request.head is None or Fault.HEAD_CUT in request.faults:
+        return CUT_REQUEST
     raw = request.head.raw
     head = shorten_head(raw)
     status_code, response_head, response_bytes = 0, b"", 0

@@ -62,12 +62,31 @@ def test_a_file_that_ends_early_is_told(app: typer.Typer, capture: Path) -> None
         ([__file__], 1, "is no capture: it starts with 22222254; give a pcap or pcapng file, plain or gzipped\n"),
         (["/"], 1, "apidae: cannot read /: Is a directory; name a pcap or pcapng file\n"),
         (["--port", "0", "x"], 2, "0 is no TCP port; give 1 to 65535"),
+        (["--report", "out.pdf", "x"], 2, "out.pdf ends in neither .html nor .json"),
+        (["--raw", "--report", "out.html", "x"], 2, "a report has no fields of the wire"),
     ],
 )
 def test_bad_input_is_one_sentence(app: typer.Typer, arguments: list[str], code: int, said: str) -> None:
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert said in result.stderr
+
+
+def test_a_report_without_the_collector_names_the_extra(
+    app: typer.Typer, capture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing:
+        def load(self) -> None:
+            raise ModuleNotFoundError("No module named 'chdb'", name="chdb")
+
+    for found in ([], [Missing()]):
+        monkeypatch.setattr(command, "entry_points", lambda group, found=found: found)
+        result = CliRunner().invoke(app, [str(capture), "--report", str(capture.with_suffix(".html"))])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert (
+            "`--report` needs the collector, which is not installed; pip install 'apidae[collector]'" in result.stderr
+        )
+    assert not capture.with_suffix(".html").exists()
 
 
 def test_who_reads_may_stop(capture: Path) -> None:

@@ -78,5 +78,5 @@ def test_any_bytes_end_in_the_account(said: list[tuple[bool, bytes]]) -> None:
     for is_client, data in said:
         (talk.ask if is_client else talk.answer)(data)
     _, replay = run(talk.close().packets)
-    assert replay.counts.packets == replay.counts.tcp_segments
+    assert replay.reader.counts.packets == replay.reader.counts.tcp_segments
     assert sum(replay.flows.counts.unread_bytes.values()) <= replay.flows.counts.streams.used_bytes

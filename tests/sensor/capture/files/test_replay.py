@@ -227,7 +227,7 @@ def test_only_the_port_that_was_asked_for() -> None:
     packets = [*Talk().open().ask(GET).answer(OK).packets, *Talk(server=(SERVER6[:4], 81)).open().ask(GET).packets]
     replay = Replay(is_raw=True, ports=[81])
     assert [line["server.port"] for line in replay.run(packets)] == [81]
-    assert replay.counts.other_packets == {"other_port": 5}
+    assert replay.reader.counts.other_packets == {"other_port": 5}
 
 
 def test_flows_are_bounded() -> None:

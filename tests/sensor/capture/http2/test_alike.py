@@ -7,8 +7,8 @@ from scripts.bench_cases.http2 import ReplayDescriber, write_events, write_rest,
 from scripts.bench_cases.http2 import converse as repeat
 from sensor.agent.pipeline import Pipeline
 from sensor.aggregate.aggregator import Aggregator, WindowLimits
+from sensor.capture.files.identity import CaptureIdentity
 from sensor.capture.http2.assembler import StreamAssembler
-from sensor.cli.replay import CaptureIdentity
 from sensor.core.calls import CALL, Calls
 from sensor.core.clock import Clock
 from sensor.core.health import StageCounter
