@@ -195,7 +195,7 @@ def request_command(run_directory: Path, command: Command) -> ControlStatus:
 
 
 def request_trace(run_directory: Path, asked: Mapping[str, object]) -> Iterator[dict[str, object]]:
-    """Events of a trace until it ends. Raises ControlError, also where the sensor refuses it."""
+    """Events of a trace, the last one `end`. Raises ControlError, also where the sensor refuses it or ends before."""
     path = run_directory / SOCKET_NAME
     with _connect(path, Command.TRACE) as channel:
         _send_line(channel, {**asked, "command": Command.TRACE.value})
@@ -207,6 +207,9 @@ def request_trace(run_directory: Path, asked: Mapping[str, object]) -> Iterator[
                 if "error" in event:
                     raise ControlError(str(event["error"]))
                 yield event
+                if event["event"] == "end":
+                    return
+    raise ControlError(f"The sensor at {path} ended while it traced: see its log.")
 
 
 @contextlib.contextmanager

@@ -30,6 +30,10 @@ _ENDPOINTS_MAX: Final = 200
 _TABLE_TRIES: Final = 20
 _TABLE_WAIT_SECONDS: Final = 0.5
 _TIMEOUT_SECONDS: Final = 10.0
+_LATE: Final = {
+    "reason": "acknowledged, and not in the tables yet",
+    "fix": "The collector has it in its log: look whether its writer is behind, on /settings and in its log.",
+}
 _ARROW: Final = " > "
 _SUMS: Final = ("connections", "unread", "read", "excluded", "dropped", "sent", "acknowledged")  # By stage.
 
@@ -139,48 +143,79 @@ def _open_tables(url: str, token_file: Path | None, ca_file: Path | None) -> Tab
 
 
 def follow_to_tables(
-    events: Iterable[Event], tables: Tables, *, wait: Callable[[float], None] = time.sleep
+    events: Iterable[Event],
+    tables: Tables,
+    *,
+    wait: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
 ) -> Iterator[Event]:
-    """The same events, and behind each acknowledgement one for each endpoint that has the calls."""
+    """The same events, and one more for the calls of each endpoint once it is in the tables. Between events each is
+    looked for at most twice a second, and what was not found is waited for before the end."""
     calls: dict[int, Event] = {}
+    waiting: list[_Waiting] = []
+    next_look = now()
     for event in events:
+        if event["event"] == "end":
+            for _ in range(_TABLE_TRIES):
+                yield from _look_for_all(tables, waiting)
+                if not waiting:
+                    break
+                wait(_TABLE_WAIT_SECONDS)
+            yield from (one.report(**_LATE) for one in waiting)
         yield event
         if event["event"] == "call" and "method" in event:
             calls[event["number"]] = event
-        if event["event"] != "settled" or event["reason"] != "acknowledged":
-            continue
-        groups: dict[tuple[str, str, str], list[int]] = {}
-        for number in event["numbers"]:
-            if (call := calls.pop(number, None)) is not None:
-                key = call["service"], call["method"], call["template"]
-                groups.setdefault(key, []).append(number)
-                calls[-number] = call
-        for numbers in groups.values():
-            call = calls.pop(-numbers[-1])
-            yield {"event": "stored", "numbers": numbers, "stage": "tables", **_look(tables, call, wait)}
+        elif event["event"] == "settled" and event["reason"] == "acknowledged":
+            waiting += _group_calls([calls.pop(number) for number in event["numbers"] if number in calls])
+        if waiting and now() >= next_look:
+            yield from _look_for_all(tables, waiting)
+            next_look = now() + _TABLE_WAIT_SECONDS
 
 
-def _look(tables: Tables, call: Event, wait: Callable[[float], None]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Calls of one endpoint that are not found in the tables yet."""
+
+    calls: list[Event]
+
+    def report(self, **found: str) -> Event:
+        """The event of what was found."""
+        return {"event": "stored", "numbers": [call["number"] for call in self.calls], "stage": "tables", **found}
+
+
+def _group_calls(calls: Iterable[Event]) -> list[_Waiting]:
+    groups: dict[tuple[str, str, str], _Waiting] = {}
+    for call in calls:
+        key = call["service"], call["method"], call["template"]
+        groups.setdefault(key, _Waiting([])).calls.append(call)
+    return list(groups.values())
+
+
+def _look_for_all(tables: Tables, waiting: list[_Waiting]) -> Iterator[Event]:
+    """Asks once for each, and removes what needs no other look."""
     from urllib.error import HTTPError, URLError
 
-    for _ in range(_TABLE_TRIES):
+    for one in list(waiting):
         try:
-            endpoint = tables.find_endpoint(call)
+            endpoint = tables.find_endpoint(one.calls[-1])
         except HTTPError as error:
-            return {"reason": f"the collector answered {error.code}", "fix": "Check --url and the token's role."}
+            found = {"reason": f"the collector answered {error.code}", "fix": "Check --url and the token's role."}
         except (URLError, OSError, ValueError, KeyError) as error:
-            return {"reason": f"the collector's API cannot be asked ({error})", "fix": "Check --url and --ca-file."}
-        if endpoint is not None:
-            return {"endpoint": str(endpoint["id"]), "template": str(endpoint["template"])}
-        wait(_TABLE_WAIT_SECONDS)
-    return {
-        "reason": "acknowledged, and not in the tables yet",
-        "fix": "The collector has it in its log: look at the lag of its writer on /settings, or in its log.",
-    }
+            found = {"reason": f"the collector's API cannot be asked ({error})", "fix": "Check --url and --ca-file."}
+        else:
+            if endpoint is None:
+                continue
+            found = {"endpoint": str(endpoint["id"]), "template": str(endpoint["template"])}
+        waiting.remove(one)
+        yield one.report(**found)
 
 
 def format_event(event: Event) -> Iterator[str]:
-    """Lines for people."""
+    """Lines for people, in which texts from outside move no cursor."""
+    yield from map(escape, _format(event))
+
+
+def _format(event: Event) -> Iterator[str]:
     match event["event"]:
         case "begin":
             yield from _format_begin(event)
@@ -280,4 +315,4 @@ def _list_numbers(numbers: list[int]) -> str:
 
 
 def _join(*parts: str) -> str:
-    return escape(_ARROW.join(part for part in parts if part))
+    return _ARROW.join(part for part in parts if part)

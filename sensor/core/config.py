@@ -52,6 +52,7 @@ REMOVED: Final = read_removed("""
     body_sample_seconds, body_first_samples_count: the sensor is calibrated for one value; remove it
     tls_min_age_seconds, window_seconds, merged_window_seconds: the sensor is calibrated for one value; remove it
     rows_per_endpoint_count, rows_per_window_count: the sensor is calibrated for one value; remove it
+    handover_seconds, pin_dir: the next sensor attaches beside this one with takeover_wait_seconds; remove it
 """)
 
 

@@ -196,4 +196,5 @@ def test_a_trace_ends_with_its_sensor(sensor: Sensor, tmp_path: Path) -> None:
         events = request_trace(tmp_path, {"port": 80})
         assert next(events) == {"event": "begin"}
     assert sensor.is_closed.is_set()
-    assert not list(events)
+    with pytest.raises(ControlError, match="ended while it traced"):
+        next(events)
