@@ -82,6 +82,7 @@ class ApiSettings:
     retention: Retention = field(default_factory=Retention)
     htmx_path: Path = HTMX_PATH
     exports: ExportSettings = field(default_factory=ExportSettings)
+    public_url: str = ""  # Where people reach the pages.
     is_answering: bool = True  # Else there are health and metrics alone: the process has no role `api`.
 
     def __repr__(self) -> str:

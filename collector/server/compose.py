@@ -598,6 +598,7 @@ class Collector:
                 partner_networks=settings.partner_networks,
                 retention=find_retention(settings),
                 exports=make_exports(settings.integrations, settings.cluster),
+                public_url=settings.public_url,
                 is_answering=Role.API in settings.roles,
             ),
             clock=self._clock,

@@ -5,15 +5,23 @@ and checks the ID token: signature by the provider's keys, which it reads again 
 expiry and nonce. Here is what is the collector's: which algorithms a signature may have, which claims name the user and
 the groups, and the ticket.
 
+The provider may be away, and anybody can have the collector ask it. So it is asked for a bounded time, by a bounded
+number of logins at once, and not again for some seconds after it did not answer. What it says of itself and its keys
+are read again every ten minutes, and where a signature does not fit them: providers change their keys.
+
 The ticket is what a browser keeps between leaving for the provider and coming back, so that any collector of the state
 can end what another began. It is encrypted and dated (Fernet) with a key of the state, and lives ten minutes.
 
 Sources: OpenID Connect Core 1.0; RFC 7636 (PKCE); RFC 9700, OAuth 2.0 Security Best Current Practice.
 """
 
+import asyncio
 import json
 import logging
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,13 +38,20 @@ NAME_CHARACTERS_MAX: Final = 300
 _ALGORITHMS: Final = frozenset(
     {*("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"), *("EdDSA", "Ed25519")}
 )
-_TIMEOUT_SECONDS: Final = 10.0
+ASK_SECONDS: Final = 10.0  # For all requests of one step of a login together.
+ASKING_MAX: Final = 8  # Steps that ask at once.
+DOWN_SECONDS: Final = 10.0  # After a failure nobody asks.
+METADATA_SECONDS: Final = 600.0
 
 logger = logging.getLogger(__name__)
 
 
 class LoginError(Exception):
     """Why a login failed, in one sentence for the person who tried."""
+
+
+class _AwayError(Exception):
+    """The provider did not answer, or with a failure of its own; the text says how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +67,13 @@ class OidcLogin:
     """Used in the event loop."""
 
     def __init__(
-        self, settings: OidcSettings, *, public_url: str, ticket_key: bytes, secret: str | None = None
+        self,
+        settings: OidcSettings,
+        *,
+        public_url: str,
+        ticket_key: bytes,
+        secret: str | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`public_url`: where people reach the collector. `ticket_key`: of `make_ticket_key`, one for each state."""
         self._settings = settings
@@ -60,15 +81,16 @@ class OidcLogin:
         self._redirect_uri = f"{public_url.rstrip('/')}/login/callback"
         self._tickets = Fernet(ticket_key)
         self._secret = secret
+        self._monotonic = monotonic
         self._client: Any = None
+        self._opened_at = self._down_until = float("-inf")
+        self._down_reason, self._asking_count = "", 0
 
     async def begin(self, destination: str) -> tuple[str, str]:
         """The provider's address to send a browser to, and the ticket to keep meanwhile. Raises LoginError."""
-        client = await self._open()
-        try:
+        async with self._ask():
+            client = await self._open()
             begun = await client.create_authorization_url(self._redirect_uri)
-        except Exception as error:
-            raise self._fail(error) from None
         kept = {name: begun[name] for name in ("state", "nonce", "code_verifier")} | {"destination": destination}
         return str(begun["url"]), self._tickets.encrypt(json.dumps(kept).encode()).decode()
 
@@ -85,32 +107,58 @@ class OidcLogin:
             raise LoginError(f"The provider refused the login ({query['error'][:80]!r}); ask who runs it.")
         if not query.get("code"):
             raise LoginError("The provider sent no code; log in again.")
-        client = await self._open()
-        try:
+        async with self._ask():
+            client = await self._open()
             token = await client.fetch_access_token(
                 self._redirect_uri, code=query["code"], state=kept["state"], code_verifier=kept["code_verifier"]
             )
-            claims = await client.parse_id_token(
-                token,
-                nonce=kept["nonce"],
-                claims_options={
-                    "iss": {"essential": True, "value": self._settings.issuer},
-                    "aud": {"essential": True, "value": self._settings.client_id},
-                },
-            )
-        except Exception as error:
-            raise self._fail(error) from None
+            claims = await self._read_claims(client, token, kept["nonce"])
         if claims is None:
             raise LoginError("The provider sent no ID token; let the client have the scope openid.")
         return LoggedIn(name=self._find_name(claims), groups=self._find_groups(claims), destination=kept["destination"])
 
+    @asynccontextmanager
+    async def _ask(self) -> AsyncIterator[None]:
+        """Bounds what is asked of the provider. Whatever fails within becomes a LoginError."""
+        if (left := self._down_until - self._monotonic()) > 0:
+            raise self._word_down(left)
+        if self._asking_count >= ASKING_MAX:
+            raise LoginError(
+                f"{ASKING_MAX} logins wait for the provider at {self.issuer} already; try again in some seconds."
+            )
+        self._asking_count += 1
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                yield
+        except LoginError:
+            raise
+        except (_AwayError, TimeoutError) as error:
+            self._down_until = self._monotonic() + DOWN_SECONDS
+            self._down_reason = str(error) or f"no answer in {ASK_SECONDS:g} s"
+            self._log(self._down_reason)
+            raise self._word_down(DOWN_SECONDS) from None
+        except Exception as error:
+            # The class alone reaches the log and the person: texts of errors may hold codes and tokens.
+            reason = type(error).__name__
+            self._log(reason)
+            sentence = f"The login at the provider failed ({reason}); try again, and then ask an admin."
+            raise LoginError(sentence) from None
+        finally:
+            self._asking_count -= 1
+
+    def _word_down(self, seconds: float) -> LoginError:
+        return LoginError(
+            f"The provider at {self.issuer} is away ({self._down_reason}); try again in {math.ceil(seconds)} s, or "
+            "sign in with an API token."
+        )
+
     async def _open(self) -> Any:
         """The client, with what the provider says of itself."""
-        client = self._client or self._make_client()
-        try:
-            metadata = await client.load_server_metadata()
-        except Exception as error:
-            raise self._fail(error) from None
+        now = self._monotonic()
+        if self._client is not None and now - self._opened_at < METADATA_SECONDS:
+            return self._client
+        client = self._make_client()
+        metadata = await client.load_server_metadata()
         if metadata.get("issuer") != self._settings.issuer:
             raise LoginError(
                 f"The provider calls itself {str(metadata.get('issuer'))[:200]!r} and not {self._settings.issuer!r}; "
@@ -118,8 +166,23 @@ class OidcLogin:
             )
         offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
         metadata["id_token_signing_alg_values_supported"] = [one for one in offered if one in _ALGORITHMS] or ["RS256"]
-        self._client = client
+        self._client, self._opened_at = client, now
         return client
+
+    async def _read_claims(self, client: Any, token: Mapping[str, Any], nonce: str) -> Mapping[str, Any] | None:
+        """Of the ID token, checked; None where there is none."""
+        from joserfc.errors import BadSignatureError
+
+        options = {
+            "iss": {"essential": True, "value": self._settings.issuer},
+            "aud": {"essential": True, "value": self._settings.client_id},
+        }
+        try:
+            found = await client.parse_id_token(token, nonce=nonce, claims_options=options)
+        except BadSignatureError:  # Of a new key, where keys have no names. Authlib looks itself for a new name.
+            await client.fetch_jwk_set(force=True)
+            found = await client.parse_id_token(token, nonce=nonce, claims_options=options)
+        return found if found is None else dict(found)
 
     def _make_client(self) -> Any:
         # 8 MB that only a collector with a provider needs.
@@ -130,8 +193,19 @@ class OidcLogin:
 
         logging.getLogger("authlib").setLevel(logging.WARNING)  # It writes verifiers at DEBUG.
 
+        class Asker(AsyncOAuth2Client):  # type: ignore[misc]
+            async def send(self, *given: Any, **more: Any) -> Any:
+                """Where no answer comes, its class alone is kept."""
+                try:
+                    answer = await super().send(*given, **more)
+                except Exception as error:
+                    raise _AwayError(type(error).__name__) from None
+                if answer.status_code >= 500:
+                    raise _AwayError(f"status {answer.status_code}")
+                return answer
+
         class ProviderClient(AsyncOAuth2Mixin, AsyncOpenIDMixin, BaseApp):  # type: ignore[misc]
-            client_cls = AsyncOAuth2Client
+            client_cls = Asker
 
         return ProviderClient(
             None,
@@ -141,7 +215,7 @@ class OidcLogin:
             client_kwargs={
                 "scope": " ".join(("openid", *self._settings.scopes)),
                 "code_challenge_method": "S256",
-                "timeout": _TIMEOUT_SECONDS,
+                "timeout": ASK_SECONDS,
                 **({} if self._secret else {"token_endpoint_auth_method": "none"}),
             },
         )
@@ -164,11 +238,8 @@ class OidcLogin:
         groups = [given] if isinstance(given, str) else given if isinstance(given, list) else []
         return tuple(one[:NAME_CHARACTERS_MAX] for one in groups if isinstance(one, str))[:GROUPS_MAX]
 
-    def _fail(self, error: Exception) -> LoginError:
-        """The class alone reaches the log and the person: texts of errors may hold codes and tokens."""
-        reason = type(error).__name__
+    def _log(self, reason: str) -> None:
         logger.warning("A login at %s failed (%s).", self._settings.issuer, reason)
-        return LoginError(f"The login at the provider failed ({reason}); try again, and then ask an admin.")
 
 
 def make_ticket_key() -> bytes:

@@ -15,21 +15,22 @@ THEME_SECONDS = 365 * 86_400
 TICKET_COOKIE = "apidae_login"
 
 
-def set_session(request: Request, response: Response, session: str) -> None:
+def has_tls(request: Request, public_url: str) -> bool:
+    """Whether browsers come by TLS, which a proxy may end before the collector."""
+    return request.url.scheme == "https" or public_url.startswith("https://")
+
+
+def set_session(response: Response, session: str, *, is_secure: bool) -> None:
     """The cookie of a session: no script reads it, and no other site's page sends it."""
     response.set_cookie(
-        COOKIE_NAME,
-        session,
-        max_age=SESSION_SECONDS,
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
+        COOKIE_NAME, session, max_age=SESSION_SECONDS, httponly=True, samesite="strict", secure=is_secure
     )
 
 
 def add_routes(router: APIRouter, site: Site) -> None:
     """Its routes."""
     authenticator, login = site.services.authenticator, site.services.login
+    public_url = site.services.settings.public_url
 
     def show(request: Request, destination: str, complaint: str = "", status: int = 200) -> Response:
         values = {"complaint": complaint, "next": destination, "has_login": login is not None}
@@ -58,7 +59,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         if session is None:
             return show(request, destination, sentence, status)
         response = RedirectResponse(destination, status_code=303)
-        set_session(request, response, session)
+        set_session(response, session, is_secure=has_tls(request, public_url))
         return response
 
     if login is not None:
@@ -68,7 +69,8 @@ def add_routes(router: APIRouter, site: Site) -> None:
     async def log_out(request: Request) -> Response:
         await asyncio.to_thread(authenticator.sign_out, request)
         response = RedirectResponse("/login", status_code=303)
-        response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+        is_secure = has_tls(request, public_url)
+        response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict", secure=is_secure)
         return response
 
     @router.post("/theme")
@@ -85,6 +87,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
 def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[..., Response]) -> None:
     """The way to the provider and back."""
     authenticator, bindings = site.services.authenticator, site.services.bindings
+    public_url = site.services.settings.public_url
 
     @router.get("/login/oidc")
     async def begin_login(request: Request) -> Response:
@@ -102,7 +105,7 @@ def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[.
             path="/login",
             httponly=True,
             samesite="lax",
-            secure=request.url.scheme == "https",
+            secure=has_tls(request, public_url),
         )
         return response
 
@@ -130,7 +133,7 @@ def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[.
         # A redirect would still belong to the provider's navigation, and come without the session.
         response = site.render(request, "session/entered.html", {"next": own_path(person.destination)})
         response.delete_cookie(TICKET_COOKIE, path="/login", httponly=True, samesite="lax")
-        set_session(request, response, session)
+        set_session(response, session, is_secure=has_tls(request, public_url))
         return response
 
 

@@ -18,6 +18,7 @@ from collector.alerting.alert import AlertKind, AlertState
 from collector.alerting.self_monitoring import StorageState
 from collector.api.services import Services
 from collector.core.config import CollectorSettings
+from collector.core.destinations import WebhookNotifier
 from collector.inventory.consumers.consumer import parse_consumer
 from collector.receiver.schemas import SchemaRecord
 from collector.response.block_factory import BlockRequest
@@ -104,7 +105,12 @@ class Installation:
 @contextlib.contextmanager
 def open_installation(directory: Path) -> Iterator[Installation]:
     """Until the end of the block. Its clock stands at the rows' present, whatever hour or day begins meanwhile."""
-    settings = CollectorSettings(data_dir=directory, http_listen="127.0.0.1:0", grpc_listen="127.0.0.1:0")
+    settings = CollectorSettings(
+        data_dir=directory,
+        http_listen="127.0.0.1:0",
+        grpc_listen="127.0.0.1:0",
+        notifiers=(WebhookNotifier(kind="webhook", name="nobody", url="http://127.0.0.1:9/"),),
+    )
     collector = Collector(settings, clock=lambda: NOW)
     try:
         alerts = Duties([collector.alert_service.feature])

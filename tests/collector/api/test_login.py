@@ -1,7 +1,9 @@
 """Login at a real OpenID provider on loopback: the whole way of a browser, what it needs, and what it refuses."""
 
+import asyncio
 import contextlib
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from joserfc.jwk import RSAKey
 from oidc_provider_mock import User, init_app
 from starlette.requests import HTTPConnection
 from werkzeug.serving import make_server
@@ -21,12 +24,21 @@ from collector.core.config import OidcSettings
 from collector.server.app import build_app
 from collector.trust.audit import AuditFilters
 from collector.trust.bindings import BindingKind
-from collector.trust.oidc import OidcLogin, make_ticket_key
+from collector.trust.oidc import (
+    ASK_SECONDS,
+    ASKING_MAX,
+    DOWN_SECONDS,
+    METADATA_SECONDS,
+    LoginError,
+    OidcLogin,
+    make_ticket_key,
+)
 from collector.trust.principal import Principal, Role, Scope
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
-from tests.collector.api.test_session import HERE, EmptyReader
+from tests.collector.api.test_session import HERE, Clock, EmptyReader
 from tests.collector.states import create_state
+from tests.virtual_time import run_in_virtual_time
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 PEOPLE = (
@@ -38,13 +50,41 @@ PEOPLE = (
 )
 
 
+@dataclass
+class ProviderKeys:
+    """With which the provider signs, and which it publishes; None: its own."""
+
+    signing: RSAKey | None = None
+    published: RSAKey | None = None
+
+
 @pytest.fixture(scope="module")
-def issuer() -> Iterator[str]:
+def provider_keys() -> ProviderKeys:
+    return ProviderKeys()
+
+
+@pytest.fixture
+def keys(provider_keys: ProviderKeys) -> Iterator[ProviderKeys]:
+    yield provider_keys
+    provider_keys.signing = provider_keys.published = None
+
+
+@pytest.fixture(scope="module")
+def issuer(provider_keys: ProviderKeys) -> Iterator[str]:
     import flask
 
     app = flask.Flask("provider")
     init_app(app, require_nonce=True, user_claims=PEOPLE)
     app.secret_key = b"of this test"
+    own: list[RSAKey] = []
+
+    @app.before_request
+    def choose_key() -> None:
+        storage = flask.g.oidc_provider_mock_storage
+        own.append(storage.jwk)
+        is_list = flask.request.path == "/jwks"
+        storage.jwk = (provider_keys.published if is_list else provider_keys.signing) or own[0]
+
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -75,19 +115,23 @@ class Browser:
         return self.client.get(self.authorize(self.leave(), sub))
 
 
-@contextlib.contextmanager
-def open_browser(issuer: str, asked: str = "") -> Iterator[Browser]:
-    login = OidcLogin(
-        OidcSettings(issuer=asked or issuer, client_id="apidae"),
-        public_url=HERE,
-        ticket_key=make_ticket_key(),
-        secret="s",
+def make_login(issuer: str, clock: Clock | None = None) -> OidcLogin:
+    settings = OidcSettings(issuer=issuer, client_id="apidae")
+    return OidcLogin(
+        settings, public_url=HERE, ticket_key=make_ticket_key(), secret="s", monotonic=clock or Clock(1_000.0)
     )
+
+
+@contextlib.contextmanager
+def open_browser(issuer: str, asked: str = "", public_url: str = "", clock: Clock | None = None) -> Iterator[Browser]:
+    login = make_login(asked or issuer, clock)
     services = Services(
         store=EmptyReader(),  # type: ignore[arg-type]
         state=create_state(),
         alerts=MemoryAlerts(),
-        settings=ApiSettings(token="correct-horse", version="0.1.0", htmx_path=Path("/nonexistent")),
+        settings=ApiSettings(
+            token="correct-horse", version="0.1.0", htmx_path=Path("/nonexistent"), public_url=public_url
+        ),
         clock=lambda: 1_800_000_000.0,
         readiness=lambda: "",
         metrics=lambda _: (b"", "text/plain"),
@@ -242,13 +286,102 @@ def test_the_way_back_leads_to_no_other_site(browser: Browser, destination: str)
     assert re.findall(r'content="0;url=(.*?)"', answer.text) == ["/"]
 
 
-def test_a_provider_that_is_another_one_or_away_is_one_sentence(issuer: str) -> None:
+def test_a_provider_that_is_another_one_or_none_is_one_sentence(issuer: str) -> None:
     with open_browser(issuer, asked=issuer.replace("127.0.0.1", "localhost") + "/other") as browser:
         answer = browser.client.get("/login/oidc")
-        assert answer.status_code == 502 and "login at the provider failed" in answer.text
+        assert answer.status_code == 502 and "login at the provider failed (HTTPStatusError)" in answer.text
     with open_browser(issuer, asked=f"{issuer}/") as browser:
         answer = browser.client.get("/login/oidc")
         assert answer.status_code == 502 and "correct oidc.issuer" in answer.text
+
+
+def test_a_provider_that_is_away_is_asked_once_in_some_seconds() -> None:
+    clock = Clock(1_000.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    with open_browser(url, clock=clock) as browser:  # Nobody listens there any more.
+        login = browser.services.login
+        assert login is not None
+        made: list[Any] = []
+        make = login._make_client
+        login._make_client = lambda: made.append(make()) or made[-1]  # type: ignore[func-returns-value, method-assign]
+        for _ in range(5):
+            answer = browser.client.get("/login/oidc?next=/alerts")
+            assert answer.status_code == 502
+            assert f"The provider at {url} is away (ConnectError); try again in 10 s, or sign in" in answer.text
+            assert 'name="token"' in answer.text and 'value="/alerts"' in answer.text
+        assert len(made) == 1
+        clock.now += DOWN_SECONDS
+        browser.client.get("/login/oidc")
+        assert len(made) == 2
+
+
+class HangingClient:
+    """Of a provider that takes a connection and says nothing."""
+
+    async def load_server_metadata(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_logins_that_wait_for_the_provider_are_bounded_in_number_and_time() -> None:
+    async def begin_many() -> None:
+        loop, login = asyncio.get_running_loop(), make_login("https://login.example")
+        login._make_client = HangingClient  # type: ignore[method-assign]
+        waiting = [asyncio.create_task(login.begin("/")) for _ in range(ASKING_MAX)]
+        await asyncio.sleep(0)
+        with pytest.raises(LoginError, match=r"8 logins wait for the provider at https://login\.example already"):
+            await login.begin("/")
+        began = loop.time()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert loop.time() - began == pytest.approx(ASK_SECONDS)
+        assert {type(one) for one in outcomes} == {LoginError} and "no answer in 10 s" in str(outcomes[0])
+        with pytest.raises(LoginError, match="no answer in 10 s"):
+            await login.begin("/")
+        assert loop.time() - began == pytest.approx(ASK_SECONDS)
+
+    run_in_virtual_time(begin_many())
+
+
+@pytest.mark.parametrize("names", [(None, None), ("first", "second"), ("same", "same")], ids=str)
+def test_a_provider_that_changes_its_key_lets_people_in_and_the_old_key_does_not(
+    browser: Browser, keys: ProviderKeys, names: tuple[str | None, str | None]
+) -> None:
+    bind(browser, BindingKind.GROUP, "/oncall", Role.VIEWER)
+    old, new = (RSAKey.generate_key(parameters={"kid": name} if name else None) for name in names)
+    keys.signing = keys.published = old
+    assert browser.log_in("1").status_code == 200
+    keys.signing = keys.published = new
+    answer = browser.log_in("1")
+    assert answer.status_code == 200, answer.text
+    keys.signing = old
+    answer = browser.log_in("1")
+    assert answer.status_code == 403 and "The login at the provider failed (" in answer.text
+
+
+def test_keys_that_a_provider_took_back_are_forgotten_without_a_login(issuer: str, keys: ProviderKeys) -> None:
+    clock = Clock(1_000.0)
+    with open_browser(issuer, clock=clock) as browser:
+        bind(browser, BindingKind.GROUP, "/oncall", Role.VIEWER)
+        old = RSAKey.generate_key()
+        keys.signing = keys.published = old
+        assert browser.log_in("1").status_code == 200
+        keys.published = RSAKey.generate_key()
+        assert browser.log_in("1").status_code == 200  # Nobody asked for the keys since.
+        clock.now += METADATA_SECONDS
+        assert browser.log_in("1").status_code == 403
+
+
+@pytest.mark.parametrize(("public_url", "is_secure"), [("https://apidae.example", True), (HERE, False), ("", False)])
+def test_behind_a_proxy_that_ends_tls_no_cookie_goes_without_it(issuer: str, public_url: str, is_secure: bool) -> None:
+    with open_browser(issuer, public_url=public_url) as browser:
+        bind(browser, BindingKind.GROUP, "/oncall", Role.VIEWER)
+        begun = browser.client.get("/login/oidc")
+        ticket = {"cookie": begun.headers["set-cookie"].partition(";")[0]}
+        ended = browser.client.get(browser.authorize(begun.headers["location"], "1"), headers=ticket)
+        by_token = browser.client.post("/login", data={"token": "correct-horse"})
+        session = next(one for one in ended.headers.get_list("set-cookie") if one.startswith(COOKIE_NAME))
+        cookies = [begun.headers["set-cookie"], session, by_token.headers["set-cookie"]]
+        assert [("; Secure" in one) for one in cookies] == [is_secure] * 3
 
 
 def test_a_flood_of_answers_that_nobody_asked_for_slows_nobody(browser: Browser) -> None:
