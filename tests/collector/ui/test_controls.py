@@ -195,7 +195,7 @@ def test_no_page_shows_a_control_that_its_reader_may_not_use(
 def test_the_crawl_meets_every_form_that_there_is(
     installation: Installation, find: Callable[[Role, Scope], Crawl]
 ) -> None:
-    """Else the test above passes over it."""
+    """Else the test above would not look at it."""
     found = find(Role.ADMIN, Scope())
     forms = {
         f"POST {short}" for method, path, short in list_routes(installation.app) if (method, path) == ("POST", short)
