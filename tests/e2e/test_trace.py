@@ -20,6 +20,7 @@ import pytest
 
 from scripts.live.host import CollectorAddress
 from scripts.live.program import Program
+from sensor.agent.pause import SOCKET_NAME
 from sensor.cli.trace import format_event
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.conftest import OWN_PLACES, Product
@@ -73,21 +74,33 @@ def collector(product: Product) -> CollectorAddress:
     return address
 
 
+class Trace:
+    """What the sensor answers to one request."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._lines = channel.makefile("rb")
+        self.events: list[dict[str, Any]] = []
+
+    def wait_for(self, kind: str) -> dict[str, Any]:
+        """The next event of this kind."""
+        for line in self._lines:
+            self.events.append(json.loads(line))
+            if self.events[-1]["event"] == kind:
+                return self.events[-1]
+        raise AssertionError(f"the trace ended without {kind!r}: {self.events}")
+
+
 @contextlib.contextmanager
-def tracing(tmp_path: Path, port: int, *options: str) -> Iterator[Program]:
-    """A trace that has begun."""
-    run_dir = os.environ[OWN_PLACES[1]]
-    command = [APIDAE, "trace", "--port", str(port), "--json", "--run-dir", run_dir, *options]
-    program = Program("trace", command, tmp_path / "trace.log")
-    try:
-        yield program
-    finally:
-        program.stop()
-
-
-def read_events(trace: Program) -> list[dict[str, Any]]:
-    """Those of its output so far."""
-    return [json.loads(line) for line in trace.log_path.read_text().splitlines() if line.startswith("{")]
+def tracing(port: int, calls: int = 20, seconds: int = 60) -> Iterator[Trace]:
+    """A trace that has begun, over the control socket as the command asks for it."""
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(DEADLINE_SECONDS)
+        channel.connect(str(Path(os.environ[OWN_PLACES[1]]) / SOCKET_NAME))
+        request = {"command": "trace", "port": port, "calls": calls, "seconds": seconds}
+        channel.sendall(json.dumps(request).encode() + b"\n")
+        trace = Trace(channel)
+        trace.wait_for("begin")
+        yield trace
 
 
 def strip_figures(line: str) -> str:
@@ -114,13 +127,19 @@ def call(port: int, paths: Sequence[str], **headers: str) -> None:
 
 
 def test_a_call_is_followed_from_the_kernel_to_the_tables(tmp_path: Path, collector: CollectorAddress) -> None:
-    options = ("--calls", str(CALLS), "--url", collector.url)
-    with serve(Orders) as port, tracing(tmp_path, port, *options) as trace:
-        begin = trace.wait_for("begin", DEADLINE_SECONDS)
-        assert (begin["state"], begin["way"], begin["connected"]) == ("capturing", "packets", True)
-        call(port, [f"/orders/{number}" for number in range(CALLS)])
-        end = trace.wait_for("end", DEADLINE_SECONDS)
-        events = read_events(trace)
+    command = [APIDAE, "trace", "--json", "--calls", str(CALLS), "--url", collector.url]
+    command += ["--run-dir", os.environ[OWN_PLACES[1]]]
+    with serve(Orders) as port:
+        program = Program("trace", [*command, "--port", str(port)], tmp_path / "trace.log")
+        try:
+            begin = program.wait_for("begin", DEADLINE_SECONDS)
+            call(port, [f"/orders/{number}" for number in range(CALLS)])
+            end = program.wait_for("end", DEADLINE_SECONDS)
+            assert program.process.wait(DEADLINE_SECONDS) == 0
+        finally:
+            program.stop()
+    events = [json.loads(line) for line in program.log_path.read_text().splitlines()]
+    assert (begin["state"], begin["way"], begin["connected"]) == ("capturing", "packets", True)
     calls = [event for event in events if event["event"] == "call"]
     assert [one["number"] for one in calls] == [1, 2, 3]
     assert {(one["method"], one["template"], one["status"], one["version"], one["stage"]) for one in calls} == {
@@ -138,59 +157,52 @@ def test_a_call_is_followed_from_the_kernel_to_the_tables(tmp_path: Path, collec
 def test_tls_that_is_not_read_stops_at_the_kernel_and_names_the_setting(
     tmp_path: Path, collector: CollectorAddress
 ) -> None:
-    with (
-        serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3) as port,
-        tracing(tmp_path, port) as trace,
-    ):
-        assert trace.wait_for("begin", DEADLINE_SECONDS)["read_tls"] is False
+    with serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3) as port, tracing(port) as trace:
         client = http.client.HTTPSConnection(ADDRESS, port, timeout=DEADLINE_SECONDS, context=client_context())
         with contextlib.closing(client):
             client.request("GET", "/50")
             client.getresponse().read()
-        stopped = trace.wait_for("port", DEADLINE_SECONDS)
+        stopped = trace.wait_for("port")
+    assert trace.events[0]["read_tls"] is False
     assert (stopped["protocol"], stopped["stage"], stopped["connections"]) == ("encrypted", "kernel", 1)
     assert stopped["reason"].startswith("TLS: encrypted where the sensor reads")
     assert stopped["fix"].startswith("Set read_tls")
     assert_documented([stopped])
 
 
-def test_what_is_not_http_stops_at_the_kernel(tmp_path: Path, collector: CollectorAddress) -> None:
-    with serving_lines() as port, tracing(tmp_path, port) as trace:
-        trace.wait_for("begin", DEADLINE_SECONDS)
+def test_what_is_not_http_stops_at_the_kernel(collector: CollectorAddress) -> None:
+    with serving_lines() as port, tracing(port) as trace:
         with socket.create_connection((ADDRESS, port), timeout=DEADLINE_SECONDS) as client:
             for _ in range(LINES):
                 assert client.recv(100) == GREETING
                 client.sendall(b"HELO me\r\n")
-        stopped = trace.wait_for("port", DEADLINE_SECONDS)
-        assert not [event for event in read_events(trace) if event["event"] == "call"]
+        stopped = trace.wait_for("port")
+    assert [event["event"] for event in trace.events] == ["begin", "port"]
     assert (stopped["protocol"], stopped["stage"], stopped["connections"]) == ("other", "kernel", 1)
     assert stopped["reason"].startswith("The first bytes are not HTTP.")
     assert_documented([stopped])
 
 
-def test_excluded_calls_stop_where_they_are_described(tmp_path: Path, collector: CollectorAddress) -> None:
-    with serve(Orders) as port, tracing(tmp_path, port, "--calls", "1") as trace:
-        trace.wait_for("begin", DEADLINE_SECONDS)
+def test_excluded_calls_stop_where_they_are_described(collector: CollectorAddress) -> None:
+    with serve(Orders) as port, tracing(port, calls=1) as trace:
         call(port, ["/live"], **{"User-Agent": "ELB-HealthChecker/2.0"})
-        stopped = trace.wait_for("call", DEADLINE_SECONDS)
-        end = trace.wait_for("end", DEADLINE_SECONDS)
+        stopped, end = trace.wait_for("call"), trace.wait_for("end")
     assert (stopped["stage"], stopped["reason"].partition(":")[0]) == ("describe", "health checks")
     assert_documented([stopped])
     assert end["sums"] == {"connections": 1, "excluded": 1}
 
 
-def test_the_collectors_own_port_is_excluded(tmp_path: Path, collector: CollectorAddress) -> None:
+def test_the_collectors_own_port_is_excluded(collector: CollectorAddress) -> None:
     port = int(collector.http.rpartition(":")[2])
-    with tracing(tmp_path, port, "--calls", "1") as trace:
-        trace.wait_for("begin", DEADLINE_SECONDS)
+    with tracing(port, calls=1) as trace:
         call(port, ["/api/v1/sensors"])
-        stopped = trace.wait_for("call", DEADLINE_SECONDS)
+        stopped = trace.wait_for("call")
     assert stopped["reason"].startswith("Apidae's own traffic: Excluded from the inventory")
 
 
-def test_a_port_without_a_server_gets_the_next_step(tmp_path: Path, collector: CollectorAddress) -> None:
+def test_a_port_without_a_server_gets_the_next_step(collector: CollectorAddress) -> None:
     with socket.socket() as bound:
         bound.bind((ADDRESS, 0))
-        with tracing(tmp_path, bound.getsockname()[1], "--seconds", "1") as trace:
-            end = trace.wait_for("end", DEADLINE_SECONDS)
+        with tracing(bound.getsockname()[1], seconds=1) as trace:
+            end = trace.wait_for("end")
     assert end["advice"].startswith("Nothing that this sensor watches listens on port")
