@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from collector.alerting.alert import AlertKind
-
 ROOT = Path(__file__).parent.parent
 
 PICTURE_BYTES_MAX = 150_000
@@ -189,14 +187,6 @@ def test_commands_of_measured_figures_exist() -> None:
     paths += [f"tests/accuracy/{task}.py" for task in re.findall(r"tests\.accuracy ([a-z]\w*)", text)]
     assert len(paths) > 20
     assert [path for path in paths if not (ROOT / path).exists()] == []
-
-
-@pytest.mark.parametrize("kind", list(AlertKind))
-def test_each_kind_of_alert_has_a_heading_and_four_parts(kind: AlertKind) -> None:
-    """Alerts link to the headings of their kinds."""
-    _, _, rest = (ROOT / "docs" / "use" / "alerts.md").read_text().partition(f"\n### `{kind}`\n")
-    section = re.split(r"^#", rest, maxsplit=1, flags=re.MULTILINE)[0]
-    assert re.findall(r"^- \*\*(.+)\*\*:", section, re.MULTILINE) == ["Meaning", "Why", "Do", "Not shown"]
 
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Subject(Enum):
 class KindRow:
     """What is so of all alerts of one kind. `{count}`, `{where}` and `{detail}` of a title are filled in."""
 
-    name: str  # As stored and shown, and the heading of its section in docs/use/alerts.md.
+    name: str  # As stored and shown, and of its page in docs/alerts.
     group: KindGroup
     subject: Subject
     owasp: str = ""  # Empty where no category fits.
@@ -103,6 +103,11 @@ class AlertKind(StrEnum):
         kind = str.__new__(cls, row.name)
         kind._value_, kind.row = row.name, row
         return kind
+
+    @property
+    def runbook(self) -> str:
+        """The path of its page of the documentation on this collector (collector/ui/documentation)."""
+        return f"/docs/alerts/{self.value}"
 
     # One endpoint is called far more (or less) than it was.
     VOLUME_ENDPOINT = KindRow("volume_endpoint", KindGroup.VOLUME, Subject.ENDPOINT, severity=Severity.MEDIUM)
@@ -451,6 +456,11 @@ class Alert(Observation):
     verdict_at: float | None = None
     verdict_by: str = ""
 
+    @property
+    def runbook(self) -> str:
+        """That of its kind."""
+        return self.kind.runbook
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledAlert(Alert):
@@ -458,21 +468,22 @@ class LabelledAlert(Alert):
 
     consumer_label: str = ""
     url: str = ""  # Of its page; empty where nobody said where people reach the collector.
+    runbook_url: str = ""  # Of the page of its kind; empty as above.
 
 
 def label_alert(alert: Alert, label: str, public_url: str = "") -> LabelledAlert:
     """An alert with the label of its consumer, in the title too: `nightly export (address:192.0.2.7) reads ..`, and
-    with the address of its page."""
+    with the addresses of its page and of its kind's."""
     columns = {field.name: getattr(alert, field.name) for field in fields(Alert)}
     if label and alert.consumer:
         columns["title"] = alert.title.replace(alert.consumer, f"{label} ({alert.consumer})", 1)
-    url = f"{public_url}/alerts/{alert.id}" if public_url else ""
-    return LabelledAlert(**columns, consumer_label=label, url=url)
+    urls = (f"{public_url}/alerts/{alert.id}", f"{public_url}{alert.kind.runbook}") if public_url else ("", "")
+    return LabelledAlert(**columns, consumer_label=label, url=urls[0], runbook_url=urls[1])
 
 
 def list_fields(alert: Alert) -> dict[str, Any]:
     """As a receiver gets them: routes as in the API, since a number of 64 bits is rounded by most readers of JSON."""
-    return {"consumer_label": "", "url": "", **asdict(alert)} | {
+    return {"consumer_label": "", "url": "", "runbook_url": "", **asdict(alert)} | {
         "route_ids": [f"{one:016x}" for one in alert.route_ids]
     }
 

@@ -80,6 +80,9 @@ class AlertModel(Model):
     confidence: Confidence = Field(description="`low` is a notice, which accuses nobody.")
     risk: str = Field(description="OWASP id, as API1:2023 or A03:2021; empty where no category fits.")
     advice: str = Field(description="What to do.")
+    runbook: str = Field(
+        description="Path on this collector of the page that explains the kind.", examples=["/docs/alerts/bola"]
+    )
     incident_id: str = Field(description="What the same actor did belongs to one incident.")
     measure: float = Field(description="What was counted: of volume calls a second, else what the kind counts.")
     measure_limit: float = Field(description="The most of it that is ordinary; 0 where that is not a number.")

@@ -69,6 +69,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /coverage/history
         GET /coverage/ports
         GET /coverage/targets
+        GET /docs
+        GET /docs/{name}
         GET /endpoints
         GET /endpoints/{endpoint_id}
         GET /endpoints/{endpoint_id}/exposure

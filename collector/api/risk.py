@@ -49,6 +49,10 @@ class FindingModel(Model):
     title: str
     why: str = Field(description="The evidence in a sentence, without any value.")
     advice: str
+    runbook: str = Field(
+        description="Path on this collector of the page that explains the rule.",
+        examples=["/docs/findings/jwt_unsigned"],
+    )
     signs: tuple[str, ...] = Field(description="What the evidence rests on; one more opens an accepted finding again.")
     first_seen: Time
     last_seen: Time

@@ -171,8 +171,8 @@ KINDS: Mapping[str, Kind] = {
             Section(
                 title="",
                 columns=describe_columns(
-                    "id state severity confidence title why advice risk kind endpoint_id service host consumer held_by "
-                    "node nodes opened_at updated_at closed_at window_start window_end calls "
+                    "id state severity confidence title why advice runbook risk kind endpoint_id service host "
+                    "consumer held_by node nodes opened_at updated_at closed_at window_start window_end calls "
                     "observed_rate expected_rate threshold_rate loss_ratio incident_id verdict verdict_by "
                     "acknowledged_by silence=silence.kind silenced_by=silence.by until=silence.until "
                     "reason=silence.reason"
@@ -235,7 +235,7 @@ KINDS: Mapping[str, Kind] = {
                 title="",
                 place="finding",
                 columns=describe_columns(
-                    "id rule severity state title why advice owasp endpoint_id service method host "
+                    "id rule severity state title why advice runbook owasp endpoint_id service method host "
                     f"template=url_template signs {_TIMES} changed_at changed_by note"
                 ),
             ),

@@ -104,7 +104,7 @@ def register_gate(app: typer.Typer) -> None:
         if description is not None:
             found += _list_breaks(api, description, name=name, service=service, since=calls_since)
         if sarif is not None:
-            _write(sarif, json.dumps(make_sarif(found), indent=2) + "\n")
+            _write(sarif, json.dumps(make_sarif(found, api.url), indent=2) + "\n")
         if junit is not None:
             _write(junit, make_junit(found, conditions))
         if found or not api.output.is_table:
@@ -240,9 +240,9 @@ def _name_callers(names: Sequence[str], total: int) -> str:
     return f"Called by {named}{f' and {more:,} more' if more > 0 else ''}."
 
 
-def make_sarif(found: Sequence[Obstacle]) -> dict[str, Any]:
+def make_sarif(found: Sequence[Obstacle], address: str) -> dict[str, Any]:
     """A SARIF 2.1.0 log with one run. A break is in its file; all else in a file that is named like the service, for
-    services that show results ask for one."""
+    services that show results ask for one. Rules link to their pages on the collector at `address`."""
     from importlib.metadata import version
 
     rules = {one.rule: one for one in found}
@@ -260,6 +260,7 @@ def make_sarif(found: Sequence[Obstacle]) -> dict[str, Any]:
                             {
                                 "id": one.rule,
                                 "shortDescription": {"text": one.title},
+                                "helpUri": address.rstrip("/") + _find_help(one),
                                 "defaultConfiguration": {"level": _LEVELS[one.severity]},
                                 "properties": {
                                     "tags": ["security", "api"],
@@ -293,6 +294,12 @@ def make_sarif(found: Sequence[Obstacle]) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _find_help(one: Obstacle) -> str:
+    """The path of the page that explains it: of findings that of the rule."""
+    is_of_spec = one.condition in (Condition.DRIFT, Condition.BREAKING)
+    return f"/docs/{'use/specs' if is_of_spec else f'findings/{one.rule}'}"
 
 
 def _name_place(one: Obstacle) -> str:

@@ -219,6 +219,16 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # The samples of an operation show this of the operation alone; all else is its path's, and found there.
     is_of_operation: bool = False
 
+    @property
+    def runbook(self) -> str:
+        """The path of its page of the documentation on this collector (collector/ui/documentation)."""
+        return find_runbook(self.id)
+
+
+def find_runbook(rule: str) -> str:
+    """The path of the page of the rule of this id."""
+    return f"/docs/findings/{rule}"
+
 
 def list_words(words: Iterable[str]) -> str:
     """`a, b and c`, by alphabet, as people read."""
@@ -302,6 +312,11 @@ class Finding:
     host: str
     url_template: str
     service: str
+
+    @property
+    def runbook(self) -> str:
+        """That of its rule."""
+        return find_runbook(self.rule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from collector.ui.changes.page import PAGE as CHANGES
 from collector.ui.consumers.page import PAGE as CONSUMERS
 from collector.ui.coverage.page import PAGE as COVERAGE
 from collector.ui.detection.page import PAGE as DETECTION
+from collector.ui.documentation.page import PAGE as DOCS
 from collector.ui.endpoint.page import PAGE as ENDPOINT
 from collector.ui.endpoints.page import PAGE as ENDPOINTS
 from collector.ui.findings.page import PAGE as FINDINGS
@@ -54,6 +55,7 @@ PAGES: Final[tuple[Page, ...]] = (
     SENSORS,
     DETECTION,
     SETTINGS,
+    DOCS,
     VIEWS,
     ACCOUNT,
     SESSION,

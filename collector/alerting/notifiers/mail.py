@@ -113,7 +113,8 @@ def write_mail(alert: Alert, settings: MailSettings) -> EmailMessage:
         message["Importance"] = "high"
     lines = [headline(alert), "", alert.why, *([alert.advice] if alert.advice else []), ""]
     lines += [f"{label}: {value}" for label, value in list_facts(alert)]
-    lines += ["", alert.url] if isinstance(alert, LabelledAlert) and alert.url else []
+    if isinstance(alert, LabelledAlert) and alert.url:
+        lines += ["", alert.url, f"What it means: {alert.runbook_url}"]
     message.set_content("\n".join(lines) + "\n")
     return message
 

@@ -142,6 +142,7 @@ def _write_data(alert: Alert) -> str:
         "score": f"{alert.score:.3f}",
         "loss": f"{alert.loss_ratio:.4f}",
         "url": alert.url if isinstance(alert, LabelledAlert) else "",
+        "runbook": alert.runbook_url if isinstance(alert, LabelledAlert) else "",
     }
     parameters = "".join(f' {key}="{_escape(_flat(value), (chr(34), "]"))}"' for key, value in values.items() if value)
     return f"[alert@{ENTERPRISE}{parameters}]"

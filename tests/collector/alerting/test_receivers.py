@@ -173,17 +173,19 @@ def test_otlp_goes_to_its_path_with_its_headers_and_hears_what_was_refused() -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_message_links_to_the_alert(kind: str, tmp_path: Path) -> None:
+def test_a_message_links_to_the_alert_and_to_the_page_of_its_kind(kind: str, tmp_path: Path) -> None:
     """Of a template of one's own, where it says so."""
     linked = label_alert(replace(list_alerts()[0], id="a1"), "", "https://apidae.example/at")
     with receive(kind) as receiver:
         notifier = open_notifier(**settings_for(kind, receiver, tmp_path))
         if kind == "template":
-            (tmp_path / "own").write_text('{"see": {{ alert.url | tojson }}}')
+            (tmp_path / "own").write_text('{"see": {{ [alert.url, alert.runbook_url] | tojson }}}')
             notifier = open_notifier(**settings_for(kind, receiver, tmp_path) | {"template_file": tmp_path / "own"})
         assert notifier.attempt(linked) is DeliveryOutcome.DELIVERED, receiver.refused
         notifier.stop()
-    assert "https://apidae.example/at/alerts/a1" in json.dumps(receiver.taken[0])
+    message = json.dumps(receiver.taken[0])
+    assert "https://apidae.example/at/alerts/a1" in message
+    assert f"https://apidae.example/at/docs/alerts/{linked.kind}" in message
 
 
 def test_an_issue_of_jira_has_its_account_and_no_markup(tmp_path: Path) -> None:

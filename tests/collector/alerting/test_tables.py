@@ -17,18 +17,12 @@ from common.settings import Section, find_sections
 
 ROOT = Path(__file__).parents[3]
 BODIES = ROOT / "collector/alerting/notifiers/bodies"
-ALERTS = (ROOT / "docs/use/alerts.md").read_text()
 NOTIFIERS_PAGE = (ROOT / "docs/use/notifiers.md").read_text()
 SOURCES = [path.read_text() for path in (ROOT / "collector").rglob("*.py") if path.name != "alert.py"]
 
 
-def test_every_kind_is_documented_once() -> None:
-    assert sorted(re.findall(r"^### `(\w+)`$", ALERTS, re.MULTILINE)) == sorted(AlertKind)
-
-
 @pytest.mark.parametrize("kind", AlertKind)
-def test_every_kind_is_in_the_list_of_kinds_and_raised_by_somebody(kind: AlertKind) -> None:
-    assert f"[{kind}](#{kind})" in ALERTS.partition("\n## ")[0]
+def test_every_kind_is_raised_by_somebody(kind: AlertKind) -> None:
     assert any(f"AlertKind.{kind.name}" in source for source in SOURCES), f"nothing raises {kind}"
 
 
@@ -37,7 +31,6 @@ def test_every_kind_of_abuse_has_its_words(kind: AlertKind) -> None:
     row = kind.row
     assert row.title and row.unit and row.advice.endswith(".") and row.specificity and row.can_block
     assert {name for _, name, _, _ in string.Formatter().parse(row.title)} <= {"count", "where", "detail", None}
-    assert not row.owasp or f"{row.owasp}" in ALERTS.partition(f"### `{kind}`")[2].partition("\n### ")[0]
 
 
 SHARED_KEYS = set.intersection(*(set(model.model_fields) for model in NOTIFIERS))

@@ -23,6 +23,7 @@ from collector.risk.finding import Evidence, Severity, open_service_finding
 from collector.risk.rules import load_rules
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
+from collector.ui.documentation.markdown import PATH, find_page
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.cli.test_commands import Held
@@ -200,6 +201,8 @@ def test_reports_for_other_tools(gate: Run, tmp_path: Path) -> None:
     assert [one["level"] for one in run["results"]] == ["error", "error", "error"]
     assert run["results"][-1]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == str(file)
     assert len({one["partialFingerprints"]["apidae/v1"] for one in run["results"]}) == 3
+    helped = {rule["id"]: rule["helpUri"].partition("8080")[2] for rule in run["tool"]["driver"]["rules"]}
+    assert all(find_page(path.removeprefix(f"{PATH}/")) for path in helped.values()), helped
 
     top = ET.fromstring(junit.read_text())
     assert (top.get("tests"), top.get("failures")) == ("4", "3")
@@ -214,5 +217,7 @@ def test_reports_hold_names_of_any_kind() -> None:
     )  # fmt: skip
     read = ET.fromstring(make_junit([hostile], CONDITIONS).encode("utf-8"))
     assert "<svg>" in str(read.find(".//failure/..").get("classname"))  # type: ignore[union-attr]
-    uri = make_sarif([hostile])["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    run = make_sarif([hostile], "http://collector/")["runs"][0]
+    assert run["tool"]["driver"]["rules"][0]["helpUri"] == "http://collector/docs/findings/r"
+    uri = run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert uri.isascii() and " " not in uri and "<" not in uri
