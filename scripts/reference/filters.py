@@ -56,9 +56,13 @@ def write_filters() -> None:
 def _format(path: str, query: type[ListQuery], command: str) -> Iterator[str]:
     yield f"## `{path}`\n"
     yield f"Command: `apidae get {command}`.\n"
-    yield "| Filter | Meaning | Values |"
-    yield "|---|---|---|"
-    for name, (info, _) in query.list_filters().items():
+    filters = query.list_filters()
+    if filters:
+        yield "| Filter | Meaning | Values |"
+        yield "|---|---|---|"
+    else:
+        yield "It has no filters."
+    for name, (info, _) in filters.items():
         members = ", ".join(f"`{member}`" for member in list_members(info))
         yield f"| `{name}` | {info.description} | {members} |"
     sort = query.model_fields.get("sort")

@@ -155,9 +155,8 @@ def _shorten(page: str) -> str:
 
 def _list_alerts(pages: dict[Path, str]) -> Iterator[str]:
     yield "# Alert kinds\n"
-    yield "`scripts/generate` makes this list. [Alerts](../use/alerts.md) says how they come about, and how to silence one."
-    yield "Each alert links to the page of its kind, which the collector itself serves at"
-    yield "`/docs/alerts/KIND`."
+    yield "`scripts/generate` makes this list. [Alerts](../use/alerts.md) says how they come about and are silenced."
+    yield "Each alert links to the page of its kind, which the collector itself serves at `/docs/alerts/KIND`."
     for group, (title, words) in _GROUPS.items():
         yield f"\n## {title}\n\n{words}\n"
         yield "| Kind | Meaning | Severity | OWASP |\n|---|---|---|---|"
@@ -169,9 +168,8 @@ def _list_alerts(pages: dict[Path, str]) -> Iterator[str]:
 
 def _list_findings(rules: Iterable[Rule], pages: dict[Path, str]) -> Iterator[str]:
     yield "# Finding rules\n"
-    yield "`scripts/generate` makes this list. [Risk](../use/risk.md) says how findings change a score, and who decides on"
-    yield "them. Each finding links to the page of its rule, which the collector itself serves at"
-    yield "`/docs/findings/RULE`."
+    yield "`scripts/generate` makes this list. [Risk](../use/risk.md) says how they change a score, and who decides."
+    yield "Each finding links to the page of its rule, which the collector itself serves at `/docs/findings/RULE`."
     yield "\n| Rule | Meaning | Severity | OWASP |\n|---|---|---|---|"
     for rule in rules:
         page = pages[FINDINGS / f"{rule.id}.md"]
