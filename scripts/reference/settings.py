@@ -26,7 +26,7 @@ _HEAD: Final = """# Settings
 `scripts/generate` makes this page from the programs. A setting has the value of the first of these that names it, here
 for `state_dir` of the sensor and for `enforcement.max_blocks`, which is in a group:
 
-| Source | | In a group |
+| Source | Alone | In a group |
 |---|---|---|
 | 1. flag | `--state-dir` | `--enforcement-max-blocks` |
 | 2. environment | `APIDAE_SENSOR_STATE_DIR` | `APIDAE_SENSOR_ENFORCEMENT_MAX_BLOCKS` |
