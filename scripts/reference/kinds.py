@@ -98,7 +98,7 @@ def _format_alert(kind: AlertKind) -> str:
         commands.append('apidae verdict ID false_alarm --note "nightly report"')
     commands.append(f'apidae known-good add "planned work" --kind {kind} --days 1')
     ends = (
-        "The last two tell the detector that it was wrong, and suppress what is known to be good"
+        "The last two report a false alarm to the detector, and suppress what is known to be good"
         if row.is_detected
         else "The last one suppresses the kind for a day"
     )

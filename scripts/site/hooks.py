@@ -1,7 +1,7 @@
 """What the site needs beyond mkdocs.yml: mkdocs calls these functions.
 
 Pages are written for GitHub, and the collector's `/docs` shows them too. So the navigation is made of docs/README.md,
-pages at the top of the repository become pages of the site, links to files that are not on the site are left out, and
+pages at the top of the repository become pages of the site, links to files that are not on the site are excluded, and
 Markdown and anchors follow GitHub's rules.
 """
 

@@ -1,7 +1,7 @@
 """Renders the documentation's Markdown: headings have GitHub's anchors, and links between pages lead to `/docs`.
 
 A page of the documentation is one file of `pages`; its name is its path there without `.md`, and of a README the
-folder. Links to files that are not shipped, and pictures, are left out: nothing is fetched from elsewhere.
+folder. Links to files that are not shipped, and pictures, are dropped: nothing is fetched from elsewhere.
 """
 
 import posixpath

@@ -30,7 +30,7 @@ def test_links_of_a_page_lead_to_pages_and_headings(name: str) -> None:
         assert not anchor or f'id="{anchor}"' in other.html or anchor == make_anchor(other.title), target
 
 
-def test_links_to_files_that_are_not_shipped_and_pictures_are_left_out(
+def test_links_to_files_that_are_not_shipped_and_pictures_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one.md").write_text(
