@@ -16,6 +16,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ MAX_MESSAGE_BYTES = 4_096
 MAX_EVENT_BYTES = 256 * 1024
 # So long a trace without news waits until it looks again.
 TRACE_WAIT_SECONDS = 0.25
+# A client of a trace that reads nothing for so long has stopped: another one may trace then.
+CLIENT_PATIENCE_SECONDS = 60.0
 # sockaddr_un.sun_path less its NUL (unix(7)).
 _MAX_SOCKET_PATH_BYTES = 107
 
@@ -151,7 +154,7 @@ class ControlServer:
                 with contextlib.closing(self._trace(request)) as events:
                     for event in events:
                         if event is not None:
-                            _send_line(channel, event)
+                            self._send_event(channel, event)
                         # A client says no more: what can be read is the end of its side.
                         elif _is_readable(channel, TRACE_WAIT_SECONDS) or self._is_ending.is_set():
                             break
@@ -160,6 +163,18 @@ class ControlServer:
             except Exception as error:
                 # A loop boundary: the client gets what went wrong.
                 _send_line(channel, {"error": f"The sensor could not trace: {error}"})
+
+    def _send_event(self, channel: socket.socket, event: Mapping[str, object]) -> None:
+        """Waits for a client that reads slowly, as long as this server lives. Raises OSError."""
+        unsent = json.dumps(event).encode() + b"\n"
+        channel.settimeout(TRACE_WAIT_SECONDS)
+        deadline = time.monotonic() + CLIENT_PATIENCE_SECONDS
+        while unsent:
+            try:
+                unsent = unsent[channel.send(unsent) :]
+            except TimeoutError:
+                if self._is_ending.is_set() or time.monotonic() > deadline:
+                    raise
 
     def _answer(self, request: Mapping[str, object] | None) -> dict[str, object]:
         if request is None:

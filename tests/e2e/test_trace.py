@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,14 +19,17 @@ from typing import Any
 
 import pytest
 
+from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.host import CollectorAddress
 from scripts.live.program import Program
 from sensor.agent.pause import SOCKET_NAME
+from sensor.agent.trace import KERNEL_CACHE
 from sensor.cli.trace import format_event
 from tests.bpf.tls import client_context, make_certificate, serving_https
+from tests.e2e.application import find_or_skip
 from tests.e2e.conftest import OWN_PLACES, Product
 from tests.e2e.served import JsonHandler, serve
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -33,6 +37,8 @@ ADDRESS = "127.0.0.1"
 PAGE = Path(__file__).parents[2] / "docs" / "use" / "troubleshooting.md"
 APIDAE = str(Path(sys.executable).with_name("apidae"))
 CALLS = 3
+HTTP2_CALLS = 7
+KNOWN_CALLS = 101
 LINES = 8  # The kernel tries the first segments of a connection before it knows that it is not HTTP.
 GREETING = b"220 mail.example ESMTP\r\n"
 
@@ -68,8 +74,12 @@ def serving_lines() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def collector(product: Product) -> CollectorAddress:
-    _, address = product.start_collector()
+def address(product: Product) -> CollectorAddress:
+    return product.start_collector()[1]
+
+
+@pytest.fixture(scope="module")
+def collector(product: Product, address: CollectorAddress) -> CollectorAddress:
     product.start_sensor(address)
     return address
 
@@ -206,3 +216,76 @@ def test_a_port_without_a_server_gets_the_next_step(collector: CollectorAddress)
         with tracing(bound.getsockname()[1], seconds=1) as trace:
             end = trace.wait_for("end")
     assert end["advice"].startswith("Nothing that this sensor watches listens on port")
+
+
+@pytest.mark.full("sensor.capture")
+@pytest.mark.parametrize(
+    ("options", "way", "is_encrypted"),
+    [(("--read-tls",), "TLS", True), (("--capture", "syscalls"), "system calls", False)],
+    ids=["TLS", "system calls"],
+)
+def test_the_way_of_capture_is_named(
+    product: Product,
+    address: CollectorAddress,
+    tmp_path: Path,
+    options: Sequence[str],
+    way: str,
+    is_encrypted: bool,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        if is_encrypted:
+            port = stack.enter_context(serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3))
+            client: http.client.HTTPConnection = http.client.HTTPSConnection(
+                ADDRESS, port, timeout=DEADLINE_SECONDS, context=client_context()
+            )
+        else:
+            port = stack.enter_context(serve(Orders))
+            client = http.client.HTTPConnection(ADDRESS, port, timeout=DEADLINE_SECONDS)
+        product.start_sensor(address, *options)
+        trace = stack.enter_context(tracing(port, calls=1))
+        stack.enter_context(contextlib.closing(client))
+
+        def is_read() -> bool:
+            """Whether a call was: the sensor finds processes of TLS a moment after its start."""
+            client.request("GET", "/50")
+            client.getresponse().read()
+            return bool(inventory.read_endpoints(port))
+
+        inventory = product.open_inventory(address)
+        wait_until(is_read, "a call is in the inventory")
+        found = trace.wait_for("call")
+    assert (found["way"], found["method"], found["version"], found["status"]) == (way, "GET", "1.1", 200)
+
+
+@pytest.mark.full("sensor.capture", "sensor.http")
+def test_calls_of_http2_that_are_alike_are_each_followed(tmp_path: Path, collector: CollectorAddress) -> None:
+    curl = find_or_skip("curl", "curl")
+    if find_nginx() is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    with contextlib.ExitStack() as stack:
+        server = Nginx(tmp_path / "nginx", "http2 on; location / { return 200 '{}'; }")
+        stack.callback(server.stop)
+        trace = stack.enter_context(tracing(server.port, calls=HTTP2_CALLS))
+        urls = [f"http://{ADDRESS}:{server.port}/orders"] * HTTP2_CALLS
+        command = [curl, "--silent", "--noproxy", "*", "--http2-prior-knowledge", *urls]
+        subprocess.run(command, check=True, timeout=DEADLINE_SECONDS, stdout=subprocess.DEVNULL)
+        end = trace.wait_for("end")
+    calls = [event for event in trace.events if event["event"] == "call"]
+    assert {(one["version"], one["template"], one["status"]) for one in calls} == {("2", "/orders", 200)}
+    assert end["sums"] == {
+        "acknowledged": HTTP2_CALLS, "connections": 1, "read": HTTP2_CALLS, "sent": HTTP2_CALLS,
+    }  # fmt: skip
+
+
+@pytest.mark.full("sensor.offload")
+def test_calls_that_the_kernel_knows_are_followed_like_others(collector: CollectorAddress) -> None:
+    with serve(Orders) as port:
+        call(port, ["/orders/1"] * KNOWN_CALLS)  # From which the kernel knows the route.
+        with tracing(port, calls=KNOWN_CALLS) as trace:
+            call(port, ["/orders/1"] * KNOWN_CALLS)
+            end = trace.wait_for("end")
+    calls = [event for event in trace.events if event["event"] == "call"]
+    assert f"packets, {KERNEL_CACHE}" in {one["way"] for one in calls}
+    assert len({one["client_port"] for one in calls}) == 1
+    assert {(one["template"], one["status"], one.get("reason")) for one in calls} == {("/orders/{integer}", 200, None)}
+    assert end["sums"]["acknowledged"] == KNOWN_CALLS

@@ -198,3 +198,15 @@ def test_a_trace_ends_with_its_sensor(sensor: Sensor, tmp_path: Path) -> None:
     assert sensor.is_closed.is_set()
     with pytest.raises(ControlError, match="ended while it traced"):
         next(events)
+
+
+def test_a_client_that_reads_late_gets_every_event(server: ControlServer, sensor: Sensor, tmp_path: Path) -> None:
+    sensor.events = [{"event": "call", "number": number, "text": "x" * 1_000} for number in range(1_000)]
+    sensor.events.append({"event": "end"})
+    events = request_trace(tmp_path, {"port": 80})
+    assert next(events)["number"] == 0
+    # The server waits for room: nothing ends it meanwhile, and other commands are served.
+    for _ in range(3):
+        assert request_command(tmp_path, Command.STATUS).state is SensorState.CAPTURING
+    assert not sensor.is_closed.is_set()
+    assert len(list(events)) == 1_000

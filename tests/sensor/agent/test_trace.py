@@ -217,6 +217,19 @@ def test_a_request_that_cannot_be_is_one_sentence(asked: Mapping[str, object], s
         TraceRequest.parse(asked)
 
 
+@pytest.mark.parametrize(
+    ("asked", "is_included"),
+    [
+        ({"service": "nginx.service"}, True),
+        ({"service": "/nginx.service"}, True),
+        ({"service": "shop/nginx.service"}, False),
+        ({"service": "nginx.service", "port": PORT + 1}, False),
+    ],
+)
+def test_a_service_is_named_with_its_namespace_or_without(asked: Mapping[str, object], is_included: bool) -> None:
+    assert TraceRequest.parse(asked).includes(SERVICE) is is_included
+
+
 def test_every_reason_has_what_to_do() -> None:
     assert set(OF_PROTOCOLS) == set(PortProtocol)
     assert {DROP_CUT, DROP_HEAD_LOST, UNWRITABLE, "spool_full", "refused", "unreadable", "disk_error"} <= set(OF_DROPS)
