@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from collector.core.feature import Feature, Job, Role
 from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, AuthenticationLevel, decide_level
-from collector.inventory.endpoints.hops import HOP_ROUTES
+from collector.inventory.endpoints.hops import HopView, restrict_hops
 from collector.inventory.endpoints.operations import (
     OPERATION_ID,
     has_operations,
@@ -40,10 +40,11 @@ from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.inventory import RETIRED_ENDPOINTS
 
 
-def _write_endpoint_days(dates: str = "", names: str = "") -> str:
-    """A row for each day of each endpoint, but of hops. Client-side calls count only where no sensor watched the server
-    (collector/inventory/endpoints/outbound.py). Parameters: `start` and `end`. `well`: calls without an error. `dates`
-    is _DATES where `first_seen` is read, for it takes a while; `names` a condition on the endpoints' names."""
+def _write_endpoint_days(hops: str, dates: str = "", names: str = "") -> str:
+    """A row for each day of each endpoint, but of `hops`, as `_restrict_hops` says. Client-side calls count only where
+    no sensor watched the server (collector/inventory/endpoints/outbound.py). Parameters: `start` and `end`. `well`:
+    calls without an error. `dates` is _DATES where `first_seen` is read, for it takes a while; `names` a condition on
+    the endpoints' names."""
     first_seen = ", toUnixTimestamp(f.first_seen) AS first_seen" * bool(dates)
     named = f"SELECT * FROM endpoint_routes FINAL WHERE {names or 'true'}"
     mine = f" AND d.route_id IN (SELECT route_id FROM ({named}))" * bool(names)
@@ -57,8 +58,11 @@ def _write_endpoint_days(dates: str = "", names: str = "") -> str:
     FROM routes_day AS d
     INNER JOIN ({named}) AS n ON n.route_id = d.route_id
     {dates}
-    WHERE (d.role = {ROLE_SERVER} OR d.route_id NOT IN ({HIDDEN_ROUTES}))
-        AND d.route_id NOT IN ({HOP_ROUTES}){mine}"""
+    WHERE (d.role = {ROLE_SERVER} OR d.route_id NOT IN ({HIDDEN_ROUTES})){hops}{mine}"""
+
+
+def _restrict_hops(reader: Reader, parameters: Mapping[str, Any]) -> str:
+    return restrict_hops(reader, HopView.EXCLUDE, "d.route_id", parameters)
 
 
 _DATES: Final = """LEFT JOIN (SELECT route_id, min(first_seen) AS first_seen FROM routes GROUP BY route_id) AS f
@@ -183,10 +187,13 @@ WINDOW_DAYS: Final = 7
 CHANGES_MAX: Final = 5_000  # Of each list.
 _IN_WEEK: Final = "BETWEEN toDateTime({start:UInt32}, 'UTC') AND toDateTime({end:UInt32} - 1, 'UTC')"
 _IS_ASKED: Final = "endpoint_id IN {ids:Array(String)}"
-_STATES: Final = _sum_days(f"{_write_endpoint_days(_DATES, _IS_ASKED)} AND d.time {_IN_WEEK}", "sum(d.well) > 0")
 _OPERATIONS: Final = _sum_days(
     f"{_OPERATION_DAYS} AND a.time {_IN_WEEK}", "sum(d.well) > 0 AND id IN {ids:Array(String)}"
 )
+
+
+def _write_states(hops: str) -> str:
+    return _sum_days(f"{_write_endpoint_days(hops, _DATES, _IS_ASKED)} AND d.time {_IN_WEEK}", "sum(d.well) > 0")
 
 
 def _write_changes(days: str) -> str:
@@ -214,7 +221,6 @@ ORDER BY id
 LIMIT {CHANGES_MAX + 1} BY change"""
 
 
-_CHANGED: Final = _write_changes(f"{_write_endpoint_days()} AND d.time {_IN_WEEK}")
 _CHANGED_OPERATIONS: Final = _write_changes(f"{_OPERATION_DAYS} AND a.time {_IN_WEEK}")
 
 
@@ -320,7 +326,9 @@ def compare_dates(store: Reader, start: date, end: date) -> InventoryDiff:
     before, after = _make_week(start), _make_week(end)
     asked = {**after, **{f"before_{name}": value for name, value in before.items()}}
     changes: dict[str, list[str]] = {"appeared": [], "gone": [], "changed": []}
-    for statement in (_CHANGED, _CHANGED_OPERATIONS) if has_operations(store) else (_CHANGED,):
+    hops = _restrict_hops(store, {"start": before["start"], "end": after["end"]})
+    changed_endpoints = _write_changes(f"{_write_endpoint_days(hops)} AND d.time {_IN_WEEK}")
+    for statement in (changed_endpoints, _CHANGED_OPERATIONS) if has_operations(store) else (changed_endpoints,):
         for row in select(store, statement, asked):
             changes[row["change"]].append(row["id"])
     appeared, gone, changed = (names[:CHANGES_MAX] for names in changes.values())
@@ -351,7 +359,7 @@ def _read_states(reader: Reader, day: date, ids: Sequence[str]) -> dict[str, Pas
     if not ids:
         return {}
     asked = {**_make_week(day), "ids": list(ids)}
-    found = select(reader, _STATES, asked)
+    found = select(reader, _write_states(_restrict_hops(reader, asked)), asked)
     if len(found) < len(ids) and has_operations(reader):
         found += select(reader, _OPERATIONS, asked)
     return {row["id"]: _read(row, _read_days(row)) for row in found}
@@ -366,7 +374,6 @@ GONE_SECONDS: Final = 30 * 86_400
 RETIRED_MAX: Final = 10_000  # Listed; all are kept.
 IDS_MAX: Final = 500  # Of one statement.
 _IS_GONE: Final = "last_seen < {limit:UInt32} AND sum(d.served) > 0"
-_GONE: Final = _sum_days(_write_endpoint_days(_DATES), _IS_GONE)
 _GONE_OPERATIONS: Final = _sum_days(_OPERATION_DAYS, _IS_GONE)
 _RECENT: Final = """
 SELECT DISTINCT n.endpoint_id AS id FROM routes_day AS d
@@ -396,7 +403,9 @@ class RetiredEndpoints:
         """Write what is retired since the last time, take away what is called again; gives how many."""
         now = int(self._clock())
         limit = now - GONE_SECONDS
-        found = select(self._store, _GONE, {"limit": limit, "start": 0, "end": now})
+        asked = {"limit": limit, "start": 0, "end": now}
+        days = _write_endpoint_days(_restrict_hops(self._store, asked), _DATES)
+        found = select(self._store, _sum_days(days, _IS_GONE), asked)
         recent = {row["id"] for row in select(self._store, _RECENT, {"limit": limit})}
         if has_operations(self._store):
             found += select(self._store, _GONE_OPERATIONS, {"limit": limit})

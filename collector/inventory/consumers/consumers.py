@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
@@ -27,15 +27,21 @@ from collector.inventory.consumers.consumer import (
 from collector.inventory.consumers.labels import LABEL_CHARACTERS_MAX, LabelBook
 from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.endpoints.operations import count_by_kind
-from collector.inventory.endpoints.peers import Call, Holder, call_of, read_address_book
+from collector.inventory.endpoints.outbound import ROLE_CLIENT, find_hidden
+from collector.inventory.endpoints.peers import Call, Holder, call_of, has_address_book, read_address_book
 from collector.inventory.endpoints.predicates import (
     ERROR,
+    IN_SPAN,
     NAMES,
+    NAMES_OF_ROUTES,
     OUTCOME,
     ConsumerSql,
     count_distinct,
     counted_rows,
+    counted_rows_of_routes,
+    named_rows_of_routes,
     objects_count,
+    rows_table,
     span_parameters,
 )
 from collector.inventory.filters import (
@@ -203,26 +209,32 @@ SELECT * FROM (
         )
 
     def get_consumer(self, name: ConsumerName, span: Span) -> ConsumerDetail | None:
-        """One consumer, or None when it made no counted call in the span."""
+        """One consumer, or None when it made no counted call in the span. Its rows lie among those of all routes, so
+        its routes are found first."""
+        mine = f" AND {self._who.is_named(name.kind)}"
         parameters = {**span_parameters(span), **name.parameters}
-        where = f" AND {self._who.is_named(name.kind)}"
-        rows = select(self._reader, f"WITH {NAMES} {_figures(span, where, self._who)}", parameters)
-        if not rows:
+        routes = select(self._reader, _called_routes(span, mine), parameters)
+        if not routes:
             return None
-        counted = counted_rows(span) + where
+        called = [int(row["route_id"]) for row in routes if row["is_called"]]
+        parameters |= {
+            "routes": [int(row["route_id"]) for row in routes],
+            "hidden": find_hidden(self._reader, called, parameters),
+        }
+        figures = select(self._reader, _detail(span, mine), parameters)
+        if not figures or not int(figures[0]["calls"]):
+            return None
+        places = self._count_places(span, mine, parameters)
         return ConsumerDetail(
-            consumer=self._read_consumers(rows[:1], span)[0],
-            endpoints=tuple(
-                read_record(ConsumerEndpoint, row)
-                for row in select(self._reader, _endpoints(counted, span), parameters)
-            ),
-            services=self._count_places("n.service", counted, parameters),
-            credentials=self._count_credentials(counted, parameters),
-            addresses=self._count_places("r.client_address", counted, parameters),
-            workloads=self._count_places("r.client_workload", counted, parameters),
-            softwares=self._count_softwares(series_span(span), where, parameters),
+            consumer=self._read_consumers([{**figures[0], "consumer": name.id}], span)[0],
+            endpoints=tuple(read_record(ConsumerEndpoint, row) for row in figures[1:]),
+            services=places["service"],
+            credentials=count_by_kind({int(bits): calls for bits, calls in places["bits"].items()}),
+            addresses=places["address"],
+            workloads=places["workload"],
+            softwares=self._count_softwares(series_span(span), mine, parameters),
             # By the minute as long as there are such rows: the shorter a row, the surer who had its address.
-            callers=self._find_callers(counted_rows(series_span(span)) + where, parameters),
+            callers=self._find_callers(series_span(span), mine, parameters) if places["address"] else (),
         )
 
     def find_hashed(self, hashes: Sequence[int], span: Span) -> tuple[tuple[Consumer, tuple[int, ...]], ...]:
@@ -286,9 +298,11 @@ LIMIT {ENDPOINT_CONSUMERS_MAX} BY endpoint_id"""
             for row, call in zip(rows, calls, strict=True)
         )
 
-    def _find_callers(self, counted: str, parameters: Mapping[str, Any]) -> tuple[Caller, ...]:
+    def _find_callers(self, span: Span, mine: str, parameters: Mapping[str, Any]) -> tuple[Caller, ...]:
         """Who called, by the time of each row: an address that was given away meanwhile is two callers."""
-        rows = select(self._reader, _rows_by_address(counted), parameters)
+        if not has_address_book(self._reader):
+            return ()
+        rows = select(self._reader, _rows_by_address(span, mine), parameters)
         calls = [
             Call(address=row["address"], start=int(row["start"]), end=int(row["end"]), cluster=row["cluster"])
             for row in rows
@@ -308,47 +322,86 @@ LIMIT {ENDPOINT_CONSUMERS_MAX} BY endpoint_id"""
         named = any(map(book.find, calls))
         return tuple(sorted(callers, key=lambda caller: -caller.calls)[:CONSUMER_PLACES_MAX]) if named else ()
 
-    def _count_softwares(self, span: Span, where: str, parameters: Mapping[str, Any]) -> dict[str, int]:
-        """Calls by client software, which rows of minutes alone have."""
+    def _count_softwares(self, span: Span, mine: str, parameters: Mapping[str, Any]) -> dict[str, int]:
+        """Calls by client software, which rows of minutes alone have, most first."""
         if span.row_seconds != MINUTE_SECONDS:
             return {}
-        return self._count_places("r.client_software", counted_rows(span) + where, parameters)
-
-    def _count_credentials(self, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
-        """Calls by kind of credential, most first."""
         statement = f"""
-WITH {NAMES}
-SELECT r.authentication AS bits, sum(r.calls) AS total
-{counted}
-GROUP BY bits"""
-        rows = select(self._reader, statement, parameters)
-        return count_by_kind({int(row["bits"]): int(row["total"]) for row in rows})
-
-    def _count_places(self, column: str, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
-        """Calls by where the consumer called from or what it called, most first; `column` is one of our own names."""
-        statement = f"""
-WITH {NAMES}
-SELECT {column} AS place, sum(r.calls) AS total
-{counted} AND {column} != ''
-GROUP BY place
-ORDER BY total DESC, place
+SELECT r.client_software AS software, sum(r.calls) AS total
+{counted_rows_of_routes(span)}{mine} AND r.client_software != ''
+GROUP BY software
+ORDER BY total DESC, software
 LIMIT {CONSUMER_PLACES_MAX}"""
-        return {row["place"]: int(row["total"]) for row in select(self._reader, statement, parameters)}
+        return {row["software"]: int(row["total"]) for row in select(self._reader, statement, parameters)}
+
+    def _count_places(self, span: Span, mine: str, parameters: Mapping[str, Any]) -> dict[str, dict[Any, int]]:
+        """Calls by what _PLACES names, most first."""
+        found: dict[str, dict[Any, int]] = {place: {} for place in _PLACES.values()}
+        for row in select(self._reader, _places(span, mine), parameters):
+            place = _PLACES[int(row["place"])]
+            found[place][row[place]] = int(row["total"])
+        return found
 
 
 def _figures(span: Span, where: str, who: ConsumerSql, more: str = "") -> str:
     """One row a consumer, with `more` columns."""
     return f"""
-SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
+SELECT {who.id} AS consumer, {_list_figures(span)}{more}
+{counted_rows(span)}{where}
+GROUP BY consumer
+HAVING sum(r.calls) > 0"""
+
+
+def _list_figures(span: Span) -> str:
+    """Of one consumer."""
+    return f"""max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
     {sum_columns(UsedBy.CONSUMERS)}, sumIf(r.calls, {ERROR}) AS errors,
     sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     groupUniqArray(2)(n.cluster) AS clusters,
     {objects_count(span.rollup)} AS objects, {_ADDRESSES} AS addresses,
-    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen{more}
-{counted_rows(span)}{where}
-GROUP BY consumer
-HAVING sum(r.calls) > 0"""
+    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen"""
+
+
+def _called_routes(span: Span, mine: str) -> str:
+    """The routes that one consumer called, and whether a client's side saw it. `mine` is the condition on its rows."""
+    return f"""
+SELECT r.route_id AS route_id, max(r.role = {ROLE_CLIENT}) AS is_called
+FROM {rows_table(span)} AS r
+WHERE {IN_SPAN}{mine}
+GROUP BY route_id"""
+
+
+def _detail(span: Span, mine: str) -> str:
+    """The figures of one consumer, and then the same of each endpoint that it called, busiest first."""
+    return f"""
+WITH {NAMES_OF_ROUTES}
+SELECT n.endpoint_id AS endpoint_id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS template,
+    {_list_figures(span)}
+{named_rows_of_routes(span)}{mine}
+GROUP BY GROUPING SETS ((), (endpoint_id))
+ORDER BY grouping(endpoint_id) DESC, calls DESC, endpoint_id
+LIMIT {CONSUMER_ENDPOINTS_MAX + 1}"""
+
+
+# What one consumer's calls are counted by, and the number that `grouping` gives it.
+_PLACES: Final = {0b0111: "service", 0b1011: "address", 0b1101: "workload", 0b1110: "bits"}
+
+
+def _places(span: Span, mine: str) -> str:
+    names = ", ".join(_PLACES.values())
+    return f"""
+WITH {NAMES_OF_ROUTES}
+SELECT grouping({names}) AS place, {names}, sum(calls) AS total
+FROM (
+    SELECT n.service AS service, r.client_address AS address, r.client_workload AS workload, r.authentication AS bits,
+        r.calls AS calls
+    {named_rows_of_routes(span)}{mine}
+)
+GROUP BY GROUPING SETS ({", ".join(f"({name})" for name in _PLACES.values())})
+HAVING service != '' OR address != '' OR workload != '' OR place = {0b1110}
+ORDER BY total DESC, {names}
+LIMIT {CONSUMER_PLACES_MAX} BY place, bits"""
 
 
 def _find_cluster(clusters: Sequence[str]) -> str | None:
@@ -356,30 +409,16 @@ def _find_cluster(clusters: Sequence[str]) -> str | None:
     return clusters[0] if len(clusters) == 1 else None
 
 
-def _rows_by_address(counted: str) -> str:
+def _rows_by_address(span: Span, mine: str) -> str:
     """Calls of one consumer by address and time, busiest first."""
     return f"""
-WITH {NAMES}
+WITH {NAMES_OF_ROUTES}
 SELECT r.client_address AS address, n.cluster AS cluster, toUnixTimestamp(r.first_seen) AS start,
     toUnixTimestamp(r.last_seen) AS end, sum(r.calls) AS total
-{counted} AND r.client_address != ''
+{named_rows_of_routes(span)}{mine} AND r.client_address != ''
 GROUP BY address, cluster, start, end
 ORDER BY total DESC
 LIMIT {CALLER_ROWS_MAX}"""
-
-
-def _endpoints(counted: str, span: Span) -> str:
-    """The endpoints one consumer touched, busiest first."""
-    return f"""
-WITH {NAMES}
-SELECT n.endpoint_id AS endpoint_id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS template,
-sum(r.calls) AS calls,
-    sumIf(r.calls, {ERROR}) AS errors, {objects_count(span.rollup)} AS objects,
-    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
-{counted}
-GROUP BY endpoint_id
-ORDER BY calls DESC, endpoint_id
-LIMIT {CONSUMER_ENDPOINTS_MAX}"""
 
 
 def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ...]) -> Consumer:

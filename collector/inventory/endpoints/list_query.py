@@ -108,11 +108,21 @@ _MERGED_WITH_OPERATIONS: Mapping[str, str] = {
     "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host, ' ', n.operation))",
 }
 
-# Of kept rows, which hold histograms and no states.
-_MERGED_OF_KEPT = {"latency": "quantileExactWeightedArray(0.95)(a.latency.1, a.latency.2)"}
-_MERGED_OF_KEPT_WITH_OPERATIONS = {
-    "latency": "quantileExactWeightedArrayIf(0.95)(a.latency.1, a.latency.2, n.parent_id = '')"
-}
+# Of kept rows, which hold histograms and no states. An endpoint has few of them. So each bucket and its count are a
+# number, and their sorted array is added up: that takes a third of the time of 100,000 hash tables.
+_SHIFT: Final = 1 << 48
+_PAIRS: Final = f"arrayMap((bucket, count) -> bucket * {_SHIFT} + count, r.duration.1, r.duration.2)"
+
+
+def find_p95(pairs: str) -> str:
+    """The bucket at the 95th percentile of `pairs`, an expression of kept `latency`; 0 where there are none."""
+    ordered = f"arraySort({pairs})"
+    sums = f"arrayCumSum(one -> one % {_SHIFT}, {ordered})"
+    return f"intDiv({ordered}[arrayFirstIndex(one -> one >= 0.95 * {sums}[-1], {sums})], {_SHIFT})"
+
+
+_MERGED_OF_KEPT = {"latency": find_p95("groupArrayArray(a.latency)")}
+_MERGED_OF_KEPT_WITH_OPERATIONS = {"latency": find_p95("groupArrayArrayIf(a.latency, n.parent_id = '')")}
 
 _SCORES = "SELECT endpoint_id, toFloat64(score) AS score FROM endpoint_risks FINAL"
 _STATES = frozenset({"latency", "consumers"})
@@ -253,11 +263,11 @@ def choose_source(span: Span, figures: Set[str], kept: str | None) -> RouteSourc
 
 def sum_routes(source: RouteSource, figures: Set[str], is_filtered: bool, who: ConsumerSql) -> str:
     """Figures by route and role: one row each, with the state of the latency, or of kept sums the rows as they are,
-    with its histogram. To add up so few rows twice takes longer than to join them."""
+    with the pairs of its histogram. To add up so few rows twice takes longer than to join them."""
     mine = " AND r.route_id IN (SELECT route_id FROM names)" * is_filtered
     if source.is_kept:
         columns = "".join(
-            f", {'r.duration' if name == 'latency' else _OF_SUMMARIES[name][1]} AS {name}" for name in sorted(figures)
+            f", {_PAIRS if name == 'latency' else _OF_SUMMARIES[name][1]} AS {name}" for name in sorted(figures)
         )
         return f"""
             SELECT r.role AS role, r.route_id AS route_id{columns}

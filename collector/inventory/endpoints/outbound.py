@@ -79,6 +79,22 @@ def find_answered(
     return frozenset((row["host"], port) for row in rows for port in (int(row["port"]), 0))
 
 
+# Of routes that clients called, what hides them.
+_CALLED = f"""
+SELECT s.route_id AS route_id, any(s.host) AS host, any(if({_IS_LOOPBACK}, s.port, 0)) AS port
+FROM routes AS s WHERE s.route_id IN {{routes:Array(UInt64)}} GROUP BY s.route_id"""
+
+
+def find_hidden(reader: Reader, called: list[int], parameters: Mapping[str, Any]) -> list[int]:
+    """Those of some routes that clients called whose client-side rows are excluded. Raises StoreError."""
+    if not called:
+        return []
+    rows = select(reader, _CALLED, {"routes": called})
+    names = {int(row["route_id"]): (row["host"], int(row["port"])) for row in rows}
+    answered = find_answered(reader, names.values(), parameters)
+    return [route for route, name in names.items() if name in answered]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
     """The routes of some endpoints with their names as rows of `endpoint_routes`, by endpoint, and those of them whose

@@ -96,6 +96,11 @@ class AddressHolders:
         )
 
 
+def has_address_book(reader: Reader) -> bool:
+    """Whether it is known who held any address: not so on plain hosts. Raises StoreError."""
+    return bool(select(reader, "SELECT address FROM peer_addresses LIMIT 1"))
+
+
 def read_address_book(reader: Reader, calls: Iterable[Call]) -> AddressHolders:
     """What the store knows of these ends; one statement, none where nothing is asked. Raises StoreError."""
     asked = [call for call in calls if call.address]

@@ -43,6 +43,8 @@ _NAMED = """m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS s
         m.namespace AS namespace, m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name,
         m.port AS port, m.host AS host, m.method AS method, m.url_template AS url_template"""
 NAMES = f"names AS (SELECT {_NAMED} FROM endpoint_routes AS m FINAL)"  # Route -> endpoint.
+NAMES_OF_ROUTES = f"""names AS (
+    SELECT {_NAMED} FROM endpoint_routes AS m FINAL WHERE m.route_id IN {{routes:Array(UInt64)}})"""
 
 
 IN_SPAN = "r.time >= toDateTime({start:UInt32}, 'UTC') AND r.time < toDateTime({end:UInt32}, 'UTC')"
@@ -166,6 +168,12 @@ def counted_rows_of_routes(span: Span) -> str:
     FROM {rows_table(span)} AS r
     WHERE {IN_SPAN} AND r.route_id IN {{routes:Array(UInt64)}}
         AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN {{hidden:Array(UInt64)}})"""
+
+
+def named_rows_of_routes(span: Span) -> str:
+    """The same with their endpoints, as `counted_rows`. Needs NAMES_OF_ROUTES in the WITH clause."""
+    rows, conditions = counted_rows_of_routes(span).split("WHERE", 1)
+    return f"{rows}INNER JOIN names AS n ON n.route_id = r.route_id\n    WHERE{conditions}"
 
 
 def span_parameters(span: Span) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collector.core.rates import compute_rate
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.hops import HopView, restrict_hops
-from collector.inventory.endpoints.list_query import choose_source, sum_routes
+from collector.inventory.endpoints.list_query import choose_source, find_p95, sum_routes
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql, span_parameters
@@ -164,16 +164,18 @@ class ServiceInventory:
         counted = f"(a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES}))" + restrict_hops(
             self._reader, query.hops, "a.route_id", asked
         )
-        # Histograms are merged of those on the page alone, unless the list is sorted by them.
-        is_by_latency = query.sort is ServiceSort.P95
-        p95_bucket = "quantileExactWeightedArrayMerge(0.95)(e.latency) AS p95_bucket," if is_by_latency else ""
         kept = self._sums.find_source(span) if self._sums is not None else None
-        summed = _SUMMED | ({"latency"} if is_by_latency else set())
+        # Of kept sums histograms are merged fast, else of those on the page alone, unless the list is sorted by them.
+        has_latency = query.sort is ServiceSort.P95 or kept is not None
+        summed = _SUMMED | ({"latency"} if has_latency else set())
         source = choose_source(span, summed, kept)
-        of_endpoint = (
-            "ArrayState(0.95)(a.latency.1, a.latency.2)" if source.is_kept else "ArrayMergeState(0.95)(a.latency)"
-        )
-        latency = f"quantileExactWeighted{of_endpoint} AS latency," if is_by_latency else ""
+        latency = p95_bucket = ""
+        if has_latency and source.is_kept:
+            latency = "groupArrayArray(a.latency) AS latency,"
+            p95_bucket = f"{find_p95('groupArrayArray(e.latency)')} AS p95_bucket,"
+        elif has_latency:
+            latency = "quantileExactWeightedArrayMergeState(0.95)(a.latency) AS latency,"
+            p95_bucket = "quantileExactWeightedArrayMerge(0.95)(e.latency) AS p95_bucket,"
         statement = f"""
 WITH names AS (
     SELECT n.route_id AS route_id, {_NUMBER.format("n")} AS endpoint, n.service AS service
@@ -206,9 +208,9 @@ SELECT * FROM (
         shown, next_cursor = query.cut(rows, lambda last: Cursor(value=last["sort_value"], id=last["service"]))
         shown_names = {"services": [row["service"] for row in shown]}
         named = {row["service"]: row for row in select(self._reader, _NAMED, shown_names)} if shown else {}
-        buckets = {row["service"]: int(row["p95_bucket"]) for row in shown if is_by_latency}
-        if shown and not is_by_latency:
-            buckets = self._measure_latency(span, counted, kept, {**asked, **shown_names})
+        buckets = {row["service"]: int(row["p95_bucket"]) for row in shown if has_latency}
+        if shown and not has_latency:
+            buckets = self._measure_latency(span, counted, {**asked, **shown_names})
         return Page(
             items=tuple(
                 _read({**named[row["service"]], **row}, span, buckets.get(row["service"], 0))
@@ -219,7 +221,7 @@ SELECT * FROM (
             total=int(rows[0]["total"]) if rows else 0,
         )
 
-    def _measure_latency(self, span: Span, counted: str, kept: str | None, asked: Mapping[str, Any]) -> dict[str, int]:
+    def _measure_latency(self, span: Span, counted: str, asked: Mapping[str, Any]) -> dict[str, int]:
         """The bucket of the histogram at the 95th percentile, by service. A service has many routes, so each histogram
         goes straight into that of its service."""
         statement = f"""
@@ -227,7 +229,7 @@ WITH names AS (
     SELECT route_id, service FROM endpoint_routes FINAL WHERE service IN {{services:Array(String)}}
 )
 SELECT n.service AS service, quantileExactWeightedArray(0.95)(a.duration.1, a.duration.2) AS p95_bucket
-FROM (SELECT role, route_id, duration FROM {choose_source(span, set(), kept).rows} AS r
+FROM (SELECT role, route_id, duration FROM {choose_source(span, set(), None).rows} AS r
     WHERE {IN_SPAN} AND r.route_id IN (SELECT route_id FROM names)) AS a
 INNER JOIN names AS n ON n.route_id = a.route_id
 WHERE {counted}

@@ -16,11 +16,11 @@ from pydantic import Field
 
 from collector.core.kinds import is_client_error, is_error, is_success
 from collector.core.scope import find_scope
-from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerName, parse_consumer
+from collector.inventory.consumers.consumer import CONSUMER_VALUE_CHARACTERS_MAX, parse_consumer
 from collector.inventory.endpoints.endpoint import bucket_value
 from collector.inventory.endpoints.hops import HopView, restrict_hops
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
-from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
+from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_CLIENT, ROLE_SERVER, find_hidden
 from collector.inventory.endpoints.predicates import IN_SPAN, ConsumerSql
 from collector.inventory.filters import Condition, Filter, Parameters, SpanParameters, Text
 from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS, Span, SpanError
@@ -191,23 +191,31 @@ class TrafficInventory:
         """The series of a query. Raises SpanError, ConsumerError and StoreError."""
         consumer = parse_consumer(query.consumer) if query.consumer else None
         names = query.build_names()
-        where, parameters = _restrict(names, consumer, self._who)
+        where, parameters = "", dict[str, Any]()
         has_hops = consumer is not None or bool(query.endpoint)
         span = query.find_span(now)
-        first, routes = self._find_routes(names, parameters)
+        first, routes = self._find_routes(names)
         span = replace(span, start=max(span.start, first))
-        pieces = routes * span.seconds // HOUR_SECONDS if names else None
+        if names:
+            where, parameters = f" AND {_OF_ROUTES}", {"routes": routes}
+        if consumer is not None:
+            where += f" AND {self._who.is_named(consumer.kind)}"
+            parameters |= consumer.parameters
+        pieces = len(routes) * span.seconds // HOUR_SECONDS if names else None
         source = self._choose(span, query.step, pieces, now, needs_consumers=consumer is not None)
         step = query.step.seconds if query.step else _fit_step(span, source)
         start = span.start // step * step
         end = -(-span.end // step) * step
         hops = HopView.INCLUDE if has_hops else HopView.EXCLUDE
         without_hops = restrict_hops(self._reader, hops, "r.route_id", {"start": start, "end": end})
-        if where or not find_scope().is_all:
-            asked = {**parameters, "start": start, "end": end, "step": step}
-            found: Mapping[int, TrafficPoint] = self._read(source, where + without_hops, asked)
+        asked = {**parameters, "start": start, "end": end, "step": step}
+        if where:
+            asked["hidden"] = self._find_hidden(source, where, asked)
+            found: Mapping[int, TrafficPoint] = self._read(source, f"{_NOT_HIDDEN}{where}{without_hops}", asked)
+        elif find_scope().is_all:
+            found = self._read_everything(source, _COUNTED + without_hops, start, end, step, now)
         else:
-            found = self._read_everything(source, without_hops, start, end, step, now)
+            found = self._read(source, _COUNTED + without_hops, asked)
         times = range(start, end, step)
         return TrafficSeries(
             start=start,
@@ -233,16 +241,24 @@ class TrafficInventory:
         newer = self._read(source, where, {"start": fresh, "end": end, "step": step})
         return {time: point for time, point in kept.points.items() if time < fresh} | newer
 
-    def _find_routes(self, names: list[Condition], parameters: Mapping[str, Any]) -> tuple[int, int]:
-        """When the first of the routes was first called, and how many there are."""
+    def _find_routes(self, names: list[Condition]) -> tuple[int, list[int]]:
+        """When the first of the routes was first called, and which these are; of everything they are not listed."""
+        parameters: dict[str, Any] = {}
+        for one in names:
+            parameters |= one.parameters
+        listed = "groupUniqArray(r.route_id)" if names else "CAST([], 'Array(UInt64)')"
         where = f" WHERE {_of_names(names)}" if names else ""
-        (row,) = select(
-            self._reader,
-            "SELECT toUnixTimestamp(min(r.first_seen)) AS first, uniqExact(r.route_id) AS routes "
-            f"FROM routes AS r{where}",
-            parameters,
-        )
-        return int(row["first"]), int(row["routes"])
+        statement = f"SELECT toUnixTimestamp(min(r.first_seen)) AS first, {listed} AS routes FROM routes AS r{where}"
+        (row,) = select(self._reader, statement, parameters)
+        return int(row["first"]), list(map(int, row["routes"]))
+
+    def _find_hidden(self, source: _Source, where: str, asked: Mapping[str, Any]) -> list[int]:
+        """Routes whose client-side rows are excluded, of those with such rows."""
+        statement = f"""
+SELECT DISTINCT r.route_id AS route_id FROM {source.table} AS r
+WHERE {IN_SPAN} AND r.role = {ROLE_CLIENT}{where}"""
+        called = [int(row["route_id"]) for row in select(self._reader, statement, asked)]
+        return find_hidden(self._reader, called, asked)
 
     def _choose(
         self,
@@ -285,21 +301,15 @@ class TrafficInventory:
         return int(row["rows"])
 
 
+_OF_ROUTES: Final = "r.route_id IN {routes:Array(UInt64)}"
+# Rows that count: of everything, and of routes and consumers, whose hidden routes are found first.
+_COUNTED: Final = f" AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN ({HIDDEN_ROUTES}))"
+_NOT_HIDDEN: Final = f" AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN {{hidden:Array(UInt64)}})"
+
+
 def _of_names(names: list[Condition]) -> str:
     conditions = " AND ".join(one.sql for one in names)
     return f"r.route_id IN (SELECT n.route_id FROM endpoint_routes AS n FINAL WHERE {conditions})"
-
-
-def _restrict(names: list[Condition], consumer: ConsumerName | None, who: ConsumerSql) -> tuple[str, dict[str, Any]]:
-    """What follows the span in a WHERE, with its parameters."""
-    parameters: dict[str, Any] = {}
-    for one in names:
-        parameters |= one.parameters
-    where = f" AND {_of_names(names)}" if names else ""
-    if consumer is not None:
-        where += f" AND {who.is_named(consumer.kind)}"
-        parameters |= consumer.parameters
-    return where, parameters
 
 
 def _fit_step(span: Span, source: _Source) -> int:
@@ -315,7 +325,7 @@ SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS poi
     quantileExactWeightedArray(0.95)(r.duration.1, r.duration.2) AS p95_bucket,
     max(notEmpty(r.duration.1)) AS is_timed
 FROM {source.table} AS r
-WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN ({HIDDEN_ROUTES})){where}
+WHERE {IN_SPAN}{where}
 GROUP BY point"""
 
 
