@@ -190,7 +190,7 @@ def collect_collector(directory: Path) -> list[Metric]:
         grpc_listen="127.0.0.1:0",
         http_listen="127.0.0.1:0",
         sensor_auth=SensorAuth.ANY,
-        notifiers=(WebhookNotifier(kind="webhook", url=SecretStr("http://127.0.0.1:1/alerts")),),
+        notifiers=(WebhookNotifier(kind="webhook", url=SecretStr("http://127.0.0.1:1/alerts"), audit=("*",)),),
         integrations=(
             WebhookIntegration(kind="webhook", url=SecretStr("http://127.0.0.1:1/blocks")),
             OtlpIntegration(kind="otlp", url="http://127.0.0.1:1"),

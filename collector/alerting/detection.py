@@ -32,6 +32,7 @@ from collector.storage.state.erasing import blank_texts
 from collector.storage.state.imports import OldRows
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.alerts import DETECTION_DECISIONS, KNOWN_GOOD, SENSITIVITY
+from collector.trust.audit import AuditEntry, add_entries, make_entry
 from common.figures import Figure, make_labelled, make_totals
 from common.token_bucket import TokenBucket
 
@@ -187,15 +188,22 @@ class DetectionTable:
         return {one.rule_id: one for one in select_records(self._store, RuleHits, hits)}
 
     def write_decision(
-        self, decision: DetectionDecision, *, rule: KnownGood | None = None, level: ChosenLevel | None = None
+        self,
+        decision: DetectionDecision,
+        entry: AuditEntry,
+        *,
+        rule: KnownGood | None = None,
+        level: ChosenLevel | None = None,
     ) -> None:
-        """Keep a decision, and the rule that it makes or ends, or the level: both or none."""
+        """Keep a decision with its entry in the audit log, and the rule that it makes or ends, or the level: all or
+        none."""
         with self._state.write() as connection:
             connection.execute(insert(DETECTION_DECISIONS), [asdict(decision)])
             if level is not None:
                 save_level(connection, level)
             if rule is not None:
                 upsert(connection, KNOWN_GOOD, [asdict(rule)])
+            add_entries(connection, [entry])
 
     def list_rules(self) -> tuple[KnownGood, ...]:
         """The newest first; of many the newest."""
@@ -236,6 +244,11 @@ class DetectionTable:
                 KNOWN_GOOD.name: gone + blank_texts(connection, KNOWN_GOOD, "note", pattern),
                 DETECTION_DECISIONS.name: blank_texts(connection, DETECTION_DECISIONS, "note", pattern),
             }
+
+
+def _show_rule(rule: KnownGood) -> dict[str, object]:
+    names = ("consumer", "network", "workload", "endpoint_id", "kind")
+    return {name: value for name in names if (value := getattr(rule, name))} | {"expires_at": rule.expires_at}
 
 
 def save_level(connection: Connection, level: ChosenLevel) -> None:
@@ -392,8 +405,11 @@ class Detection:
         """Change the level at once."""
         with self._deciding:
             now = self._clock()
+            self._look()
+            before, after = {"level": self._filter.level}, {"level": level}
             self._table.write_decision(
                 DetectionDecision(time=now, actor=by, action="sensitivity", subject=level.value, note=""),
+                make_entry(now, by, "sensitivity.changed", "sensitivity", before=before, after=after),
                 level=ChosenLevel(level=level, configured=self._configured, at=now, by=by),
             )
             self._look()
@@ -436,7 +452,7 @@ class Detection:
                 in_force = sum(one.holds(now) for one in self._filter.rules.values())
             if in_force >= RULES_MAX:
                 raise ConflictError(f"There are {in_force} rules in force; end some, the limit is {RULES_MAX}.")
-            self._keep_rule(rule, "known_good", by)
+            self._keep_rule(rule, "known_good", by, before=None)
         return rule
 
     def end_rule(self, rule_id: str, *, by: str) -> KnownGood:
@@ -451,16 +467,21 @@ class Detection:
                     raise ConflictError(f"Rule {rule_id} is not in force any more; it was ended, or it expired.")
                 raise UnknownError(f"There is no rule {rule_id[:80]!r}; look it up in /api/v1/detection/known-good.")
             ended = replace(rule, ended_at=now, ended_by=by, updated_at=now)
-            self._keep_rule(ended, "end_known_good", by)
+            self._keep_rule(ended, "end_known_good", by, before=rule)
         return ended
 
     def list_decisions(self) -> tuple[DetectionDecision, ...]:
         """Who changed what, newest first."""
         return self._table.list_decisions()
 
-    def _keep_rule(self, rule: KnownGood, action: str, by: str) -> None:
-        decision = DetectionDecision(time=rule.updated_at, actor=by, action=action, subject=rule.id, note=rule.note)
-        self._table.write_decision(decision, rule=rule)
+    def _keep_rule(self, rule: KnownGood, action: str, by: str, *, before: KnownGood | None) -> None:
+        now = rule.updated_at
+        decision = DetectionDecision(time=now, actor=by, action=action, subject=rule.id, note=rule.note)
+        if before is None:
+            entry = make_entry(now, by, "known-good.added", rule.id, why=rule.note, after=_show_rule(rule))
+        else:
+            entry = make_entry(now, by, "known-good.ended", rule.id, why=rule.note, before=_show_rule(before))
+        self._table.write_decision(decision, entry, rule=rule)
         self._look()
 
     def _take_room(self, wanted: int) -> int:

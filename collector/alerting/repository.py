@@ -22,6 +22,7 @@ from collector.storage.state.leases import LeaseLostError
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
 from collector.storage.state.tables.notifications import NOTIFIED
+from collector.trust.audit import AuditEntry, add_entries
 from common.figures import make_totals
 
 # However many there are within the retention: with their timelines and what people did some 500 MB.
@@ -119,11 +120,12 @@ class AlertTable:
         silence: Silence | None = None,
         lifted: str = "",
         taken: Collection[int] = (),
+        decided: Sequence[AuditEntry] = (),
         also: WriteAlso = lambda connection: None,
     ) -> None:
         """The alerts as they are now, what timelines gained, what people did, what is silenced or (`lifted`, a
-        subject) no longer, (`taken`) numbers of pending reports that alerts were made of, and what `also` writes: all
-        of it, or nothing."""
+        subject) no longer, (`taken`) numbers of pending reports that alerts were made of, what of it the audit log
+        keeps, and what `also` writes: all of it, or nothing."""
         with self._write() as connection:
             delete_pending(connection, taken)
             save_alerts(connection, alerts)
@@ -135,6 +137,7 @@ class AlertTable:
                 connection.execute(delete(SILENCES).where(SILENCES.c.subject == lifted))
             if silence is not None:
                 save_silences(connection, [silence])
+            add_entries(connection, decided)
 
     def list(
         self,

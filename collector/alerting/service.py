@@ -46,6 +46,7 @@ from collector.core.errors import ConflictError
 from collector.core.feature import Feature, Job, Role
 from collector.core.scope import EVERYTHING, find_scope, use_scope
 from collector.storage.base import StoreError
+from collector.trust.audit import make_entry
 from common.figures import make_totals
 
 logger = logging.getLogger(__name__)
@@ -311,7 +312,7 @@ class AlertService:
                     f"Alert {alert_id} is silenced by the known-good rule {silence.rule_id}; end that rule instead."
                 )
             happening = Happening.UNMUTED if silence.kind is SilenceKind.MUTED else Happening.UNEXPECTED
-            self._record(alert, happening, by, now, lifted=silence.subject)
+            self._record(alert, happening, by, now, before=_show_silence(silence), lifted=silence.subject)
             self._silences.lift(silence.subject)
             return self._show_one(alert, now)
 
@@ -343,7 +344,8 @@ class AlertService:
                 return None
             now = self._clock()
             alert: Alert = replace(found, updated_at=now, **change)  # type: ignore[arg-type]
-            self._record(alert, happening, by, now, reason, alerts=[alert])
+            before = {name: getattr(found, name) for name in change}
+            self._record(alert, happening, by, now, reason, before=before, after=change, alerts=[alert])
             self._lifecycle.change(alert)
             if alert_id in self._unsaved:
                 self._unsaved[alert_id] = alert  # It is still to be notified of.
@@ -367,7 +369,11 @@ class AlertService:
                 alert_id=alert_id,
             )
             happening = Happening.MUTED if kind is SilenceKind.MUTED else Happening.EXPECTED
-            self._record(alert, happening, by, now, reason, until, silence=silence)
+            old = self._silences.find(alert.subject, now)
+            before = None if old is None else _show_silence(old)
+            self._record(
+                alert, happening, by, now, reason, until, before=before, after=_show_silence(silence), silence=silence
+            )
             self._silences.add(silence)
             return self._show_one(alert, now)
 
@@ -380,14 +386,20 @@ class AlertService:
         reason: str = "",
         until: float | None = None,
         *,
+        before: Mapping[str, object] | None = None,
+        after: Mapping[str, object] | None = None,
         alerts: Sequence[Alert] = (),
         silence: Silence | None = None,
         lifted: str = "",
     ) -> None:
-        """What somebody decided, with what it changes (AlertTable.write), in the log and in the incident's timeline."""
+        """What somebody decided, with what it changes (AlertTable.write), in the audit log and in the incident's
+        timeline."""
         action = AlertAction(alert_id=alert.id, time=now, action=happening.value, actor=by, until=until, note=reason)
         entry = write_entry(alert, happening, now, why=f"By {by}: {reason}" if reason else f"By {by}.")
-        self._table.write(alerts=alerts, entries=[entry], actions=[action], silence=silence, lifted=lifted)
+        decided = make_entry(now, by, f"alert.{happening}", alert.id, why=reason, before=before, after=after)
+        self._table.write(
+            alerts=alerts, entries=[entry], actions=[action], silence=silence, lifted=lifted, decided=[decided]
+        )
 
     # What is silenced: here alone
 
@@ -442,3 +454,7 @@ class AlertService:
             self._unsaved, self._unwritten, self._taken = {}, [], set()
             for alert in notable:
                 self._notify(alert)
+
+
+def _show_silence(silence: Silence) -> dict[str, object]:
+    return {"silence": silence.kind, "by": silence.by, "until": silence.until}

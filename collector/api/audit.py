@@ -1,41 +1,62 @@
 """/audit: who decided what, and whether an entry of that is changed or missing. For an admin."""
 
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, Time
-from collector.api.parameters import AskedTime, NoParameters
+from collector.api.parameters import NoParameters
 from collector.api.users import require_admin
-from collector.inventory.filters import Parameters, Text
-from collector.trust.audit import AuditFilters, AuditLog
+from collector.core.moments import MOMENT_CHARACTERS_MAX, MOMENT_EXAMPLES, MOMENT_FORMS, read_moment
+from collector.inventory.filters import Filter, ListQuery, Moment, Text
+from collector.inventory.query import Cursor
+from collector.trust.audit import AuditFilters, AuditLine, AuditLog
 
 
-class AuditQuery(Parameters):
+class AuditQuery(ListQuery):
     """Which entries."""
 
-    actor: Text = Field(default="", max_length=300, description="By exactly this actor.", examples=["token:ci"])
-    action: Text = Field(
+    actor: Annotated[Text, Filter(None, title="Who")] = Field(
+        default="", max_length=300, description="By exactly this actor.", examples=["token:ci"]
+    )
+    action: Annotated[Text, Filter(None, title="Decision")] = Field(
         default="", max_length=64, description="One action, or the first word of several.", examples=["token"]
     )
-    target: Text = Field(default="", max_length=300, description="What was decided on holds this text.")
-    start: AskedTime | None = Field(default=None, description="From this time on.")
-    end: AskedTime | None = Field(default=None, description="Before this time.")
-    before: int = Field(
-        default=0, ge=0, le=2**53, description="Entries with a smaller number than this, for the next page."
+    target: Annotated[Text, Filter(None, title="On what")] = Field(
+        default="", max_length=300, description="What was decided on holds this text."
     )
-    limit: int = Field(default=100, ge=1, le=1_000)
+    start: Annotated[Moment, Filter(None, title="Since", is_moment=True)] = Field(
+        default="",
+        max_length=MOMENT_CHARACTERS_MAX,
+        description=f"From this time on: {MOMENT_FORMS}.",
+        examples=list(MOMENT_EXAMPLES),
+    )
+    end: Annotated[Moment, Filter(None, title="Before", is_moment=True)] = Field(
+        default="",
+        max_length=MOMENT_CHARACTERS_MAX,
+        description="Before this time, as in `start`.",
+        examples=["1h", "today", "2026-11-29T15:00:00Z"],
+    )
 
-    def list_filters(self) -> AuditFilters:
-        """As the log takes them."""
+    def select(self, now: float) -> AuditFilters:
+        """As the log takes it; `now` is what relative times are before, in unix seconds."""
         return AuditFilters(
             actor=self.actor,
             action=self.action,
             target=self.target,
-            start=self.start.timestamp() if self.start else 0.0,
-            end=self.end.timestamp() if self.end else 0.0,
+            start=float(read_moment(self.start, now)) if self.start else 0.0,
+            end=float(read_moment(self.end, now)) if self.end else 0.0,
         )
+
+
+def read_audit(query: AuditQuery, audit: AuditLog, now: float) -> tuple[Sequence[AuditLine], str | None]:
+    """One page, the newest first, and the cursor of the next; None where it is the last. Raises CursorError."""
+    after = query.read_cursor(float)
+    before = 0 if after is None else int(after.value)
+    found = audit.list_lines(query.select(now), limit=query.limit + 1, before=before)
+    return query.cut(found, lambda last: Cursor(value=float(last.number), id=""))
 
 
 class AuditLineModel(Model):
@@ -59,6 +80,7 @@ class AuditPageModel(Model):
     """Entries, the newest first."""
 
     items: tuple[AuditLineModel, ...]
+    next_cursor: str | None
 
 
 class AuditCheckModel(Model):
@@ -73,7 +95,7 @@ class AuditCheckModel(Model):
     erased: int = Field(description="Entries in which a name was blanked.")
 
 
-def build_audit_routes(*, audit: AuditLog) -> APIRouter:
+def build_audit_routes(*, audit: AuditLog, clock: Callable[[], float]) -> APIRouter:
     """Routes that read the log."""
     router = APIRouter(prefix="/audit", tags=["users"])
 
@@ -81,8 +103,8 @@ def build_audit_routes(*, audit: AuditLog) -> APIRouter:
     def list_entries(query: Annotated[AuditQuery, Query()]) -> AuditPageModel:
         """Who decided what, the newest first. For an admin."""
         require_admin()
-        found = audit.list_lines(query.list_filters(), limit=query.limit, before=query.before)
-        return AuditPageModel(items=tuple(AuditLineModel.model_validate(one) for one in found))
+        shown, next_cursor = read_audit(query, audit, clock())
+        return AuditPageModel(items=tuple(AuditLineModel.model_validate(one) for one in shown), next_cursor=next_cursor)
 
     @router.get("/check", summary="Check the audit log")
     def check_entries(_: Annotated[NoParameters, Query()]) -> AuditCheckModel:

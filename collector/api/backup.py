@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
+from collector.api.export_log import ExportLog
 from collector.api.parameters import NoParameters
 from collector.api.problem import Problem
 from collector.backup.archive import BLOCK_BYTES
@@ -80,7 +81,9 @@ class _Stream:
             putting.cancel()
 
 
-def build_backup_routes(*, backup: Backup, token: str, budgets: BudgetBook, clock: Callable[[], float]) -> APIRouter:
+def build_backup_routes(
+    *, backup: Backup, token: str, budgets: BudgetBook, exports: ExportLog, clock: Callable[[], float]
+) -> APIRouter:
     """The one route."""
     router = APIRouter(tags=["operation"])
 
@@ -106,6 +109,7 @@ def build_backup_routes(*, backup: Backup, token: str, budgets: BudgetBook, cloc
         stream = _Stream(backup, budgets)
         try:
             first = await stream.take()
+            await asyncio.to_thread(exports.note, "backup", "backup")
         except BaseException:
             await asyncio.shield(stream.leave())
             raise

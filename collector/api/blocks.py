@@ -11,6 +11,7 @@ from pydantic import Field
 
 from collector.alerting.alert import AlertKind
 from collector.api.base_model import HolderModel, Model, OptionalTime, Ratio, Time
+from collector.api.export_log import ExportLog
 from collector.api.parameters import ActionBody, Body, Items, NoParameters, Word, name_actor
 from collector.api.problem import Problem, show
 from collector.inventory.filters import Parameters, Text
@@ -231,7 +232,9 @@ def _view_block(
     return BlockModel.model_validate(shown)
 
 
-def build_block_routes(*, responder: Responder, approval_token: str | None, exports: ExportSettings) -> APIRouter:
+def build_block_routes(
+    *, responder: Responder, approval_token: str | None, exports: ExportSettings, export_log: ExportLog
+) -> APIRouter:
     """Routes that stop clients and lift it again. `approval_token`: of the second person, where two are needed;
     `exports`: of deny lists."""
     router = APIRouter(prefix="/blocks", tags=["response"])
@@ -281,6 +284,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     @router.get("/exports/{kind}", summary="Write blocks for a proxy or a cluster", response_class=PlainTextResponse)
     def export(kind: ExportFormat, parameters: Annotated[ExportParameters, Query()]) -> PlainTextResponse:
         """Live address blocks as a deny list or as policies, to be fetched again and again."""
+        export_log.note_polled("blocks", kind)
         given = parameters.cluster
         settings = exports if given is None else replace(exports, cluster="" if given == NO_CLUSTER else given)
         return PlainTextResponse(export_blocks(responder.orders(), kind, settings))

@@ -95,6 +95,9 @@ LIST_COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         "node/3 role/8 port=service.port service address/7 protocol reading connections/2 "
         "bytes/4 calls/5 estimated_calls/5 joined_late/9 lost_calls/9 first_seen/10 reason/1"
     ),
+    "audit": describe_columns(
+        "number time by action target why/2 before/1 after/1 way/3 block_id/6 is_erased/6 hash/6"
+    ),
     "services": describe_columns(
         "service cluster/7 namespace/6 endpoints calls errors/1 p95_ms/2 risk findings/1 exposure/1 last_seen/4"
     ),

@@ -270,7 +270,7 @@ def build_coverage_routes(
         """In place of the one before, of everything, a cluster or a namespace. A share that stays below it raises an
         alert."""
         if body.ratio is None:
-            targets.remove(cluster=body.cluster, namespace=body.namespace)
+            targets.remove(cluster=body.cluster, namespace=body.namespace, by=body.by)
         else:
             targets.put(**body.model_dump(include={"cluster", "namespace", "ratio", "seconds"}), by=body.by)
         return CoverageTargetsModel(items=tuple(map(_view_target, targets.measure())))

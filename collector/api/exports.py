@@ -1,7 +1,8 @@
 """/exports: a whole list in one file, as CSV with the columns of the command line or as JSON.
 
 A list is asked page after page, by its own route and with its own parameters. It ends after ROWS_MAX rows, or where the
-time of a request is nearly over; then the name of the file, a header and the JSON say so.
+time of a request is nearly over; then the name of the file, a header and the JSON say so, and another header has the
+cursor with which the next file begins. Each file is an entry of the audit log.
 """
 
 import csv
@@ -16,12 +17,14 @@ from fastapi import APIRouter, Query, Response
 from fastapi.routing import APIRoute
 
 from collector.api.columns import LIST_COLUMNS, Column, pick, write_cell
+from collector.api.export_log import ExportLog
 from collector.core.budget import find_budget
 from collector.inventory.filters import LIMIT_MAX, ListQuery
 
 ROWS_MAX: Final = 10_000
 LEFT_SECONDS: Final = 5.0  # Of the time of a request, that one more page may take.
-MEDIA_TYPES: Final = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+MEDIA_TYPES: Final = {"csv": "text/csv; charset=utf-8", "json": "application/json", "jsonl": "application/jsonl"}
+LINED: Final = frozenset({"audit"})  # Lists of which there is a file with a JSON line an item.
 _ReadPage = Callable[[Any], Any]
 
 
@@ -30,8 +33,13 @@ class Export:
     """Rows of a list, and how many it has; `total` None where its route does not count them."""
 
     items: list[dict[str, Any]]
-    is_complete: bool
+    next_cursor: str
     total: int | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no item comes after these."""
+        return not self.next_cursor
 
     def name_file(self, path: str, form: str) -> str:
         """`endpoints.csv`, or `endpoints-first-10000-of-100000.csv`."""
@@ -43,7 +51,7 @@ class Export:
 def read_export(read_page: _ReadPage, query: ListQuery) -> Export:
     """All rows of a list, as far as that goes."""
     items: list[dict[str, Any]] = []
-    budget, cursor, total = find_budget(), "", None
+    budget, cursor, total = find_budget(), query.cursor, None
     while True:
         page = read_page(query.model_copy(update={"limit": min(LIMIT_MAX, ROWS_MAX - len(items)), "cursor": cursor}))
         found = page.model_dump(mode="json", by_alias=True)
@@ -52,7 +60,7 @@ def read_export(read_page: _ReadPage, query: ListQuery) -> Export:
         cursor = found["next_cursor"] or ""
         left = None if budget is None else budget.left_seconds
         if not cursor or len(items) >= ROWS_MAX or (left is not None and left < LEFT_SECONDS):
-            return Export(items=items, is_complete=not cursor, total=total)
+            return Export(items=items, next_cursor=cursor, total=total)
 
 
 def write_csv(items: Iterable[Mapping[str, Any]], columns: Iterable[Column]) -> str:
@@ -65,12 +73,12 @@ def write_csv(items: Iterable[Mapping[str, Any]], columns: Iterable[Column]) -> 
     return text.getvalue()
 
 
-def build_export_routes(routers: Iterable[APIRouter]) -> APIRouter:
-    """Two routes for each list among these routes that has columns."""
+def build_export_routes(routers: Iterable[APIRouter], log: ExportLog) -> APIRouter:
+    """A route for each form of each list among these routes that has columns."""
     router = APIRouter(tags=["exports"])
     for path, read_page, kind in _find_lists(routers):
-        for form in MEDIA_TYPES:
-            _add_export(router, path, form, read_page, kind)
+        for form in MEDIA_TYPES if path in LINED else ("csv", "json"):
+            _add_export(router, path, form, read_page, kind, log)
     return router
 
 
@@ -83,11 +91,18 @@ def _find_lists(routers: Iterable[APIRouter]) -> Iterator[tuple[str, _ReadPage, 
                 yield path, route.endpoint, query.__origin__
 
 
-def _add_export(router: APIRouter, path: str, form: str, read_page: _ReadPage, kind: type[ListQuery]) -> None:
+def _add_export(
+    router: APIRouter, path: str, form: str, read_page: _ReadPage, kind: type[ListQuery], log: ExportLog
+) -> None:
     def export(query: Annotated[kind, Query()]) -> Response:  # type: ignore[valid-type]
-        found = read_export(read_page, query)
+        wish: ListQuery = query
+        found = read_export(read_page, wish)
+        asked = wish.model_dump(mode="json", exclude_defaults=True, exclude={"limit", "cursor"})
+        log.note("list", f"{path}.{form}", asked, rows=len(found.items), is_complete=found.is_complete)
         if form == "csv":
             content = write_csv(found.items, LIST_COLUMNS[path])
+        elif form == "jsonl":
+            content = "".join(f"{json.dumps(item, ensure_ascii=False)}\n" for item in found.items)
         else:
             whole = {"items": found.items, "total": found.total, "is_complete": found.is_complete}
             content = json.dumps(whole, ensure_ascii=False)
@@ -97,6 +112,7 @@ def _add_export(router: APIRouter, path: str, form: str, read_page: _ReadPage, k
             headers={
                 "content-disposition": f'attachment; filename="{found.name_file(path, form)}"',
                 "apidae-complete": "true" if found.is_complete else "false",
+                **({"apidae-next-cursor": found.next_cursor} if found.next_cursor else {}),
             },
         )
 
@@ -106,8 +122,9 @@ def _add_export(router: APIRouter, path: str, form: str, read_page: _ReadPage, k
         methods=["GET"],
         name=f"export_{path.replace('/', '_')}_{form}",
         summary=f"Export {path} as {form.upper()}",
-        description=f"The same list with the same parameters, all rows up to {ROWS_MAX:,}; `limit` and `cursor` do not "
-        "matter. The header `apidae-complete` is `false`, and the name of the file says so, where there are more.",
+        description=f"The same list with the same parameters, all rows up to {ROWS_MAX:,}; `limit` does not matter. "
+        "The header `apidae-complete` is `false`, and the name of the file says so, where there are more; ask with "
+        "`cursor` set to the header `apidae-next-cursor` for these. Each file is an entry of the audit log.",
         response_class=Response,
         responses={200: {"content": {MEDIA_TYPES[form].partition(";")[0]: {}}, "description": "The file."}},
     )

@@ -11,6 +11,7 @@ from collector.alerting.notifiers.delivery import MEANINGS, DeliveryOutcome, Not
 from collector.api.base_model import Model
 from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
+from collector.trust.audit import AuditLog
 
 
 class NotifierModel(Model):
@@ -44,7 +45,7 @@ class NotifierTestModel(Model):
     meaning: str
 
 
-def build_notifier_routes(*, notifiers: Sequence[Notifier], clock: Callable[[], float]) -> APIRouter:
+def build_notifier_routes(*, notifiers: Sequence[Notifier], audit: AuditLog, clock: Callable[[], float]) -> APIRouter:
     """Routes that list notifiers and test them."""
     router = APIRouter(prefix="/notifiers", tags=["alerts"])
 
@@ -56,7 +57,7 @@ def build_notifier_routes(*, notifiers: Sequence[Notifier], clock: Callable[[], 
     @router.post("/{name}/test", summary="Test a notifier")
     def test_notifier(name: str, body: ActionBody) -> NotifierTestModel:
         """Send it a test alert, once, and say what became of it. Waits for the answer, 5 s at the most."""
-        outcome = try_notifier(notifiers, name, by=body.by, now=clock())
+        outcome = try_notifier(notifiers, name, by=body.by, now=clock(), audit=audit)
         if outcome is None:
             known = ", ".join(notifier.name for notifier in notifiers) or "none is set"
             raise Problem(404, f"There is no notifier {show(name)}; it may be: {known}.")

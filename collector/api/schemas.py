@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from collector.api.base_model import Model
+from collector.api.export_log import ExportLog
 from collector.api.problem import Problem, show
 from collector.inventory.endpoints.endpoint import Endpoint
 from collector.inventory.endpoints.endpoints import EndpointInventory
@@ -94,7 +95,12 @@ _PLACES = ((Part.QUERY, "query"), (Part.HEADER, "header"), (Part.COOKIE, "cookie
 
 
 def build_schema_routes(
-    *, endpoints: EndpointInventory, schemas: SchemaInventory, reader: Reader, clock: Callable[[], float]
+    *,
+    endpoints: EndpointInventory,
+    schemas: SchemaInventory,
+    reader: Reader,
+    exports: ExportLog,
+    clock: Callable[[], float],
 ) -> APIRouter:
     """Routes that read schemas."""
     router = APIRouter(tags=["schemas"])
@@ -110,19 +116,20 @@ def build_schema_routes(
     @router.get("/services/{service:path}/openapi.json", summary="Export a service as OpenAPI 3.1")
     def get_openapi(service: str) -> JSONResponse:
         """What calls of the last 90 days showed of a service, as listed in /services or by the name of its workload."""
-        return JSONResponse(_describe(service))
+        return JSONResponse(_describe(service, "openapi.json"))
 
     @router.get("/services/{service:path}/postman.json", summary="Export a service as a Postman collection")
     def get_postman(service: str) -> JSONResponse:
         """The same as a collection of format v2.1."""
-        return JSONResponse(build_postman(_describe(service)))
+        return JSONResponse(build_postman(_describe(service, "postman.json")))
 
-    def _describe(service: str) -> dict[str, Any]:
+    def _describe(service: str, file: str) -> dict[str, Any]:
         described = list_described(reader, service)
         if not described:
             raise Problem(
                 404, f"No endpoint of a service {show(service)} was served in 90 days; look it up in /api/v1/services."
             )
+        exports.note("document", f"{service}/{file}", endpoints=len(described))
         ids = [one.id for one in described]
         return build_openapi(service, described, schemas.read_many(ids), schemas.read_operations(ids))
 

@@ -10,6 +10,7 @@ from collector.alerting.self_monitoring import StorageState
 from collector.alerting.service import AlertService
 from collector.api.authenticator import Authenticator
 from collector.api.events import TABLES, EventHub, Topic, list_fingerprints
+from collector.api.export_log import ExportLog
 from collector.api.forwarding import Peers
 from collector.backup.snapshot import Backup
 from collector.core.budget import BudgetBook
@@ -176,6 +177,7 @@ class Services:
         )
         self.bindings = BindingTable(self.state, self.clock, sessions.look)
         self.audit = AuditLog(self.state)
+        self.exports = ExportLog(self.audit, self.clock)
         fingerprints = list_fingerprints(self._count_writes)
         if (responder := self.responder) is not None:
             fingerprints[Topic.BLOCKS] = lambda: tuple((block.id, block.state) for block in responder.list_blocks())

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from collector.api.base_model import Model, Time
-from collector.api.parameters import ActionBody, Body, NoParameters, Word
+from collector.api.parameters import ActionBody, Body, NoParameters, Word, name_actor
 from collector.api.problem import Problem, show
 from collector.core.budget import OverTimeError, use_budget
 from collector.core.errors import ConflictError
@@ -253,7 +253,7 @@ def build_spec_routes(
     @router.delete("/specs/{name:path}", summary="Take an API description out")
     def delete_spec(name: str) -> RemovedModel:
         """With all its versions."""
-        if not table.delete(name):
+        if not table.delete(name, by=name_actor()):
             raise Problem(404, f"There is no description {show(name)}; look it up in /api/v1/specs.")
         with suppress(OverTimeError):  # It is out, and housekeeping goes on with the rest.
             assessor.look()

@@ -7,7 +7,9 @@ are as they were; the next start brings them up to date. Rows are counted in eve
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,8 @@ from collector.storage.clickhouse import ClickHouseStore
 from collector.storage.embedded import lock_directory
 from collector.storage.state.copying import copy_rows, find_rows
 from collector.storage.state.store import FILE_NAME, StateStore, open_state
+from collector.trust.audit import AuditLog, make_entry
+from collector.trust.principal import HOST
 from common.durable import sync_directory, write_durably
 
 MARK: Final = "restore.unfinished"
@@ -43,6 +47,7 @@ def restore(
     state: StateStore | None = None,
     on_step: Callable[[str, int], object],
     on_part: OnPart,
+    now: Callable[[], float] = time.time,
 ) -> Contents:
     """Everything of the archive. `open_store` opens the one of the settings, without making tables; `state` is that of
     the settings, where it is a server; `is_log_shared`: their log is no files. `on_step` gets what is done and bytes of
@@ -78,10 +83,18 @@ def restore(
             store.close()
         if state is not None:
             _move_state(directory, state)
+        _record(directory, state, contents, now())
         os.sync()
         (directory / MARK).unlink()
         sync_directory(directory)
     return contents
+
+
+def _record(directory: Path, state: StateStore | None, contents: Contents, now: float) -> None:
+    """An entry of the audit log that came from the backup."""
+    after = {"made_at": contents.made_at, "version": contents.version}
+    with nullcontext(state) if state is not None else closing(open_state(directory)) as target:
+        AuditLog(target).add(make_entry(now, HOST, "backup.restored", "backup", after=after))
 
 
 def _count(parts: Iterable[bytes], entry: str, on_part: OnPart) -> Iterator[bytes]:

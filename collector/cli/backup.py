@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import IO, Annotated, Any, Final
 
 import typer
 
-from collector.cli.client import Api, command, fail, say
+from collector.cli.client import Api, command, fail, open_output, say
 from collector.cli.progress import show_progress
 from collector.core.config import CollectorSettings, load_settings
 from collector.core.keys import BACKUP_TOKEN_FILE
@@ -21,7 +20,6 @@ from common.settings import ConfigError
 TOKEN_VARIABLE: Final = "APIDAE_BACKUP_TOKEN_FILE"
 # The collector clones its tables before it answers, and may merge between two parts of a large one.
 _SECONDS: Final = 300.0
-_STDOUT: Final = "-"
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 TokenFileOption = Annotated[
     str,
@@ -58,7 +56,7 @@ def register_backup(app: typer.Typer) -> None:
                 progress.begin("Backing up", contents.bytes, contents.find_bytes)
 
             try:
-                with _open_output(file) as output, _request(api, headers) as read:
+                with open_output(file) as output, _request(api, headers) as read:
                     contents = check_archive(
                         _Copying(read, output), "The backup", on_contents=begin, on_part=progress.advance
                     )
@@ -163,30 +161,6 @@ def _request(api: Api, headers: dict[str, str]) -> Iterator[Callable[[], bytes]]
         raise fail("The collector ended the backup before it was whole; its log says why.") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise fail(api.explain_failure(error)) from None
-
-
-@contextmanager
-def _open_output(file: str) -> Iterator[IO[bytes]]:
-    """A file that has its name, mode 0600, when it is whole, and is gone otherwise."""
-    if file == _STDOUT:
-        if sys.stdout.isatty():
-            raise fail("The backup is no text for a terminal; redirect standard output, or name a file.")
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    path = Path(file)
-    aside = path.with_name(f"{path.name}.part")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as output:
-            yield output
-            output.flush()
-            os.fsync(output.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
 
 
 class _Copying:

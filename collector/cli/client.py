@@ -6,10 +6,12 @@ A request that fails prints one sentence and exits with 1.
 import getpass
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -28,10 +30,14 @@ from collector.cli.contexts import (
 from collector.cli.output import Output, Printer
 from common.log_lines import escape
 
+if TYPE_CHECKING:
+    import httpx
+
 __all__ = ["Column", "Output", "describe_columns"]  # For those who write commands: one import.
 TIMEOUT_SECONDS = 35.0  # Above the 10 s for a turn and 20 s of work, so that the sentence arrives.
 CONNECTION_PANEL = "Connection"
 OUTPUT_PANEL = "Output"
+STDOUT: Final = "-"  # As the name of a file.
 
 
 def name_decider(given: str = "") -> str:
@@ -116,6 +122,18 @@ class Api:
             answer = self.fetch(path, {**(asked or {}), "cursor": str(cursor)})
             yield answer
 
+    def fetch_files(self, path: str, asked: Mapping[str, str]) -> Iterator[bytes]:
+        """An exported list: as many files as it takes, one after the other."""
+        params = {name: value for name, value in asked.items() if value}
+        while True:
+            response = self._send(path, "GET", {"params": params})
+            if response.is_error:
+                self._check(response.status_code, self._read(response))
+            yield response.content
+            params["cursor"] = response.headers.get("apidae-next-cursor", "")
+            if not params["cursor"]:
+                return
+
     def act(
         self,
         path: str,
@@ -174,25 +192,42 @@ class Api:
         missing: bool = False,
     ) -> dict[str, Any]:
         """The answer; where `missing` allows it, an empty one for what is not there."""
+        response = self._send(path, method, request, headers, timeout_seconds)
+        answer = self._read(response)
+        if missing and response.status_code == 404:
+            return {}
+        self._check(response.status_code, answer)
+        return dict(answer)
+
+    def _send(
+        self,
+        path: str,
+        method: str,
+        request: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> "httpx.Response":
         import httpx  # Completion and `--help` ask nobody.
 
         sent = {**self.make_headers(), **(headers or {})}
         try:
             with httpx.Client(timeout=timeout_seconds, verify=self.make_trust()) as client:
-                response = client.request(method, self.make_address(path), headers=sent, **request)
-            answer = response.json()
+                return client.request(method, self.make_address(path), headers=sent, **request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise fail(self.explain_failure(error)) from error
+
+    def _read(self, response: "httpx.Response") -> Any:
+        try:
+            return response.json()
         except ValueError as error:
             raise fail(
                 f"What answers at {self.url} is not an Apidae collector; set --url or {URL_VARIABLE}."
             ) from error
-        if missing and response.status_code == 404:
-            return {}
-        if response.is_error:
+
+    def _check(self, status: int, answer: Any) -> None:
+        if status >= 400:
             detail = answer.get("detail", "") if isinstance(answer, dict) else ""
-            raise fail(self.explain_refusal(response.status_code, str(detail)))
-        return dict(answer)
+            raise fail(self.explain_refusal(status, str(detail)))
 
     def explain_failure(self, error: Exception) -> str:
         """A sentence for a request that got no answer."""
@@ -281,6 +316,30 @@ def fail(sentence: str) -> typer.Exit:
     """Prints the sentence; the caller raises what it gets."""
     say(sentence, err=True)
     return typer.Exit(1)
+
+
+@contextmanager
+def open_output(file: str, *, is_text: bool = False) -> Iterator[IO[bytes]]:
+    """A file that has its name, mode 0600, when it is whole, and is gone otherwise."""
+    if file == STDOUT:
+        if sys.stdout.isatty() and not is_text:
+            raise fail("What is written is no text for a terminal; redirect standard output, or name a file.")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(file)
+    aside = path.with_name(f"{path.name}.part")
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as output:
+            yield output
+            output.flush()
+            os.fsync(output.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def say(sentence: str, *, err: bool = False) -> None:

@@ -194,11 +194,12 @@ def switch_first_token(
     """In the state, as whoever may read it: the way back in."""
     from collector.cli.trust import open_state
     from collector.core.errors import ConflictError
+    from collector.trust.principal import HOST
     from collector.trust.tokens import TokenTable
 
     with open_state(flags, config) as (_, state):
         try:
-            TokenTable(state, time.time).switch_first(to is users.Switch.ON, by="the collector's host", has_login=False)
+            TokenTable(state, time.time).switch_first(to is users.Switch.ON, by=HOST, has_login=False)
         except ConflictError as error:
             raise ValueError(str(error)) from None
     print(f"The first token is {to.value}; collectors that run know within a second.")

@@ -170,6 +170,13 @@ LISTS: Mapping[str, ListCommand] = {
             ),
         },
     ),
+    "audit": ListCommand(
+        help="List who decided and exported what, the newest first.",
+        path="audit",
+        key="number",
+        query="collector.api.audit:AuditQuery",
+        columns=LIST_COLUMNS["audit"],
+    ),
     "config": ListCommand(
         help="List the settings that the collector runs with, and where each came from.",
         path="config",

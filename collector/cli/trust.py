@@ -150,7 +150,7 @@ def allow(node: Node, cluster: Cluster = "", config: Config = None, data_dir: Da
     from collector.trust.revocation import CertificateTable
 
     with open_state({"data_dir": data_dir}, config) as (_, state):
-        if not CertificateTable(state).allow(node=(cluster, node)):
+        if not CertificateTable(state).allow(now=time.time(), node=(cluster, node)):
             raise ValueError(
                 f"node {node} of cluster {cluster or '(none)'} is not revoked; correct --node or --cluster"
             )

@@ -2,12 +2,12 @@
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from collector.cli.client import Api, AskedByOption, add_group, command, describe_columns, fail, say
+from collector.cli.client import Api, AskedByOption, add_group, command, describe_columns, fail, open_output, say
 
 TOKEN_COLUMNS = describe_columns(
     "name role clusters/2 namespaces/2 expires_at/1 last_used_at/1 made_by/3 made_at/3 is_expired/4"
@@ -18,8 +18,11 @@ SESSION_COLUMNS = describe_columns("id actor role way/2 began_at/1 until/1 addre
 BINDING_COLUMNS = describe_columns("kind name role clusters/2 namespaces/2 made_by/3 made_at/3")
 
 
-AUDIT_COLUMNS = describe_columns("number time by action target why/2 before/1 after/1 way/3")
-AUDIT_PAGE = 1_000
+class Form(StrEnum):
+    """What the audit log is exported as."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
 
 
 class Kind(StrEnum):
@@ -52,6 +55,9 @@ NamespaceOption = Annotated[
 ]
 
 
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="Where to write it; `-` for standard output.", show_default=False)
+]
 KindArgument = Annotated[Kind, typer.Argument(help="Whom it is for.", show_default=False)]
 NameArgument = Annotated[str, typer.Argument(help="As the provider's ID token has it.", show_default=False)]
 
@@ -60,7 +66,11 @@ def register_users(app: typer.Typer) -> None:
     """Add the groups."""
     tokens = add_group(app, "tokens", "API tokens with a role: list, create and revoke them.")
     bindings = add_group(app, "bindings", "Roles of users and groups of the OpenID provider.")
-    audit = add_group(app, "audit", "Who decided what: list it, and check that no entry is changed or missing.")
+    audit = add_group(
+        app,
+        "audit",
+        "Who decided what (`apidae get audit`): export it, and check that no entry is changed or missing.",
+    )
     sessions = add_group(app, "sessions", "Pages that are signed in: list and end them.")
 
     @command(app, "whoami")
@@ -146,27 +156,26 @@ def register_users(app: typer.Typer) -> None:
         gone = api.act("role-bindings/remove", {"kind": kind.value, "name": name, "asked_by": asked_by})
         say(f"The {gone['kind']} {gone['name']} has no role any more.")
 
-    @command(audit, "list")
-    def list_audit(
+    @command(audit, "export", prints=False)
+    def export_audit(
         api: Api,
+        file: FileArgument,
+        form: Annotated[Form, typer.Option("--format", help="A JSON line an entry, or CSV.")] = Form.JSONL,
         actor: Annotated[str, typer.Option(help="By exactly this actor.")] = "",
         action: Annotated[str, typer.Option(help="One action, or the first word of several, as token.")] = "",
         target: Annotated[str, typer.Option(help="What was decided on holds this text.")] = "",
-        start: Annotated[str, typer.Option(help="From this time on, as 2026-11-26T15:00:00Z.")] = "",
+        start: Annotated[str, typer.Option(help="From this time on, as 2026-11-26T15:00:00Z or 7d.")] = "",
         end: Annotated[str, typer.Option(help="Before this time.")] = "",
-        limit: Annotated[int, typer.Option(min=0, help="At most this many; 0: all, to export them.")] = 100,
     ) -> None:
-        """List who decided what, the newest first."""
+        """Write all entries that match into a file, the newest first. The export is an entry, too."""
         asked = {"actor": actor, "action": action, "target": target, "start": start, "end": end}
-        found: list[dict[str, Any]] = []
-        while not limit or len(found) < limit:
-            size = min(AUDIT_PAGE, limit - len(found)) if limit else AUDIT_PAGE
-            page = {"limit": str(size), "before": str(found[-1]["number"]) if found else "0"}
-            items = api.fetch("audit", asked | page)["items"]
-            found += items
-            if len(items) < size:
-                break
-        api.print_items(found, AUDIT_COLUMNS, key="number")
+        try:
+            with open_output(file, is_text=True) as output:
+                for number, part in enumerate(api.fetch_files(f"exports/audit.{form.value}", asked)):
+                    # The heading once.
+                    output.write(part.partition(b"\r\n")[2] if form is Form.CSV and number else part)
+        except OSError as error:
+            raise fail(f"{file} cannot be written ({error.strerror}); choose another file.") from None
 
     @command(audit, "check", prints=False)
     def check_audit(api: Api) -> None:

@@ -112,7 +112,7 @@ class RetentionSettings(Group):
     alert_days: int = Field(default=400, ge=30, le=3_660)
     """Days for which alerts, incidents and their timelines are kept."""
     audit_days: int = Field(default=400, ge=30, le=3_660)
-    """Days for which the audit log of blocks is kept; at most 500,000 entries of it."""
+    """Days for which the audit log is kept; at most 500,000 entries of it."""
 
 
 class CollectorSettings(ProgramSettings):

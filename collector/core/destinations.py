@@ -43,7 +43,14 @@ class _Notifier(Section):
     """When alerts below high severity wait, in `time_zone`, as `Mon-Fri 20:00-07:00`, `Sat,Sun 00:00-24:00`."""
 
 
-class WebhookNotifier(_Notifier):
+class AuditedNotifier(_Notifier):
+    """One that takes entries of the audit log too."""
+
+    audit: tuple[str, ...] = Field(default=(), max_length=100)
+    """Actions of the audit log whose entries it gets, with `*` and `?`, as `token.*`. Default: none."""
+
+
+class WebhookNotifier(AuditedNotifier):
     """Each change of an alert as signed JSON."""
 
     kind: Literal["webhook"]
@@ -51,7 +58,7 @@ class WebhookNotifier(_Notifier):
     """URL; https, or http on loopback."""
 
 
-class SyslogNotifier(_Notifier):
+class SyslogNotifier(AuditedNotifier):
     """A syslog server."""
 
     kind: Literal["syslog"]
@@ -107,7 +114,7 @@ class MailNotifier(_Notifier):
     """Recipients."""
 
 
-class OtlpNotifier(_Notifier):
+class OtlpNotifier(AuditedNotifier):
     """Log records by OTLP/HTTP."""
 
     kind: Literal["otlp"]

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, delete, func, select
 from collector.core.errors import ConflictError
 from collector.storage.records import read_record
 from collector.storage.state.imports import OldRows
-from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.store import StateStore, lock_table, read_row, upsert
 from collector.storage.state.tables.inventory import VIEWS
+from collector.trust.audit import add_entries, make_entry
 
 VIEWS_MAX: Final = 300
 NAME_CHARACTERS_MAX: Final = 80
@@ -125,10 +126,16 @@ class ViewTable:
         if _find_built_in(view.id) is not None:
             raise ConflictError(f"The view {name!r} comes with the product; choose another name.")
         with self._state.write() as connection:
+            lock_table(connection, VIEWS)
+            old = connection.execute(select(VIEWS).where(VIEWS.c.id == view.id)).first()
             others = connection.execute(select(func.count()).where(VIEWS.c.id != view.id)).scalar_one()
             if others + len(list_built_in()) >= VIEWS_MAX:
                 raise ConflictError(f"There are {VIEWS_MAX} views; delete one first.")
             upsert(connection, VIEWS, [asdict(view)])
+            before = None if old is None else {"query": unquote_plus(old.query)}
+            after = {"query": unquote_plus(view.query)}
+            entry = make_entry(view.time, by, "view.saved", f"{list_name}: {name}", before=before, after=after)
+            add_entries(connection, [entry])
         return view
 
     def delete(self, view_id: str, *, by: str) -> SavedView | None:
@@ -141,7 +148,12 @@ class ViewTable:
             if row is None:
                 return None
             connection.execute(delete(VIEWS).where(VIEWS.c.id == view_id))
-        return read_row(SavedView, row, by=by, time=self._clock())
+            gone = read_row(SavedView, row, by=by, time=self._clock())
+            before = {"query": unquote_plus(gone.query)}
+            add_entries(
+                connection, [make_entry(gone.time, by, "view.deleted", f"{gone.list}: {gone.name}", before=before)]
+            )
+        return gone
 
     def erase(self, pattern: re.Pattern[str]) -> dict[str, int]:
         """Delete views that name a consumer; rows by table."""

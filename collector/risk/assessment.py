@@ -5,6 +5,7 @@ waited longest first. How many still wait is a metric.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -44,6 +45,7 @@ from collector.risk.tls import NO_ENDPOINT, WeakTls, assess_services, choices_si
 from collector.storage.base import Store
 from collector.storage.records import select
 from collector.storage.state.store import StateStore
+from collector.trust.audit import make_entry
 from common.figures import Figure, make_gauges, make_labelled, make_totals
 
 # Assessed in one pass; 5,000 take some seconds.
@@ -185,7 +187,8 @@ class RiskAssessor:
             known = self.table.get_finding(finding_id)
             if known is None:
                 return None
-            self._save_decided([known], dict.fromkeys([known.id], state), by=by, note=note, until=until)
+            states = dict.fromkeys([known.id], state)
+            self._save_decided([known], states, action=state, by=by, note=note, until=until)
             return self.table.get_finding(finding_id)
 
     def decide_all(self, wish: BulkDecision, *, by: str) -> BulkDecided:
@@ -202,7 +205,9 @@ class RiskAssessor:
                 raise ConflictError(f"{len(found):,} findings match, not {wish.expected:,}; look at them again.")
             open_to_it = [one for one in found if one.state is not wish.state]
             states = dict.fromkeys((one.id for one in open_to_it), wish.state)
-            decision_id = self._save_decided(open_to_it, states, by=by, note=wish.note, until=wish.until)
+            decision_id = self._save_decided(
+                open_to_it, states, action=wish.state, by=by, note=wish.note, until=wish.until
+            )
             return BulkDecided(id=decision_id, decided=tuple(states), unchanged=len(found) - len(open_to_it))
 
     def undo(self, decision_id: str, *, by: str) -> BulkDecided | None:
@@ -216,16 +221,27 @@ class RiskAssessor:
             still = [one for one in found if one.changed_at == decided[one.id][0].time]
             states = {one.id: decided[one.id][1] for one in still}
             note = f"Undone: {next(iter(decided.values()))[0].note}"
-            undone = self._save_decided(still, states, by=by, note=note, until=0.0)
+            undone = self._save_decided(still, states, action="undone", by=by, note=note, until=0.0)
             return BulkDecided(id=undone, decided=tuple(states), unchanged=len(decided) - len(still))
 
     def _save_decided(
-        self, findings: Sequence[Finding], states: Mapping[str, FindingState], *, by: str, note: str, until: float
+        self,
+        findings: Sequence[Finding],
+        states: Mapping[str, FindingState],
+        *,
+        action: str,
+        by: str,
+        note: str,
+        until: float,
     ) -> str:
         """Writes a decision on findings, by the lock's holder; gives its id."""
         now, decision_id = self._clock(), uuid.uuid4().hex[:16]
         changed = [decide(one, states[one.id], by, note, now, until=until) for one in findings]
-        self.table.save([], changed, [replace(_record_change(one), decision_id=decision_id) for one in changed])
+        target = changed[0].id if len(changed) == 1 else decision_id
+        before, after = _count_states(findings), _count_states(changed) | {"until": until, "decision": decision_id}
+        entry = make_entry(now, by, f"finding.{action}", target, why=note, before=before, after=after)
+        changes = [replace(_record_change(one), decision_id=decision_id) for one in changed]
+        self.table.save([], changed, changes, decided=[entry])
         endpoints = sorted({one.endpoint_id for one in changed} - {NO_ENDPOINT})
         with use_scope(EVERYTHING):  # Whoever decides sees a part, and the score is for all.
             weak = read_weak_tls(self._store, now) if endpoints else {}
@@ -356,6 +372,12 @@ class RiskAssessor:
             span = Span(start=start, end=int(now) + MINUTE_SECONDS, rollup=Rollup.MINUTE)
             found[one.id] = self._endpoints.measure([one.endpoint_id], span).get(one.endpoint_id)
         return found
+
+
+def _count_states(findings: Sequence[Finding]) -> dict[str, object]:
+    """How many findings are in which state, and which those are, as far as an entry of the audit log has room."""
+    states: dict[str, object] = dict(Counter(one.state.value for one in findings))
+    return states | {"findings": [one.id for one in findings]}
 
 
 def _record_change(finding: Finding) -> FindingChange:

@@ -45,6 +45,7 @@ from collector.storage.state.imports import OldRows
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.findings import ENDPOINT_PASTS, FINDING_CHANGES, FINDINGS
 from collector.storage.tables.layout import HOUR_RETENTION_DAYS
+from collector.trust.audit import AuditEntry, add_entries
 
 # An exposure that lasted so long was how it is; one of minutes is of a service that nobody had called yet.
 SETTLED_SECONDS: Final = 3_600.0
@@ -265,13 +266,16 @@ class RiskTable:
         findings: Sequence[Finding],
         changes: Sequence[FindingChange],
         pasts: Sequence[RiskRecord] = (),
+        decided: Sequence[AuditEntry] = (),
     ) -> None:
-        """Keep risks, the findings as they are now, what changed of them, and the pasts of these endpoints."""
+        """Keep risks, the findings as they are now, what changed of them, the pasts of these endpoints, and what
+        people decided of it."""
         if findings or changes or pasts:
             with self._write() as connection:
                 save_findings(connection, findings)
                 save_changes(connection, changes)
                 upsert(connection, ENDPOINT_PASTS, [_write_past(one) for one in pasts])
+                add_entries(connection, decided)
         self._store.insert_records("endpoint_risks", risks)
 
     def list_stale(self) -> list[str]:

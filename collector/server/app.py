@@ -163,7 +163,7 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
     inside = APIRouter()
     if services.settings.is_answering:
         features = tuple(_build_routes(services))
-        for router in (*features, build_export_routes(features), _build_openapi_route(app)):
+        for router in (*features, build_export_routes(features, services.exports), _build_openapi_route(app)):
             inside.include_router(router)
     inside.include_router(measured)
     app.include_router(inside, prefix=API_PREFIX)
@@ -193,10 +193,13 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     if services.detection is not None:
         detection, verdicts = services.detection
         yield build_detection_routes(detection=detection, verdicts=verdicts, clock=clock)
-    yield build_notifier_routes(notifiers=services.notifiers, clock=clock)
+    yield build_notifier_routes(notifiers=services.notifiers, audit=services.audit, clock=clock)
     if services.responder is not None:
         yield build_block_routes(
-            responder=services.responder, approval_token=services.approval_token, exports=services.settings.exports
+            responder=services.responder,
+            approval_token=services.approval_token,
+            exports=services.settings.exports,
+            export_log=services.exports,
         )
         yield build_ladder_routes(responder=services.responder)
     yield build_coverage_routes(
@@ -206,7 +209,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         progress=services.progress,
         clock=clock,
     )
-    yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock)
+    yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, exports=services.exports, clock=clock)
     yield build_service_routes(services=services.services, service_map=services.map, clock=clock)
     yield build_spec_routes(
         table=services.spec_table,
@@ -221,14 +224,18 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         yield build_erasure_routes(erase=services.erase)
     if services.backup is not None:
         yield build_backup_routes(
-            backup=services.backup, token=services.backup_token, budgets=services.budgets, clock=clock
+            backup=services.backup,
+            token=services.backup_token,
+            budgets=services.budgets,
+            exports=services.exports,
+            clock=clock,
         )
     yield build_change_routes(store=store, retired=services.retired, clock=clock)
     yield build_view_routes(views=services.views)
     yield build_metered_routes(metered=services.metered)
     yield build_sensor_routes(sensors=services.sensors, version=services.settings.version)
     yield build_config_routes(settings=services.configuration)
-    yield build_audit_routes(audit=services.audit)
+    yield build_audit_routes(audit=services.audit, clock=clock)
     yield build_user_routes(
         authenticator=services.authenticator,
         bindings=services.bindings,

@@ -15,6 +15,7 @@ from collector.specs.matching import Revision
 from collector.storage.state.imports import OldRows
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables.specs import SPEC_FITS, SPECS
+from collector.trust.audit import OWN_NAME, add_entries, make_entry
 
 SPECS_MAX: Final = 1_000  # Names.
 VERSIONS_MAX: Final = 20  # Of one name that are kept and compared with.
@@ -71,6 +72,7 @@ class SpecTable:
             if known and tuple(known[0]) == (digest, service):
                 return spec
             newest = connection.execute(select(func.max(SPECS.c.place))).scalar() or 0
+            now = self._clock()
             row = {
                 "name": name,
                 "digest": digest,
@@ -78,7 +80,7 @@ class SpecTable:
                 "service": service,
                 "source": source,
                 "uploaded_by": by,
-                "time": self._clock(),
+                "time": now,
                 "bytes": len(document.encode()),
                 "is_deleted": False,
                 "document": zlib.compress(document.encode()),
@@ -87,6 +89,11 @@ class SpecTable:
             others = [one.digest for one in known if one.digest != digest]
             is_beyond = SPECS.c.digest.in_(others[VERSIONS_MAX - 1 :])
             connection.execute(delete(SPECS).where(SPECS.c.name == name, is_beyond))
+            if by != OWN_NAME:  # A file that is watched, and traffic, are nobody's decision.
+                before = {"digest": known[0].digest, "service": known[0].service} if known else None
+                after = {"digest": digest, "service": service, "version": spec.version}
+                entry = make_entry(now, by, "description.uploaded", name, before=before, after=after)
+                add_entries(connection, [entry])
         self._parsed[digest] = spec
         return spec
 
@@ -96,11 +103,18 @@ class SpecTable:
         with self._state.read() as connection:
             return connection.execute(select(SPECS.c.name).where(*is_it)).first() is not None
 
-    def delete(self, name: str) -> bool:
+    def delete(self, name: str, *, by: str) -> bool:
         """Take a description with all its versions out; False where there is none."""
-        gone = update(SPECS).where(SPECS.c.name == name, ~SPECS.c.is_deleted)
+        is_it = (SPECS.c.name == name, ~SPECS.c.is_deleted)
         with self._state.write() as connection:
-            return connection.execute(gone.values(is_deleted=True, document=b"", uploaded_by="")).rowcount > 0
+            digests = connection.execute(select(SPECS.c.digest).where(*is_it).order_by(SPECS.c.place)).scalars().all()
+            if digests:
+                gone = {"is_deleted": True, "document": b"", "uploaded_by": ""}
+                connection.execute(update(SPECS).where(*is_it).values(gone))
+                before = {"digest": digests[-1], "versions": len(digests)}
+                entry = make_entry(self._clock(), by, "description.deleted", name, before=before)
+                add_entries(connection, [entry])
+        return bool(digests)
 
     def read_extents(self) -> dict[str, Extent]:
         """How far descriptions seen in traffic are in force, by name."""

@@ -30,6 +30,7 @@ from collector.core.budget import check_budget
 from collector.core.feature import Feature, Job, Role
 from collector.storage.state.erasing import ERASED
 from collector.storage.state.store import StateStore, lock_table, read_row
+from collector.storage.state.tables.base import PROSE
 from collector.storage.state.tables.trust import AUDIT_ENTRIES
 from collector.trust.principal import find_principal
 from common.figures import make_totals
@@ -40,7 +41,8 @@ PRUNED: Final = "audit.pruned"
 ERASURE: Final = "erased"
 OWN_NAME: Final = "apidae"  # Who does what nobody asked for.
 SALT_BYTES: Final = 16
-VALUE_CHARACTERS_MAX: Final = 400  # Of one value before or after.
+VALUE_CHARACTERS_MAX: Final = (400, 100, 20)  # Of one value before or after; fewer where all do not fit otherwise.
+VALUES_MAX: Final = 20  # Of one list.
 _COLUMNS: Final = ("by", "target", "why", "before", "after")  # In which somebody may be named.
 _ROWS: Final = 10_000  # In one statement.
 _RANGES_MAX: Final = 90  # Of entries, that one entry names: so many fit, however large the numbers.
@@ -53,7 +55,7 @@ class AuditEntry:
 
     time: float
     by: str
-    action: str  # proposed, began, approved, rejected, lifted, expired, declined, ladder; others as token.created.
+    action: str  # proposed, began, approved, rejected, lifted, expired, declined, ladder; others as alert.mute.
     block_id: str = ""
     target: str
     why: str = ""
@@ -96,15 +98,46 @@ class AuditCheck:
 
 
 def write_values(**values: object) -> str:
-    """What is before or after a decision, as JSON with its keys in order."""
-    shown = {name: _shorten(value) for name, value in sorted(values.items())}
-    return msgspec.json.encode(shown).decode()
+    """What is before or after a decision, as JSON with its keys in order, of at most PROSE characters."""
+    text = ""
+    for most in VALUE_CHARACTERS_MAX:
+        shown = {name: _shorten(value, most) for name, value in sorted(values.items())}
+        text = msgspec.json.encode(shown).decode()
+        if len(text) <= PROSE:
+            break
+    return text
 
 
-def _shorten(value: object) -> object:
+def _shorten(value: object, most: int) -> object:
+    """Texts in whole words: half of a name would escape an erasure."""
     if isinstance(value, list | tuple):
-        return [_shorten(one) for one in value[:20]]
-    return value if isinstance(value, bool | int | float) or value is None else str(value)[:VALUE_CHARACTERS_MAX]
+        return [_shorten(one, most) for one in value[:VALUES_MAX]]
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most].rpartition(' ')[0]}…"
+
+
+def make_entry(
+    time: float,
+    by: str,
+    action: str,
+    target: str,
+    *,
+    why: str = "",
+    before: Mapping[str, object] | None = None,
+    after: Mapping[str, object] | None = None,
+) -> AuditEntry:
+    """The entry of a decision; `before` and `after` are values by name, None where there is nothing."""
+    return AuditEntry(
+        time=time,
+        by=by,
+        action=action,
+        target=target,
+        why=why,
+        before="" if before is None else write_values(**before),
+        after="" if after is None else write_values(**after),
+    )
 
 
 class AuditLog:
@@ -148,6 +181,18 @@ class AuditLog:
         newest = select(AUDIT_ENTRIES).where(and_(True, *conditions)).order_by(_ENTRY.number.desc()).limit(limit)
         with self._state.read() as connection:
             return [_read_line(row) for row in connection.execute(newest)]
+
+    def list_after(self, number: int, *, limit: int, until: int = 0) -> list[AuditLine]:
+        """Those with a larger number, up to `until` where it is set, the oldest first."""
+        conditions = [_ENTRY.number > number, *([_ENTRY.number <= until] if until else [])]
+        oldest = select(AUDIT_ENTRIES).where(*conditions).order_by(_ENTRY.number).limit(limit)
+        with self._state.read() as connection:
+            return [_read_line(row) for row in connection.execute(oldest)]
+
+    def find_last(self) -> int:
+        """The largest number; 0 of an empty log."""
+        with self._state.read() as connection:
+            return int(connection.execute(select(func.max(_ENTRY.number))).scalar() or 0)
 
     def check(self) -> AuditCheck:
         """Follow the chain from its first entry to its last."""

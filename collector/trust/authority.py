@@ -310,7 +310,7 @@ def rotate_own_authority(table: SecretTable, *, now: float, overlap_seconds: flo
             )
         return _write(rotate_authority(dataclasses.replace(old, others=(), cross=None), now))
 
-    return parse_own_authority(table.change(AUTHORITY, rotate, now), table.place)
+    return parse_own_authority(table.change(AUTHORITY, rotate, now, action="authority.rotated"), table.place)
 
 
 def parse_own_authority(content: bytes, place: Path | str) -> Authority:

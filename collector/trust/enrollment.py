@@ -27,6 +27,8 @@ from sqlalchemy import delete, func, insert, select, update
 from collector.core.keys import KeyFileError
 from collector.storage.state.store import StateStore, read_row
 from collector.storage.state.tables.trust import ENROLLMENTS
+from collector.trust.audit import add_entries, make_entry
+from collector.trust.principal import HOST
 from common.kubernetes.objects import Metadata, Part
 from common.kubernetes.reflector import ask, open_client
 
@@ -66,7 +68,9 @@ class EnrollmentTable:
     def __init__(self, state: StateStore) -> None:
         self._state = state
 
-    def make(self, *, now: float, ttl_seconds: float, node: str, cluster: str, pin: str) -> tuple[Enrollment, str]:
+    def make(
+        self, *, now: float, ttl_seconds: float, node: str, cluster: str, pin: str, by: str = HOST
+    ) -> tuple[Enrollment, str]:
         """Make a token; it is in the second value and nowhere else. Raises KeyFileError where there are too many."""
         number, secret = secrets.token_hex(NUMBER_BYTES), secrets.token_urlsafe(SECRET_BYTES)
         made = Enrollment(number=number, node=node, cluster=cluster, made_at=now, expires_at=now + ttl_seconds)
@@ -78,6 +82,8 @@ class EnrollmentTable:
                     "until some expire."
                 )
             connection.execute(insert(ENROLLMENTS), {**asdict(made), "secret_sha256": _hash(secret)})
+            after = {"node": node, "cluster": cluster, "expires_at": made.expires_at}
+            add_entries(connection, [make_entry(now, by, "enrollment.created", number, after=after)])
         return made, f"{TOKEN_PREFIX}.{number}.{secret}.{pin}"
 
     def take(self, token: str, *, now: float, node: str, cluster: str, is_taken: bool = False) -> Enrollment:

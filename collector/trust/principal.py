@@ -17,6 +17,7 @@ __all__ = ["Principal", "Role", "Scope", "Way", "find_principal", "read_scope", 
 API_TOKEN: Final = "api-token"
 APPROVAL_TOKEN: Final = "approval-token"
 PAGE_SESSION: Final = "page-session"
+HOST: Final = "the collector's host"  # A command that works on the state itself, as the collector's user.
 NO_CREDENTIAL: Final = "no-auth"  # Authentication is off, or the request needs none.
 
 

@@ -14,7 +14,9 @@ from sqlalchemy import Connection, delete, exists, select
 
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.trust import ISSUED_CERTIFICATES, REVOKED_CERTIFICATES, REVOKED_NODES
+from collector.trust.audit import add_entries, make_entry
 from collector.trust.identity import SensorCertificate
+from collector.trust.principal import HOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ class CertificateTable:
             serials={row.serial: row.revoked_at for row in serials},
         )
 
-    def revoke(self, *, now: float, node: tuple[str, str] | None = None, serial: str = "") -> None:
+    def revoke(self, *, now: float, node: tuple[str, str] | None = None, serial: str = "", by: str = HOST) -> None:
         """Add a node (cluster, node) or a serial number. Raises ValueError where that is not hexadecimal."""
         nodes = {} if node is None else {node: now}
         with self._state.write() as connection:
@@ -75,13 +77,18 @@ class CertificateTable:
                 connection,
                 Revocations(nodes=nodes, serials={normalise_serial(serial): now} if serial else {}),
             )
+            target = _name_node(node) if node is not None else f"serial {normalise_serial(serial)}"
+            add_entries(connection, [make_entry(now, by, "certificate.revoked", target)])
 
-    def allow(self, *, node: tuple[str, str]) -> bool:
+    def allow(self, *, now: float, node: tuple[str, str], by: str = HOST) -> bool:
         """Take a node's revocation back: its old certificates work again. Whether there was one."""
         cluster, name = node
         own = (REVOKED_NODES.c.cluster == cluster) & (REVOKED_NODES.c.node == name)
         with self._state.write() as connection:
-            return connection.execute(delete(REVOKED_NODES).where(own)).rowcount > 0
+            is_gone = connection.execute(delete(REVOKED_NODES).where(own)).rowcount > 0
+            if is_gone:
+                add_entries(connection, [make_entry(now, by, "certificate.allowed", _name_node(node))])
+        return is_gone
 
     def record_issued(self, certificate: IssuedCertificate) -> None:
         """Keep one for the list."""
@@ -125,6 +132,11 @@ def insert_revocations(connection: Connection, revocations: Revocations) -> None
 def insert_issued(connection: Connection, certificates: Sequence[IssuedCertificate]) -> None:
     """Add some to those that are kept."""
     upsert(connection, ISSUED_CERTIFICATES, [asdict(certificate) for certificate in certificates])
+
+
+def _name_node(node: tuple[str, str]) -> str:
+    cluster, name = node
+    return f"node {name} of cluster {cluster}" if cluster else f"node {name}"
 
 
 def normalise_serial(text: str) -> str:

@@ -24,6 +24,8 @@ from collector.core.config import CollectorSettings
 from collector.core.keys import TOKEN_BYTES, KeyFileError, Token, read_private, write_private
 from collector.storage.state.store import StateStore, lock_table, upsert
 from collector.storage.state.tables.trust import INSTALLATION_KEYS, SECRETS
+from collector.trust.audit import add_entries, make_entry
+from collector.trust.principal import HOST
 
 STATE_KEY_FILE: Final = "state.key"
 STATE_KEY_BYTES: Final = 32
@@ -107,8 +109,9 @@ class SecretTable:
             wrapped = connection.execute(select(SECRETS.c.wrapped).where(SECRETS.c.name == name)).scalar()
         return None if wrapped is None else self._key.unwrap(name, wrapped)
 
-    def change(self, name: str, change: Callable[[bytes | None], bytes], now: float) -> bytes:
-        """Put in its place what `change` makes of it, in one transaction; the content that is kept."""
+    def change(self, name: str, change: Callable[[bytes | None], bytes], now: float, *, action: str = "") -> bytes:
+        """Put in its place what `change` makes of it, in one transaction; the content that is kept. `action`: of a
+        person at the collector's host, for the audit log."""
         with self._state.write() as connection:
             lock_table(connection, SECRETS)
             wrapped = connection.execute(select(SECRETS.c.wrapped).where(SECRETS.c.name == name)).scalar()
@@ -117,6 +120,8 @@ class SecretTable:
             if content != known:
                 row = {"name": name, "wrapped": self._key.wrap(name, content), "made_at": now}
                 upsert(connection, SECRETS, [row])
+                if action:
+                    add_entries(connection, [make_entry(now, HOST, action, name)])
         return content
 
     def find_or_make(self, name: str, make: Callable[[], bytes], now: float) -> bytes:
@@ -142,7 +147,7 @@ def replace_token(table: SecretTable, path: Path, now: float) -> None:
     """Put a new token into the state and its copy. Raises KeyFileError, StoreError."""
     if table.find(path.name) is None:
         raise KeyFileError(f"There is no {path.name} in {table.place}; the collector makes it when it needs it.")
-    value = table.change(path.name, lambda _: secrets.token_urlsafe(TOKEN_BYTES).encode(), now)
+    value = table.change(path.name, lambda _: secrets.token_urlsafe(TOKEN_BYTES).encode(), now, action="token.replaced")
     write_private(path, value + b"\n")
 
 

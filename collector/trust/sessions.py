@@ -113,8 +113,14 @@ class SessionTable:
 
     def end(self, secret: str) -> None:
         """Sign out: close the session of a cookie, where it is open."""
+        own, now = SESSIONS.c.session_hash == _hash(secret), self._clock()
         with self._state.write() as connection:
-            connection.execute(delete(SESSIONS).where(SESSIONS.c.session_hash == _hash(secret)))
+            row = connection.execute(select(SESSIONS).where(own)).first()
+            if row is not None:
+                connection.execute(delete(SESSIONS).where(own))
+                principal, before = read_principal(row), write_values(session=row.id)
+                entry = _make_entry(now, principal, "session.ended", principal.actor, before=before)
+                add_entries(connection, [entry])
         self._open.look()
 
     def end_one(self, session_id: str, *, by: str) -> bool:

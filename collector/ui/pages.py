@@ -13,6 +13,7 @@ from collector.api.problem import Problem
 from collector.api.services import Services
 from collector.ui.account.page import PAGE as ACCOUNT
 from collector.ui.alerts.page import PAGE as ALERTS
+from collector.ui.audit.page import PAGE as AUDIT
 from collector.ui.changes.page import PAGE as CHANGES
 from collector.ui.consumers.page import PAGE as CONSUMERS
 from collector.ui.coverage.page import PAGE as COVERAGE
@@ -55,6 +56,7 @@ PAGES: Final[tuple[Page, ...]] = (
     SENSORS,
     DETECTION,
     SETTINGS,
+    AUDIT,
     DOCS,
     VIEWS,
     ACCOUNT,

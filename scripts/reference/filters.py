@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from collector.api.audit import AuditQuery
 from collector.api.lists import AlertQuery, IncidentQuery
 from collector.api.views import ViewQuery
 from collector.inventory.consumers.consumers import ConsumerQuery
@@ -28,6 +29,7 @@ LISTS: Final[dict[str, tuple[type[ListQuery], str]]] = {
     "/incidents": (IncidentQuery, "incidents"),
     "/findings": (FindingQuery, "findings"),
     "/views": (ViewQuery, "views"),
+    "/audit": (AuditQuery, "audit"),
     "/findings/groups": (FindingGroupQuery, "findings --by-rule"),
 }
 _HEAD: Final = """# Filters of lists

@@ -8,7 +8,7 @@ import base64
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from collector.alerting.alert import Alert, Severity, list_fields
+from collector.alerting.notifiers.audit_feed import AuditFeed
 from collector.alerting.notifiers.delivery import Notifier, Sender
 from collector.alerting.notifiers.file import FileSender
 from collector.alerting.notifiers.http import (
@@ -31,10 +32,11 @@ from collector.alerting.notifiers.mail import MailSender, MailSettings
 from collector.alerting.notifiers.outbox import Outbox
 from collector.alerting.notifiers.selection import QuietHours, Selection
 from collector.alerting.notifiers.syslog import SyslogSender, SyslogSettings
-from collector.alerting.notifiers.templates import load_template, write_json
+from collector.alerting.notifiers.templates import load_template, write_entries_json, write_json
 from collector.core.destinations import (
     AlertmanagerNotifier,
     AnyNotifier,
+    AuditedNotifier,
     JiraNotifier,
     MailNotifier,
     OcsfFileNotifier,
@@ -52,6 +54,7 @@ from collector.core.destinations import (
 from collector.core.feature import Feature, Role
 from collector.core.rates import LocalTime
 from collector.storage.state.store import StateStore
+from collector.trust.audit import AuditLine
 from common.figures import Figure, list_figures
 from common.settings import Secret, Section
 
@@ -80,6 +83,7 @@ def _build_webhook(one: WebhookNotifier, around: Surroundings) -> Sender:
         check_address(one.url.get_secret_value(), "webhook"),
         write_alert,
         make_headers=lambda body: sign_headers(secret, around.clock(), body),
+        write_entries=write_entries,
         takes_updates=True,
     )
 
@@ -87,6 +91,11 @@ def _build_webhook(one: WebhookNotifier, around: Surroundings) -> Sender:
 def write_alert(alert: Alert) -> bytes:
     """Its fields as JSON."""
     return msgspec.json.encode(list_fields(alert))
+
+
+def write_entries(entries: Sequence[AuditLine]) -> bytes:
+    """Entries of the audit log as JSON."""
+    return msgspec.json.encode({"audit": [asdict(one) for one in entries]})
 
 
 def _build_syslog(one: SyslogNotifier, around: Surroundings) -> Sender:
@@ -131,6 +140,7 @@ def _build_otlp(one: OtlpNotifier, around: Surroundings) -> Sender:
         _write_known(one.kind, around),
         make_headers=lambda body: headers,
         is_accepted=is_accepted_by_otlp,
+        write_entries=write_entries_json("otlp", version=around.version, cluster=around.cluster),
     )
 
 
@@ -236,7 +246,12 @@ class Notifiers:
     def figures(self) -> tuple[Figure, ...]:
         """For metrics, by notifier."""
         return tuple(
-            figure for one in self.members for figure in list_figures(one.counts, "notifier_", notifier=one.name)
+            figure
+            for one in self.members
+            for figure in (
+                *list_figures(one.counts, "notifier_", notifier=one.name),
+                *(one.feed.list_figures(one.name) if one.feed is not None else ()),
+            )
         )
 
 
@@ -265,6 +280,9 @@ def build_notifiers(
             )
         except ValueError as error:
             raise ValueError(f"notifiers[{number}], {one.kind}: {error}") from None
-        outbox = Outbox(state, one.name or sender.name)
-        made.append(Notifier(sender, outbox, name=one.name, selection=selection, clock=clock))
+        name = one.name or sender.name
+        actions = one.audit if isinstance(one, AuditedNotifier) else ()
+        feed = AuditFeed(state, name, actions, clock) if actions else None
+        outbox = Outbox(state, name)
+        made.append(Notifier(sender, outbox, name=one.name, selection=selection, feed=feed, clock=clock))
     return Notifiers(tuple(made))

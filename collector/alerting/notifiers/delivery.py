@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,7 +20,8 @@ from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, S
 from collector.alerting.notifiers.outbox import Outbox
 from collector.alerting.notifiers.selection import Selection
 from collector.storage.base import StoreError
-from common.figures import total
+from collector.trust.audit import AuditLine, AuditLog, make_entry
+from common.figures import Figure, total
 from common.retry import Backoff
 from common.token_bucket import TokenBucket
 
@@ -61,12 +62,26 @@ class Sender(ABC):
         """As `send`, with a key that is the same in each attempt, for receivers that take one."""
         return self.send(alert)
 
+    def send_entries(self, entries: Sequence[AuditLine], key: str) -> DeliveryOutcome:
+        """One attempt at entries of the audit log, as `send_keyed`."""
+        return DeliveryOutcome.REFUSED
+
     def erase(self, pattern: re.Pattern[str]) -> int:
         """Blank what the pattern names in a file that it keeps; how often it was there. Raises OSError."""
         return 0
 
     def close(self) -> None:  # noqa: B027
         """Close the connection, where one stays open."""
+
+
+class Feed(Protocol):
+    """Entries of the audit log for one notifier (collector/alerting/notifiers/audit_feed.py)."""
+
+    def deliver_next(self, send: Callable[[Sequence[AuditLine], str], DeliveryOutcome]) -> float:
+        """One batch; the seconds until there may be another one. Raises StoreError."""
+
+    def list_figures(self, notifier: str) -> Sequence[Figure]:
+        """For metrics."""
 
 
 class DeliveryQueue(Generic[ItemT]):
@@ -160,10 +175,11 @@ class Notifier:
         *,
         name: str = "",
         selection: Selection | None = None,
+        feed: Feed | None = None,
         clock: Callable[[], float],
     ) -> None:
         """`name`: that of the sender where it is empty. `selection`: which alerts it gets and when; all at once where
-        there is none. `clock` gives unix seconds."""
+        there is none. `feed`: of the audit log, where it gets entries of it. `clock` gives unix seconds."""
         self._sender = sender
         self._selection = selection or Selection()
         self._outbox = outbox
@@ -176,6 +192,7 @@ class Notifier:
         self.name, self.target = name or sender.name, sender.target
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self.counts = DeliveryCounts()
+        self.feed = feed
         self.last_outcome: DeliveryOutcome | None = None
 
     @property
@@ -283,19 +300,30 @@ class Notifier:
         """One attempt, now: what a person's test does too. Where a sender cannot even ask (a host that is no name) it
         is refused."""
         with self._sending:
-            try:
-                self.last_outcome = self._sender.send_keyed(alert, key)
-            except Exception as error:
-                # Its type alone: the text may hold an address with a token.
-                logger.error("notifier %s cannot send: %s", self.name, type(error).__name__)
-                self.last_outcome = DeliveryOutcome.REFUSED
+            self.last_outcome = self._try(lambda: self._sender.send_keyed(alert, key))
             return self.last_outcome
+
+    def send_entries(self, entries: Sequence[AuditLine], key: str) -> DeliveryOutcome:
+        """The same of entries of the audit log."""
+        with self._sending:
+            return self._try(lambda: self._sender.send_entries(entries, key))
+
+    def _try(self, send: Callable[[], DeliveryOutcome]) -> DeliveryOutcome:
+        try:
+            return send()
+        except Exception as error:
+            # Its type alone: the text may hold an address with a token.
+            logger.error("notifier %s cannot send: %s", self.name, type(error).__name__)
+            return DeliveryOutcome.REFUSED
 
     def _run(self) -> None:
         while not self._is_stopping:
             self._has_more.clear()
             try:
                 pause = self.deliver_next()
+                if self.feed is not None:
+                    look = self.feed.deliver_next(self.send_entries)
+                    pause = look if pause is None else min(pause, look)
             except StoreError as error:
                 logger.warning("%s: what waits cannot be read or deleted (%s)", self.name, error)
                 pause = STORE_AGAIN_SECONDS
@@ -316,11 +344,17 @@ MEANINGS: Final = {
 }
 
 
-def try_notifier(notifiers: Sequence[Notifier], name: str, *, by: str, now: float) -> DeliveryOutcome | None:
+def try_notifier(
+    notifiers: Sequence[Notifier], name: str, *, by: str, now: float, audit: AuditLog
+) -> DeliveryOutcome | None:
     """Send one of them a test alert, once; None where there is none of this name. Waits for the answer, 5 s at the
     most. `now` in unix seconds."""
     found = next((notifier for notifier in notifiers if notifier.name == name), None)
-    return found.attempt(make_test_alert(by, now)) if found is not None else None
+    if found is None:
+        return None
+    outcome = found.attempt(make_test_alert(by, now))
+    audit.add(make_entry(now, by, "notifier.tested", name, after={"outcome": outcome}))
+    return outcome
 
 
 def make_test_alert(by: str, now: float) -> Alert:

@@ -6,7 +6,7 @@ template writes (collector/alerting/notifiers/bodies).
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +16,7 @@ import msgspec
 from collector.alerting.alert import Alert
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
 from collector.core.config import is_loopback
+from collector.trust.audit import AuditLine
 
 JSON: Final = "application/json"
 OTLP_PATH: Final = "/v1/logs"
@@ -138,13 +139,16 @@ class HttpSender(Sender):
         is_accepted: Callable[[bytes], bool] | None = None,
         takes_updates: bool = False,
         takes_openings: bool = False,
+        write_entries: Callable[[Sequence[AuditLine]], bytes] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """`write` makes a body, and may raise UnwritableError; `make_headers` gives those of a body; `is_accepted`
-        reads the body of an answer that says yes; `transport` replaces the network in tests."""
+        reads the body of an answer that says yes; `write_entries` makes a body of entries of the audit log, where it
+        takes these; `transport` replaces the network in tests."""
         self.name, self.target = name, show_target(url)
         self.takes_updates, self.takes_openings = takes_updates, takes_openings
         self._url, self._write, self._make_headers, self._is_accepted = url, write, make_headers, is_accepted
+        self._write_entries = write_entries
         self._client = make_client(transport)
 
     def send(self, alert: Alert) -> DeliveryOutcome:
@@ -157,6 +161,15 @@ class HttpSender(Sender):
             body = self._write(alert)
         except UnwritableError:
             return DeliveryOutcome.REFUSED
+        return self._post(body, key)
+
+    def send_entries(self, entries: Sequence[AuditLine], key: str) -> DeliveryOutcome:
+        """One POST of all of them."""
+        if self._write_entries is None:
+            return DeliveryOutcome.REFUSED
+        return self._post(self._write_entries(entries), key)
+
+    def _post(self, body: bytes, key: str) -> DeliveryOutcome:
         headers = {**({"x-apidae-delivery": key} if key else {}), **self._make_headers(body)}
         return post(self._client, self._url, body, headers, self._is_accepted)
 

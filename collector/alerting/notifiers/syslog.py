@@ -7,7 +7,7 @@ RFC 5425). A broken connection is opened again at the next attempt. EDGE: socket
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from collector.alerting.alert import Alert, AlertState, LabelledAlert, Severity
 from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
 from collector.alerting.notifiers.templates import find_address, flatten, show_time
 from collector.core.destinations import SyslogFormat
+from collector.trust.audit import AuditLine
 
 TIMEOUT_SECONDS = 5.0
 PORTS = {"udp": 514, "tcp": 601, "tls": 6514}  # RFC 5426, 6587's registered port, RFC 5425.
@@ -23,6 +24,7 @@ FACILITY = 4  # security/authorization messages.
 # RFC 5424 section 6.2.1: critical, warning, notice; informational for what is over.
 _SEVERITIES = {Severity.HIGH: 2, Severity.MEDIUM: 4, Severity.LOW: 5}
 _CLOSED = 6
+_NOTICE = 5
 _CEF_SEVERITIES = {Severity.HIGH: 9, Severity.MEDIUM: 6, Severity.LOW: 3}
 ENTERPRISE = "32473"  # Of the ids of structured data: IANA's number for examples, for we have none.
 _NAME_CHARACTERS_MAX = 255
@@ -67,7 +69,17 @@ class SyslogSender(Sender):
 
     def send(self, alert: Alert) -> DeliveryOutcome:
         """One message."""
-        message = write_message(alert, self._settings)
+        return self._send(write_message(alert, self._settings))
+
+    def send_entries(self, entries: Sequence[AuditLine], key: str) -> DeliveryOutcome:
+        """One message an entry. After a break all are sent again, with the same numbers."""
+        for entry in entries:
+            outcome = self._send(write_entry(entry, self._settings))
+            if outcome is not DeliveryOutcome.DELIVERED:
+                return outcome
+        return DeliveryOutcome.DELIVERED
+
+    def _send(self, message: bytes) -> DeliveryOutcome:
         try:
             if self._socket is None:
                 self._socket = self._connect(self._scheme, self._host, self._port)
@@ -98,9 +110,32 @@ def write_message(alert: Alert, settings: SyslogSettings) -> bytes:
     return f"{header} {_write_data(alert)} ".encode() + b"\xef\xbb\xbf" + _flat(f"{alert.title}: {alert.why}").encode()
 
 
+def write_entry(entry: AuditLine, settings: SyslogSettings) -> bytes:
+    """The same of an entry of the audit log."""
+    header = f"<{FACILITY * 8 + _NOTICE}>1 {show_time(entry.time)} {_name(settings.host_name)} apidae - audit"
+    sentence = f"{entry.by}: {entry.action} {entry.target}"
+    if settings.format is SyslogFormat.CEF:
+        extension = {
+            "externalId": str(entry.number),
+            "cat": "audit",
+            "act": entry.action,
+            "suser": entry.by,
+            "rt": str(int(entry.time * 1_000)),
+            "reason": entry.why,
+            "msg": sentence,
+        } | _custom({"target": entry.target, "before": entry.before, "after": entry.after, "way": entry.way})
+        names = (settings.version, f"audit.{entry.action}", "Audit log", str(_CEF_SEVERITIES[Severity.LOW]))
+        return f"{header} - {_join_cef(names, extension)}".encode()
+    values = {
+        "number": str(entry.number),
+        **{name: getattr(entry, name) for name in ("by", "way", "action", "target", "why", "before", "after", "hash")},
+    }
+    return f"{header} {_write_element('audit', values)} ".encode() + b"\xef\xbb\xbf" + _flat(sentence).encode()
+
+
 def write_cef(alert: Alert, version: str) -> str:
     """One CEF record: seven fields of the header by bars, then the extension by keys of the dictionary."""
-    header = ("CEF:0", "Apidae", "Apidae", version, alert.kind.value, alert.title, str(_CEF_SEVERITIES[alert.severity]))
+    names = (version, alert.kind.value, alert.title, str(_CEF_SEVERITIES[alert.severity]))
     source = find_address(alert)
     extension = {
         "externalId": alert.id,
@@ -116,6 +151,11 @@ def write_cef(alert: Alert, version: str) -> str:
         "reason": alert.risk,
         "msg": _flat(alert.why),
     } | _custom({"incident": alert.incident_id, "endpoint": alert.endpoint_id, "confidence": alert.confidence.value})
+    return _join_cef(names, extension)
+
+
+def _join_cef(names: tuple[str, ...], extension: dict[str, str]) -> str:
+    header = ("CEF:0", "Apidae", "Apidae", *names)
     values = (f"{key}={_escape(_flat(value), ('=',))}" for key, value in extension.items() if value)
     return "|".join(_escape(_flat(field), ("|",)) for field in header) + "|" + " ".join(values)
 
@@ -144,8 +184,12 @@ def _write_data(alert: Alert) -> str:
         "url": alert.url if isinstance(alert, LabelledAlert) else "",
         "runbook": alert.runbook_url if isinstance(alert, LabelledAlert) else "",
     }
+    return _write_element("alert", values)
+
+
+def _write_element(name: str, values: dict[str, str]) -> str:
     parameters = "".join(f' {key}="{_escape(_flat(value), (chr(34), "]"))}"' for key, value in values.items() if value)
-    return f"[alert@{ENTERPRISE}{parameters}]"
+    return f"[{name}@{ENTERPRISE}{parameters}]"
 
 
 def _escape(text: str, specials: tuple[str, ...]) -> str:

@@ -9,8 +9,8 @@ the start, not an empty text. It runs in Jinja's sandbox. Filters: `tojson` quot
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from collector.alerting.notifiers.delivery import make_test_alert
 from collector.alerting.notifiers.http import UnwritableError
 from collector.alerting.wording import format_minute
 from collector.core.templates import compile_template
+from collector.trust.audit import AuditLine
 
 TEMPLATE_BYTES_MAX: Final = 64 << 10
 BODY_BYTES_MAX: Final = 256 << 10
@@ -85,6 +86,19 @@ def write_json(name: str, **names: str) -> Callable[[Alert], bytes]:
     def write(alert: Alert) -> bytes:
         seen = {"headline": headline(alert), "facts": list_facts(alert), "address": find_address(alert), **names}
         return msgspec.json.encode(msgspec.json.decode(template.render(alert=list_fields(alert), **seen)))
+
+    return write
+
+
+def write_entries_json(name: str, **names: str) -> Callable[[Sequence[AuditLine]], bytes]:
+    """What writes the body `bodies/audit/NAME.json` of entries of the audit log, on one line; the template sees them as
+    `entries`."""
+    template = compile_template((_BODIES / "audit" / f"{name}.json").read_text(), _FILTERS)
+
+    def write(entries: Sequence[AuditLine]) -> bytes:
+        return msgspec.json.encode(
+            msgspec.json.decode(template.render(entries=[asdict(one) for one in entries], **names))
+        )
 
     return write
 

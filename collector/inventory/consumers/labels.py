@@ -17,8 +17,9 @@ from collector.storage.records import read_record
 from collector.storage.state.cache import StateCache
 from collector.storage.state.erasing import blank_texts
 from collector.storage.state.imports import OldRows
-from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.store import StateStore, lock_table, read_row, upsert
 from collector.storage.state.tables.inventory import CONSUMER_LABELS
+from collector.trust.audit import add_entries, make_entry
 
 LABELS_MAX: Final = 10_000
 LABEL_CHARACTERS_MAX: Final = 80
@@ -57,6 +58,8 @@ class LabelBook:
             consumer=consumer.id, name=name, note=note if name else "", changed_by=by, changed_at=self._clock()
         )
         with self._state.write() as connection:
+            lock_table(connection, CONSUMER_LABELS)
+            old = connection.execute(select(CONSUMER_LABELS).where(CONSUMER_LABELS.c.consumer == consumer.id)).first()
             others = select(func.count()).where(CONSUMER_LABELS.c.consumer != consumer.id)
             if name and connection.execute(others).scalar_one() >= LABELS_MAX:
                 raise ConflictError(f"There are {LABELS_MAX:,} labels, which is the most; take one away first.")
@@ -64,6 +67,15 @@ class LabelBook:
                 upsert(connection, CONSUMER_LABELS, [asdict(label)])
             else:
                 connection.execute(delete(CONSUMER_LABELS).where(CONSUMER_LABELS.c.consumer == consumer.id))
+            entry = make_entry(
+                label.changed_at,
+                by,
+                "label.set" if name else "label.removed",
+                consumer.id,
+                before=None if old is None else {"name": old.name, "note": old.note},
+                after={"name": name, "note": note} if name else None,
+            )
+            add_entries(connection, [entry])
         self._labels.look()
         return label
 

@@ -22,8 +22,9 @@ from collector.inventory.query import HOUR_SECONDS
 from collector.storage.records import Reader
 from collector.storage.records import select as select_rows
 from collector.storage.state.cache import StateCache
-from collector.storage.state.store import StateStore, read_row, upsert
+from collector.storage.state.store import StateStore, lock_table, read_row, upsert
 from collector.storage.state.tables.inventory import COVERAGE_TARGETS
+from collector.trust.audit import add_entries, make_entry
 from common.figures import Figure
 
 TARGETS_MAX: Final = 100
@@ -89,20 +90,31 @@ class CoverageTargets:
             cluster=cluster, namespace=namespace, ratio=ratio, seconds=seconds, changed_by=by, changed_at=self._clock()
         )
         with self._state.write() as connection:
+            lock_table(connection, COVERAGE_TARGETS)
+            old = connection.execute(select(COVERAGE_TARGETS).where(_is(target))).first()
             others = select(func.count()).where(~_is(target))
             if connection.execute(others).scalar_one() >= TARGETS_MAX:
                 raise ConflictError(f"There are {TARGETS_MAX} targets, which is the most; take one away first.")
             upsert(connection, COVERAGE_TARGETS, [asdict(target)])
+            before = None if old is None else {"ratio": old.ratio, "seconds": old.seconds}
+            after = {"ratio": ratio, "seconds": seconds}
+            entry = make_entry(
+                target.changed_at, by, "coverage-target.set", target.place or "*", before=before, after=after
+            )
+            add_entries(connection, [entry])
         self._targets.look()
         return target
 
-    def remove(self, *, cluster: str, namespace: str) -> None:
+    def remove(self, *, cluster: str, namespace: str, by: str) -> None:
         """Take a target away. Raises UnknownError."""
         with self._state.write() as connection:
             found = [one for one in _read_targets(connection) if (one.cluster, one.namespace) == (cluster, namespace)]
             if not found:
                 raise UnknownError("There is no such target; look it up in /api/v1/coverage/targets.")
             connection.execute(delete(COVERAGE_TARGETS).where(_is(found[0])))
+            before = {"ratio": found[0].ratio, "seconds": found[0].seconds}
+            target = found[0].place or "*"
+            add_entries(connection, [make_entry(self._clock(), by, "coverage-target.removed", target, before=before)])
         self._targets.look()
 
     def measure(self) -> tuple[MeasuredTarget, ...]:

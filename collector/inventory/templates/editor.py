@@ -243,7 +243,7 @@ class TemplateEditor:
             exact_since=exact_since,
             note=note,
         )
-        self._table.add_edit(edit)
+        self._table.add_edit(edit, endpoint.template)
         self._names.take_edit(edit)
         return edit
 

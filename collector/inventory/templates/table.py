@@ -39,6 +39,7 @@ from collector.storage.state.tables.inventory import (
     REVEALED_WORDS,
     TEMPLATE_EDITS,
 )
+from collector.trust.audit import add_entries, make_entry
 
 _NOT_NAMED: Mapping[int, str] = {}
 _COPIED: Final = (ENDPOINT_ALIASES, ENDPOINT_ROUTES)  # An alias first: one of an endpoint with routes is not looked at.
@@ -108,19 +109,39 @@ class TemplateTable:
         """Revealed texts by hash; the same object as before where nothing changed."""
         return self._words.read()
 
-    def add_edit(self, edit: Edit) -> None:
-        """Keep an edit. Raises ConflictError where there are too many."""
+    def add_edit(self, edit: Edit, before: str) -> None:
+        """Keep an edit; `before`: the template that it changes. Raises ConflictError where there are too many."""
         with self._state.write() as connection:
             if connection.execute(select(func.count()).select_from(TEMPLATE_EDITS)).scalar_one() >= EDITS_MAX:
                 raise ConflictError(f"There are {EDITS_MAX} edits, which is the limit.")
             upsert(connection, TEMPLATE_EDITS, [_write_edit(edit)])
+            add_entries(
+                connection,
+                [
+                    make_entry(
+                        edit.time,
+                        edit.by,
+                        f"template.{edit.kind}",
+                        edit.id,
+                        before={"template": before},
+                        after=_show_edit(edit),
+                    )
+                ],
+            )
 
     def undo_edit(self, edit: Edit) -> bool:
         """Keep by whom and when an edit was undone; False where it was before."""
         mine = update(TEMPLATE_EDITS).where(TEMPLATE_EDITS.c.id == edit.id, TEMPLATE_EDITS.c.undone_at == 0)
         with self._state.write() as connection:
             undone = mine.values(undone_by=edit.undone_by, undone_at=edit.undone_at)
-            return connection.execute(undone).rowcount == 1
+            is_undone = connection.execute(undone).rowcount == 1
+            if is_undone:
+                before = _show_edit(edit)
+                add_entries(
+                    connection,
+                    [make_entry(edit.undone_at, edit.undone_by, "template.undone", edit.id, before=before)],
+                )
+        return is_undone
 
     def add_words(self, words: Sequence[RevealedWord]) -> None:
         """Keep texts that sensors revealed."""
@@ -269,6 +290,10 @@ def _write_name(route: Route, name: EndpointName, revision: int) -> dict[str, An
         "method": route.method,
         "url_template": name.template,
     }
+
+
+def _show_edit(edit: Edit) -> dict[str, object]:
+    return {"service": name_service(edit.service), "host": edit.host, "method": edit.method, "template": edit.template}
 
 
 def _write_edit(edit: Edit) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from collector.storage.records import select as select_rows
 from collector.storage.state.cache import StateCache
 from collector.storage.state.store import StateStore, lock_table, read_row, upsert
 from collector.storage.state.tables.inventory import METERED_ENDPOINTS
+from collector.trust.audit import add_entries, make_entry
 
 ENDPOINTS_MAX: Final = 200  # A histogram has 17 series, so these are 4,600 in Prometheus.
 LOOK_SECONDS: Final = 10.0
@@ -114,6 +115,17 @@ class MeteredEndpoints:
                 changed_at=self._clock(),
             )
             _write_choice(connection, choice)
+            added = [one for one in kept if one not in before.endpoints]
+            gone = [one for one in before.endpoints if one not in kept]
+            entry = make_entry(
+                choice.changed_at,
+                by,
+                "metrics.changed",
+                "metered endpoints",
+                before={"query": unquote_plus(before.query), "removed": gone},
+                after={"query": unquote_plus(choice.query), "added": added},
+            )
+            add_entries(connection, [entry])
         self._choice.look()
         return choice
 

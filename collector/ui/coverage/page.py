@@ -88,7 +88,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     def set_target(form: Mapping[str, str]) -> Response:
         place = {name: form.get(name, "").strip()[:PLACE_CHARACTERS_MAX] for name in ("cluster", "namespace")}
         if "percent" not in form:
-            services.coverage_targets.remove(**place)
+            services.coverage_targets.remove(**place, by=name_actor())
             return RedirectResponse(PATH, status_code=303)
         try:
             ratio, seconds = float(form["percent"]) / 100, int(form.get("minutes", "")) * 60

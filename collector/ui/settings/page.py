@@ -72,7 +72,9 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     @router.post(PATH + "/notifiers/{name}/test")
     async def test_notifier(request: Request, name: str) -> Response:
-        outcome = await run_in_threadpool(lambda: try_notifier(notifiers, name, by=name_actor(), now=clock()))
+        outcome = await run_in_threadpool(
+            lambda: try_notifier(notifiers, name, by=name_actor(), now=clock(), audit=services.audit)
+        )
         if outcome is None:
             raise Problem(404, f"There is no notifier {name!r}; go back and reload.")
         return await run_in_threadpool(lambda: show(request, tried={name: MEANINGS[outcome]}))

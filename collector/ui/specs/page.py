@@ -93,7 +93,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     @router.post(PATH + "-removed")
     async def remove(request: Request) -> Response:
         name = (await read_form(request)).get("name", "")
-        if not await run_in_threadpool(services.spec_table.delete, name):
+        if not await run_in_threadpool(services.spec_table.delete, name, by=name_actor()):
             raise Problem(404, f"There is no description {name[:80]!r}; go back and reload.")
         with suppress(OverTimeError):
             await run_in_threadpool(services.spec_assessor.look)

@@ -10,6 +10,7 @@ from collector.alerting.detection import ChosenLevel, Decided, Detection, Detect
 from collector.alerting.silences import RULES_MAX, KnownGood
 from collector.core.errors import ConflictError
 from collector.core.kinds import Sensitivity
+from collector.trust.audit import AuditEntry, write_values
 
 AT_ONCE = 12
 NOW = 1_000_000.0
@@ -22,10 +23,16 @@ class MemoryTable:
         self.level: ChosenLevel | None = None
         self.rules: dict[str, KnownGood] = {}
         self.decisions: list[DetectionDecision] = []
+        self.entries: list[AuditEntry] = []
         self.other_is_writing = threading.Event()
 
     def write_decision(
-        self, decision: DetectionDecision, *, rule: KnownGood | None = None, level: ChosenLevel | None = None
+        self,
+        decision: DetectionDecision,
+        entry: AuditEntry,
+        *,
+        rule: KnownGood | None = None,
+        level: ChosenLevel | None = None,
     ) -> None:
         self.meet()
         if rule is not None:
@@ -33,6 +40,7 @@ class MemoryTable:
         if level is not None:
             self.level = level
         self.decisions.append(decision)
+        self.entries.append(entry)
 
     def read_decided(self) -> Decided:
         return Decided(level=self.level, rules=tuple(rule for rule in self.rules.values() if rule.ended_at is None))
@@ -111,3 +119,6 @@ def test_the_level_in_force_is_the_one_that_is_kept() -> None:
     again = make_detection(table)
     assert again.budget == detection.budget
     assert table.level is not None and table.level.level == table.decisions[-1].subject
+    shown = ["normal", *(decision.subject for decision in table.decisions)]
+    steps = [(write_values(level=old), write_values(level=new)) for old, new in itertools.pairwise(shown)]
+    assert [(entry.before, entry.after) for entry in table.entries] == steps

@@ -45,6 +45,7 @@ from collector.storage.state.imports import import_file
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables import METADATA
 from collector.storage.state.tables.alerts import ALERT_ACTIONS, KNOWN_GOOD
+from collector.trust.audit import AuditLog, erase_mentions, make_entry
 from tests.collector.alerting.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store
@@ -697,7 +698,7 @@ def test_what_is_past_its_retention_is_deleted_and_past_the_most_the_oldest(
     assert (desk.list_alerts(limit=9), desk.list_entries("a004")) == ([], ())
     with office.state.read() as connection:
         kept = [table.name for table in METADATA.sorted_tables if connection.execute(select(table)).first()]
-    assert kept == ["table_writes"]
+    assert kept == ["audit_entries", "table_writes"], "what people decided has a retention of its own"
 
 
 def test_what_alerts_take_is_measured(office: Office) -> None:
@@ -718,9 +719,13 @@ def test_a_consumer_is_erased_from_alerts_timelines_and_silences(office: Office)
     desk.mute("a002", by="ann", until=office.now + 60, reason="it is 192.0.2.7")
     mention = find_mention(ConsumerName(kind=ConsumerKind.ADDRESS, value="192.0.2.7"))
     counts = office.table.erase("address:192.0.2.7", mention.pattern)
+    with office.state.write() as connection:
+        erased = make_entry(office.now, "ann", "erased", "address:erased")
+        assert erase_mentions(connection, mention.pattern, erased) == 2
     assert counts == {"alerts": 2, "alert_actions": 2, "incident_entries": 4, "silences": 2}
     with office.state.read() as connection:
         rows = [str(row) for table in METADATA.sorted_tables for row in connection.execute(select(table))]
     assert not [row for row in rows if "192.0.2.7" in row]
     (left,) = office.table.list_silences(office.now)
     assert (left.alert_id, left.reason) == ("a002", "it is erased")
+    assert AuditLog(office.state).check().fault == ""

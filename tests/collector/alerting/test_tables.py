@@ -62,4 +62,4 @@ def test_the_documented_entries_are_taken() -> None:
 
 def test_every_body_is_of_a_notifier() -> None:
     kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in NOTIFIERS}
-    assert {path.stem for path in BODIES.glob("*.json")} <= kinds
+    assert {path.stem for path in BODIES.rglob("*.json")} <= kinds

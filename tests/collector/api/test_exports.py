@@ -72,6 +72,12 @@ def test_a_file_that_ends_early_says_so(client: TestClient, monkeypatch: pytest.
     assert answer.headers["apidae-complete"] == "false"
     assert f'filename="endpoints-first-3-of-{ENDPOINTS}.csv"' in answer.headers["content-disposition"]
     assert client.get("/api/v1/exports/endpoints.json").json()["is_complete"] is False
+    rows, asked = read_rows(answer.text), {}
+    while cursor := answer.headers.get("apidae-next-cursor"):
+        asked["cursor"] = cursor
+        answer = client.get("/api/v1/exports/endpoints.csv", params=asked)
+        rows += read_rows(answer.text)
+    assert len({row["id"] for row in rows}) == len(rows) == ENDPOINTS
 
 
 def test_no_cell_is_a_formula(client: TestClient) -> None:

@@ -101,6 +101,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path,
         done = back_up(collector, data, file)
         after = ingest.acked
         wait_until(lambda: ingest.acked > after + 2)  # It went on.
+        (entry,) = collector.get("/audit").json()["items"]
+        assert (entry["action"], entry["target"], entry["by"]) == ("export.backup", "backup", "no-auth")
     finally:
         ingest.stop()
         assert collector.stop() == 0
@@ -129,6 +131,8 @@ def test_acknowledged_is_restored_once(made: tuple[Path, Path, int, int], tmp_pa
     with contextlib.closing(sqlite3.connect(restored / "state.db")) as state:
         assert state.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     collector = RunningCollector(restored, "--no-auth")
+    (entry, *_) = collector.get("/audit").json()["items"]
+    assert (entry["action"], entry["by"]) == ("backup.restored", "the collector's host")
     assert collector.stop() == 0
     minutes, hours, days = count_calls(restored)
     assert minutes == hours == days

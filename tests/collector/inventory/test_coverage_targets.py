@@ -103,10 +103,10 @@ def test_a_target_that_is_taken_away_ends_its_alert(watched: Watched) -> None:
     watched.put(MISSED, 0.9)
     watched.look()
     assert watched.look(600) == [f"*/{MISSED}"]
-    watched.targets.remove(cluster="", namespace=MISSED)
+    watched.targets.remove(cluster="", namespace=MISSED, by="ada")
     assert watched.look() == [] and watched.settled == [(AlertKind.COVERAGE_BELOW_TARGET, f"*/{MISSED}")]
     with pytest.raises(UnknownError, match="no such target"):
-        watched.targets.remove(cluster="", namespace=MISSED)
+        watched.targets.remove(cluster="", namespace=MISSED, by="ada")
 
 
 def test_few_connections_say_nothing(watched: Watched) -> None:

@@ -140,7 +140,8 @@ def test_life_of_a_description(
     for table, document in ((early, first["document"]), (SpecTable(kept, lambda: 0.5), second["document"])):
         table.upload(name="Early", document=str(document), service="", source="api", by="ada")
     assert [one.version for one in early.list_specs() if one.name == "Early"] == ["2"]
-    assert SpecTable(kept, lambda: 0.5).delete("Early") and not early.delete("Early")
+    assert SpecTable(kept, lambda: 0.5).delete("Early", by="ada")
+    assert not early.delete("Early", by="ada")
 
     assert client.delete("/api/v1/specs/Orders").json() == {"name": "Orders"}
     assert _list(client, "shadow") == []
@@ -310,7 +311,7 @@ def test_versions_that_are_not_compared_with_take_no_memory(kept: StateStore) ->
     built = [one.spec.version for one in table.list_revisions() if one.name == "Built"]
     assert built == [str(VERSIONS_MAX + 2 - number) for number in range(VERSIONS_MAX)]
     assert len(table._parsed) == VERSIONS_MAX + others
-    assert table.delete("Built") and len(table.list_revisions()) == len(table._parsed) == others
+    assert table.delete("Built", by="ada") and len(table.list_revisions()) == len(table._parsed) == others
 
 
 def test_descriptions_are_kept_on_both_databases(state: StateStore) -> None:
@@ -321,7 +322,9 @@ def test_descriptions_are_kept_on_both_databases(state: StateStore) -> None:
         assert len(other.list_revisions()) == len(table.list_revisions())
     (listed,) = other.list_specs()
     assert (listed.versions, listed.version, listed.bytes) == (2, "1", len(first))
-    assert other.delete("A") and not table.delete("A") and not table.was_deleted("A", describe("/c"))
+    assert (
+        other.delete("A", by="ada") and not table.delete("A", by="ada") and not table.was_deleted("A", describe("/c"))
+    )
     assert table.was_deleted("A", first) and table.was_deleted("A", second) and table.list_revisions() == ()
     table.keep_extents({"A": Extent.PART, "B": Extent.SERVICE})
     table.keep_extents({"A": Extent.SERVICE})

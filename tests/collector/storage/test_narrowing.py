@@ -17,7 +17,7 @@ from collector.storage.tables import narrowing
 SHOP = Scope(namespaces=("shop",))
 # Of the whole installation: nothing of them is seen in a scope. A new table is here, or has a rule.
 HIDDEN = {
-    *("audit_entries", "block_reports", "blocks", "enforcing_nodes", "ladder", "policy"),
+    *("audit_entries", "audit_feeds", "block_reports", "blocks", "enforcing_nodes", "ladder", "policy"),
     *("change_facts", "detection_decisions", "detector_cuts", "detector_requests", "detector_states", "known_good"),
     *("sensitivity", "signal_series", "pending_reports", "notifications", "notified", "sensors"),
     *("consumer_labels", "hidden_words", "metered_endpoints", "revealed_words", "views"),

@@ -140,7 +140,7 @@ def test_revocations_by_node_and_by_serial(certificates: CertificateTable) -> No
     assert known.find_reason(certificate(1, issued_at=NOW + 6)) == ""
     assert known.find_reason(certificate(1, cluster="d")) == ""
     assert known.is_node_revoked(cluster="c", node="n") and not known.is_node_revoked(cluster="", node="n")
-    assert certificates.allow(node=("c", "n")) and not certificates.allow(node=("c", "n"))
+    assert certificates.allow(now=4.0, node=("c", "n")) and not certificates.allow(now=4.0, node=("c", "n"))
     assert certificates.load_revocations().find_reason(certificate(1)) == ""
     with pytest.raises(ValueError, match="invalid literal"):
         certificates.revoke(now=NOW, serial="no number")

@@ -5,7 +5,7 @@ from typing import Final
 from sqlalchemy import Boolean, Column, Index, Integer, LargeBinary, Table
 
 from collector.storage.state.tables.base import ID, METADATA, NAME, ROW_NUMBER, UNCOUNTED
-from collector.storage.state.types import BoundedText, Number
+from collector.storage.state.types import BoundedText, Integer64, Number
 
 # collector.alerting.notifiers.outbox.Waiting, in the order in which they are sent. One is not sent before `held_until`
 # (unix seconds); `is_first`: the receiver knows nothing of its alert.
@@ -31,5 +31,16 @@ NOTIFIED: Final = Table(
     Column("alert_id", BoundedText(ID), primary_key=True),
     Column("notifier", BoundedText(NAME), primary_key=True),
     Column("news", BoundedText(NAME), nullable=False),
+    info={UNCOUNTED: True},
+)
+
+# collector.alerting.notifiers.audit_feed: up to which number a notifier has the audit log, and the last of the batch
+# under way.
+AUDIT_FEEDS: Final = Table(
+    "audit_feeds",
+    METADATA,
+    Column("notifier", BoundedText(NAME), primary_key=True),
+    Column("number", Integer64, nullable=False),
+    Column("until", Integer64, nullable=False),
     info={UNCOUNTED: True},
 )
