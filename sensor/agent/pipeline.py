@@ -325,14 +325,14 @@ class Pipeline:
         self._add_calls(calls)
 
     def _add_calls(
-        self, calls: Calls, source: str = "", client_ports: Callable[[], Mapping[int, int]] | None = None
+        self, calls: Calls, source: str = "", list_client_ports: Callable[[], Mapping[int, int]] | None = None
     ) -> None:
-        """`source` and `client_ports`: for who follows calls."""
+        """`source` and `list_client_ports`: for who follows calls."""
         try:
             self._processor.count_rows(calls)
             self.aggregator.add_calls(calls)
             if self.trace is not None:
-                self.trace.see_calls(calls, source, client_ports() if client_ports is not None else {})
+                self.trace.see_calls(calls, source, list_client_ports)
         except Exception:
             self.aggregator.drop(FAILED, len(calls))
             _log_failure("aggregating")
@@ -411,7 +411,7 @@ class Pipeline:
         count: int,
         convert: Callable[[], Calls],
         source: str,
-        client_ports: Callable[[], Mapping[int, int]] | None = None,
+        list_client_ports: Callable[[], Mapping[int, int]] | None = None,
     ) -> None:
         self._matched.see(count)
         try:
@@ -421,7 +421,7 @@ class Pipeline:
             _log_failure("reading records of")
             return
         self._matched.use(count)
-        self._add_calls(calls, source, client_ports)
+        self._add_calls(calls, source, list_client_ports)
 
     def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""

@@ -25,7 +25,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from types import MappingProxyType
 from typing import Concatenate, Final, ParamSpec
 
 import numpy as np
@@ -68,6 +67,7 @@ EVENTS_MAX: Final = 4_096
 ROWS_MAX: Final = 32  # Of the coverage, that `begin` shows.
 _SECOND_NS: Final = 1_000_000_000
 _WINDOW_NS: Final = 10 * _SECOND_NS
+_ROUTE, _CALLS = ((CALL.names or ()).index(name) for name in ("route", "calls"))
 _WAYS: Final = {CaptureWay.CGROUP_SKB: "packets", CaptureWay.SYSCALLS: "system calls"}
 TLS: Final = "TLS"
 KERNEL_CACHE: Final = "kernel route cache"
@@ -251,21 +251,29 @@ class Trace:
     @_ending_at_faults
     def see_row(self, exchange: Exchange | StreamExchange, row: Sequence[int]) -> None:
         """A call that was described, by its columns."""
+        route = row[_ROUTE]
+        if route == NO_ROUTE or not self._request.includes(self._facts.find_route(route).service):
+            return  # Most calls of a busy node: half a microsecond each.
+        if not self._is_listed():
+            self._sums["more"] += row[_CALLS]
+            return
         ends = (exchange.exchange if isinstance(exchange, StreamExchange) else exchange).ends
         self._see(np.array([tuple(row)], CALL), ends=ends)
 
     @_ending_at_faults
-    def see_calls(self, calls: Calls, source: str = "", client_ports: Mapping[int, int] = MappingProxyType({})) -> None:
+    def see_calls(
+        self, calls: Calls, source: str = "", list_client_ports: Callable[[], Mapping[int, int]] | None = None
+    ) -> None:
         """Calls that were not described one by one: of HTTP/2, like one that was; or from a `source` in the kernel.
-        `client_ports`: by the time of the call."""
-        self._see(calls, source=source, client_ports=client_ports)
+        `list_client_ports`: by the time of the call."""
+        self._see(calls, source=source, list_client_ports=list_client_ports)
 
     def _see(
         self,
         calls: Calls,
         *,
         source: str = "",
-        client_ports: Mapping[int, int] = MappingProxyType({}),
+        list_client_ports: Callable[[], Mapping[int, int]] | None = None,
         ends: Ends | None = None,
     ) -> None:
         numbers = calls["route"]
@@ -277,14 +285,18 @@ class Trace:
         if not wanted:
             return
         places = np.flatnonzero(np.isin(numbers, list(wanted)) & (calls["calls"] > 0))
+        if not self._is_listed():
+            self._sums["more"] += int(calls["calls"][places].sum())
+            return
         identities = get_identities(calls["actor"])
         others = (calls[name] for name in ("status", "rpc_status", "role", "hop"))
         keys = pack_keys(numbers, identities, *others)
-        for place in places.tolist():
-            call = calls[place]
+        client_ports = list_client_ports() if list_client_ports is not None and len(places) else {}
+        for rank, place in enumerate(places.tolist()):
             if not self._is_listed():
-                self._sums["more"] += int(call["calls"])
-                continue
+                self._sums["more"] += int(calls["calls"][places[rank:]].sum())
+                return
+            call = calls[place]
             identity = int(identities[place])
             if ends is not None:
                 known = _name_ends(ends)
