@@ -218,6 +218,41 @@ def test_a_port_without_a_server_gets_the_next_step(collector: CollectorAddress)
     assert end["advice"].startswith("Nothing that this sensor watches listens on port")
 
 
+@pytest.mark.full("sensor.capture", "sensor.http")
+def test_calls_of_http2_that_are_alike_are_each_followed(tmp_path: Path, collector: CollectorAddress) -> None:
+    curl = find_or_skip("curl", "curl")
+    if find_nginx() is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    with contextlib.ExitStack() as stack:
+        server = Nginx(tmp_path / "nginx", "http2 on; location / { return 200 '{}'; }")
+        stack.callback(server.stop)
+        trace = stack.enter_context(tracing(server.port, calls=HTTP2_CALLS))
+        urls = [f"http://{ADDRESS}:{server.port}/orders"] * HTTP2_CALLS
+        command = [curl, "--silent", "--noproxy", "*", "--http2-prior-knowledge", *urls]
+        subprocess.run(command, check=True, timeout=DEADLINE_SECONDS, stdout=subprocess.DEVNULL)
+        end = trace.wait_for("end")
+    calls = [event for event in trace.events if event["event"] == "call"]
+    assert {(one["version"], one["template"], one["status"]) for one in calls} == {("2", "/orders", 200)}
+    assert end["sums"] == {
+        "acknowledged": HTTP2_CALLS, "connections": 1, "read": HTTP2_CALLS, "sent": HTTP2_CALLS,
+    }  # fmt: skip
+
+
+@pytest.mark.full("sensor.offload")
+def test_calls_that_the_kernel_knows_are_followed_like_others(collector: CollectorAddress) -> None:
+    with serve(Orders) as port:
+        call(port, ["/orders/1"] * KNOWN_CALLS)  # From which the kernel knows the route.
+        with tracing(port, calls=KNOWN_CALLS) as trace:
+            call(port, ["/orders/1"] * KNOWN_CALLS)
+            end = trace.wait_for("end")
+    calls = [event for event in trace.events if event["event"] == "call"]
+    assert f"packets, {KERNEL_CACHE}" in {one["way"] for one in calls}
+    assert len({one["client_port"] for one in calls}) == 1
+    assert {(one["template"], one["status"], one.get("reason")) for one in calls} == {("/orders/{integer}", 200, None)}
+    assert end["sums"]["acknowledged"] == KNOWN_CALLS
+
+
+# Last, for it starts other sensors than the module's.
 @pytest.mark.full("sensor.capture")
 @pytest.mark.parametrize(
     ("options", "way", "is_encrypted"),
@@ -255,37 +290,3 @@ def test_the_way_of_capture_is_named(
         wait_until(is_read, "a call is in the inventory")
         found = trace.wait_for("call")
     assert (found["way"], found["method"], found["version"], found["status"]) == (way, "GET", "1.1", 200)
-
-
-@pytest.mark.full("sensor.capture", "sensor.http")
-def test_calls_of_http2_that_are_alike_are_each_followed(tmp_path: Path, collector: CollectorAddress) -> None:
-    curl = find_or_skip("curl", "curl")
-    if find_nginx() is None:
-        pytest.skip("nginx is not installed: apt-get install nginx-light")
-    with contextlib.ExitStack() as stack:
-        server = Nginx(tmp_path / "nginx", "http2 on; location / { return 200 '{}'; }")
-        stack.callback(server.stop)
-        trace = stack.enter_context(tracing(server.port, calls=HTTP2_CALLS))
-        urls = [f"http://{ADDRESS}:{server.port}/orders"] * HTTP2_CALLS
-        command = [curl, "--silent", "--noproxy", "*", "--http2-prior-knowledge", *urls]
-        subprocess.run(command, check=True, timeout=DEADLINE_SECONDS, stdout=subprocess.DEVNULL)
-        end = trace.wait_for("end")
-    calls = [event for event in trace.events if event["event"] == "call"]
-    assert {(one["version"], one["template"], one["status"]) for one in calls} == {("2", "/orders", 200)}
-    assert end["sums"] == {
-        "acknowledged": HTTP2_CALLS, "connections": 1, "read": HTTP2_CALLS, "sent": HTTP2_CALLS,
-    }  # fmt: skip
-
-
-@pytest.mark.full("sensor.offload")
-def test_calls_that_the_kernel_knows_are_followed_like_others(collector: CollectorAddress) -> None:
-    with serve(Orders) as port:
-        call(port, ["/orders/1"] * KNOWN_CALLS)  # From which the kernel knows the route.
-        with tracing(port, calls=KNOWN_CALLS) as trace:
-            call(port, ["/orders/1"] * KNOWN_CALLS)
-            end = trace.wait_for("end")
-    calls = [event for event in trace.events if event["event"] == "call"]
-    assert f"packets, {KERNEL_CACHE}" in {one["way"] for one in calls}
-    assert len({one["client_port"] for one in calls}) == 1
-    assert {(one["template"], one["status"], one.get("reason")) for one in calls} == {("/orders/{integer}", 200, None)}
-    assert end["sums"]["acknowledged"] == KNOWN_CALLS
