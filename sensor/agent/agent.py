@@ -353,7 +353,7 @@ class Sensor:
             reads_tls=self._settings.reads_tls,
             is_connected=uplink.is_connected,
         )
-        trace = Trace(request, view, facts=pipeline.aggregator.facts, monotonic_ns=self._clock.monotonic_ns)
+        trace = Trace(request, view, facts=pipeline.aggregator.facts, clock=self._clock)
         pipeline.trace = trace
         self._spool.on_settled = self._settle
         self._observe(trace)

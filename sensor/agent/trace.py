@@ -43,7 +43,7 @@ from sensor.core.calls import (
     Route,
     Service,
 )
-from sensor.core.clock import format_time
+from sensor.core.clock import Clock, format_time
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
 from sensor.core.state import SensorState
@@ -174,16 +174,16 @@ def _ending_at_faults(
 class Trace:
     """One trace. All but `pop` is called in the sensor's loop."""
 
-    def __init__(
-        self, request: TraceRequest, view: SensorView, *, facts: Facts, monotonic_ns: Callable[[], int]
-    ) -> None:
+    def __init__(self, request: TraceRequest, view: SensorView, *, facts: Facts, clock: Clock) -> None:
         self._request = request
         self._view = view
         self._facts = facts
-        self._monotonic_ns = monotonic_ns
+        self._monotonic_ns = clock.monotonic_ns
+        # Records of the kernel are read each second: what ended before belongs to nobody's trace.
+        self._begin_unix_ns = clock.unix_ns()
         self._events: deque[Event] = deque()
         self.lost_events = 0
-        self._end_ns = monotonic_ns() + request.seconds * _SECOND_NS
+        self._end_ns = clock.monotonic_ns() + request.seconds * _SECOND_NS
         self._settle_ns = 0
         self._look_ns = 0
         self._first: Mapping[object, PortCoverage] | None = None
@@ -284,7 +284,9 @@ class Trace:
         }
         if not wanted:
             return
-        places = np.flatnonzero(np.isin(numbers, list(wanted)) & (calls["calls"] > 0))
+        ends_ns = calls["time_unix_ns"] + calls["duration_us"].astype(np.int64) * 1_000
+        is_new = (ends_ns >= self._begin_unix_ns) & (calls["calls"] > 0)
+        places = np.flatnonzero(np.isin(numbers, list(wanted)) & is_new)
         if not self._is_listed():
             self._sums["more"] += int(calls["calls"][places].sum())
             return

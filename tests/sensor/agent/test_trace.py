@@ -47,7 +47,7 @@ class Traced:
         self.converter = BatchConverter(node="node-1", boot_id="c" * 32)
         request = TraceRequest(port=PORT, calls=calls)
         facts, self.rows, self.stages = self.aggregator.facts, [], ()
-        self.trace = Trace(request, view, facts=facts, monotonic_ns=self.clock.monotonic_ns)
+        self.trace = Trace(request, view, facts=facts, clock=self.clock)
         self.look()
 
     rows: list[PortCoverage]
@@ -121,11 +121,18 @@ def test_a_batch_that_is_lost_stops_its_calls_with_the_fix(outcome: str) -> None
     assert (settled["reason"], settled["fix"]) == (outcome, OF_DROPS[outcome])
 
 
+def test_calls_that_ended_before_the_trace_began_are_not_shown() -> None:
+    traced = Traced()
+    before_ns = traced.clock.unix_ns() - 10**9
+    for ended_ns in (before_ns + 10**8, before_ns + 2 * 10**9):
+        record = make_record(time_unix_ns=before_ns, duration_ns=ended_ns - before_ns)
+        traced.trace.see_row(make_exchange(), traced.aggregator.add(record))
+    assert [event["number"] for event in traced.pop("call")] == [1]
+
+
 def test_calls_of_another_port_are_not_shown() -> None:
     traced = Traced()
-    other = Trace(
-        TraceRequest(port=PORT + 1), VIEW, facts=traced.aggregator.facts, monotonic_ns=traced.clock.monotonic_ns
-    )
+    other = Trace(TraceRequest(port=PORT + 1), VIEW, facts=traced.aggregator.facts, clock=traced.clock)
     other.observe(list, lambda: ())
     other.see_row(make_exchange(), traced.aggregator.add(make_record()))
     other.see_exchange(make_exchange(), None)
