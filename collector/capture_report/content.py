@@ -18,7 +18,7 @@ from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.filters import LIMIT_MAX
 from collector.inventory.naming import name_service
 from collector.inventory.query import Span, span_between
-from collector.risk.finding import Finding, FindingState
+from collector.risk.finding import Circumstances, Finding, FindingState, Past, Recent
 from collector.risk.finding import Severity as FindingSeverity
 from collector.risk.finding_query import FindingQuery
 from common.capture_report import CaptureAccount
@@ -58,6 +58,7 @@ class ReportedEndpoint:
     consumers: int
     authentication: str
     authentication_kinds: tuple[str, ...]
+    is_login: bool
     exposure: str
     risk_score: int | None
     risk_level: str
@@ -137,9 +138,10 @@ class CaptureReport:
 
     @property
     def unauthenticated(self) -> list[tuple[ReportedService, ReportedEndpoint]]:
-        """Those that answered with success to callers without credentials."""
+        """Those that answered with success to callers without credentials, and are no logins."""
         levels = (AuthenticationLevel.NONE, AuthenticationLevel.PARTIAL)
-        return [(service, one) for service, one in self.endpoints if one.authentication in levels]
+        found = self.endpoints
+        return [(service, one) for service, one in found if one.authentication in levels and not one.is_login]
 
 
 def build_report(services: Services, account: CaptureAccount, version: str) -> CaptureReport:
@@ -245,6 +247,7 @@ def _report_endpoint(endpoint: Endpoint) -> ReportedEndpoint:
         authentication_kinds=tuple(
             sorted(kind for kind in endpoint.authentication.kinds if kind not in _NO_CREDENTIALS)
         ),
+        is_login=_is_login(endpoint),
         exposure=endpoint.exposure.level.value,
         risk_score=None if risk is None else risk.score,
         risk_level="" if risk is None else risk.level,
@@ -260,6 +263,10 @@ def _report_endpoint(endpoint: Endpoint) -> ReportedEndpoint:
             for one in sorted(found, key=lambda one: (one.side, one.data_class, one.kind))
         ),
     )
+
+
+def _is_login(endpoint: Endpoint) -> bool:
+    return Circumstances(endpoint=endpoint, past=Past(), recent=Recent(), now=0.0, seconds=1).is_login
 
 
 def _sum_credentials(endpoints: Sequence[Endpoint]) -> tuple[ReportedCredential, ...]:

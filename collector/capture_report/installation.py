@@ -25,6 +25,7 @@ from collector.receiver.reports import REVEAL_LIMIT, RevealedWord
 from collector.receiver.schemas import read_schemas
 from collector.server.compose import Collector
 from collector.server.duties import Duties
+from collector.server.failures import first_line
 from collector.storage.base import StoreError
 from common.capture_report import CaptureReportError, CaptureSource, SentMessage
 from common.settings import KubernetesUse
@@ -32,7 +33,7 @@ from common.settings import KubernetesUse
 NODE: Final = "capture"
 ROUND_SECONDS: Final = 10
 ROUND_SECONDS_MAX: Final = 300  # Below the time for which risk counts an endpoint as called just now.
-_ROUND_SHARE: Final = 60  # Of what has passed.
+_ROUND_SHARE: Final = 20  # Of what has passed: it grows with the length of the capture.
 _ROUND_BYTES: Final = 16 * 1024 * 1024
 _FEATURES: Final = ("alerts", "names of endpoints", "risk")
 _BOOT_ID: Final = "0" * 32
@@ -198,12 +199,12 @@ def feed_capture(directory: Path, source: CaptureSource) -> "CaptureInstallation
     try:
         installation = CaptureInstallation(directory, source, start)
     except (StoreError, OSError) as error:
-        raise CaptureReportError(str(error)) from error
+        raise CaptureReportError(f"The report could not be begun: {first_line(error)}") from error
     try:
         installation.feed(chain([first] if first is not None else [], messages))
     except BaseException as error:
         installation.close()
         if isinstance(error, (StoreError, OSError)):
-            raise CaptureReportError(f"The report could not be made: {error}") from error
+            raise CaptureReportError(f"The report could not be made: {first_line(error)}") from error
         raise
     return installation

@@ -5,8 +5,10 @@ so it has no time of its making.
 """
 
 import json
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -29,12 +31,31 @@ _STYLES: Final = {"critical": "bad", "high": "bad", "medium": "warn", "low": ""}
 
 def make_report(source: CaptureSource) -> CaptureReport:
     """The report of a capture, by a collector in a temporary directory. Raises CaptureReportError."""
-    with tempfile.TemporaryDirectory(prefix="apidae-report-") as directory:
+    with _make_directory() as directory:
         installation = feed_capture(Path(directory) / "collector", source)
         try:
             return build_report(installation.build_services(), source.count(), version("apidae"))
         finally:
             installation.close()
+
+
+@contextmanager
+def _make_directory() -> Iterator[str]:
+    """A temporary directory for everything, what the engine writes by itself included. Raises CaptureReportError."""
+    before = os.environ.get("TMPDIR")
+    try:
+        made = tempfile.TemporaryDirectory(prefix="apidae-report-")
+    except OSError as error:
+        raise CaptureReportError(f"no temporary directory can be made: {error.strerror}; set TMPDIR") from error
+    with made as directory:
+        os.environ["TMPDIR"] = directory  # Read by the engine when it starts.
+        try:
+            yield directory
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
 
 
 def write_report(source: CaptureSource, target: Path) -> None:

@@ -3,7 +3,7 @@
 Everything is the sensor's own: filter, describe, schemas, aggregate, convert. The packets' times are its clock. It
 differs from a running sensor in three ways:
 
-- All bodies are read, and all requests are looked at for attacks: a file has no budget of the present.
+- All bodies are read, and all requests are looked at for attacks, for nobody waits for the processor.
 - The installation key is a hash of the file. So two reports of one file are equal, and hashes of two files cannot be
   compared.
 - Ends have no names but their addresses.
@@ -90,7 +90,7 @@ class CaptureNode:
         self._templater = Templater(vocabulary, keyed_hash)
         self._excluded = ExclusionAccount()
         self._filter = CallFilter(identity, self._excluded)
-        self._schemas = SchemaBook(vocabulary, rule, seed=int.from_bytes(key[:8], "big"))
+        self._schemas = SchemaBook(vocabulary, SampleRule(), seed=int.from_bytes(key[:8], "big"))
         self._describer = Describer(
             self._templater,
             identity,
@@ -240,8 +240,8 @@ class CaptureNode:
         yield UnreadPart(
             what="Gaps in connections",
             count=streams.gaps,
-            why=f"The capture lost {streams.gap_bytes:,} bytes, of {self._lossy_calls:,} calls: "
-            "give it a larger buffer, as `tcpdump -B 65536`.",
+            why=f"The file lacks {streams.gap_bytes:,} bytes. Calls with a part of them: {self._lossy_calls:,}. "
+            "Give the capture a larger buffer, as `tcpdump -B 65536`.",
         )
         yield UnreadPart(
             what="Connections that were open before",

@@ -193,7 +193,9 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     app.command(name="resume", help="Attach the paused sensor again.")(resume)
     register_enforcement(app)
     app.command(name="trace", help="Show the stages that calls of a port or service pass, and where they stop.")(trace)
-    app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
+    app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines, or make a report of it.")(
+        replay
+    )
 
 
 @with_flags(SensorSettings)

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sensor.capture.files.capture_file import CapturedPacket
+from sensor.http.http2.frames import PREFACE
 from tests.sensor.capture.files.packets import Talk, write_pcap
+from tests.sensor.http.hpack_encoder import Encoder
+from tests.sensor.http.http2_wire import write_data, write_headers, write_settings
 
 SHOP = (bytes((10, 0, 0, 2)), 8080)
 PEOPLE = (bytes((10, 0, 0, 3)), 8081)
@@ -66,6 +69,29 @@ def ask(method: str, path: str, *headers: str, body: str = "", host: str = "shop
     return "\r\n".join([*lines, "", body])
 
 
+def make_grpc(calls: int) -> Talk:
+    """A connection of HTTP/2 with so many calls of one method."""
+    request, response, talk = Encoder(), Encoder(), Talk(server=SHOP).open()
+    talk.ask(PREFACE + write_settings()).answer(write_settings())
+    for stream in range(1, 2 * calls, 2):
+        asked = request.encode(
+            [
+                (b":method", b"POST"),
+                (b":scheme", b"http"),
+                (b":path", b"/shop.v1.Cart/Add"),
+                (b":authority", b"shop.example"),
+                (b"content-type", b"application/grpc"),
+                (b"te", b"trailers"),
+            ]
+        )
+        talk.ask(write_headers(stream, asked) + write_data(stream, bytes(5), is_end=True))
+        head = response.encode([(b":status", b"200"), (b"content-type", b"application/grpc")])
+        trailer = response.encode([(b"grpc-status", b"0")])
+        answered = write_headers(stream, head) + write_data(stream, bytes(5))
+        talk.answer(answered + write_headers(stream, trailer, is_end=True))
+    return talk.close()
+
+
 def make_shop(seconds: int = 90) -> Capture:
     """A minute and a half of a shop: honest clients, a scanner, an attacker, open data, TLS and a gap."""
     capture = Capture([])
@@ -94,6 +120,7 @@ def make_shop(seconds: int = 90) -> Capture:
     for number in range(12):
         attack = f"/orders?id={number}%27%20UNION%20SELECT%20password%20FROM%20users--"
         capture.call(ask("GET", attack), answer("{}"), seconds=45 + number, client=bytes((203, 0, 113, 67)))
+    capture.add(make_grpc(3), 12)
     hello = bytes.fromhex("16030100050100000103") + bytes(40)
     capture.add(Talk(server=TLS).open().ask(hello).answer(bytes.fromhex("1603030005") + bytes(40)).close(), 5)
     lossy = Talk(client=(bytes((10, 0, 0, 9)), 50_000), server=SHOP).open()
