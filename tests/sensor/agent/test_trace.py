@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,7 @@ def test_excluded_calls_are_named_once_and_no_more_by_the_coverage() -> None:
     traced.trace.see_exchange(make_exchange(), exclusion)
     (call,) = traced.pop("call")
     assert (call["stage"], call["reason"]) == ("describe", "health checks: Recognised and kept out.")
-    row = make_row(PortProtocol.LEFT_OUT, connections=0, calls=3)
-    traced.rows = [PortCoverage(**{**{name: getattr(row, name) for name in row.__slots__}, "address": "health checks"})]
+    traced.rows = [replace(make_row(PortProtocol.LEFT_OUT, connections=0, calls=3), address="health checks")]
     traced.pass_second()
     assert [event["calls"] for event in traced.pop("port")] == [2]
 
@@ -200,6 +200,26 @@ def test_losses_of_stages_and_of_the_node_meanwhile_are_in_the_end() -> None:
         ("exchange", "request_head_lost", 2),
         ("kernel", "Raise heads_per_second.", 7),
     ]
+
+
+@pytest.mark.parametrize(
+    ("view", "rows", "advice"),
+    [
+        (replace(VIEW, state=SensorState.PAUSED), [], "The sensor is paused"),
+        (VIEW, [], f"Nothing that this sensor watches listens on port {PORT}"),
+        (VIEW, [make_row(PortProtocol.SILENT, connections=0)], f"No connection to port {PORT} came"),
+    ],
+    ids=["paused", "nobody listens", "nobody calls"],
+)
+def test_a_trace_without_a_call_ends_with_the_next_step(
+    view: SensorView, rows: list[PortCoverage], advice: str
+) -> None:
+    traced = Traced(view=view)
+    traced.rows = rows
+    traced.pass_second(31)
+    (end,) = traced.pop("end")
+    assert (end["why"], end["sums"]) == ("30 s", {})
+    assert str(end["advice"]).startswith(advice)
 
 
 def test_a_fault_of_the_trace_ends_it_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
