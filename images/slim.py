@@ -58,6 +58,8 @@ WHEEL_PATTERNS = (
     "numpy/_core/lib",
     "numpy/f2py",
     "pygments/lexers/[a-z]*.py",
+    "pygments/formatters/[a-z]*.py",
+    "pygments/styles/[!_dm]*.py",  # Left: default and monokai, which rich takes.
     "sqlalchemy/testing",
     *(f"sqlalchemy/dialects/{name}" for name in ("mssql", "mysql", "oracle")),
     *(f"authlib/integrations/{name}" for name in ("django_*", "flask_*", "sqla_*", "starlette_client")),
