@@ -137,7 +137,7 @@ def _count(number: int, noun: str) -> str:
 def _name_span(report: CaptureReport) -> str:
     account = report.account
     first, last = account.first_unix_ns / _NS, account.last_unix_ns / _NS
-    if not account.packets:
+    if not account.first_unix_ns:
         return ""
     return f"{format_minute(first)}, {wording.word_span(last - first)} long"
 

@@ -25,9 +25,12 @@ import typer
 from common.capture_report import FORMATS, REPORTS_GROUP, CaptureReportError, WriteReport
 from sensor.capture.files.capture_file import CapturedPacket, CaptureFile, CaptureFileError
 from sensor.capture.files.flows import FlowTransaction, build_exchange, format_address
+from sensor.capture.files.har import HarFile, is_har
 from sensor.capture.files.identity import CaptureIdentity
 from sensor.capture.files.lines import Line, build_line, build_raw_line, tell_attack
 from sensor.capture.files.packets import PacketReader
+from sensor.cli.capture_node import CaptureNode
+from sensor.cli.capture_sources import ExchangeSource, HarSource, PacketSource
 from sensor.core.calls import CallRecord
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import Attack, Request
@@ -143,7 +146,9 @@ _PORT_MAX: Final = 65_535
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="pcap or pcapng, plain or gzipped.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="pcap or pcapng, plain or gzipped; of a report also HAR.")
+    ],
     is_raw: Annotated[
         bool, typer.Option("--raw", help="Add fields of the wire: paths, queries, header fields (no credentials).")
     ] = False,
@@ -188,21 +193,26 @@ def write_capture_report(file: Path, target: Path, ports: Sequence[int]) -> None
     """Have the collector's side make the report of a file."""
     if target.suffix not in {f".{one}" for one in FORMATS}:
         raise typer.BadParameter(f"{target} ends in neither .html nor .json; name the report so", param_hint="--report")
-    # Here: a sensor without the collector's extra has the other parts of this command.
-    from sensor.cli.capture_node import CaptureNode
-
     try:
         write = load_report_writer()
-        capture = CaptureFile(file)
         with ExitStack() as stack:
-            stack.callback(capture.close)
-            node = CaptureNode(capture, file, _show_progress(capture, stack), ports)
+            node = CaptureNode(_open_source(file, ports, stack), file)
             write(node, target)
     except (CaptureFileError, CaptureReportError) as error:
         typer.echo(f"apidae: {error}", err=True)
         raise typer.Exit(1) from error
     account = node.count()
-    typer.echo(f"{target}: {_name(account.calls, 'call')} of {_name(account.packets, 'packet')}", err=True)
+    typer.echo(f"{target}: {_name(account.calls, 'call')}", err=True)
+
+
+def _open_source(file: Path, ports: Sequence[int], stack: ExitStack) -> ExchangeSource:
+    if is_har(file):
+        if ports:
+            raise typer.BadParameter("a HAR file has no connections; leave --port out", param_hint="--port")
+        return HarSource(HarFile(file))
+    capture = CaptureFile(file)
+    stack.callback(capture.close)
+    return PacketSource(capture, _show_progress(capture, stack), ports)
 
 
 def load_report_writer() -> WriteReport:

@@ -24,6 +24,7 @@ from sensor.http.http2.heads import read_response
 from sensor.http.http2.reader import BoundarySearch
 from sensor.http.http2.streams import REQUEST, RESPONSE, StreamCall
 from sensor.http.reassembly import Chunk, DirectedPiece, Direction, Piece
+from sensor.http.tls_hello import parse_client_hello
 from sensor.http.websocket import WebSocket
 
 # As many as one connection may have open (docs/internals/http2.md); past it the oldest go.
@@ -120,6 +121,11 @@ class Kind(StrEnum):
 Call = Transaction | StreamCall
 
 
+def _join_chunks(pieces: Iterable[DirectedPiece], direction: Direction) -> bytes:
+    """What was seen of one direction, in order."""
+    return b"".join(piece.data for way, piece in pieces if way is direction and isinstance(piece, Chunk))
+
+
 def recognize(data: bytes) -> tuple[Kind, bool] | None:
     """The protocol that a chunk starts with, and whether the client sent it; None: it says neither."""
     if data.startswith(_HTTP2_PREFACE):
@@ -152,6 +158,7 @@ class Conversation:
         self._bodies = bodies
         self.kind = Kind.UNDECIDED
         self.client = Direction.FORWARD  # The direction that requests travel in, once known.
+        self.server_name = ""  # That the client of TLS asked for.
         self._http1: Http1Connection | None = None
         self._http2: Http2Connection | None = None
         self._nested: Conversation | None = None
@@ -275,6 +282,9 @@ class Conversation:
         """`is_whole`: the conversation is known to begin here."""
         self.kind, self.client = kind, client
         waiting, self._undecided, self._searches = self._undecided, [], None
+        if kind is Kind.TLS:
+            hello = parse_client_hello(_join_chunks(waiting, client))
+            self.server_name = hello.server_name if hello is not None else ""
         if kind is Kind.HTTP1:
             self._http1 = Http1Connection(
                 is_joined=self._is_joined, has_decoded_sizes=self._has_decoded_sizes, bodies=self._bodies

@@ -161,7 +161,8 @@ class FlowTable:
         if not conversation.is_http and conversation.unread:
             counts.unread_flows[conversation.kind] += 1
             address, port = flow.second if conversation.client is Direction.FORWARD else flow.first
-            key = (str(conversation.kind), f"{format_address(address)}:{port}")
+            name = f"{conversation.server_name} at " if conversation.server_name else ""
+            key = (str(conversation.kind), f"{name}{format_address(address)}:{port}")
             is_named = key in counts.unread_servers or len(counts.unread_servers) < MAX_UNREAD_SERVERS
             counts.unread_servers[key if is_named else (key[0], OTHER_SERVERS)] += 1
         flow.connection, flow.conversation = (

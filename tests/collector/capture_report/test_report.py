@@ -19,9 +19,11 @@ from collector.capture_report.content import CaptureReport
 from collector.capture_report.page import make_report, render_json, render_page, summarize
 from sensor.capture.files.capture_file import CapturedPacket, CaptureFile
 from sensor.cli.capture_node import CaptureNode
+from sensor.cli.capture_sources import PacketSource
 from sensor.cli.replay import Replay, load_report_writer, write_capture_report
 from tests.collector.capture_report.captures import CANARIES, Capture, answer, ask, make_shop
 from tests.sensor.capture.files.packets import Talk, write_pcap
+from tests.sensor.capture.files.test_har import make_entry, write_har
 
 EVALUATION = os.environ.get("APIDAE_EVAL_DIR")
 SHOP, PEOPLE = "10.0.0.2:8080", "10.0.0.3:8081"
@@ -30,7 +32,7 @@ SHOP, PEOPLE = "10.0.0.2:8080", "10.0.0.3:8081"
 def report_on(path: Path) -> CaptureReport:
     capture = CaptureFile(path)
     try:
-        return make_report(CaptureNode(capture, path, capture, ()))
+        return make_report(CaptureNode(PacketSource(capture, capture), path))
     finally:
         capture.close()
 
@@ -227,13 +229,26 @@ def test_the_entry_point_is_the_collectors() -> None:
     assert load_report_writer().__module__ == "collector.capture_report.page"
 
 
+@pytest.mark.full
+def test_a_har_file_is_reported(tmp_path: Path) -> None:
+    entries = [
+        make_entry(f"https://api.example/v1/users/{number}", startedDateTime=f"2025-10-09T08:53:{number:02d}.000Z")
+        for number in range(10, 40)
+    ]
+    write_capture_report(write_har(tmp_path, *entries), tmp_path / "x.html", ())
+    text = (tmp_path / "x.html").read_text()
+    assert "30 calls to 1 endpoint of 1 service" in text
+    assert "api.example:443" in text and "/v1/users/{user_id}" in text and "E-mail address" in text
+    assert "packets" not in text and "jane@" not in text and "t0ps3cret" not in text
+
+
 @pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
 @pytest.mark.full
 def test_captures_of_others_give_the_calls_that_replay_gives() -> None:
     counted = 0
     for path in sorted((Path(str(EVALUATION)) / "protocol").rglob("*.pcap*")):
         capture, again = CaptureFile(path), CaptureFile(path)
-        node, replay = CaptureNode(capture, path, capture, ()), Replay()
+        node, replay = CaptureNode(PacketSource(capture, capture), path), Replay()
         messages, _ = list(node.read()), list(replay.run(again))
         capture.close()
         again.close()

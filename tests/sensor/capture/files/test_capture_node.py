@@ -1,6 +1,7 @@
 """A capture file as a node: the messages that a sensor would have sent, at the times of the packets."""
 
 import os
+import ssl
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from apidae.v1 import data_pb2
 from common.capture_report import CaptureReportError, SentMessage
 from sensor.capture.files.capture_file import CapturedPacket, CaptureFile
 from sensor.cli.capture_node import CaptureNode, hash_file
+from sensor.cli.capture_sources import PacketSource
 from tests.sensor.capture.files.packets import GET, OK, START_NS, Talk, write_pcap
+from tests.sensor.http.test_tls_hello import make_client_hello
 
 PROBE = b"GET /metrics HTTP/1.1\r\nHost: h\r\nUser-Agent: Prometheus/2.50\r\n\r\n"
 START = START_NS // 10**9
@@ -24,7 +27,7 @@ def talk_at(seconds: float, request: bytes = GET, *, port: int = 40_000) -> list
 
 def read(path: Path, packets: list[CapturedPacket]) -> tuple[CaptureNode, list[SentMessage]]:
     capture = CaptureFile(write_pcap(path / "x.pcap", packets))
-    node = CaptureNode(capture, path / "x.pcap", capture, ())
+    node = CaptureNode(PacketSource(capture, capture), path / "x.pcap")
     messages = list(node.read())
     capture.close()
     return node, messages
@@ -58,7 +61,7 @@ def test_packets_out_of_order_do_not_turn_the_clock_back(tmp_path: Path) -> None
 def test_a_file_without_real_times_is_moved_and_says_so(tmp_path: Path, seconds: int) -> None:
     packets = [*talk_at(seconds), *talk_at(seconds + 20, port=40_001)]
     capture = CaptureFile(write_pcap(tmp_path / "x.pcap", talk_at(0)))
-    node = CaptureNode(capture, tmp_path / "x.pcap", packets, ())
+    node = CaptureNode(PacketSource(capture, packets), tmp_path / "x.pcap")
     messages = list(node.read())
     capture.close()
     account = node.count()
@@ -77,12 +80,13 @@ def test_health_checks_are_excluded_and_counted(tmp_path: Path) -> None:
 def test_what_is_missing_is_counted_with_its_reason(tmp_path: Path) -> None:
     lossy = Talk().open().ask(GET).answer(b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n" + bytes(4_000)).lose(-2)
     tls = Talk(client=(bytes((10, 0, 0, 1)), 41_000), server=(bytes((10, 0, 0, 4)), 443)).open()
-    tls.ask(bytes.fromhex("16030100050100000103") + bytes(40)).answer(bytes.fromhex("1603030005") + bytes(40))
+    hello = make_client_hello(ssl.create_default_context(), "shop.example")
+    tls.ask(hello).answer(bytes.fromhex("1603030005") + bytes(40))
     late = Talk(client=(bytes((10, 0, 0, 1)), 42_000)).ask(b"x" * 2_000).close()
     node, _ = read(tmp_path, [*lossy.close().packets, *tls.close().packets, *late.packets])
     found = {part.what: part.count for part in node.count().unread}
     assert found["Gaps in connections"] == 1
-    assert found["Connections to 10.0.0.4:443 (tls)"] == 1
+    assert found["Connections to shop.example at 10.0.0.4:443 (tls)"] == 1
     assert found["Connections that were open before"] == 1
     assert all(part.why.endswith(".") and part.count for part in node.count().unread)
 
