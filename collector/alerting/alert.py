@@ -371,6 +371,14 @@ class Verdict(StrEnum):
     CONFIRMED = "confirmed"
 
 
+class VerdictReach(StrEnum):
+    """Where a verdict of `confirmed` holds: nobody raises what others see of a consumer who does not see it."""
+
+    EVERYWHERE = ""
+    NAMESPACE = "namespace"  # That of the alert, or of its endpoint where the alert has none.
+    ENDPOINT = "endpoint"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where an endpoint is served; empty parts are not known."""
@@ -455,6 +463,7 @@ class Alert(Observation):
     verdict: Verdict = Verdict.NONE
     verdict_at: float | None = None
     verdict_by: str = ""
+    verdict_reach: VerdictReach = VerdictReach.EVERYWHERE
 
     @property
     def runbook(self) -> str:

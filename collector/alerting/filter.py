@@ -5,7 +5,8 @@
   was seen then. If the subject fell, it raises nothing down to that part of it. More is news again, and so is the
   other direction.
 - Somebody gave the verdict `confirmed`: for CONFIRMED_SECONDS everything of that consumer is sent at every level, one
-  severity higher, whatever the budget.
+  severity higher, whatever the budget. Of somebody who sees a part of the installation this holds in the alert's
+  namespace alone.
 - The report is louder than the level: it is counted only. An open alert goes on.
 """
 
@@ -16,13 +17,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from collector.alerting.alert import Alert, Report, Severity, Verdict
+from collector.alerting.alert import Alert, Report, Severity, Verdict, VerdictReach
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.silences import KnownGood
 from collector.core.kinds import Sensitivity, is_sent_at
 
 ALLOWED_FACTOR: Final = 1.5
 CONFIRMED_SECONDS: Final = 7 * 86_400.0
+_Reach = tuple[str, VerdictReach, str]  # A consumer, and the namespace or endpoint by its name.
 _HIGHER: Final = {Severity.LOW: Severity.MEDIUM, Severity.MEDIUM: Severity.HIGH, Severity.HIGH: Severity.HIGH}
 
 
@@ -52,7 +54,7 @@ class ReportFilter:
         self.rules: dict[str, KnownGood] = {}
         self.counts: Counter[ReportOutcome] = Counter()
         self._allowed: dict[tuple[str, bool], float] = {}  # By subject, and whether it is above what is usual.
-        self._confirmed: dict[str, float] = {}  # Until when, by consumer.
+        self._confirmed: dict[_Reach, float] = {}  # Until when.
 
     def restore(self, rules: Iterable[KnownGood], alerts: Iterable[Alert]) -> None:
         """Take up what the store knows."""
@@ -73,15 +75,19 @@ class ReportFilter:
         if alert.verdict is Verdict.FALSE_ALARM:
             factor = ALLOWED_FACTOR if is_above else 1 / ALLOWED_FACTOR
             self._allowed[subject, is_above] = factor * alert.measure
-        if alert.consumer:
-            self._confirmed.pop(alert.consumer, None)
-            if alert.verdict is Verdict.CONFIRMED and alert.verdict_at is not None:
-                self._confirmed[alert.consumer] = alert.verdict_at + CONFIRMED_SECONDS
+        reach = _find_reach(alert)
+        if reach is None:
+            return
+        self._confirmed.pop(reach, None)
+        if alert.verdict_reach is VerdictReach.EVERYWHERE:
+            self._confirmed = {one: until for one, until in self._confirmed.items() if one[0] != alert.consumer}
+        if alert.verdict is Verdict.CONFIRMED and alert.verdict_at is not None:
+            self._confirmed[reach] = alert.verdict_at + CONFIRMED_SECONDS
 
     def erase(self, pattern: re.Pattern[str]) -> None:
         """Forget what holds of a consumer that a pattern names; in what people wrote of others it is blanked."""
         self._allowed = {one: allowed for one, allowed in self._allowed.items() if not pattern.search(one[0])}
-        self._confirmed = {one: until for one, until in self._confirmed.items() if not pattern.search(one)}
+        self._confirmed = {one: until for one, until in self._confirmed.items() if not pattern.search(one[0])}
         self.rules = {
             rule_id: replace(rule, note=pattern.sub("erased", rule.note))
             for rule_id, rule in self.rules.items()
@@ -101,11 +107,33 @@ class ReportFilter:
         allowed = self._allowed.get((report.subject, report.is_above))
         if allowed is not None and (report.measure <= allowed if report.is_above else report.measure >= allowed):
             return FilteredReport(report, ReportOutcome.FALSE_ALARM)
-        if self._confirmed.get(report.consumer, 0.0) > now:
+        if any(self._confirmed.get(reach, 0.0) > now for reach in _list_reaches(report)):
             return FilteredReport(replace(report, severity=_HIGHER[report.severity], is_sure=True), ReportOutcome.SENT)
         if is_open or is_sent_at(report.quietest, self.level):
             return FilteredReport(report, ReportOutcome.SENT)
         return FilteredReport(report, ReportOutcome.TOO_QUIET)
+
+
+def _find_reach(alert: Alert) -> _Reach | None:
+    """What a verdict on an alert is of; None where that is not known."""
+    if not alert.consumer:
+        return None
+    match alert.verdict_reach:
+        case VerdictReach.EVERYWHERE:
+            return alert.consumer, alert.verdict_reach, ""
+        case VerdictReach.NAMESPACE if alert.namespace:
+            return alert.consumer, alert.verdict_reach, alert.namespace
+        case _:
+            return (alert.consumer, VerdictReach.ENDPOINT, alert.endpoint_id) if alert.endpoint_id else None
+
+
+def _list_reaches(report: Report) -> tuple[_Reach, ...]:
+    """What verdicts that hold for a report are of."""
+    return (
+        (report.consumer, VerdictReach.EVERYWHERE, ""),
+        (report.consumer, VerdictReach.NAMESPACE, report.namespace),
+        (report.consumer, VerdictReach.ENDPOINT, report.endpoint_id),
+    )
 
 
 def take_report(

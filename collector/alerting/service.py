@@ -25,6 +25,7 @@ from collector.alerting.alert import (
     Severity,
     Signal,
     Verdict,
+    VerdictReach,
 )
 from collector.alerting.detection import Detection
 from collector.alerting.filter import ReportOutcome
@@ -320,6 +321,7 @@ class AlertService:
         """Somebody found out what it was, or takes that back."""
         at = self._clock() if verdict else None
         change: dict[str, object] = {"verdict": verdict, "verdict_at": at, "verdict_by": by if verdict else ""}
+        change["verdict_reach"] = _find_reach() if verdict else VerdictReach.EVERYWHERE
         # What detection makes of it in one step with it: verdicts take effect in the order in which they are kept.
         with self._lock:
             alert = self._decide(alert_id, Happening(verdict.value or "no_verdict"), by, change, note)
@@ -458,3 +460,11 @@ class AlertService:
 
 def _show_silence(silence: Silence) -> dict[str, object]:
     return {"silence": silence.kind, "by": silence.by, "until": silence.until}
+
+
+def _find_reach() -> VerdictReach:
+    """Of a verdict of whoever asks. A namespace does not name its cluster, an endpoint is of one."""
+    scope = find_scope()
+    if scope.is_all:
+        return VerdictReach.EVERYWHERE
+    return VerdictReach.NAMESPACE if scope.is_by_namespace else VerdictReach.ENDPOINT

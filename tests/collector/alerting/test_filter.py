@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from collector.alerting.alert import Alert, AlertKind, Report, Severity, Verdict
+from collector.alerting.alert import Alert, AlertKind, Report, Severity, Verdict, VerdictReach
 from collector.alerting.detection import DAY_SECONDS, PastReport, keep_report, preview_levels
 from collector.alerting.filter import CONFIRMED_SECONDS, FilteredReport, ReportFilter, ReportOutcome
 from collector.alerting.lifecycle import FLAP_SECONDS
@@ -132,6 +132,41 @@ def test_what_a_confirmed_actor_does_is_told_louder_for_a_week() -> None:
         True,
     )
     assert judge(sieve, report, NOW + CONFIRMED_SECONDS).outcome is ReportOutcome.TOO_QUIET
+
+
+@pytest.mark.parametrize(
+    ("reach", "alert", "sent"),
+    [
+        (VerdictReach.NAMESPACE, {"namespace": "shop"}, ["shop e1", "shop e2"]),
+        (VerdictReach.NAMESPACE, {"namespace": ""}, ["shop e1"]),
+        (VerdictReach.ENDPOINT, {"namespace": "shop"}, ["shop e1"]),
+        (VerdictReach.NAMESPACE, {"namespace": "", "endpoint_id": ""}, []),
+        (VerdictReach.EVERYWHERE, {"namespace": "shop"}, ["shop e1", "shop e2", "bank e3", " "]),
+    ],
+)
+def test_what_somebody_bound_confirmed_is_louder_in_the_own_part_alone(
+    reach: VerdictReach, alert: dict[str, object], sent: list[str]
+) -> None:
+    sieve, report = ReportFilter(Sensitivity.QUIET), make_report(quietest=Sensitivity.PARANOID)
+    judged = judged_alert(report, Verdict.CONFIRMED)
+    sieve.note_verdict(replace(judged, verdict_reach=reach, **alert))  # type: ignore[arg-type]
+    places = [("shop", "e1"), ("shop", "e2"), ("bank", "e3"), ("", "")]
+    found = [
+        f"{namespace} {endpoint}"
+        for namespace, endpoint in places
+        if judge(sieve, replace(report, namespace=namespace, endpoint_id=endpoint)).outcome is ReportOutcome.SENT
+    ]
+    assert found == sent
+
+
+def test_who_is_bound_takes_nothing_back_that_holds_everywhere() -> None:
+    sieve, report = ReportFilter(Sensitivity.QUIET), make_report(quietest=Sensitivity.PARANOID, namespace="bank")
+    sieve.note_verdict(judged_alert(report, Verdict.CONFIRMED))
+    own = judged_alert(replace(report, namespace="shop", endpoint_id="e2"), Verdict.FALSE_ALARM)
+    sieve.note_verdict(replace(own, namespace="shop", verdict_reach=VerdictReach.NAMESPACE))
+    assert judge(sieve, report).outcome is ReportOutcome.SENT
+    sieve.note_verdict(judged_alert(replace(report, endpoint_id="e2"), Verdict.FALSE_ALARM))
+    assert judge(sieve, report).outcome is ReportOutcome.TOO_QUIET
 
 
 def test_a_preview_keeps_each_levels_budget_and_leaves_out_what_is_known_good() -> None:

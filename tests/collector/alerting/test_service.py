@@ -21,6 +21,7 @@ from collector.alerting.alert import (
     Report,
     Severity,
     Verdict,
+    VerdictReach,
 )
 from collector.alerting.detection import Detection, DetectionTable, import_level
 from collector.alerting.filter import ReportOutcome
@@ -37,6 +38,7 @@ from collector.alerting.service import AlertService
 from collector.alerting.silences import RULES_MAX, KnownGood, SilenceKind, show_alert
 from collector.core.errors import ConflictError
 from collector.core.kinds import ConsumerKind, Sensitivity
+from collector.core.scope import Scope, use_scope
 from collector.erasure import find_mention
 from collector.inventory.consumers.consumer import ConsumerName
 from collector.storage.base import Store, StoreError
@@ -538,6 +540,23 @@ def test_a_verdict_that_is_taken_back_leaves_those_on_others(office: Office) -> 
     assert office.detection.counts[ReportOutcome.TOO_QUIET] == 0
     office.open().take_found([mild])
     assert office.detection.counts[ReportOutcome.TOO_QUIET] == 0
+
+
+def test_a_verdict_of_a_bound_analyst_holds_in_its_namespace_also_after_a_restart(office: Office) -> None:
+    office.configured = Sensitivity.QUIET
+    desk, scope = office.open(), Scope(namespaces=("shop",))
+    loud = make_report(AlertKind.SCANNING, consumer="address:203.0.113.7", service="shop/cart:80", namespace="shop")
+    mild = replace(loud, kind=AlertKind.ENUMERATION, quietest=Sensitivity.PARANOID)
+    desk.take_found([loud])
+    (alert,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    with use_scope(scope):
+        judged = desk.give_verdict(alert.id, by="ann", verdict=Verdict.CONFIRMED)
+    assert judged is not None and judged.verdict_reach is VerdictReach.NAMESPACE
+    for is_restarted in (False, True):
+        desk = office.open() if is_restarted else desk
+        before = office.detection.counts[ReportOutcome.TOO_QUIET]
+        desk.take_found([mild, replace(mild, service="bank/pay:80", namespace="bank", endpoint_id="e2")])
+        assert office.detection.counts[ReportOutcome.TOO_QUIET] == before + 1
 
 
 def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgotten(office: Office) -> None:

@@ -49,6 +49,7 @@ ALERTS: Final = Table(
     Column("verdict", BoundedText(ID), nullable=False),
     Column("verdict_at", Number),
     Column("verdict_by", BoundedText(NAME), nullable=False),
+    Column("verdict_reach", BoundedText(ID), nullable=False, server_default=""),
     Index("ix_alerts_opened_at", "opened_at", "id"),
     Index("ix_alerts_incident_id", "incident_id"),
     Index("ix_alerts_consumer", "consumer"),

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.alerting.alert import AlertKind, AlertState, Confidence, Severity, Verdict
+from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
 from collector.alerting.detection import DetectionDecision, DetectionTable, import_decisions
 from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Happening, IncidentEntry, Lifecycle
@@ -57,6 +57,12 @@ def open_alert(n: int, **fields: Any) -> Any:
     return replace(alert, **fields)
 
 
+def write_before(alert: Alert) -> Any:
+    """As the earlier version had it, whose verdicts held everywhere."""
+    values = {field.name: getattr(alert, field.name) for field in fields(alert) if field.name != "verdict_reach"}
+    return make_dataclass("AlertBefore", values)(**values)
+
+
 def test_alerts_timelines_decisions_and_silences_are_imported_once(state: StateStore, old: EmbeddedStore) -> None:
     make(old, BEFORE)
     alert = open_alert(
@@ -64,8 +70,9 @@ def test_alerts_timelines_decisions_and_silences_are_imported_once(state: StateS
         verdict_at=NOW, verdict_by="ada",
     )  # fmt: skip
     other = open_alert(2)
-    old.insert_records("alerts", [alert, other])
-    old.insert_records("alerts", [replace(other, state=AlertState.CLOSED, closed_at=NOW + 9, updated_at=NOW + 9)])
+    old.insert_records("alerts", [write_before(alert), write_before(other)])
+    closed = replace(other, state=AlertState.CLOSED, closed_at=NOW + 9, updated_at=NOW + 9)
+    old.insert_records("alerts", [write_before(closed)])
     entry = IncidentEntry(
         incident_id="a1", time=NOW + 1, alert_id="a1", happening=Happening.OPENED, kind=alert.kind,
         severity=alert.severity, title=alert.title, why=alert.why,
