@@ -169,7 +169,10 @@ class BlockBody(ActionBody):
     """Whom to stop, where and for how long."""
 
     consumer: Text = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
-    services: Items[Text] = Field(default=(), description="Each [NAMESPACE/]WORKLOAD[:PORT]; none: everywhere.")
+    services: Items[Text] = Field(
+        default=(),
+        description="Each [NAMESPACE/]WORKLOAD[:PORT], or NAMESPACE/ for all of one; none: all that you see.",
+    )
     clusters: Items[_Cluster] = _CLUSTERS
     seconds: int = Field(default=3_600, ge=SECONDS_MIN, le=SECONDS_MAX)
     reason: Text = Field(default="", max_length=2_000)
@@ -247,7 +250,8 @@ def build_block_routes(
 
     @router.get("", summary="List blocks")
     def list_blocks(_: Annotated[NoParameters, Query()]) -> BlockListModel:
-        """All that are proposed or live, and those lately over; the newest first."""
+        """All that are proposed or live, and those lately over; the newest first. For a part of the installation those
+        that hold within it, without what nodes say."""
         return BlockListModel(
             items=view_blocks(responder, responder.list_blocks()),
             nodes=tuple(

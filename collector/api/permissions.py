@@ -33,7 +33,8 @@ _VIEWER: Final = Permission(Role.VIEWER)
 _VIEWER_OF_ALL: Final = Permission(Role.VIEWER, is_whole=True)
 _ANALYST: Final = Permission(Role.ANALYST)
 _ANALYST_OF_ALL: Final = Permission(Role.ANALYST, is_whole=True)
-_RESPONDER: Final = Permission(Role.RESPONDER, is_whole=True)
+_RESPONDER: Final = Permission(Role.RESPONDER)
+_RESPONDER_OF_ALL: Final = Permission(Role.RESPONDER, is_whole=True)
 _ADMIN: Final = Permission(Role.ADMIN, is_whole=True)
 
 # Answered without a principal: health, the sign-in, and the files of pages.
@@ -58,6 +59,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /alerts/summary
         GET /alerts/{alert_id}
         GET /alerts/{alert_id}/evidence
+        GET /blocks
+        GET /blocks/{block_id}
         GET /calls
         GET /changes
         GET /components
@@ -93,6 +96,7 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         POST /sessions/end
         DELETE /sessions/{session_id}
         GET /openapi.json
+        GET /response
         GET /response/evidence/{alert_id}
         GET /services
         GET /services/{name}
@@ -106,10 +110,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /views
     """),
     **_list(_VIEWER_OF_ALL, """
-        GET /blocks
         GET /blocks/audit
         GET /blocks/exports/{kind}
-        GET /blocks/{block_id}
         GET /consumers/labels
         GET /detection
         GET /detection/decisions
@@ -118,7 +120,6 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /ladder
         GET /metrics
         GET /metrics/endpoints
-        GET /response
         GET /sensors
         GET /sensors/{node}
         POST /specs/compare
@@ -157,15 +158,22 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
     """),
     **_list(_RESPONDER, """
         POST /blocks
-        POST /blocks/lift
         POST /blocks/preview
         POST /blocks/{block_id}/approve
         POST /blocks/{block_id}/lift
         POST /blocks/{block_id}/reject
+        GET /response/preview
+        POST /response/approve
+        POST /response/block
+        POST /response/lift
+        POST /response/reject
+    """),
+    **_list(_RESPONDER_OF_ALL, """
+        POST /blocks/lift
         POST /detection/sensitivity
         PUT /ladder/{kind}
-        GET /response/preview
-        POST /response/{action}
+        POST /response/ladder
+        POST /response/lift-all
     """),
     **_list(_ADMIN, """
         POST /coverage/targets

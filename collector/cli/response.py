@@ -70,7 +70,9 @@ def register_response(app: typer.Typer, decide: typer.Typer) -> None:
             str,
             typer.Argument(help="Address, network, workload:NAMESPACE/NAME, credential:HASH or principal:HASH."),
         ],
-        service: Annotated[list[str] | None, typer.Option(help="[NAMESPACE/]WORKLOAD[:PORT]; may be repeated.")] = None,
+        service: Annotated[
+            list[str] | None, typer.Option(help="[NAMESPACE/]WORKLOAD[:PORT], or NAMESPACE/; may be repeated.")
+        ] = None,
         cluster: Annotated[
             list[str] | None, typer.Option(help="Where it holds, `-` for hosts outside of any; may be repeated.")
         ] = None,

@@ -86,7 +86,7 @@ class Block:
     target: BlockTarget
     key_id: int  # Installation key of a hash; 0 for addresses.
     credentials: tuple[int, ...]  # A principal is known by.
-    services: tuple[str, ...]  # `[NAMESPACE/]WORKLOAD[:PORT]`; none: all.
+    services: tuple[str, ...]  # `[NAMESPACE/]WORKLOAD[:PORT]`, `NAMESPACE/` or `:PORT`; none: all.
     seconds: int  # How long it lasts once live.
     state: BlockState
     reason: str
@@ -181,15 +181,17 @@ def _write_network(text: str) -> str:
 
 
 def parse_service(text: str) -> BlockScope:
-    """`[NAMESPACE/]WORKLOAD[:PORT]` or `:PORT`. Raises BlockError."""
+    """`[NAMESPACE/]WORKLOAD[:PORT]`, or `NAMESPACE/` or `:PORT` alone. Raises BlockError."""
     rest, colon, port = text.rpartition(":")
     if not colon:
         rest, port = text, ""
     namespace, _, workload = rest.rpartition("/")
     is_port = not colon or (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65_535)
     is_name = max(len(namespace), len(workload)) <= NAME_CHARACTERS_MAX
-    if not is_port or not is_name or not (workload or port):
-        raise BlockError(f"The service {text[:80]!r} is not [NAMESPACE/]WORKLOAD[:PORT], as in shop/cart:8080.")
+    if not is_port or not is_name or not (namespace or workload or port):
+        raise BlockError(
+            f"The service {text[:80]!r} is not [NAMESPACE/]WORKLOAD[:PORT], as in shop/cart:8080, nor NAMESPACE/."
+        )
     return BlockScope(namespace=namespace, workload=workload, port=int(port) if port else 0)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any, Final
 
+from collector.core.scope import find_scope
 from collector.inventory.endpoints.outbound import ROLE_SERVER
 from collector.inventory.endpoints.peers import Holder
 from collector.inventory.endpoints.predicates import IN_SPAN as _IN_SPAN
@@ -185,7 +186,10 @@ class Previewer:
         return own / int(row["total"]) if int(row["total"]) >= SHARE_CALLS_MIN else 0.0
 
     def list_clusters(self, now: float) -> tuple[str, ...]:
-        """Whose sensors were heard in the last 24 hours, by name."""
+        """Whose sensors were heard in the last 24 hours, by name; of a part of the installation, those that it has."""
+        if not find_scope().is_all:
+            rows = self._select("SELECT DISTINCT cluster FROM endpoint_routes ORDER BY cluster", {})
+            return tuple(str(row["cluster"]) or NO_CLUSTER for row in rows)
         return tuple(cluster or NO_CLUSTER for cluster in sorted(self._find_heard(now - DAY_SECONDS)))
 
     def find_clusters(self, target: BlockTarget, now: float) -> tuple[str, ...]:

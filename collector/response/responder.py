@@ -4,7 +4,8 @@ People come by the API, alerts by `take_alerts`, sensors' reports by `take_repor
 one transaction of the state (collector/response/block_store.py): blocks, the audit log, and the policy of sensors.
 Another collector may decide at any time, so each decision looks again at what it rests on. After a change of the policy
 `on_change` is called, which must not block. Once a second blocks follow who holds which address
-(collector/response/holders.py).
+(collector/response/holders.py). Whoever sees a part of the installation sees, makes and ends blocks within it alone
+(collector/response/block_scope.py).
 """
 
 import logging
@@ -21,15 +22,18 @@ from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence
 from collector.core.budget import StoppedError
 from collector.core.errors import ConflictError, UnknownError
 from collector.core.feature import Feature, Job, Role
+from collector.core.scope import EVERYTHING, Scope, find_scope, use_scope
 from collector.receiver.policy import BlockKind, BlockOrder, BlockStatus, EnforcementReport
 from collector.response.block import (
     Block,
     BlockError,
     BlockState,
+    BlockTarget,
     UnknownClientError,
     parse_target,
 )
 from collector.response.block_factory import AUTOMATIC, BlockFactory, BlockRequest
+from collector.response.block_scope import is_within, limit_places
 from collector.response.block_store import BlockChange, BlockStore
 from collector.response.holders import Holders
 from collector.response.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, LadderStep, Rung, read_rungs, save_rung
@@ -153,12 +157,16 @@ class Responder:
     # What is
 
     def list_blocks(self) -> list[Block]:
-        """All blocks, the newest first. Raises StoreError."""
-        return self._store.list_blocks()
+        """All blocks that the caller may see, the newest first. Raises StoreError."""
+        with use_scope(EVERYTHING):
+            blocks = self._store.list_blocks()
+        return [block for block in blocks if _is_seen(block)]
 
     def find(self, block_id: str) -> Block | None:
-        """One block. Raises StoreError."""
-        return self._store.find(block_id)
+        """One block that the caller may see. Raises StoreError."""
+        with use_scope(EVERYTHING):
+            block = self._store.find(block_id)
+        return block if block is not None and _is_seen(block) else None
 
     def orders(self) -> tuple[BlockOrder, ...]:
         """What sensors are to stop now, as it was published. Raises StoreError."""
@@ -188,7 +196,7 @@ class Responder:
         """The proposed block of an alert, or of a client where no alert is named. Raises StoreError."""
         for block in reversed(self._store.list_open()):
             is_meant = block.alert_id == alert_id if alert_id else block.target.consumer == consumer
-            if block.state is BlockState.PROPOSED and is_meant:
+            if block.state is BlockState.PROPOSED and is_meant and _is_seen(block):
                 return block
         return None
 
@@ -197,7 +205,8 @@ class Responder:
         self._reports.flush()
         nothing: dict[str, list[tuple[str, BlockStatus]]] = {block.id: [] for block in blocks}
         live = [block.id for block in blocks if block.state is BlockState.LIVE]
-        return nothing | (self._reports.list_statuses(live) if live else {})
+        with use_scope(EVERYTHING):  # Of blocks that the caller sees.
+            return nothing | (self._reports.list_statuses(live) if live else {})
 
     def describe_holders(self, blocks: Sequence[Block]) -> dict[str, str]:
         """Who holds the addresses of open blocks, and who did in the 24 hours before, by block. Raises StoreError."""
@@ -225,7 +234,20 @@ class Responder:
 
     def preview(self, consumer: str, clusters: tuple[str, ...] = ()) -> BlockPreview:
         """Whom a block would have hit, in these clusters; none: in all. Raises BlockError, StoreError."""
-        return self._previewer.preview(parse_target(consumer), clusters, self._clock())
+        target = parse_target(consumer)
+        self._check_known(target)
+        return self._previewer.preview(target, clusters, self._clock())
+
+    def _check_known(self, target: BlockTarget) -> None:
+        """Whoever sees a part of the installation learns of no address and workload that did not call it. Raises
+        BlockError, StoreError."""
+        scope = find_scope()
+        is_public = target.kind is BlockKind.ADDRESS and not target.is_local
+        if not scope.is_all and not is_public and not self._previewer.find_clusters(target, self._clock()):
+            raise BlockError(
+                f"{target.consumer} made no call in the last 24 hours to what you see ({scope.word()}); copy it from "
+                "the consumers."
+            )
 
     def find_home(self, consumer: str) -> tuple[str, ...]:
         """The clusters to think of first where somebody is to be blocked; none: all. Raises BlockError, StoreError."""
@@ -241,6 +263,10 @@ class Responder:
     def block(self, request: BlockRequest) -> Block:
         """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
         what is to be confirmed first; ConflictError where there is such a block; StoreError."""
+        scope = find_scope()
+        services, clusters = limit_places(request.services, request.clusters, scope)
+        self._check_known(parse_target(request.consumer))
+        request = replace(request, services=services, clusters=clusters)
         block = self._factory.make(request, self._store.list_open())  # Without the lock: it asks the tables.
         with self._decide() as change:
             self._check_open(change, block)
@@ -248,12 +274,13 @@ class Responder:
                 return self._propose(change, block)
             begun = self._begin(change, block, request.by, "")
             proposed = [one for one in change.open_blocks.values() if one.state is BlockState.PROPOSED]
-            self._end(change, [one for one in proposed if one.target == block.target], BlockState.REJECTED, request.by)
+            same = [one for one in proposed if one.target == block.target and _is_seen(one, scope)]
+            self._end(change, same, BlockState.REJECTED, request.by)
             return begun
 
     def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
         """Begins what was proposed. Raises BlockError, ConflictError, UnknownError, StoreError."""
-        block = _check_state(block_id, self._store.find(block_id), BlockState.PROPOSED)
+        block = _check_state(block_id, self.find(block_id), BlockState.PROPOSED)
         if self.requires_second_approval and not is_second_person:
             raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
         if block.proposed_by == AUTOMATIC:
@@ -264,12 +291,14 @@ class Responder:
 
     def reject(self, block_id: str, *, by: str) -> Block:
         """Ends what was proposed. Raises ConflictError, UnknownError, StoreError."""
+        _check_state(block_id, self.find(block_id), BlockState.PROPOSED)
         with self._decide() as change:
             block = _check_state(block_id, change.find(block_id), BlockState.PROPOSED)
             return self._end(change, [block], BlockState.REJECTED, by)[0]
 
     def lift(self, block_id: str, *, by: str) -> Block:
         """Ends what is live. Raises ConflictError, UnknownError, StoreError."""
+        _check_state(block_id, self.find(block_id), BlockState.LIVE)
         self._reports.flush()
         with self._decide() as change:
             block = _check_state(block_id, change.find(block_id), BlockState.LIVE)
@@ -490,8 +519,8 @@ class Responder:
 
     @contextmanager
     def _decide(self) -> Iterator[BlockChange]:
-        """One decision; what sensors are to stop is published with it."""
-        with self._lock:
+        """One decision; what sensors are to stop is published with it, whatever the one who decides sees of it."""
+        with self._lock, use_scope(EVERYTHING):
             is_published = False
             with self._store.change() as change:
                 yield change
@@ -551,6 +580,11 @@ class Responder:
 
     def _make_entry(self, by: str, action: str, target: str, why: str, block_id: str = "") -> AuditEntry:
         return AuditEntry(time=self._clock(), by=by, action=action, block_id=block_id, target=target, why=why)
+
+
+def _is_seen(block: Block, scope: Scope | None = None) -> bool:
+    """By whoever asks, or in a scope."""
+    return is_within(block.services, block.clusters, find_scope() if scope is None else scope)
 
 
 def _check_state(block_id: str, block: Block | None, state: BlockState) -> Block:

@@ -16,8 +16,8 @@ from fastapi.responses import RedirectResponse
 
 from collector.alerting.alert import AlertKind
 from collector.api.parameters import name_actor
-from collector.api.problem import Problem
 from collector.core.errors import ConflictError, UnknownError
+from collector.core.scope import find_scope
 from collector.receiver.policy import BlockStatus, EnforcementReport
 from collector.response.block import SECONDS_MAX, SECONDS_MIN, Block, BlockError
 from collector.response.block_factory import BlockRequest
@@ -96,6 +96,12 @@ def _group(reasons: Iterable[tuple[str, str]]) -> tuple[NodeRefusal, ...]:
     return tuple(sorted(found, key=lambda one: (-one.nodes_total, one.reason)))
 
 
+def find_part() -> str:
+    """What of the installation the reader sees, in words; empty for all of it."""
+    scope = find_scope()
+    return "" if scope.is_all else scope.word()
+
+
 AUDIT_SHOWN = 50
 OVER_SHOWN = 50
 PATH = "/response"
@@ -121,10 +127,11 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "views": {block.id: view_statuses(statuses[block.id]) for block in open_blocks},
             "nodes": view_nodes(responder.list_nodes()),
             "audit": responder.list_audit(AUDIT_SHOWN),
-            "rungs": responder.ladder.list_rungs(),
+            "rungs": responder.ladder.list_rungs() if find_scope().is_all else (),
             "steps": tuple(LadderStep),
             "spans": SECONDS,
             "requires_second_approval": responder.requires_second_approval,
+            "part": find_part(),
         }
         return site.render(request, "response/response.html", shown, status=422 if complaint else 200)
 
@@ -153,6 +160,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "clusters": responder.list_clusters(),
             "spans": SECONDS,
             "requires_second_approval": responder.requires_second_approval,
+            "part": find_part(),
         }
         return site.render(request, "response/preview.html", shown)
 
@@ -204,12 +212,14 @@ def add_routes(router: APIRouter, site: Site) -> None:
         "approve": approve,
     }
 
-    @router.post(PATH + "/{action}")
-    async def act(request: Request, action: str) -> Response:
-        if action not in actions:
-            raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
-        form = await read_form(request)
-        return await _carry_out(lambda: actions[action](form), lambda complaint: show(request, complaint))
+    def add_action(name: str, work: Callable[[Mapping[str, str]], object]) -> None:
+        @router.post(f"{PATH}/{name}")
+        async def act(request: Request) -> Response:
+            form = await read_form(request)
+            return await _carry_out(lambda: work(form), lambda complaint: show(request, complaint))
+
+    for name, work in actions.items():
+        add_action(name, work)
 
 
 def _ask_again(proposal: Block) -> str:

@@ -97,7 +97,9 @@ class Installation:
             "rule": findings[0].rule,
             "spec": place.spec,
             "node": f"node-{place.canary}",
-            "block_id": self.services.responder.list_blocks()[0].id,
+            "block_id": next(
+                one.id for one in self.services.responder.list_blocks() if one.reason == f"block-{place.canary}"
+            ),
             "kind": "nginx",
         }
 
@@ -284,8 +286,10 @@ def _decide(services: Services, place: PlaceNames) -> None:
     services.coverage_targets.put(
         cluster="", namespace=place.namespace, ratio=0.9, seconds=600, by=f"by-{place.canary}"
     )
+    assert services.responder is not None
+    own = {"services": (f"{place.namespace}/",), "reason": f"block-{place.canary}"}
+    services.responder.block(BlockRequest(consumer=f"address:{BOTH}", is_confirmed=True, **own))
     if place.canary == OTHER:
-        assert services.responder is not None
         reason = f"Reads {place.canary}."
         services.responder.block(BlockRequest(consumer="address:203.0.113.7", reason=reason, is_confirmed=True))
 

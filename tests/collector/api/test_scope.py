@@ -166,7 +166,7 @@ def test_what_is_of_another_namespace_does_not_exist(installation: Installation,
         and not find_permission("GET", short).is_whole  # type: ignore[union-attr]
         and short not in ("/findings/{rule}",)
     ]
-    assert len(objects) == 20
+    assert len(objects) == 21
     wrong = [
         (short, client.get(fill(path, own)).status_code, client.get(fill(path, foreign)).status_code)
         for short, path in objects

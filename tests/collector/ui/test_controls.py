@@ -11,8 +11,10 @@ from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 import pytest
 from fastapi import FastAPI
 
+from collector.alerting.alert import AlertState
 from collector.api.permissions import PUBLIC, explain_refusal, find_permission
 from collector.core.kinds import Sensitivity
+from collector.response.block import BlockState
 from collector.trust.bindings import BindingKind
 from collector.trust.principal import Principal, Role, Scope, Way
 from tests.collector.api.canaries import PLACES, Installation, open_installation
@@ -106,7 +108,9 @@ def _add_decisions(installation: Installation) -> None:
     somebody = Principal(actor="somebody", role=Role.VIEWER, scope=Scope(), way=Way.TOKEN)
     for _ in range(2):
         known.sessions.begin(lambda _: somebody, until=services.clock() + 3_600, address="127.0.0.1")
-    assert services.detection is not None
+    assert services.detection is not None and services.responder is not None
+    services.responder.take_alerts(services.alerts.list_alerts(limit=100, state=AlertState.OPEN))
+    assert any(one.state is BlockState.PROPOSED for one in services.responder.list_blocks())
     services.detection[0].choose(Sensitivity.PARANOID, by="test")
     with TestClient(installation.app, follow_redirects=False) as client:
         sent = {"note": "A scanner.", "consumer": names["consumer_id"], "days": "7"}
