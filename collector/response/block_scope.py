@@ -10,8 +10,8 @@ Places = tuple[tuple[str, ...], tuple[str, ...]]  # Services and clusters, as bl
 
 
 def is_within(services: Sequence[str], clusters: Sequence[str], scope: Scope) -> bool:
-    """Whether a block of these services in these clusters holds nowhere but in a scope. Raises BlockError where a
-    service is none."""
+    """Whether a block of these services in these clusters holds nowhere but in a scope. Raises BlockError for a service
+    that is written wrong."""
     named = ["" if one == NO_CLUSTER else one for one in clusters]
     if scope.clusters and not (named and set(named) <= set(scope.clusters)):
         return False

@@ -10,5 +10,5 @@ down_revision = "0027"
 
 
 def upgrade() -> None:
-    """Those of before hold everywhere."""
+    """Earlier ones hold everywhere."""
     op.add_column("alerts", sa.Column("verdict_reach", BoundedText(64), nullable=False, server_default=""))
