@@ -40,6 +40,7 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/sensors", current="Sensors", has_rows=True),
     ConsolePage(path="/sensors/node-1", current="Sensors"),
     ConsolePage(path="/settings", current="Settings"),
+    ConsolePage(path="/audit", current="Audit log"),
     ConsolePage(path="/docs", current="Docs"),
     ConsolePage(path="/docs/alerts/enumeration", current="Docs"),
     ConsolePage(path="/docs/reference/settings", current="Docs"),

@@ -38,4 +38,4 @@ def add_routes(router: APIRouter, site: Site) -> None:
         return site.render(request, "audit/list.html", values, status=422 if complaint else 200)
 
 
-PAGE = Page(add_routes=add_routes, path=PATH, title="Audit log", group="Installation", key="u")
+PAGE = Page(add_routes=add_routes, path=PATH, title="Audit log", group="Installation", key="l")

@@ -7,20 +7,23 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from collector.alerting.notifiers import audit_feed
 from collector.alerting.notifiers.audit_feed import LOOK_SECONDS, REFUSED_MAX, RETRY_SECONDS, AuditFeed
+from collector.alerting.notifiers.build import Notifiers
 from collector.alerting.notifiers.delivery import DeliveryOutcome
 from collector.alerting.notifiers.syslog import SyslogSettings, write_entry
 from collector.core.destinations import SyslogFormat
 from collector.storage.base import StoreError
 from collector.storage.state.store import StateStore
+from collector.storage.state.tables.notifications import AUDIT_FEEDS
 from collector.storage.state.tables.trust import AUDIT_ENTRIES
 from collector.trust.audit import AuditLine, AuditLog, erase_mentions, make_entry
 from tests.collector.alerting.outboxes import Clock
 from tests.collector.alerting.receivers import receive
 from tests.collector.alerting.test_receivers import open_notifier
+from tests.waiting import wait_until
 
 DELIVERED, UNANSWERED, REFUSED = DeliveryOutcome.DELIVERED, DeliveryOutcome.UNANSWERED, DeliveryOutcome.REFUSED
 
@@ -224,3 +227,25 @@ def test_only_kinds_that_take_entries_have_the_setting() -> None:
     assert open_notifier(kind="syslog", url="udp://h").feed is None
     with pytest.raises(ValueError, match="audit"):
         open_notifier(kind="slack", url="https://h/x", audit=["*"])
+
+
+def test_a_notifier_that_runs_sends_what_is_written(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_feed, "LOOK_SECONDS", 0.02)
+    with receive("ocsf") as receiver:
+        receiver.validator = None
+        notifier = open_notifier(state=state, kind="webhook", url=receiver.url, audit=["token.*"])
+        notifier.start()
+        wait_until(lambda: _has_feed(state))
+        for action in ("token.created", "alert.mute", "token.revoked"):
+            AuditLog(state).add(make_entry(5.0, "ada", action, "ci"))
+        wait_until(lambda: sum(len(body["audit"]) for body in receiver.taken) == 2)
+        wait_until(lambda: notifier.feed.counts.audit_filtered == 1)  # type: ignore[union-attr]
+        notifier.stop()
+    assert [one["action"] for body in receiver.taken for one in body["audit"]] == ["token.created", "token.revoked"]
+    figures = {one.name: one.value for one in Notifiers((notifier,)).figures() if one.name.startswith("notifier_audit")}
+    assert (figures["notifier_audit_delivered"], figures["notifier_audit_filtered"]) == (2, 1)
+
+
+def _has_feed(state: StateStore) -> bool:
+    with state.read() as connection:
+        return connection.execute(select(AUDIT_FEEDS)).first() is not None

@@ -1,13 +1,21 @@
 """Named tokens and sessions over the API and the sign-in: who enters as whom, and what ends when."""
 
+import csv
+import io
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
+from collector.api import exports
 from collector.api.authenticator import COOKIE_NAME
+from collector.cli.commands import register
 from collector.trust.guesses import GUESSES_MAX
 from tests.collector.api.client import TestClient
 from tests.collector.api.test_session import TOKEN, Site, open_site
@@ -186,3 +194,45 @@ def test_the_settings_show_tokens_and_sessions_to_an_admin_alone(site: Site) -> 
     assert viewer["authorization"][7:] not in page
     site.sign_in(viewer["authorization"][7:])
     assert "root" not in site.client.get("/settings").text
+
+
+class Held:
+    """`httpx.Client(...)` of a command, answered by the application in this process."""
+
+    def __init__(self, client: TestClient) -> None:
+        self._client = client
+
+    def __enter__(self) -> TestClient:
+        return self._client
+
+    def __exit__(self, *_: object) -> None:
+        """The fixture closes it."""
+
+
+def test_commands_list_export_and_check_the_audit_log(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        create(site.client, f"t{number}")
+    monkeypatch.setattr(exports, "ROWS_MAX", 2)
+    monkeypatch.setattr(httpx, "Client", lambda **_: Held(site.client))
+    commands = typer.Typer()
+    register(commands)
+
+    def run(*words: str) -> Result:
+        result = CliRunner().invoke(commands, [*words, "--url", "http://127.0.0.1", "--token", TOKEN])
+        assert result.exit_code == 0, result.output
+        return result
+
+    listed = json.loads(run("get", "audit", "--action", "token.created", "--all", "-o", "json").stdout)
+    assert [one["target"] for one in listed] == ["t4", "t3", "t2", "t1", "t0"]
+    run("audit", "export", "--action", "token", str(tmp_path / "a.jsonl"))
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert lines == listed
+    assert stat.S_IMODE((tmp_path / "a.jsonl").stat().st_mode) == 0o600
+    run("audit", "export", "--action", "token", "--format", "csv", str(tmp_path / "a.csv"))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
+    assert [row["target"] for row in rows] == ["t4", "t3", "t2", "t1", "t0"]
+    exported = json.loads(run("get", "audit", "--action", "export", "--all", "-o", "json").stdout)
+    assert [json.loads(one["after"])["rows"] for one in exported] == [1, 2, 2] * 2
+    assert "All 11 entries are there. The last is 11:" in run("audit", "check").stdout

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -94,6 +95,12 @@ def test_who_is_blocked_is_erased_only_with_the_block(running: Running) -> None:
         assert running.post("/blocks", wish).status_code == 201
         rule = {"consumer": consumer, "note": f"not {mine}", "seconds": 3_600}
         assert running.post("/detection/known-good", rule).status_code in (200, 201)
+        # Entries of the audit log that name it in their target, before, after and why.
+        for name in (f"who is {consumer}", "the scraper"):
+            assert running.post("/consumers/labels", {"consumer": consumer, "name": name}).status_code == 200
+        view = {"list": "alerts", "name": f"of {consumer}", "query": urlencode({"consumer": consumer})}
+        assert running.post("/views", view).status_code in (200, 201)
+        assert running.collector.get(f"/exports/alerts.json?{view['query']}").status_code == 200
     assert any(name.startswith("state.db") for name in running.find_files(mine))
     refused = running.erase(mine)
     assert refused.returncode == 1 and "lift the block first" in refused.stderr
@@ -117,6 +124,10 @@ def test_one_goes_from_every_byte_and_the_others_stay(running: Running) -> None:
     assert running.collector.get("/blocks").json()["items"][0]["consumer"] == other
     [entry] = [one for one in running.collector.get("/blocks/audit").json()["items"] if one["action"] == "erased"]
     assert entry["target"] == "principal:erased" and entry["why"] == "erased asked for it"
+    entries = running.collector.get("/audit").json()["items"]
+    blanked = {one["action"] for one in entries if one["is_erased"]}
+    assert blanked == {"began", "lifted", "known-good.added", "label.set", "view.saved", "export.list"}
+    assert running.collector.get("/audit/check").json()["fault"] == ""
 
 
 def test_an_address_goes_too_and_nothing_is_found_twice(running: Running) -> None:
