@@ -14,6 +14,16 @@ from collector.api.problem import Problem, show
 from collector.trust.audit import AuditLog
 
 
+class FeedModel(Model):
+    """Entries of the audit log since the start."""
+
+    delivered: int
+    filtered: int = Field(description="Not of its `audit`.")
+    failed: int = Field(description="Refused for an hour.")
+    lost: int = Field(description="Deleted for their age before the receiver took them.")
+    retried: int = Field(description="Attempts at a batch that were repeated.")
+
+
 class NotifierModel(Model):
     """One notifier. seen = delivered + failed + filtered + quiet + dropped + limited + repeated + waiting."""
 
@@ -30,6 +40,7 @@ class NotifierModel(Model):
     retried: int
     waiting: int = Field(description="Those that quiet hours hold included.")
     last_outcome: DeliveryOutcome | None
+    audit: FeedModel | None = Field(description="Of entries of the audit log; null where it gets none.")
 
 
 class NotifierListModel(Model):
@@ -68,4 +79,6 @@ def build_notifier_routes(*, notifiers: Sequence[Notifier], audit: AuditLog, clo
 
 def _view(notifier: Notifier) -> NotifierModel:
     own = {name: getattr(notifier, name) for name in ("name", "target", "waiting", "last_outcome")}
-    return NotifierModel.model_validate({**asdict(notifier.counts), **own})
+    feed = notifier.feed
+    counts = {} if feed is None else {name.removeprefix("audit_"): value for name, value in feed.count().items()}
+    return NotifierModel.model_validate({**asdict(notifier.counts), **own, "audit": counts or None})

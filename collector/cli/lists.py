@@ -247,7 +247,8 @@ LISTS: Mapping[str, ListCommand] = {
     ),
 }
 NOTIFIER_COLUMNS = describe_columns(
-    "name target last_outcome seen/1 delivered failed filtered/2 quiet/2 dropped/2 limited/2 repeated/3 waiting/1"
+    "name target last_outcome seen/1 delivered failed filtered/2 quiet/2 dropped/2 limited/2 repeated/3 waiting/1 "
+    "audit=audit.delivered/3"
 )
 
 

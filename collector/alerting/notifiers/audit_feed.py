@@ -8,7 +8,7 @@ written = delivered + filtered + failed + lost + those that wait, since the noti
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -86,6 +86,10 @@ class AuditFeed:
         self.counts.audit_lost += batch[0].number - place.number - 1
         self._keep(_Place(last, 0))
         return 0.0
+
+    def count(self) -> dict[str, int]:
+        """What became of entries, by name."""
+        return asdict(self.counts)
 
     def list_figures(self, notifier: str) -> Sequence[Figure]:
         """For metrics."""

@@ -80,6 +80,9 @@ class Feed(Protocol):
     def deliver_next(self, send: Callable[[Sequence[AuditLine], str], DeliveryOutcome]) -> float:
         """One batch; the seconds until there may be another one. Raises StoreError."""
 
+    def count(self) -> dict[str, int]:
+        """What became of entries, by name."""
+
     def list_figures(self, notifier: str) -> Sequence[Figure]:
         """For metrics."""
 
