@@ -117,7 +117,8 @@
   function restoreForms() {
     const query = new URLSearchParams(location.search);
     for (const form of document.querySelectorAll("main form[method=get]")) {
-      if (new URL(form.action).pathname !== location.pathname) continue;
+      // form.action is a field where one has that name.
+      if (new URL(form.getAttribute("action") ?? "", location.href).pathname !== location.pathname) continue;
       for (const field of form.elements) {
         if (!field.name || field === document.activeElement || !query.has(field.name)) continue;
         if (field.type === "checkbox" || field.type === "radio") {
