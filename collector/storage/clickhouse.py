@@ -160,7 +160,8 @@ class ClickHouseStore:
             self.query("SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()")
         )
         for table in TABLES:
-            for statement in table.render_expiry(self._layout, created[table.name]):
+            text = created[table.name]
+            for statement in (*table.render_expiry(self._layout, text), *table.render_indexes(text)):
                 self.execute(statement)
 
     def _find_replicas(self) -> str:

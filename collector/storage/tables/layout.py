@@ -75,6 +75,7 @@ class Table:
     expiry: str = ""  # What follows TTL, with the names of Retention in braces.
     is_deduplicated: bool = False
     settings: str = ""  # Besides those that all tables have.
+    indexes: Mapping[str, str] = field(default_factory=dict)  # Column and type, by name: which granules to skip.
 
     @property
     def types(self) -> dict[str, str]:
@@ -86,7 +87,12 @@ class Table:
         """The statements that bring it up to date where there are already columns `known`, by table."""
         clauses = (
             f"CREATE TABLE IF NOT EXISTS {self.name} (",
-            ",\n".join(f"    {name} {kind}" for name, kind in self.types.items()),
+            ",\n".join(
+                (
+                    *(f"    {name} {kind}" for name, kind in self.types.items()),
+                    *(f"    INDEX {name} {index}" for name, index in self.indexes.items()),
+                )
+            ),
             f") ENGINE = {layout.engine_prefix}{self.engine}",
             f"PARTITION BY {self.partition}" if self.partition else "",
             f"ORDER BY ({self.key})",
@@ -118,6 +124,13 @@ class Table:
         if wanted and found and wanted != found:
             yield f"ALTER TABLE {self.name} MODIFY SETTING materialize_ttl_recalculate_only = 1"
             yield f"ALTER TABLE {self.name} MODIFY TTL {self.write_expiry(layout)}"
+
+    def render_indexes(self, created: str) -> Iterator[str]:
+        """The statements that add the indexes that the table, whose statement is `created`, lacks."""
+        for name, index in self.indexes.items():
+            if f"INDEX {name} " not in created:
+                yield f"ALTER TABLE {self.name} ADD INDEX IF NOT EXISTS {name} {index}"
+                yield f"ALTER TABLE {self.name} MATERIALIZE INDEX {name}"
 
     def _add_columns(self, known: Mapping[str, Collection[str]]) -> Iterator[str]:
         """What a table of an older version lacks. A column may join the key only in the statement that adds it."""

@@ -38,6 +38,7 @@ def main(directory: Path) -> None:
         if statement.strip():
             client.command(statement)
     client.command(OLD_ROWS)
+    client.command("INSERT INTO endpoint_routes (route_id, version, endpoint_id) VALUES (7, 1, 'old')")
     client.close()
     store = EmbeddedStore(directory)
     store.execute(NEW_ROWS)
@@ -53,6 +54,12 @@ def main(directory: Path) -> None:
         "day": store.query(
             "SELECT sum(calls), sum(success_calls), sum(error_calls), sum(judged_calls), sum(authenticated_calls), "
             "groupBitOr(protocols) FROM routes_day"
+        ),
+        "named": store.query("SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = 'old'"),
+        # By part: one that was not made there is of no use.
+        "indexed_bytes": store.query(
+            "SELECT name, secondary_indices_compressed_bytes > 0 FROM system.parts "
+            "WHERE active AND table = 'endpoint_routes' AND database = currentDatabase()"
         ),
     }
     print(json.dumps(told))

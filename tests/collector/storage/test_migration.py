@@ -24,3 +24,5 @@ def test_a_store_of_0_1_0_is_brought_up_to_date(tmp_path: Path) -> None:
     assert told["hour"] == [[0, 0, 7], [1, 1, 5], [1, 14, 7]]
     # 19 calls: 5 + 5 served, 2 + 7 failed at the server; of those served one was not judged, 3 + 4 had credentials.
     assert told["day"] == [[19, 10, 9, 9, 7, BITS[Protocol.GRPC]]]
+    # The index by endpoint is made of earlier rows.
+    assert told["named"] == [[7]] and [made for _, made in told["indexed_bytes"]] == [1]
