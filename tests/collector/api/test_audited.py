@@ -11,6 +11,7 @@ import pytest
 from collector.api import export_log
 from collector.api.problem import Problem
 from collector.core.rows import Route, Segment, Service
+from collector.response.block import BlockState
 from collector.storage.arrow import build_routes
 from collector.trust.audit import AuditFilters, AuditLine
 from collector.trust.principal import Principal, Role, Scope, Way
@@ -227,11 +228,19 @@ def decide_response(walk: Walk, names: dict[str, str]) -> None:
     assert {line.action for line in walk.read()} == {"lifted"}
     rung = {"step": "alert"}
     walk.decide(f"PUT {API}/ladder/{{kind}}", "ladder", json=rung, kind="bola")
-    page = "POST /response/{action}"
-    walk.decide(page, "ladder", data={"kind": "bola", "step": "observe"}, action="ladder")
+    page = "POST /response"
+    walk.decide(f"{page}/ladder", "ladder", data={"kind": "bola", "step": "observe"})
     form = {"consumer": CONSUMER, "seconds": "600", "reason": "scans", "confirmed": "yes"}
-    walk.decide(page, "began", data=form, action="block")
-    walk.decide(page, "lifted", data={}, action="lift-all")
+    walk.decide(f"{page}/block", "began", data=form)
+    (live, *_) = [block for block in responder.list_blocks() if block.target.consumer == CONSUMER]
+    walk.decide(f"{page}/lift", "lifted", data={"id": live.id})
+    for action, written in (("approve", "began"), ("reject", "rejected")):
+        responder.requires_second_approval = True
+        walk.decide(f"{page}/block", "proposed", data={**form, "consumer": f"address:198.51.100.1{len(action)}"})
+        responder.requires_second_approval = False
+        (proposed, *_) = [block for block in responder.list_blocks() if block.state is BlockState.PROPOSED]
+        walk.decide(f"{page}/{action}", written, data={"id": proposed.id})
+    walk.decide(f"{page}/lift-all", "lifted", data={})
 
 
 def decide_users(walk: Walk, names: dict[str, str]) -> None:
