@@ -6,7 +6,7 @@ times in it, and no value of a call.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from collector.alerting.alert import Alert, AlertState, Severity
 from collector.api.services import Services
@@ -21,7 +21,7 @@ from collector.inventory.query import Span, span_between
 from collector.risk.finding import Circumstances, Finding, FindingState, Past, Recent
 from collector.risk.finding import Severity as FindingSeverity
 from collector.risk.finding_query import FindingQuery
-from common.capture_report import CaptureAccount
+from common.capture_report import CaptureAccount, UnreadPart
 
 _NO_CREDENTIALS = ("none", "possible_credential", "unknown")
 _NS = 1_000_000_000
@@ -153,14 +153,25 @@ def build_report(services: Services, account: CaptureAccount, version: str) -> C
     assert services.risks is not None
     findings = _list_findings(services, known)
     alerts = _list_alerts(services)
+    grouped = _group(endpoints)
+    missing = account.calls - sum(service.calls for service in grouped)
     return CaptureReport(
         version=version,
-        account=account,
-        services=_group(endpoints),
+        account=replace(account, unread=(*account.unread, *([_word_missing(missing)] if missing > 0 else []))),
+        services=grouped,
         credentials=_sum_credentials(endpoints),
         findings=tuple(map(_report_finding, findings)),
         alerts=tuple(map(_report_alert, alerts)),
         suppressed_alerts=services.alerts.suppressed_count,
+    )
+
+
+def _word_missing(calls: int) -> UnreadPart:
+    """Calls that no table took: a collector takes none that are so much older than what came before."""
+    return UnreadPart(
+        what="Calls out of the order of time",
+        count=calls,
+        why="They are days older than calls before them in the file: sort its packets, as with `reordercap`.",
     )
 
 

@@ -126,6 +126,7 @@ class CaptureNode:
             self._is_begun = True
             self._first_ns = self._now_ns = self._schemas_ns = now_ns
             return
+        self._first_ns = min(self._first_ns, now_ns)
         if now_ns <= last_ns:
             return
         self._now_ns = now_ns

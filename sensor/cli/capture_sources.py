@@ -83,8 +83,11 @@ class HarSource:
         return self._file.exchanges
 
     def read(self) -> Iterator[Ended]:
-        """Each exchange at its end."""
-        for time_ns, exchange in self._file.read():
+        """The time at which the first began, then each exchange at its end."""
+        exchanges = list(self._file.read())
+        if exchanges:
+            yield min(exchange.figures.time_unix_ns for _, exchange in exchanges), ()
+        for time_ns, exchange in exchanges:
             yield time_ns, (exchange,)
 
     def list_unread(self) -> Iterator[UnreadPart]:

@@ -205,6 +205,13 @@ def test_captures_of_any_time_are_reported(
         assert "No HTTP call could be read in x.pcap." in text
 
 
+@pytest.mark.full
+def test_calls_long_before_earlier_ones_are_counted_as_missing(tmp_path: Path) -> None:
+    report = report_on(write_pcap(tmp_path / "x.pcap", _at(0, -40 * 86_400.0, 20)))
+    assert (report.account.calls, sum(service.calls for service in report.services)) == (3, 2)
+    assert [(part.what, part.count) for part in report.account.unread] == [("Calls out of the order of time", 1)]
+
+
 def _at(*seconds: float) -> list[CapturedPacket]:
     capture = Capture([])
     for one in seconds:

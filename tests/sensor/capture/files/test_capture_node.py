@@ -55,6 +55,7 @@ def test_packets_out_of_order_do_not_turn_the_clock_back(tmp_path: Path) -> None
     assert sum_calls(messages) == node.count().calls == 3
     times = [one.sent_unix_ns for one in messages]
     assert times == sorted(times)
+    assert node.count().first_unix_ns == START_NS + 5 * 10**9
 
 
 @pytest.mark.parametrize("seconds", [-START, 5 * 10**9])

@@ -124,6 +124,12 @@ def test_what_is_no_call_is_counted_and_no_value_leaves(tmp_path: Path) -> None:
     assert b"s3cret" not in sent and b"jane@" not in sent
 
 
+def test_the_account_begins_with_the_first_request(tmp_path: Path) -> None:
+    node, _ = read_node(write_har(tmp_path, make_entry()))
+    account = node.count()
+    assert (account.first_unix_ns, account.last_unix_ns) == (START * 10**9, START * 10**9 + 24_500_000)
+
+
 def test_a_sanitised_file_says_that_it_has_no_credentials(tmp_path: Path) -> None:
     entry = make_entry()
     entry["request"]["headers"] = []
