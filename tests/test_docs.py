@@ -189,6 +189,17 @@ def test_commands_of_measured_figures_exist() -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_terms_of_the_glossary_have_one_definition_are_sorted_and_are_used() -> None:
+    glossary = ROOT / "docs/reference/glossary.md"
+    terms = re.findall(r"^### (.+)$", glossary.read_text(), re.MULTILINE)
+    others = " ".join(page.read_text() for page in list_pages() if page != glossary and "CHANGELOG" not in page.name)
+    used = " ".join(others.split()).lower()
+    assert len(terms) > 40 and len(set(map(str.lower, terms))) == len(terms)
+    assert terms == sorted(terms, key=str.lower)
+    words = {term: term.lower().removesuffix(" endpoint") for term in terms}
+    assert [term for term, word in words.items() if word not in used] == [], "a term that no page uses needs no definition"
+
+
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One `two`, three\n\n[a](#one-two-three) [b](#four) [c](gone.md) `[d](e.md)` [f](https://g)\n")
