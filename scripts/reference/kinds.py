@@ -150,7 +150,9 @@ def read_part(text: str, part: str) -> str:
 def _shorten(page: str) -> str:
     """The first sentence of what it means, in one line."""
     meaning = " ".join(read_part(page, PARTS[0]).split())
-    return re.sub(r",? ?\(?A(?:PI)?\d+:\d{4}\)(?=[ ,.]|$)", "", re.split(r"(?<=[\w)`])[.:;](?= |$)", meaning)[0])
+    return re.sub(
+        r" \(A(?:PI)?\d+:\d{4}\)|, A(?:PI)?\d+:\d{4}(?=\))", "", re.split(r"(?<=[\w)`])[.:;](?= |$)", meaning)[0]
+    )
 
 
 def _list_alerts(pages: dict[Path, str]) -> Iterator[str]:

@@ -42,7 +42,7 @@ def list_commands(page: Path) -> Iterator[list[str]]:
 
 
 def check_command(words: list[str]) -> str:
-    """Empty, or what is wrong with it. A command without any word behind it is named in a sentence, and only has to exist."""
+    """Empty, or what is wrong with it. A command without a word behind it is only named, and has to exist."""
     command: Any = APP
     context = typer.Context(command)
     rest = list(words)
