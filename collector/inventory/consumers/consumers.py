@@ -27,7 +27,7 @@ from collector.inventory.consumers.consumer import (
 from collector.inventory.consumers.labels import LABEL_CHARACTERS_MAX, LabelBook
 from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.endpoints.operations import count_by_kind
-from collector.inventory.endpoints.outbound import ROLE_CLIENT, find_hidden
+from collector.inventory.endpoints.outbound import OWNER, ROLE_CLIENT, find_hidden, find_routes
 from collector.inventory.endpoints.peers import Call, Holder, call_of, has_address_book, read_address_book
 from collector.inventory.endpoints.predicates import (
     ERROR,
@@ -254,24 +254,25 @@ SELECT * FROM (
 
     def list_callers(self, endpoints: Sequence[str], span: Span) -> dict[str, EndpointConsumers]:
         """Who called each of these endpoints, by its id; one without a call is not there."""
+        routes = find_routes(self._reader, list(endpoints), span_parameters(span))
+        if not routes.named:
+            return {}
         statement = f"""
-WITH {NAMES}
 SELECT *, sum(calls) OVER mine AS all_calls, count() OVER mine AS total
 FROM (
-    SELECT n.endpoint_id AS endpoint_id, {self._who.id} AS consumer, sum(r.calls) AS calls,
+    SELECT {OWNER} AS owner, {self._who.id} AS consumer, sum(r.calls) AS calls,
         toUnixTimestamp(max(r.last_seen)) AS last_seen
-    {counted_rows(span)} AND n.endpoint_id IN {{endpoints:Array(String)}}
-    GROUP BY endpoint_id, consumer
+    {counted_rows_of_routes(span)}
+    GROUP BY owner, consumer
     HAVING calls > 0
 )
-WINDOW mine AS (PARTITION BY endpoint_id)
-ORDER BY endpoint_id, calls DESC, consumer
-LIMIT {ENDPOINT_CONSUMERS_MAX} BY endpoint_id"""
-        if not endpoints:
-            return {}
-        rows = select(self._reader, statement, {**span_parameters(span), "endpoints": list(endpoints)})
+WINDOW mine AS (PARTITION BY owner)
+ORDER BY owner, calls DESC, consumer
+LIMIT {ENDPOINT_CONSUMERS_MAX} BY owner"""
+        rows = select(self._reader, statement, {**span_parameters(span), **routes.parameters})
+        ids = list(routes.named)
         found: dict[str, EndpointConsumers] = {}
-        for endpoint, group in itertools.groupby(rows, key=operator.itemgetter("endpoint_id")):
+        for owner, group in itertools.groupby(rows, key=operator.itemgetter("owner")):
             mine = list(group)
             callers = tuple(
                 EndpointConsumer(
@@ -283,7 +284,7 @@ LIMIT {ENDPOINT_CONSUMERS_MAX} BY endpoint_id"""
                 for row in mine
             )
             calls, total = int(mine[0]["all_calls"]), int(mine[0]["total"])
-            found[endpoint] = EndpointConsumers(items=callers, calls=calls, total=total)
+            found[ids[int(owner) - 1]] = EndpointConsumers(items=callers, calls=calls, total=total)
         return found
 
     def _read_consumers(self, rows: Sequence[Mapping[str, Any]], span: Span) -> tuple[Consumer, ...]:

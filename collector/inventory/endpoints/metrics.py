@@ -27,7 +27,7 @@ from collector.inventory.endpoints.endpoint import (
 )
 from collector.inventory.endpoints.exposure import Exposure, Observed
 from collector.inventory.endpoints.operations import compute_coverage, count_by_kind, count_weaknesses
-from collector.inventory.endpoints.outbound import ROLE_CLIENT, ROLE_SERVER
+from collector.inventory.endpoints.outbound import OWNER, ROLE_CLIENT, ROLE_SERVER
 from collector.inventory.endpoints.peers import Call, ContainerImage, DeployedWorkload, Holder
 from collector.inventory.endpoints.predicates import (
     AUTHENTICATION,
@@ -66,7 +66,7 @@ def measures(span: Span, who: ConsumerSql, partners: PartnerNetworks) -> str:
     collector/inventory/endpoints/metrics.py: calls by class of status, and those with credentials."""
     return f"""
 SELECT
-    transform(r.route_id, {{routes:Array(UInt64)}}, {{owners:Array(UInt32)}}, toUInt32(0)) AS owner,
+    {OWNER} AS owner,
     toUnixTimestamp(max(r.last_seen)) AS last_seen,
     {sum_columns(UsedBy.ENDPOINTS)},
     sumMap([toUInt16({OUTCOME})], [r.calls]) AS outcomes,

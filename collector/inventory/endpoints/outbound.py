@@ -95,6 +95,10 @@ def find_hidden(reader: Reader, called: list[int], parameters: Mapping[str, Any]
     return [route for route, name in names.items() if name in answered]
 
 
+# Of a row, the number of its endpoint in `Routes.parameters`.
+OWNER = "transform(r.route_id, {routes:Array(UInt64)}, {owners:Array(UInt32)}, toUInt32(0))"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
     """The routes of some endpoints with their names as rows of `endpoint_routes`, by endpoint, and those of them whose
