@@ -141,7 +141,7 @@ def make_entry(
 
 
 class AuditLog:
-    """Reads the log, and writes what is no decision on a block here. Methods raise StoreError."""
+    """Reads the log, and writes what has no transaction of its own. Methods raise StoreError."""
 
     def __init__(self, state: StateStore) -> None:
         self._state = state
@@ -163,9 +163,9 @@ class AuditLog:
             add_entries(connection, [entry])
 
     def list_recent(self, limit: int) -> list[AuditEntry]:
-        """Of decisions on blocks, which whoever sees blocks sees; the newest first. Those on users have a dot."""
-        is_of_users = AUDIT_ENTRIES.c.action.contains(".", autoescape=True) & (AUDIT_ENTRIES.c.action != PRUNED)
-        newest = select(AUDIT_ENTRIES).where(~is_of_users).order_by(AUDIT_ENTRIES.c.number.desc()).limit(limit)
+        """Of decisions on blocks, which whoever sees blocks sees; the newest first. All others have a dot."""
+        is_other = AUDIT_ENTRIES.c.action.contains(".", autoescape=True) & (AUDIT_ENTRIES.c.action != PRUNED)
+        newest = select(AUDIT_ENTRIES).where(~is_other).order_by(AUDIT_ENTRIES.c.number.desc()).limit(limit)
         with self._state.read() as connection:
             return [read_row(AuditEntry, row) for row in connection.execute(newest)]
 
