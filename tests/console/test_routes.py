@@ -3,6 +3,7 @@ is answered as documented, and those of the pages of alert kinds and finding rul
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SeededCo
 
 
 def test_every_route_is_answered_as_documented(changed: tuple[SeededCollector, Path]) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
     collector, directory = changed
     pages = run_commands(collector, str(directory))
     kept = {path: path.read_text() for path in FOLDER.glob("*.md")}

@@ -17,6 +17,15 @@ def test_all_pages_are_shipped_under_their_paths() -> None:
     assert len(NAMES) == len(list(PAGES.rglob("*.md")))
 
 
+def test_wheels_and_images_have_the_pages() -> None:
+    """By a link, which the package's build follows. Builders copy what is named."""
+    root = PAGES.resolve().parent
+    assert PAGES.is_symlink() and PAGES.resolve() == root / "docs"
+    for side in ("sensor", "collector"):
+        assert "\nCOPY docs docs\n" in (root / f"images/{side}.Containerfile").read_text()
+    assert "\n!docs\n" in (root / ".dockerignore").read_text()
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_links_of_a_page_lead_to_pages_and_headings(name: str) -> None:
     page = find_page(name)
