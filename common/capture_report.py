@@ -36,7 +36,7 @@ class UnreadPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaptureAccount:
+class CaptureSummary:
     """What a capture held, once all of it was read. Times are unix ns, 0 without packets."""
 
     file_name: str
@@ -61,7 +61,7 @@ class CaptureSource(Protocol):
         """Texts of those words of paths that may be shown, by hash."""
         ...
 
-    def count(self) -> CaptureAccount:
+    def count(self) -> CaptureSummary:
         """What was read so far."""
         ...
 

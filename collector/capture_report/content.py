@@ -21,7 +21,7 @@ from collector.inventory.query import Span, span_between
 from collector.risk.finding import Circumstances, Finding, FindingState, Past, Recent
 from collector.risk.finding import Severity as FindingSeverity
 from collector.risk.finding_query import FindingQuery
-from common.capture_report import CaptureAccount, UnreadPart
+from common.capture_report import CaptureSummary, UnreadPart
 
 _NO_CREDENTIALS = ("none", "possible_credential", "unknown")
 _NS = 1_000_000_000
@@ -124,7 +124,7 @@ class CaptureReport:
     """All of it."""
 
     version: str
-    account: CaptureAccount
+    account: CaptureSummary
     services: tuple[ReportedService, ...]
     credentials: tuple[ReportedCredential, ...]
     findings: tuple[ReportedFinding, ...]
@@ -144,7 +144,7 @@ class CaptureReport:
         return [(service, one) for service, one in found if one.authentication in levels and not one.is_login]
 
 
-def build_report(services: Services, account: CaptureAccount, version: str) -> CaptureReport:
+def build_report(services: Services, account: CaptureSummary, version: str) -> CaptureReport:
     """Read it from the collector. Raises StoreError."""
     span = _find_span(account, services.clock())
     inventory = EndpointInventory(reader=services.store, who=ConsumerSql(services.settings.consumer_order))
@@ -175,7 +175,7 @@ def _word_missing(calls: int) -> UnreadPart:
     )
 
 
-def _find_span(account: CaptureAccount, now: float) -> Span:
+def _find_span(account: CaptureSummary, now: float) -> Span:
     """All of the capture, in the rows that answer for so long a time."""
     start, end = account.first_unix_ns // _NS, account.last_unix_ns // _NS
     return span_between(start, max(end, start) + 1, now)

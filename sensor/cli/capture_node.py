@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from common.capture_report import CaptureAccount, CaptureReportError, SentMessage, UnreadPart
+from common.capture_report import CaptureReportError, CaptureSummary, SentMessage, UnreadPart
 from sensor.aggregate.aggregator import SECOND_NS, WINDOW_GRACE_NS, Aggregator
 from sensor.aggregate.rows import RowColumns
 from sensor.capture.files.flows import CUT_REQUEST, NO_REQUEST
@@ -104,10 +104,10 @@ class CaptureNode:
         """Texts of those words that may leave a node."""
         return self._templater.apply_reveal(hashes)
 
-    def count(self) -> CaptureAccount:
+    def count(self) -> CaptureSummary:
         """What was read so far."""
         source = self._source
-        return CaptureAccount(
+        return CaptureSummary(
             file_name=self._path.name,
             file_bytes=source.size_bytes,
             first_unix_ns=self._first_ns,
