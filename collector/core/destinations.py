@@ -76,7 +76,7 @@ class AlertmanagerNotifier(_Notifier):
     """URL of the Alertmanager."""
 
 
-class SlackNotifier(_Notifier):
+class SlackNotifier(AuditedNotifier):
     """Slack."""
 
     kind: Literal["slack"]

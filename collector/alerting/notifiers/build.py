@@ -111,11 +111,20 @@ def _build_alertmanager(one: AlertmanagerNotifier, _: Surroundings) -> Sender:
 
 def _build_json(one: SlackNotifier | TeamsNotifier | OcsfNotifier, around: Surroundings, *, what: str) -> Sender:
     """Of a receiver that is known by its secret address alone."""
-    return HttpSender(one.kind, check_address(one.url.get_secret_value(), what), _write_known(one.kind, around))
+    return HttpSender(
+        one.kind,
+        check_address(one.url.get_secret_value(), what),
+        _write_known(one.kind, around),
+        write_entries=_write_audit(one.kind, around) if isinstance(one, AuditedNotifier) else None,
+    )
 
 
 def _write_known(name: str, around: Surroundings) -> Callable[[Alert], bytes]:
     return write_json(name, version=around.version, cluster=around.cluster)
+
+
+def _write_audit(name: str, around: Surroundings) -> Callable[[Sequence[AuditLine]], bytes]:
+    return write_entries_json(name, version=around.version, cluster=around.cluster)
 
 
 def _build_pagerduty(one: PagerDutyNotifier, _: Surroundings) -> Sender:
@@ -140,7 +149,7 @@ def _build_otlp(one: OtlpNotifier, around: Surroundings) -> Sender:
         _write_known(one.kind, around),
         make_headers=lambda body: headers,
         is_accepted=is_accepted_by_otlp,
-        write_entries=write_entries_json("otlp", version=around.version, cluster=around.cluster),
+        write_entries=_write_audit(one.kind, around),
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -213,6 +213,20 @@ def test_receivers_of_json_get_a_batch_that_they_take(kind: str) -> None:
         assert attributes["apidae.audit.target"] == {"stringValue": ENTRY.target}
 
 
+def test_slack_gets_a_block_an_entry_and_how_many_more_there_are() -> None:
+    with receive("slack") as receiver:
+        notifier = open_notifier(kind="slack", url=receiver.url, audit=["*"])
+        long = replace(ENTRY, number=100, after="x" * 4_000)
+        for count in (1, 48, 49, 100):
+            batch = [*[ENTRY] * (count - 1), long]
+            assert notifier.send_entries(batch, "k") is DELIVERED, receiver.refused
+        notifier.stop()
+    blocks = [body["blocks"] for body in receiver.taken]
+    assert [len(one) for one in blocks] == [2, 49, 50, 50]
+    assert blocks[1][1]["text"]["text"].startswith('7. oidc:ada: label.set a "quoted" ] = | name (two\nlines) after {')
+    assert blocks[3][-1]["elements"][0]["text"] == "52 more, up to number 100; the page Audit log has them."
+
+
 def test_syslog_has_one_line_an_entry() -> None:
     plain = write_entry(ENTRY, SyslogSettings(url="udp://h", host_name="c", version="1")).decode()
     assert plain.startswith('<37>1 2023-11-14T22:13:20.000Z c apidae - audit [audit@32473 number="7" by="oidc:ada"')
@@ -226,7 +240,7 @@ def test_syslog_has_one_line_an_entry() -> None:
 def test_only_kinds_that_take_entries_have_the_setting() -> None:
     assert open_notifier(kind="syslog", url="udp://h").feed is None
     with pytest.raises(ValueError, match="audit"):
-        open_notifier(kind="slack", url="https://h/x", audit=["*"])
+        open_notifier(kind="teams", url="https://h/x", audit=["*"])
 
 
 def test_a_notifier_that_runs_sends_what_is_written(state: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
