@@ -245,6 +245,19 @@ def test_scopes_follow_the_servers() -> None:
     assert node.blocked("verdict_scopes") == {VERDICT_SCOPE.pack(8, slot, 8080)}
 
 
+def test_a_scope_of_a_namespace_is_all_its_servers_and_no_others() -> None:
+    node = Node()
+    node.servers = [
+        Server(cgroup_id=7, port=8080, namespace="shop", workload="cart"),
+        Server(cgroup_id=8, port=9090, namespace="shop", workload="users"),
+        Server(cgroup_id=9, port=8080, namespace="bank", workload="cart"),
+        Server(cgroup_id=10, port=8080, namespace="", workload="cart"),
+    ]
+    node.take(address("203.0.113.7", scopes=(Scope(namespace="shop"),)))
+    slot = SLOT.unpack(next(iter(node.kernel.maps["blocked_addresses"].values())))[0]
+    assert node.blocked("verdict_scopes") == {VERDICT_SCOPE.pack(7, slot, 8080), VERDICT_SCOPE.pack(8, slot, 9090)}
+
+
 def test_without_the_collector_it_lifts() -> None:
     node = Node()
     node.take(address("203.0.113.7", seconds=10_000))
