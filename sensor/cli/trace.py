@@ -34,6 +34,7 @@ _LATE: Final = {
     "reason": "acknowledged, and not in the tables yet",
     "fix": "The collector has it in its log: look whether its writer is behind, on /settings and in its log.",
 }
+_WORD: Final = "{word}"
 _ARROW: Final = " > "
 _SUMS: Final = ("connections", "unread", "read", "excluded", "dropped", "sent", "acknowledged")  # By stage.
 
@@ -68,7 +69,7 @@ def trace(
         raise typer.BadParameter("name a port with --port, or a service with --service")
     asked = {"port": port, "service": service, "calls": calls, "seconds": seconds}
     try:
-        tables = _open_tables(url, token_file, ca_file)
+        tables = open_tables(url, token_file, ca_file)
         events: Iterable[Event] = request_trace(run_dir, asked)
         if tables is not None:
             events = follow_to_tables(events, tables)
@@ -106,40 +107,74 @@ class Tables:
         }
         request = Request(f"{self.url.rstrip('/')}/api/v1/endpoints?{urlencode(asked)}")
         if self.token:
-            request.add_header("Authorization", f"Bearer {self.token}")
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")  # For nobody else.
         with urlopen(request, timeout=_TIMEOUT_SECONDS, context=self.context) as answer:
-            found = json.load(answer)["items"]
-        return next((one for one in found if _is_of(call, one)), None)
+            return choose_endpoint(call, json.load(answer)["items"])
 
 
-def _is_of(call: Event, endpoint: Event) -> bool:
-    """Whether an endpoint's template fits a call's: parts that the sensor does not name fit any."""
+def choose_endpoint(call: Event, endpoints: Iterable[Event]) -> Event | None:
+    """The one whose service and template fit a call best; None where none does."""
+    fitting = [one for one in endpoints if _measure_fit(call, one)]
+    return max(fitting, key=lambda one: _measure_fit(call, one), default=None)
+
+
+def _measure_fit(call: Event, endpoint: Event) -> int:
+    """How well an endpoint fits a call; 0 where it is another one. The endpoint's template may have names for what the
+    sensor's has only kinds of: of `/orders/search` and `/orders/{order_id}` the second one fits `/orders/{integer}`."""
+    place, _, port = str(call["service"]).rpartition(":")
+    service = endpoint["service"]
+    if (str(service["port"]), service["namespace"]) != (port, place.rpartition("/")[0]):
+        return 0
     parts, others = (str(text["template"]).strip("/").split("/") for text in (call, endpoint))
-    port = str(call["service"]).rpartition(":")[2]
-    fits = len(parts) == len(others) and all(
-        one == other or one.startswith("{") or other.startswith("{") for one, other in zip(parts, others, strict=True)
-    )
-    return fits and str(endpoint["service"]["port"]) == port
+    if len(parts) != len(others):
+        return 0
+    fits = list(map(_measure_part, parts, others))
+    return 1 + sum(fits) if min(fits) >= 0 else 0
 
 
-def _open_tables(url: str, token_file: Path | None, ca_file: Path | None) -> Tables | None:
+def _measure_part(part: str, other: str) -> int:
+    """The same for one part of a call's template and of an endpoint's; -1 where it is another one."""
+    if part == other or ("{" in part and "{" in other and part.partition("{")[0] == other.partition("{")[0]):
+        return 2
+    if part == _WORD or other.startswith("{"):  # A word that the sensor may not show, or one of many at its place.
+        return 1
+    return 0 if part.startswith("{") else -1
+
+
+def open_tables(url: str, token_file: Path | None, ca_file: Path | None) -> Tables | None:
     """None where no collector is named. Raises ControlError."""
     url = url or os.environ.get(URL_VARIABLE, "")
     if not url:
         return None
     if not url.startswith(("http://", "https://")):
         raise ControlError(f"The URL is {url!r}; it must begin with http:// or https://; set --url or {URL_VARIABLE}.")
+    token = _read_token(token_file or Path(os.environ.get(TOKEN_FILE_VARIABLE, "")))
+    if not url.startswith("https://"):
+        return Tables(url, token, None)
     import ssl
 
-    path = token_file or Path(os.environ.get(TOKEN_FILE_VARIABLE, ""))
     authority = ca_file or Path(os.environ.get(CA_FILE_VARIABLE, ""))
     try:
-        token = path.read_text().strip() if path.name else os.environ.get(TOKEN_VARIABLE, "")
-        is_given = bool(authority.name)
-        context = ssl.create_default_context(cafile=str(authority) if is_given else None)
-    except (OSError, ssl.SSLError) as error:
-        raise ControlError(f"{error.strerror or error}: correct --token-file or --ca-file.") from None
-    return Tables(url, token, context if url.startswith("https://") else None)
+        return Tables(url, token, ssl.create_default_context(cafile=str(authority) if authority.name else None))
+    except OSError as error:
+        why = error.strerror or "it holds no certificate"
+        raise ControlError(
+            f"The CA file {authority} cannot be read ({why}); correct --ca-file or {CA_FILE_VARIABLE}."
+        ) from None
+
+
+def _read_token(path: Path) -> str:
+    """The API token, of a file that is named, else of the environment. Raises ControlError."""
+    try:
+        token = path.read_text(errors="replace") if path.name else os.environ.get(TOKEN_VARIABLE, "")
+    except OSError as error:
+        raise ControlError(
+            f"The token file {path} cannot be read ({error.strerror}); correct --token-file or {TOKEN_FILE_VARIABLE}."
+        ) from None
+    token = token.strip()
+    if not (token.isascii() and token.isprintable()):  # An error of the request would quote it.
+        raise ControlError(f"The API token is not printable ASCII; correct --token-file or {TOKEN_VARIABLE}.")
+    return token
 
 
 def follow_to_tables(
@@ -150,14 +185,16 @@ def follow_to_tables(
     now: Callable[[], float] = time.monotonic,
 ) -> Iterator[Event]:
     """The same events, and one more for the calls of each endpoint once it is in the tables. Between events each is
-    looked for at most twice a second, and what was not found is waited for before the end."""
+    looked for at most twice a second, and what was not found is waited for before the end. A collector that cannot be
+    asked is not asked again."""
     calls: dict[int, Event] = {}
     waiting: list[_Waiting] = []
+    failure: dict[str, str] = {}
     next_look = now()
     for event in events:
         if event["event"] == "end":
             for _ in range(_TABLE_TRIES):
-                yield from _look_for_all(tables, waiting)
+                yield from _look_for_all(tables, waiting, failure)
                 if not waiting:
                     break
                 wait(_TABLE_WAIT_SECONDS)
@@ -168,7 +205,7 @@ def follow_to_tables(
         elif event["event"] == "settled" and event["reason"] == "acknowledged":
             waiting += _group_calls([calls.pop(number) for number in event["numbers"] if number in calls])
         if waiting and now() >= next_look:
-            yield from _look_for_all(tables, waiting)
+            yield from _look_for_all(tables, waiting, failure)
             next_look = now() + _TABLE_WAIT_SECONDS
 
 
@@ -191,23 +228,29 @@ def _group_calls(calls: Iterable[Event]) -> list[_Waiting]:
     return list(groups.values())
 
 
-def _look_for_all(tables: Tables, waiting: list[_Waiting]) -> Iterator[Event]:
-    """Asks once for each, and removes what needs no other look."""
-    from urllib.error import HTTPError, URLError
-
+def _look_for_all(tables: Tables, waiting: list[_Waiting], failure: dict[str, str]) -> Iterator[Event]:
+    """Asks once for each, and removes what needs no other look; `failure` gets why nothing can be asked."""
     for one in list(waiting):
-        try:
-            endpoint = tables.find_endpoint(one.calls[-1])
-        except HTTPError as error:
-            found = {"reason": f"the collector answered {error.code}", "fix": "Check --url and the token's role."}
-        except (URLError, OSError, ValueError, KeyError) as error:
-            found = {"reason": f"the collector's API cannot be asked ({error})", "fix": "Check --url and --ca-file."}
-        else:
-            if endpoint is None:
-                continue
-            found = {"endpoint": str(endpoint["id"]), "template": str(endpoint["template"])}
-        waiting.remove(one)
-        yield one.report(**found)
+        found = failure or _look_for(tables, one.calls[-1], failure)
+        if found:
+            waiting.remove(one)
+            yield one.report(**found)
+
+
+def _look_for(tables: Tables, call: Event, failure: dict[str, str]) -> Mapping[str, str]:
+    """What an event says of a call's endpoint; empty while it is not in the tables."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
+    try:
+        endpoint = tables.find_endpoint(call)
+    except HTTPError as error:
+        return {"reason": f"the collector answered {error.code}", "fix": "Check --url and the token's role."}
+    except (HTTPException, OSError, ValueError, LookupError, TypeError) as error:  # No answer, or somebody else's.
+        why = str(error) or type(error).__name__
+        failure |= {"reason": f"the collector's API cannot be asked ({why})", "fix": "Check --url and --ca-file."}
+        return failure
+    return {"endpoint": str(endpoint["id"]), "template": str(endpoint["template"])} if endpoint is not None else {}
 
 
 def format_event(event: Event) -> Iterator[str]:

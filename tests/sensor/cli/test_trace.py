@@ -1,12 +1,15 @@
 """What `apidae trace` prints, and how it asks a collector for the last stage."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from http.client import BadStatusLine
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
 import pytest
 
-from sensor.cli.trace import Tables, follow_to_tables, format_event
+from sensor.agent.pause import ControlError
+from sensor.cli.trace import Tables, choose_endpoint, follow_to_tables, format_event, open_tables
 
 CALL = {
     "event": "call", "number": 1, "time": "2026-12-01T10:31:29.316000000Z", "window": "2026-12-01T10:31:20Z",
@@ -57,6 +60,56 @@ def test_a_collector_that_cannot_be_asked_is_asked_once() -> None:
     (stored,) = [event for event in events if event["event"] == "stored"]
     assert "cannot be asked" in stored["reason"]
     assert stored["fix"].startswith("Check --url")
+
+
+def test_a_collector_that_cannot_be_asked_is_not_asked_for_later_calls() -> None:
+    other = {**CALL, "number": 2, "template": "/users"}
+    later = {**SETTLED, "numbers": [2]}
+    tables = FakeTables(BadStatusLine("\x00"), {"id": "e1", "template": "/users"})
+    events = list(follow([CALL, other, SETTLED, later, END], tables))
+    stored = [event for event in events if event["event"] == "stored"]
+    assert [event["numbers"] for event in stored] == [[1], [2]]
+    assert all("cannot be asked" in event["reason"] for event in stored)
+    assert len(tables.answers) == 1
+
+
+def make_endpoint(template: str, namespace: str = "shop", port: int = 80) -> dict[str, Any]:
+    return {"id": template, "template": template, "service": {"namespace": namespace, "port": port}}
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("/orders/{integer}", "/orders/{order_id}"),
+        ("/orders/search", "/orders/search"),
+        ("/orders/{word}", "/orders/{order_id}"),
+        ("/files/v{}", "/files/v{file_id}"),
+        ("/tags/{word}", "/tags/red"),
+        ("/orders", None),
+        ("/baskets/{integer}", None),
+    ],
+)
+def test_the_endpoint_of_a_call_is_the_one_that_fits_best(template: str, found: str | None) -> None:
+    endpoints = [make_endpoint(one) for one in ("/orders/search", "/orders/{order_id}", "/files/v{file_id}", "/tags/red")]
+    others = [make_endpoint("/orders/{order_id}", "staging"), make_endpoint("/orders/{order_id}", port=81)]
+    best = choose_endpoint({**CALL, "template": template}, [*others, *endpoints])
+    assert (best and (best["template"], best["service"]["namespace"])) == (found and (found, "shop"))
+
+
+@pytest.mark.parametrize("token", [b"two\nlines", b"caf\xc3\xa9", b"\xff"])
+def test_a_token_that_cannot_be_sent_is_one_sentence_without_it(tmp_path: Path, token: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(token)
+    with pytest.raises(ControlError, match=r"^The API token is not printable ASCII; correct --token-file or [A-Z_]+\.$"):
+        open_tables("http://127.0.0.1:1", path, None)
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("token_file", "The token file"), ("ca_file", "The CA file")])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, sentence: str) -> None:
+    missing = tmp_path / "missing"
+    files = {"token_file": None, "ca_file": None, name: missing}
+    with pytest.raises(ControlError, match=rf"^{sentence} {missing} cannot be read \(No such file or directory\)"):
+        open_tables("https://127.0.0.1:1", **files)
 
 
 def test_rows_that_were_refused_are_not_looked_for() -> None:
