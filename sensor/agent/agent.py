@@ -324,15 +324,15 @@ class Sensor:
         TraceRefusedError."""
         request = TraceRequest.parse(asked)
         self._run_in_loop(self._refresh_node)
-        trace = self._call_in_loop(lambda: self._begin_trace(request))
         try:
+            trace = self._call_in_loop(lambda: self._begin_trace(request))
             while not trace.is_over:
                 yield from trace.pop()
                 yield None
                 self._call_in_loop(lambda: self._observe(trace))
             yield from trace.pop()
-        finally:
-            self._call_in_loop(self._end_trace)
+        finally:  # Also where the loop was too slow to answer: it may begin after that.
+            self._call_in_loop(lambda: self._end_trace(request))
 
     async def _refresh_node(self) -> None:
         """The kernel counts connections of ports that somebody is known to listen on."""
@@ -344,7 +344,7 @@ class Sensor:
         assert session is not None
         assert uplink is not None
         pipeline = session.pipeline
-        if pipeline.trace is not None:
+        if pipeline.trace is not None and not pipeline.trace.is_over:
             raise TraceRefusedError("another trace is on; end it, or wait until it ends by itself")
         view = SensorView(
             state=self._state,
@@ -369,10 +369,12 @@ class Sensor:
         elif self._session is not None:
             trace.observe(self.read_coverage, lambda: self.read_health().stages)
 
-    def _end_trace(self) -> None:
-        self._spool.on_settled = None
-        if self._session is not None:
-            self._session.pipeline.trace = None
+    def _end_trace(self, request: TraceRequest) -> None:
+        """End the trace of this request, and no other one."""
+        pipeline = self._session.pipeline if self._session is not None else None
+        if pipeline is not None and pipeline.trace is not None and pipeline.trace.request is request:
+            self._spool.on_settled = None
+            pipeline.trace = None
 
     def _move(self, command: Command) -> None:
         before, after, act = _MOVES[command]

@@ -105,6 +105,7 @@ class CaptureSession:
         self._clock = clock
         self._send = send
         self._is_attached = True
+        self._refreshing = asyncio.Lock()
         self._records_second = 0
         self._unread_sum = 0  # Calls and bytes that no call explains, when they were named last.
         self.is_behind = False  # The last turn left events to the next one.
@@ -199,8 +200,9 @@ class CaptureSession:
     # The node
 
     async def refresh(self) -> None:
-        """Read the node's processes and listeners anew."""
-        await asyncio.to_thread(self._node.refresh)
+        """Read the node's processes and listeners anew; one reading at a time, for it has a thread of its own."""
+        async with self._refreshing:
+            await asyncio.to_thread(self._node.refresh)
         self._node.rename()
         if self._is_attached:
             self.capture.set_listening(self._node.ports())

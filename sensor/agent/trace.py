@@ -49,6 +49,7 @@ from sensor.core.health import StageCount
 from sensor.core.state import SensorState
 from sensor.coverage.limits import explain_limit
 from sensor.coverage.remedies import OF_DROPS, OF_PROTOCOLS, READ_TLS_IS_OFF
+from sensor.coverage.report import CLOSED
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
 from sensor.describe.describer import Undescribed
 from sensor.describe.filter import Exclusion
@@ -162,6 +163,8 @@ def _ending_at_faults(
 
     @wraps(method)
     def call(trace: "Trace", /, *args: _Given.args, **named: _Given.kwargs) -> None:
+        if trace.is_over:
+            return
         try:
             method(trace, *args, **named)
         except Exception:
@@ -175,7 +178,7 @@ class Trace:
     """One trace. All but `pop` is called in the sensor's loop."""
 
     def __init__(self, request: TraceRequest, view: SensorView, *, facts: Facts, clock: Clock) -> None:
-        self._request = request
+        self.request = request
         self._view = view
         self._facts = facts
         self._monotonic_ns = clock.monotonic_ns
@@ -224,7 +227,7 @@ class Trace:
         plain = exchange.exchange if isinstance(exchange, StreamExchange) else exchange
         ends = plain.ends
         if isinstance(result, Exclusion):
-            if not self._request.includes(result.service) or not self._is_listed():
+            if not self.request.includes(result.service) or not self._is_listed():
                 return
             self._named_exclusions[result.service.workload, result.kind] += plain.figures.calls
             self._sums["excluded"] += 1
@@ -252,7 +255,7 @@ class Trace:
     def see_row(self, exchange: Exchange | StreamExchange, row: Sequence[int]) -> None:
         """A call that was described, by its columns."""
         route = row[_ROUTE]
-        if route == NO_ROUTE or not self._request.includes(self._facts.find_route(route).service):
+        if route == NO_ROUTE or not self.request.includes(self._facts.find_route(route).service):
             return  # Most calls of a busy node: half a microsecond each.
         if not self._is_listed():
             self._sums["more"] += row[_CALLS]
@@ -280,7 +283,7 @@ class Trace:
         wanted = {
             number: route
             for number in np.unique(numbers).tolist()
-            if number != NO_ROUTE and self._request.includes((route := self._facts.find_route(number)).service)
+            if number != NO_ROUTE and self.request.includes((route := self._facts.find_route(number)).service)
         }
         if not wanted:
             return
@@ -350,26 +353,30 @@ class Trace:
     def see_batches(self, columns: RowColumns, batches: Sequence[SerialisedBatch], now_unix_ns: int) -> None:
         """Rows that leave the aggregator now, and the batches that were made of them; none where nothing leaves."""
         second = now_unix_ns // _SECOND_NS
-        if not self._followed:
-            self._second = second
-            return
+        is_new_second, self._second = second != self._second, second
+        if not self._followed or not (is_new_second or len(columns)):
+            return  # Most turns of the sensor's loop.
         rows = columns.rows
-        starts_ns = columns.start_unix_seconds * _SECOND_NS
-        ends_ns = starts_ns + columns.length_seconds * _SECOND_NS
         is_early = (rows.flags & RowFlag.EARLY.value) != 0
         is_other = ((rows.flags & RowFlag.OTHER.value) != 0) & ~is_early
-        routes = rows.routes
+        keys = np.array([one.key for one in self._followed], np.uint64)
+        routes = np.array([one.route for one in self._followed])
+        places = np.flatnonzero(np.isin(rows.keys, keys) | (is_other & np.isin(rows.routes, routes)))
+        is_early, is_other, keys, routes = is_early[places], is_other[places], rows.keys[places], rows.routes[places]
+        starts_ns = columns.start_unix_seconds[places] * _SECOND_NS
+        ends_ns = starts_ns + columns.length_seconds[places] * _SECOND_NS
         numbers: list[int] = []
-        for one in list(self._followed):
-            is_due = not one.is_kept and one.time_ns < second * _SECOND_NS and second != self._second
+        staying: list[_Followed] = []
+        for one in self._followed:
             in_time = (starts_ns <= one.time_ns) & (one.time_ns < ends_ns)
-            is_its = (rows.keys == one.key) & (~is_early | (is_due or not one.is_kept))
+            is_over = one.time_ns < second * _SECOND_NS
+            is_its = (keys == one.key) & (~is_early | (is_over and not one.is_kept))
             if (in_time & (is_its | (is_other & (routes == one.route)))).any():
                 numbers.append(one.number)
-                self._followed.remove(one)
-            elif is_due:
-                one.is_kept = True
-        self._second = second
+            else:
+                staying.append(one)
+                one.is_kept |= is_new_second and is_over
+        self._followed = staying
         if not numbers:
             return
         sequences = [batch.sequence for batch in batches]
@@ -403,10 +410,8 @@ class Trace:
         self, read_coverage: Callable[[], Sequence[PortCoverage]], read_stages: Callable[[], Sequence[StageCount]]
     ) -> None:
         """Compare what is counted by port, and end where it is time."""
-        if self.is_over:
-            return
         now_ns = self._monotonic_ns()
-        is_ending = not self._settle_ns and (now_ns >= self._end_ns or self._listed >= self._request.calls)
+        is_ending = not self._settle_ns and (now_ns >= self._end_ns or self._listed >= self.request.calls)
         if now_ns >= self._look_ns or is_ending:
             self._look_ns = now_ns + _SECOND_NS
             if self._first is None:
@@ -425,9 +430,9 @@ class Trace:
         current: dict[object, PortCoverage] = {}
         for row in rows:
             is_node_wide = row.protocol is PortProtocol.MISSED and not row.service.port
-            if self._request.includes(row.service) or is_node_wide:
+            if self.request.includes(row.service) or is_node_wide:
                 current[row.key] = row
-        self._ports = frozenset({row.service.port for row in current.values()} | {self._request.port}) - {0}
+        self._ports = frozenset({row.service.port for row in current.values()} | {self.request.port}) - {0}
         if self._first is None:
             self._first = self._last = current
             self._begin(list(current.values()))
@@ -448,8 +453,8 @@ class Trace:
                 **({"reason": view.fallback_reason} if view.fallback_reason else {}),
                 "read_tls": view.reads_tls,
                 "connected": view.is_connected,
-                "calls": self._request.calls,
-                "seconds": self._request.seconds,
+                "calls": self.request.calls,
+                "seconds": self.request.seconds,
                 "ports": known,
             }
         )
@@ -497,11 +502,11 @@ class Trace:
     def _end(self, stages: Sequence[StageCount]) -> None:
         for loss in self._list_losses(stages):
             self._add(loss)
-        is_full = self._listed >= self._request.calls
-        why = f"{self._request.calls} calls" if is_full else f"{self._request.seconds} s"
+        is_full = self._listed >= self.request.calls
+        why = f"{self.request.calls} calls" if is_full else f"{self.request.seconds} s"
         waiting = sorted(one.number for one in self._followed)
         unanswered = sorted(number for one in self._sent for number in one.numbers)
-        event: Event = {"event": "end", "why": why, "sums": dict(sorted(self._sums.items()))}
+        event: Event = {"event": "end", "why": why, "sums": dict(sorted((+self._sums).items()))}
         if waiting:
             event["waiting_rows"] = waiting
         if unanswered:
@@ -537,9 +542,9 @@ class Trace:
             return "The sensor is paused, so it sees nothing: run `apidae resume`."
         if self._listed or self._sums["connections"] or self._sums["unread"]:
             return ""
-        what = f"port {self._request.port}" if self._request.port else f"service {self._request.service}"
+        what = f"port {self.request.port}" if self.request.port else f"service {self.request.service}"
         listening = [row for row in self._last.values() if row.role is CoverageRole.LISTENING]
-        if not any(row.service.port for row in listening):
+        if not any(row.service.port and CLOSED not in row.reason for row in listening):
             return (
                 f"Nothing that this sensor watches listens on {what}. Check with `ss -ltnp` on this node whether the "
                 "server is here, and whether cgroup_path includes it."
@@ -550,7 +555,7 @@ class Trace:
         )
 
     def _is_listed(self) -> bool:
-        return self._listed < self._request.calls and not self._settle_ns
+        return self._listed < self.request.calls and not self._settle_ns
 
     def _number(self) -> int:
         self._listed += 1

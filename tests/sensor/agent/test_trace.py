@@ -13,8 +13,9 @@ from sensor.aggregate.aggregator import Aggregator
 from sensor.capture.syscalls.streams import DROP_CUT, DROP_HEAD_LOST
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
-from sensor.core.state import SensorState
+from sensor.core.state import SensorState, StartError
 from sensor.coverage.remedies import OF_DROPS, OF_PROTOCOLS
+from sensor.coverage.report import CLOSED
 from sensor.coverage.row import PortCoverage, PortProtocol, build_node_row
 from sensor.describe.filter import Exclusion
 from sensor.export.convert import UNWRITABLE, BatchConverter
@@ -64,14 +65,17 @@ class Traced:
     def pass_second(self, count: int = 1) -> None:
         for _ in range(count):
             self.clock.advance(1)
-            columns = self.aggregator.poll(self.clock.unix_ns())
-            batches = []
-            if len(columns):
-                batches = self.converter.convert(
-                    columns, key_id=1, policy_epoch=0, clock_segment=0, lost_calls_total=0, seen_calls_total=0
-                )
-            self.trace.see_batches(columns, batches, self.clock.unix_ns())
-            self.look()
+            self.poll()
+
+    def poll(self) -> None:
+        columns = self.aggregator.poll(self.clock.unix_ns())
+        batches = []
+        if len(columns):
+            batches = self.converter.convert(
+                columns, key_id=1, policy_epoch=0, clock_segment=0, lost_calls_total=0, seen_calls_total=0
+            )
+        self.trace.see_batches(columns, batches, self.clock.unix_ns())
+        self.look()
 
     def pop(self, kind: str) -> list[Mapping[str, object]]:
         return [event for event in self.trace.pop() if event["event"] == kind]
@@ -108,6 +112,17 @@ def test_a_row_that_is_known_leaves_with_its_window_and_not_with_the_next_early_
     traced.pass_second()
     (early,) = traced.pop("sent")
     assert 2 not in early["numbers"]  # type: ignore[operator]
+    traced.pass_second(12)
+    assert [event["numbers"] for event in traced.pop("sent")] == [[2]]
+
+
+def test_a_call_of_the_current_second_is_not_in_the_early_row_of_the_second_before() -> None:
+    traced = Traced()
+    traced.call()
+    traced.clock.advance(1)
+    traced.call()
+    traced.poll()
+    assert [event["numbers"] for event in traced.pop("sent")] == [[1]]
     traced.pass_second(12)
     assert [event["numbers"] for event in traced.pop("sent")] == [[2]]
 
@@ -207,9 +222,10 @@ def test_losses_of_stages_and_of_the_node_meanwhile_are_in_the_end() -> None:
     [
         (replace(VIEW, state=SensorState.PAUSED), [], "The sensor is paused"),
         (VIEW, [], f"Nothing that this sensor watches listens on port {PORT}"),
+        (VIEW, [make_row(PortProtocol.HTTP, connections=0, reason=CLOSED)], "Nothing that this sensor watches listens"),
         (VIEW, [make_row(PortProtocol.SILENT, connections=0)], f"No connection to port {PORT} came"),
     ],
-    ids=["paused", "nobody listens", "nobody calls"],
+    ids=["paused", "nobody listens", "nobody listens any more", "nobody calls"],
 )
 def test_a_trace_without_a_call_ends_with_the_next_step(
     view: SensorView, rows: list[PortCoverage], advice: str
@@ -224,9 +240,11 @@ def test_a_trace_without_a_call_ends_with_the_next_step(
 
 def test_a_fault_of_the_trace_ends_it_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     traced = Traced()
-    traced.trace.see_row(make_exchange(), ("no", "columns"))  # type: ignore[arg-type]
+    for _ in range(3):  # Calls come until whoever reads the trace has seen its end.
+        traced.trace.see_row(make_exchange(), ("no", "columns"))  # type: ignore[arg-type]
     assert traced.trace.is_over
-    assert "a trace failed and ends" in caplog.text
+    assert caplog.text.count("a trace failed and ends") == 1
+    assert len(traced.pop("end")) == 1
 
 
 @pytest.mark.parametrize(
@@ -321,5 +339,27 @@ def test_one_trace_at_a_time(tmp_path: Path) -> None:
             second = life.sensor.trace({"port": PORT})
             assert (await asyncio.to_thread(next, second))["event"] == "begin"  # type: ignore[index]
             await asyncio.to_thread(second.close)
+
+
+def test_a_trace_that_begins_after_its_timeout_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            begin = life.sensor._begin_trace
+
+            def begin_too_late(request: TraceRequest) -> Trace:
+                begin(request)
+                raise StartError("it takes more than 5 s and goes on")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(life.sensor, "_begin_trace", begin_too_late)
+                with pytest.raises(StartError):
+                    await asyncio.to_thread(next, life.sensor.trace({"port": PORT}))
+            assert life.spool.on_settled is None
+            following = life.sensor.trace({"port": PORT})
+            assert (await asyncio.to_thread(next, following))["event"] == "begin"  # type: ignore[index]
+            await asyncio.to_thread(following.close)
+
+    asyncio.run(main())
 
     asyncio.run(main())
