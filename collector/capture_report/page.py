@@ -20,6 +20,8 @@ from collector.alerting.wording import format_minute
 from collector.capture_report.content import CaptureReport, ReportedFinding, build_report
 from collector.capture_report.installation import feed_capture
 from collector.risk.finding import Severity as FindingSeverity
+from collector.server.failures import first_line
+from collector.storage.base import StoreError
 from collector.ui.components import wording
 from collector.ui.components.rendering import mark_code, mark_time
 from common.capture_report import CaptureReportError, CaptureSource
@@ -35,6 +37,8 @@ def make_report(source: CaptureSource) -> CaptureReport:
         installation = feed_capture(Path(directory) / "collector", source)
         try:
             return build_report(installation.build_services(), source.count(), version("apidae"))
+        except StoreError as error:
+            raise CaptureReportError(f"The report could not be made: {first_line(error)}") from error
         finally:
             installation.close()
 
@@ -59,7 +63,9 @@ def _make_directory() -> Iterator[str]:
 
 
 def write_report(source: CaptureSource, target: Path) -> None:
-    """Write the report of a capture to a file. Raises CaptureReportError."""
+    """Write the report of a capture to a file. Raises CaptureReportError, and where it can, before it reads."""
+    if not os.access(target if target.exists() else target.parent, os.W_OK) or target.is_dir():
+        raise CaptureReportError(f"{target} cannot be written; name a file in a directory where you may write")
     report = make_report(source)
     text = render_json(report) if target.suffix == ".json" else render_page(report)
     try:

@@ -10,6 +10,7 @@ differs from a running sensor in three ways:
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -49,10 +50,15 @@ _UNREPORTED: Final = {
 }
 
 
-def hash_file(path: Path) -> bytes:
-    """The key of a file's report. Raises CaptureReportError where it cannot be read twice."""
+def refuse_stream(path: Path) -> None:
+    """Raises CaptureReportError where a file cannot be read twice."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise CaptureReportError(f"{path} is no regular file, and a report reads it twice; save the capture first")
+
+
+def hash_file(path: Path) -> bytes:
+    """The key of a file's report. Raises CaptureReportError."""
+    refuse_stream(path)
     try:
         with path.open("rb") as file:
             return hashlib.blake2b(hashlib.file_digest(file, "sha256").digest(), digest_size=_KEY_BYTES).digest()
@@ -108,7 +114,7 @@ class CaptureNode:
         """What was read so far."""
         source = self._source
         return CaptureSummary(
-            file_name=self._path.name,
+            file_name=os.fsencode(self._path.name).decode(errors="replace"),
             file_bytes=source.size_bytes,
             first_unix_ns=self._first_ns,
             last_unix_ns=self._now_ns,

@@ -29,7 +29,7 @@ from sensor.capture.files.har import HarFile, is_har
 from sensor.capture.files.identity import CaptureIdentity
 from sensor.capture.files.lines import Line, build_line, build_raw_line, tell_attack
 from sensor.capture.files.packets import PacketReader
-from sensor.cli.capture_node import CaptureNode
+from sensor.cli.capture_node import CaptureNode, refuse_stream
 from sensor.cli.capture_sources import ExchangeSource, HarSource, PacketSource
 from sensor.core.calls import CallRecord
 from sensor.core.keyed import KeyedHash
@@ -194,6 +194,7 @@ def write_capture_report(file: Path, target: Path, ports: Sequence[int]) -> None
     if target.suffix not in {f".{one}" for one in FORMATS}:
         raise typer.BadParameter(f"{target} ends in neither .html nor .json; name the report so", param_hint="--report")
     try:
+        refuse_stream(file)  # Before it is opened: a pipe may have no writer.
         write = load_report_writer()
         with ExitStack() as stack:
             node = CaptureNode(_open_source(file, ports, stack), file)

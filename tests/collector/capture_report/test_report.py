@@ -232,6 +232,24 @@ def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys:
     assert re.fullmatch(r"apidae: .*x\.pcap is no capture: it starts with .*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("name", ["nowhere/out.html", "taken.html"])
+def test_a_report_that_nobody_could_write_is_refused_before_the_capture_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "taken.html").mkdir()
+    (tmp_path / "x.pcap").write_bytes(b"not a capture, which nobody gets to know")
+    with pytest.raises(typer.Exit):
+        write_capture_report(tmp_path / "x.pcap", tmp_path / name, ())
+    assert re.fullmatch(rf"apidae: .*{name} cannot be written; name a file .*\n", capsys.readouterr().err)
+
+
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(typer.Exit):
+        write_capture_report(tmp_path / "pipe", tmp_path / "x.html", ())
+    assert "pipe is no regular file" in capsys.readouterr().err
+
+
 def test_the_entry_point_is_the_collectors() -> None:
     assert load_report_writer().__module__ == "collector.capture_report.page"
 

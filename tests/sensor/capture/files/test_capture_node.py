@@ -106,6 +106,14 @@ def test_no_value_is_in_a_message(tmp_path: Path) -> None:
     assert not any(secret in one.batch + one.schemas for one in messages for secret in (b"s3cret", b"t0ps3cret"))
 
 
+def test_a_name_that_is_not_utf8_can_be_written(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.pcap"))
+    capture = CaptureFile(write_pcap(path, talk_at(0)))
+    account = CaptureNode(PacketSource(capture, capture), path).count()
+    capture.close()
+    assert account.file_name == "caf\ufffd.pcap"
+
+
 @pytest.mark.parametrize("name", ["nowhere.pcap", "pipe"])
 def test_a_file_that_cannot_be_read_twice_is_one_sentence(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
