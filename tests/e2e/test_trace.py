@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -87,8 +87,8 @@ def collector(product: Product, address: CollectorAddress) -> CollectorAddress:
 class Trace:
     """What the sensor answers to one request."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        self._lines = channel.makefile("rb")
+    def __init__(self, lines: BinaryIO) -> None:
+        self._lines = lines
         self.events: list[dict[str, Any]] = []
 
     def wait_for(self, kind: str) -> dict[str, Any]:
@@ -103,14 +103,27 @@ class Trace:
 @contextlib.contextmanager
 def tracing(port: int, calls: int = 20, seconds: int = 60) -> Iterator[Trace]:
     """A trace that has begun, over the control socket as the command asks for it."""
-    with socket.socket(socket.AF_UNIX) as channel:
-        channel.settimeout(DEADLINE_SECONDS)
-        channel.connect(str(Path(os.environ[OWN_PLACES[1]]) / SOCKET_NAME))
-        request = {"command": "trace", "port": port, "calls": calls, "seconds": seconds}
-        channel.sendall(json.dumps(request).encode() + b"\n")
-        trace = Trace(channel)
-        trace.wait_for("begin")
+    request = {"command": "trace", "port": port, "calls": calls, "seconds": seconds}
+    with contextlib.ExitStack() as stack:
+        trace = wait_until(lambda: begin_trace(request, stack), "the trace before this one has ended")
+        assert trace is not None
         yield trace
+
+
+def begin_trace(request: Mapping[str, object], stack: contextlib.ExitStack) -> Trace | None:
+    """None where the sensor has not seen yet that the client of the trace before has gone."""
+    channel = stack.enter_context(socket.socket(socket.AF_UNIX))
+    channel.settimeout(DEADLINE_SECONDS)
+    channel.connect(str(Path(os.environ[OWN_PLACES[1]]) / SOCKET_NAME))
+    channel.sendall(json.dumps(request).encode() + b"\n")
+    lines = stack.enter_context(channel.makefile("rb"))
+    first = json.loads(lines.readline())
+    if "another trace is on" in first.get("error", ""):
+        return None
+    assert first["event"] == "begin", first
+    trace = Trace(lines)
+    trace.events.append(first)
+    return trace
 
 
 def strip_figures(line: str) -> str:
@@ -167,12 +180,23 @@ def test_a_call_is_followed_from_the_kernel_to_the_tables(tmp_path: Path, collec
 def test_tls_that_is_not_read_stops_at_the_kernel_and_names_the_setting(
     tmp_path: Path, collector: CollectorAddress
 ) -> None:
-    with serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3) as port, tracing(port) as trace:
+    def call_by_tls(port: int) -> None:
         client = http.client.HTTPSConnection(ADDRESS, port, timeout=DEADLINE_SECONDS, context=client_context())
         with contextlib.closing(client):
             client.request("GET", "/50")
             client.getresponse().read()
-        stopped = trace.wait_for("port")
+
+    def is_version_known(port: int) -> bool:
+        with tracing(port) as trace:
+            return any("Mostly TLS" in row.get("reason", "") for row in trace.events[0]["ports"])
+
+    with serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3) as port:
+        call_by_tls(port)  # The reason has the version once the sensor has read a handshake.
+        wait_until(lambda: is_version_known(port), "the handshake is read")
+        with tracing(port) as trace:
+            call_by_tls(port)
+            while not (stopped := trace.wait_for("port"))["connections"]:
+                pass  # The last bytes of the connection before.
     assert trace.events[0]["read_tls"] is False
     assert (stopped["protocol"], stopped["stage"], stopped["connections"]) == ("encrypted", "kernel", 1)
     assert stopped["reason"].startswith("TLS: encrypted where the sensor reads")
