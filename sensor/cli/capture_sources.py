@@ -169,7 +169,7 @@ class PacketSource:
         yield UnreadPart(
             what="Times of packets",
             count=self._moved,
-            why="They were outside of 1972 to 2096. If the first one was, the file has no real times, and all were moved "
+            why="They were outside of 1972 to 2096. If the first one was, the file has no real times: all were moved "
             "by the same span. Else they were set to the nearest of these years.",
         )
         yield UnreadPart(

@@ -26,6 +26,8 @@ from sensor.http.http1.head import shorten_head
 
 HAR_BYTES_MAX: Final = 512 << 20  # It is read as a whole, and takes some times as much memory.
 BODY_BYTES_MAX: Final = 65_536  # Of a side, as sensors keep.
+SENT_BYTES_MAX: Final = 1 << 50  # Bytes: what a file says may be any number.
+SPAN_MS_MAX: Final = 86_400_000  # The same.
 RESPONSE_HEAD_BYTES: Final = 1_024
 _PORTS: Final = {"http": 80, "https": 443}
 _MS: Final = 1_000_000
@@ -105,7 +107,7 @@ class HarFile:
             self._entries = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), type=_Har).log.entries
         except OSError as error:
             raise CaptureFileError(f"cannot read {path}: {error.strerror}; name a capture") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise CaptureFileError(f"{path} is no HAR file: {error}; export it again") from error
         self._unread: Counter[str] = Counter()
         self._exchanges = 0
@@ -127,7 +129,7 @@ class HarFile:
         for number, raw in enumerate(self._entries):
             try:
                 entry = msgspec.json.decode(raw, type=_Entry)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._unread["entry"] += 1
                 continue
             exchange = self._build(entry, number)
@@ -163,12 +165,15 @@ class HarFile:
         self._has_credentials |= not _CREDENTIALS.isdisjoint(names)
         body, answer = _decode(request.post_data or _Text()), _decode(response.content)
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        lines = [f"{request.method} {_quote(target)} HTTP/1.1", *([] if "host" in names else [f"Host: {url.netloc}"])]
+        lines = [
+            f"{request.method} {_quote(target)} HTTP/1.1",
+            *([] if "host" in names else [f"Host: {_strip_user(url.netloc)}"]),
+        ]
         head = _write_head(lines, request.headers, len(body))
         response_head = _write_head([f"HTTP/1.1 {response.status:03d} "], response.headers, len(answer))
-        first_ns = round(max(timings.send, 0) * _MS + max(timings.wait, 0) * _MS)
+        first_ns = _read_span(timings.send) + _read_span(timings.wait)
         is_aborted = not 100 <= response.status <= 599
-        sent_bytes = response.body_size if response.body_size >= 0 else len(answer)
+        sent_bytes = min(response.body_size, SENT_BYTES_MAX) if response.body_size >= 0 else len(answer)
         shortened = shorten_head(head)
         return Exchange(
             Ends(
@@ -188,7 +193,7 @@ class HarFile:
                 request_bytes=len(head) + len(body),
                 response_bytes=0 if is_aborted else len(response_head) + round(sent_bytes),
                 time_to_first_byte_ns=0 if is_aborted else first_ns,
-                duration_ns=first_ns + round(max(timings.receive, 0) * _MS),
+                duration_ns=first_ns + _read_span(timings.receive),
                 calls=1,
                 is_final=True,
                 is_aborted=is_aborted,
@@ -220,8 +225,18 @@ def _read_time(text: str) -> int | None:
 
 def _read_port(authority: str) -> int:
     """The port that a URL names; 0 without one."""
-    port = authority.rpartition("@")[2].rpartition("]")[2].rpartition(":")[2]
+    port = _strip_user(authority).rpartition("]")[2].rpartition(":")[2]
     return int(port) if port.isdecimal() and 0 < int(port[:6]) < 65_536 else 0
+
+
+def _strip_user(authority: str) -> str:
+    """Host and port of a URL, without the user and password before them."""
+    return authority.rpartition("@")[2]
+
+
+def _read_span(milliseconds: float) -> int:
+    """Nanoseconds; 0 of what was not measured, which is -1."""
+    return round(min(max(milliseconds, 0), SPAN_MS_MAX) * _MS)
 
 
 def _decode(content: _Text) -> bytes:

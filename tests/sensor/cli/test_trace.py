@@ -90,7 +90,9 @@ def make_endpoint(template: str, namespace: str = "shop", port: int = 80) -> dic
     ],
 )
 def test_the_endpoint_of_a_call_is_the_one_that_fits_best(template: str, found: str | None) -> None:
-    endpoints = [make_endpoint(one) for one in ("/orders/search", "/orders/{order_id}", "/files/v{file_id}", "/tags/red")]
+    endpoints = [
+        make_endpoint(one) for one in ("/orders/search", "/orders/{order_id}", "/files/v{file_id}", "/tags/red")
+    ]
     others = [make_endpoint("/orders/{order_id}", "staging"), make_endpoint("/orders/{order_id}", port=81)]
     best = choose_endpoint({**CALL, "template": template}, [*others, *endpoints])
     assert (best and (best["template"], best["service"]["namespace"])) == (found and (found, "shop"))
@@ -100,7 +102,9 @@ def test_the_endpoint_of_a_call_is_the_one_that_fits_best(template: str, found: 
 def test_a_token_that_cannot_be_sent_is_one_sentence_without_it(tmp_path: Path, token: bytes) -> None:
     path = tmp_path / "token"
     path.write_bytes(token)
-    with pytest.raises(ControlError, match=r"^The API token is not printable ASCII; correct --token-file or [A-Z_]+\.$"):
+    with pytest.raises(
+        ControlError, match=r"^The API token is not printable ASCII; correct --token-file or [A-Z_]+\.$"
+    ):
         open_tables("http://127.0.0.1:1", path, None)
 
 

@@ -67,6 +67,14 @@ def test_an_entry_is_one_exchange(tmp_path: Path) -> None:
 def test_the_server_is_that_of_the_url(tmp_path: Path, url: str, address: str, port: int) -> None:
     ((_, exchange),) = HarFile(write_har(tmp_path, make_entry(url))).read()
     assert (exchange.ends.local_address, exchange.ends.local_port) == (address, port)
+    assert b"u:p" not in exchange.request_head
+
+
+def test_figures_of_any_size_are_bounded(tmp_path: Path) -> None:
+    entry = make_entry(timings={"send": 1e308, "wait": 1e308, "receive": 1e308})
+    entry["response"]["bodySize"] = 1e308
+    node, _ = read_node(write_har(tmp_path, entry))
+    assert node.count().calls == 1
 
 
 def test_a_call_without_an_answer_is_aborted(tmp_path: Path) -> None:
@@ -139,7 +147,13 @@ def test_a_sanitised_file_says_that_it_has_no_credentials(tmp_path: Path) -> Non
     assert "sanitised" in part.why
 
 
-@pytest.mark.parametrize("text", ["{", '{"log": {}}', '{"log": {"entries": 7}}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", '{"log": {}}', '{"log": {"entries": 7}}', '{"a": 1}'),
+        pytest.param('{"log": {"entries": [' + "[" * 100_000, id="nested deep"),
+    ],
+)
 def test_other_json_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.har"
     path.write_text(text)
