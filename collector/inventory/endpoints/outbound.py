@@ -21,7 +21,10 @@ from collector.storage.records import Reader, select
 ROLE_SERVER = 1  # proto Role.
 ROLE_CLIENT = 2
 
-WITHIN_DAYS = "d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC')) AND d.time < toDateTime({end:UInt32}, 'UTC')"
+# The day in which a span ends is one of them, also where that is its first second: sums kept up to midnight are asked
+# about the minutes after it.
+WITHIN_DAYS = """d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC'))
+    AND d.time <= toStartOfDay(toDateTime({end:UInt32}, 'UTC'))"""
 
 # Of a route that was called: its workload is then the server's address.
 _IS_LOOPBACK = "startsWith(s.workload, '127.') OR s.workload = '::1'"

@@ -16,8 +16,9 @@ from collector.inventory.consumers.sums import ConsumerSums
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.filters import Order
 from collector.inventory.kept_sums import REBUILD_SECONDS
+from collector.inventory.query import DAY_SECONDS
 from collector.storage.embedded import EmbeddedStore
-from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.inventory.seed import MINUTE, NOW, Seed
 from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
@@ -169,6 +170,22 @@ def test_a_server_that_is_watched_now_hides_its_clients_calls(office: Office) ->
     office.make()
     assert office.is_kept
     assert "workload:jobs" not in office.check()
+
+
+def test_a_server_that_is_watched_since_midnight_does_too(office: Office) -> None:
+    """The sums end with the day before, whose servers nobody watched."""
+    midnight = (NOW // DAY_SECONDS + 1) * DAY_SECONDS
+    minutes = int(NOW - midnight) // MINUTE
+    seed = Seed()
+    outside = seed.endpoint(21, "GET", "/prices", host="prices.example", workload="192.0.2.8", first_seen=midnight)
+    server = seed.endpoint(22, "GET", "/prices", host="prices.example", workload="prices", first_seen=midnight)
+    seed.calls(outside, 4, minutes_ago=minutes + 90, client_workload="buyer", client_address="", role=2)
+    seed.calls(server, 1, minutes_ago=minutes)
+    office.write(seed)
+    office.now = midnight + HOUR * MINUTE // 2
+    office.make()
+    assert office.is_kept
+    assert "workload:buyer" not in office.check()
 
 
 def test_an_erasure_leaves_no_table_with_the_name(office: Office) -> None:
