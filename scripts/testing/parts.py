@@ -139,7 +139,6 @@ def run_lanes(lanes: Sequence[Sequence[Part]], within_seconds: float = math.inf)
     results: list[list[Result]] = [[] for _ in lanes]
     left_out: list[str] = []
     started = time.monotonic()
-    LOGS.mkdir(parents=True, exist_ok=True)
 
     def run(number: int) -> None:
         for part in lanes[number]:
@@ -203,6 +202,7 @@ def run_part(part: Part, out: IO[str] | None) -> Result:
     """Runs it to its end; its output goes to its log, and to `out` as it comes."""
     started = time.monotonic()
     log = _find_log(part.name)
+    log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("w") as file,
         subprocess.Popen(
