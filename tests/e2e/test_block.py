@@ -325,7 +325,7 @@ def test_a_sensor_that_starts_is_told_and_lifts_when_the_collector_is_gone(site:
     wait_for_equal(thief.call, "reset", "the sensor has the block again")
     os.kill(collector.pid, signal.SIGKILL)
     collector.process.wait()
-    time.sleep(1)
+    time.sleep(0.3)
     assert thief.call() == "reset"  # Not at once: a collector may start again.
     wait_for_equal(thief.call, "200", "without a collector nobody is stopped")
     site.close_callers()

@@ -1,12 +1,13 @@
 """A new endpoint through a collector that runs: calls by the sensor's own code, a restart, then the API, the page of
 the alert and the rows behind it. That two days have passed meanwhile is written into the facts."""
 
-import time
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from collector.storage.state.store import open_state
 from collector.storage.state.tables.changes import CHANGE_FACTS
@@ -26,16 +27,14 @@ def test_a_new_endpoint_is_told_by_a_running_collector(tmp_path: Path) -> None:
     collector = start_collector(tmp_path)
     try:
         feed(collector, [KNOWN])
-        time.sleep(2.5)  # Two looks more: the facts of what was judged are written.
+        wait_until(lambda: _read_kinds(tmp_path) >= {"start", "service", "endpoint"}, "facts of what was judged")
         assert _list_new(collector) == []
     finally:
         assert collector.stop() == 0
     state = open_state(tmp_path / "data")
     with state.write() as connection:
         connection.execute(update(CHANGE_FACTS).values(first_seen=CHANGE_FACTS.c.first_seen - 172_800))
-        kinds = set(connection.execute(select(CHANGE_FACTS.c.kind)).scalars())
     state.close()
-    assert kinds >= {"start", "service", "endpoint"}
     collector = start_collector(tmp_path)
     try:
         sensor = Sensor([FRESH["id"]], node="node-b")
@@ -53,6 +52,12 @@ def test_a_new_endpoint_is_told_by_a_running_collector(tmp_path: Path) -> None:
         assert rungs["new_endpoint"] == rungs["missing_authentication"] == "alert"
     finally:
         assert collector.stop() == 0
+
+
+def _read_kinds(directory: Path) -> set[str]:
+    """Kinds of facts in the state of a collector that runs."""
+    with contextlib.closing(sqlite3.connect(directory / "data" / "state.db")) as connection:
+        return {kind for (kind,) in connection.execute("SELECT kind FROM change_facts")}
 
 
 def _list_new(collector: Any) -> list[dict[str, Any]]:
