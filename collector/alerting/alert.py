@@ -372,7 +372,7 @@ class Verdict(StrEnum):
 
 
 class VerdictReach(StrEnum):
-    """Where a verdict of `confirmed` holds: nobody raises what others see of a consumer who does not see it."""
+    """Where a verdict holds: nobody raises what others see of a consumer, or allows it more, who does not see it."""
 
     EVERYWHERE = ""
     NAMESPACE = "namespace"  # That of the alert, or of its endpoint where the alert has none.
@@ -431,6 +431,11 @@ class Observation:
     def subject(self) -> str:
         """`volume_pair|endpoint|consumer|node`: the key of alerts, mutes and expectations."""
         return "|".join((self.kind.value, self.endpoint_id, self.consumer, self.node))
+
+    @property
+    def is_within_endpoint(self) -> bool:
+        """Whether its subject is of one endpoint, or of no consumer; else it is of whatever a consumer calls."""
+        return bool(self.endpoint_id) or not self.consumer
 
     @property
     def actor(self) -> str:

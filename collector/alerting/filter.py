@@ -71,10 +71,12 @@ class ReportFilter:
         """What somebody said of an alert, or took back."""
         subject = alert.subject
         is_above = alert.observed_rate >= alert.expected_rate  # Of what is no rate both are 0.
-        self._allowed.pop((subject, is_above), None)
-        if alert.verdict is Verdict.FALSE_ALARM:
-            factor = ALLOWED_FACTOR if is_above else 1 / ALLOWED_FACTOR
-            self._allowed[subject, is_above] = factor * alert.measure
+        # Who sees a part allows a consumer nothing beyond it.
+        if alert.verdict_reach is VerdictReach.EVERYWHERE or alert.is_within_endpoint:
+            self._allowed.pop((subject, is_above), None)
+            if alert.verdict is Verdict.FALSE_ALARM:
+                factor = ALLOWED_FACTOR if is_above else 1 / ALLOWED_FACTOR
+                self._allowed[subject, is_above] = factor * alert.measure
         reach = _find_reach(alert)
         if reach is None:
             return

@@ -301,7 +301,7 @@ class AlertService:
     def unsilence(self, alert_id: str, *, by: str) -> ShownAlert | None:
         """Undo what silences its subject. Raises ConflictError where nothing does, or a known-good rule."""
         with self._lock:
-            alert = self._find(alert_id)
+            alert = self._find_own(alert_id)
             if alert is None:
                 return None
             now = self._clock()
@@ -332,6 +332,17 @@ class AlertService:
                     self._detection.restore_verdicts(self._table.list_with_verdict())
             return alert
 
+    def _find_own(self, alert_id: str) -> Alert | None:
+        """An alert whose subject whoever asks may silence, and have raise alerts again. Raises ConflictError where it
+        is of parts that they do not see: what somebody does at no endpoint in particular."""
+        alert, scope = self._find(alert_id), find_scope()
+        if alert is not None and not scope.is_all and not alert.is_within_endpoint:
+            raise ConflictError(
+                f"Alert {alert_id} is about {alert.consumer} wherever it calls, and you see only {scope.word()}; give "
+                "a verdict, or ask somebody who sees everything."
+            )
+        return alert
+
     def _find(self, alert_id: str) -> Alert | None:
         found = self._table.get(alert_id)  # Where it is in the scope of whoever asks.
         return self._unsaved.get(alert_id, found) if found is not None or find_scope().is_all else None
@@ -357,7 +368,7 @@ class AlertService:
         self, alert_id: str, kind: SilenceKind, *, by: str, until: float | None, reason: str
     ) -> ShownAlert | None:
         with self._lock:
-            alert = self._find(alert_id)
+            alert = self._find_own(alert_id)
             if alert is None:
                 return None
             now = self._clock()

@@ -169,6 +169,20 @@ def test_who_is_bound_takes_nothing_back_that_holds_everywhere() -> None:
     assert judge(sieve, report).outcome is ReportOutcome.TOO_QUIET
 
 
+def test_who_is_bound_allows_nobody_more_everywhere() -> None:
+    sieve, everywhere = ReportFilter(Sensitivity.NORMAL), make_report(endpoint_id="", namespace="shop", measure=10.0)
+    at_one = replace(everywhere, endpoint_id="e1")
+    for report in (everywhere, at_one):
+        alert = replace(judged_alert(report, Verdict.FALSE_ALARM), endpoint_id=report.endpoint_id)
+        sieve.note_verdict(replace(alert, verdict_reach=VerdictReach.NAMESPACE))
+    assert judge(sieve, everywhere).outcome is ReportOutcome.SENT
+    assert judge(sieve, at_one).outcome is ReportOutcome.FALSE_ALARM
+    sieve.note_verdict(replace(judged_alert(everywhere, Verdict.FALSE_ALARM), endpoint_id=""))
+    assert judge(sieve, everywhere).outcome is ReportOutcome.FALSE_ALARM
+    sieve.note_verdict(replace(alert, endpoint_id="", verdict=Verdict.NONE, verdict_reach=VerdictReach.NAMESPACE))
+    assert judge(sieve, everywhere).outcome is ReportOutcome.FALSE_ALARM
+
+
 def test_a_preview_keeps_each_levels_budget_and_leaves_out_what_is_known_good() -> None:
     past: list[PastReport] = []
     for day in range(10):

@@ -559,6 +559,28 @@ def test_a_verdict_of_a_bound_analyst_holds_in_its_namespace_also_after_a_restar
         assert office.detection.counts[ReportOutcome.TOO_QUIET] == before + 1
 
 
+def test_a_bound_analyst_silences_nobody_wherever_they_call(office: Office) -> None:
+    desk, scope = office.open(), Scope(namespaces=("shop",))
+    for address, endpoint_id in (("203.0.113.7", ""), ("203.0.113.8", "e1")):
+        place = {"endpoint_id": endpoint_id, "service": "shop/cart:80", "namespace": "shop"}
+        desk.take_found([make_report(AlertKind.SCANNING, consumer=f"address:{address}", **place)])
+    alerts = {alert.endpoint_id: alert.id for alert in desk.list_alerts(limit=10)}
+    with use_scope(scope):
+        for silence in (
+            lambda: desk.mute(alerts[""], by="ann", until=office.now + 60),
+            lambda: desk.mark_expected(alerts[""], by="ann"),
+        ):
+            with pytest.raises(ConflictError, match=r"203\.0\.113\.7 wherever it calls, and you see only"):
+                silence()
+    desk.mute(alerts[""], by="bob", until=office.now + 60)
+    with use_scope(scope), pytest.raises(ConflictError, match="you see only the namespace shop"):
+        desk.unsilence(alerts[""], by="ann")
+    assert office.taught == []
+    with use_scope(scope):
+        assert desk.mark_expected(alerts["e1"], by="ann") is not None
+    assert [alert.id for alert in office.taught] == [alerts["e1"]]
+
+
 def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgotten(office: Office) -> None:
     desk = office.open()
     named = {"consumer": "", "workload": "", "endpoint_id": "", "kind": ""}
