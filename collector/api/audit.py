@@ -1,7 +1,7 @@
 """/audit: who decided what, and whether an entry of that is changed or missing. For an admin."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 from pydantic import Field
@@ -11,8 +11,10 @@ from collector.api.parameters import NoParameters
 from collector.api.users import require_admin
 from collector.core.moments import MOMENT_CHARACTERS_MAX, MOMENT_EXAMPLES, MOMENT_FORMS, read_moment
 from collector.inventory.filters import Filter, ListQuery, Moment, Text
-from collector.inventory.query import Cursor
+from collector.inventory.query import Cursor, CursorError
 from collector.trust.audit import AuditFilters, AuditLine, AuditLog
+
+_NUMBER_MAX: Final = 2**63 - 1  # What a database takes.
 
 
 class AuditQuery(ListQuery):
@@ -55,6 +57,8 @@ def read_audit(query: AuditQuery, audit: AuditLog, now: float) -> tuple[Sequence
     """One page, the newest first, and the cursor of the next; None where it is the last. Raises CursorError."""
     after = query.read_cursor(float)
     before = 0 if after is None else int(after.value)
+    if after is not None and not 0 < before <= _NUMBER_MAX:
+        raise CursorError("it is not a cursor this collector gave")
     found = audit.list_lines(query.select(now), limit=query.limit + 1, before=before)
     return query.cut(found, lambda last: Cursor(value=float(last.number), id=""))
 

@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -41,7 +41,7 @@ from collector.response.policy_table import PolicyTable
 from collector.response.preview import BlockCheck, BlockPreview, Previewer
 from collector.response.reports import BlockReports, blank_reasons, take_counts
 from collector.storage.base import StoreError
-from collector.trust.audit import ERASURE, AuditEntry, AuditLog, erase_mentions
+from collector.trust.audit import ERASURE, AuditEntry, AuditLog, erase_mentions, make_entry
 from common.networks import NetworkLimits, explain_limit, find_within
 
 logger = logging.getLogger(__name__)
@@ -343,9 +343,12 @@ class Responder:
             self._put_rung(change, replace(before, step=step, seconds=kept, set_by=by))
 
     def _put_rung(self, change: BlockChange, rung: Rung) -> None:
+        before = _show_rung(read_rungs(change.connection)[rung.kind])
         save_rung(change.connection, rung)
         why = f"{rung.step} for {rung.seconds} s"
-        change.record([self._make_entry(rung.set_by, "ladder", rung.kind.value, why)])
+        change.record(
+            [self._make_entry(rung.set_by, "ladder", rung.kind.value, why, before=before, after=_show_rung(rung))]
+        )
 
     # What happens by itself
 
@@ -573,13 +576,38 @@ class Responder:
     def _save(self, change: BlockChange, changed: Sequence[tuple[Block, str]], by: str, action: str) -> None:
         """Blocks and why they changed."""
         blocks = [block for block, _ in changed]
+        entries = []
+        for block, why in changed:
+            old = change.open_blocks.get(block.id)
+            before = None if old is None else {"state": old.state}
+            entry = self._make_entry(by, action, block.target.consumer, why, before=before, after=_show_block(block))
+            entries.append(replace(entry, block_id=block.id))
         change.put(*blocks)
-        change.record(
-            [self._make_entry(by, action, block.target.consumer, why, block.id) for block, why in changed], blocks
-        )
+        change.record(entries, blocks)
 
-    def _make_entry(self, by: str, action: str, target: str, why: str, block_id: str = "") -> AuditEntry:
-        return AuditEntry(time=self._clock(), by=by, action=action, block_id=block_id, target=target, why=why)
+    def _make_entry(
+        self,
+        by: str,
+        action: str,
+        target: str,
+        why: str,
+        *,
+        before: Mapping[str, object] | None = None,
+        after: Mapping[str, object] | None = None,
+    ) -> AuditEntry:
+        return make_entry(self._clock(), by, action, target, why=why, before=before, after=after)
+
+
+def _show_block(block: Block) -> dict[str, object]:
+    """After a decision: its state, and where it holds and how long, unless it is over."""
+    if block.ended_at:
+        return {"state": block.state}
+    names = ("state", "services", "clusters", "seconds", "is_confirmed", "alert_id")
+    return {name: getattr(block, name) for name in names}
+
+
+def _show_rung(rung: Rung) -> dict[str, object]:
+    return {"step": rung.step, "seconds": rung.seconds, "endpoints": rung.endpoints}
 
 
 def _is_seen(block: Block, scope: Scope | None = None) -> bool:

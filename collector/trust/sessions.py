@@ -133,15 +133,15 @@ class SessionTable:
 
     def _end(self, condition: ColumnElement[bool], by: str, target: str) -> int:
         with self._state.write() as connection:
-            count = int(connection.execute(delete(SESSIONS).where(condition)).rowcount)
-            if count:
-                before = write_values(sessions=count)
+            ended = connection.execute(delete(SESSIONS).where(condition).returning(SESSIONS.c.actor)).scalars().all()
+            if ended:
+                before = write_values(actor=ended[0], sessions=len(ended))
                 add_entries(
                     connection,
                     [AuditEntry(time=self._clock(), by=by, action="session.ended", target=target, before=before)],
                 )
         self._open.look()
-        return count
+        return len(ended)
 
 
 def list_sessions(connection: Connection, way: Way) -> list[Session]:

@@ -1,5 +1,6 @@
 """Named tokens and sessions over the API and the sign-in: who enters as whom, and what ends when."""
 
+import base64
 import csv
 import io
 import json
@@ -101,6 +102,12 @@ def test_who_signs_out_everywhere_is_out_everywhere(site: Site) -> None:
     other = site.client.post("/api/v1/sessions/end", json={"actor": "page-session"}, headers=FIRST)
     assert other.json() == {"ended": 1}
     assert site.client.get("/api/v1/me", headers=cookies[0]).status_code == 401
+    ended = site.client.get("/api/v1/audit?action=session.ended", headers=FIRST).json()["items"]
+    assert [(one["by"], json.loads(one["before"])) for one in ended] == [
+        ("api-token", {"actor": "page-session", "sessions": 1}),
+        ("token:ops", {"actor": "token:ops", "sessions": 1}),
+        ("token:ops", {"actor": "token:ops", "sessions": 1}),
+    ]
 
 
 def test_the_first_token_goes_off_and_comes_back_by_another_admin(site: Site) -> None:
@@ -175,6 +182,12 @@ def test_the_audit_log_is_listed_by_page_and_checked(site: Site) -> None:
     ]
     more = site.client.get("/api/v1/audit", params=asked | {"cursor": answer["next_cursor"]}, headers=FIRST)
     assert [one["target"] for one in more.json()["items"]] == ["t1", "t0"] and more.json()["next_cursor"] is None
+    for number in (1e300, 2.0**63, 0.0, -1.0):
+        question, _, last = json.loads(base64.urlsafe_b64decode(answer["next_cursor"] + "=="))
+        word = base64.urlsafe_b64encode(json.dumps([question, number, last]).encode()).decode().rstrip("=")
+        for path in ("/api/v1/audit", "/audit"):
+            refused = site.client.get(path, params=asked | {"cursor": word}, headers=FIRST)
+            assert refused.status_code == 422 and "cursor" in refused.text
     file = site.client.get("/api/v1/exports/audit.jsonl", params=asked, headers=FIRST)
     assert [json.loads(line)["target"] for line in file.text.splitlines()] == ["t1", "t2", "t1", "t0"]
     shown = site.client.get("/audit", params=asked, headers=FIRST | {"accept": "text/html"}).text

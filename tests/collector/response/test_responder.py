@@ -1,5 +1,6 @@
 """Blocks over the API, against the embedded store: previews, the life of a block, the ladder, the audit, the page."""
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from collector.response.responder import Responder
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.store import StateStore
+from collector.trust.audit import AuditFilters, AuditLog
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
 from tests.collector.inventory.seed import NOW, Seed, write_watch
@@ -127,6 +129,19 @@ def test_a_block_lives_and_is_lifted(room: Room) -> None:
     assert "is lifted, not live" in room.post(f"blocks/{block['id']}/lift", 409)["detail"]
     actions = [(entry["action"], entry["by"]) for entry in room.client.get("/api/v1/blocks/audit").json()["items"]]
     assert actions == [("lifted", "no-auth, asked by bob"), ("began", "no-auth, asked by ada")]
+    over, begun = AuditLog(room.state).list_lines(AuditFilters(), limit=9)
+    assert (begun.before, json.loads(begun.after)) == (
+        "",
+        {
+            "state": "live",
+            "services": ["shop/cart:8080"],
+            "clusters": [],
+            "seconds": 600,
+            "is_confirmed": False,
+            "alert_id": "",
+        },
+    )
+    assert (over.before, over.after) == ('{"state":"live"}', '{"state":"lifted"}')
 
 
 def test_a_shared_address_needs_a_confirmation(room: Room) -> None:
@@ -425,6 +440,9 @@ def test_enforce_leaves_a_shared_address_to_a_person(room: Room) -> None:
 
 def test_the_ladder_outlives_a_restart(room: Room) -> None:
     room.client.put("/api/v1/ladder/scanning", json={"step": "enforce", "seconds": 60, "asked_by": "ada"})
+    (line,) = AuditLog(room.state).list_lines(AuditFilters(), limit=9)
+    assert json.loads(line.before) == {"step": "propose", "seconds": 3_600, "endpoints": []}
+    assert json.loads(line.after) == {"step": "enforce", "seconds": 60, "endpoints": []}
     rung = Ladder(room.state).find(AlertKind.SCANNING)
     assert (rung.step, rung.seconds, rung.set_by) == (LadderStep.ENFORCE, 60, "no-auth, asked by ada")
     assert Ladder(room.state).find(AlertKind.ENUMERATION).step is LadderStep.PROPOSE
