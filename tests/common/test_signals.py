@@ -1,4 +1,4 @@
-"""A process that is told twice to end."""
+"""A process that gets the signal to end twice."""
 
 import signal
 import subprocess

@@ -195,8 +195,8 @@ class SyscallCapture(Capture):
         self._ring.close()
 
     def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
-        """Tells the kernel that this connection is not, or no longer, HTTP/1. Its socket's number may be another's by
-        now."""
+        """Marks in the kernel that this connection is not, or no longer, HTTP/1. Its socket's number may be another's
+        by now."""
         if self._is_closed:
             return
         update_map(
