@@ -112,4 +112,4 @@ def add_routes(router: APIRouter, site: Site) -> None:
         return site.render(request, "specs/spec.html", values)
 
 
-PAGE = Page(add_routes=add_routes, path=PATH, title="Descriptions", group="Inventory", key="d")
+PAGE = Page(add_routes=add_routes, path=PATH, title="Descriptions", group="Inventory", key="p")
