@@ -73,7 +73,11 @@ def unpack_earlier(directory: Path) -> Earlier:
     """Its files in `directory`; skips where the clone does not have them."""
     found = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, capture_output=True, check=False)
     if found.returncode:
-        pytest.skip(f"this clone lacks commit {COMMIT[:8]} of version {VERSION}; `git fetch --unshallow` brings it")
+        error = (found.stderr.decode(errors="replace").splitlines() or ["no reason given"])[0]
+        pytest.skip(
+            f"Nothing of an upgrade from version {VERSION} was tested: git gives no files of its commit {COMMIT[:8]} "
+            f"({error}). A shallow clone lacks it; run `git fetch --unshallow` and test again."
+        )
     with TarFile(fileobj=BytesIO(found.stdout)) as archive:
         archive.extractall(directory, filter="data")
     return Earlier(directory)

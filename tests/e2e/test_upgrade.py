@@ -20,7 +20,7 @@ from tests.e2e.earlier import Earlier, unpack_earlier
 from tests.e2e.inventory import Inventory
 from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_attacks import PROBES, call
-from tests.waiting import wait_for_equal, wait_until
+from tests.waiting import wait_for_equal, wait_until, wait_until_still
 
 pytestmark = [
     pytest.mark.kernel,
@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 ORDERS, SEARCH = "/orders/{order_id}", "/search"
+STILL_SECONDS = 3.0  # The collector writes what it has within one.
 
 
 class Shop(JsonHandler):
@@ -102,6 +103,13 @@ class Installation:
         """Every endpoint has the calls that were made, no more and no fewer."""
         wait_for_equal(lambda: self._count(inventory), dict(self.sent), "calls by endpoint are those that were made")
 
+    def check_last(self, inventory: Inventory) -> None:
+        """The same of the end: also once the sensor has sent all that it kept, and nothing changes any more. Else calls
+        that come twice could come after the look."""
+        self.wait_for_all(inventory)
+        self.stop("sensor")
+        assert wait_until_still(lambda: self._count(inventory), STILL_SECONDS) == dict(self.sent)
+
     def _count(self, inventory: Inventory) -> dict[str, int]:
         items = inventory.list_items("/endpoints")
         return {item["template"]: item["calls"] for item in items if item["service"]["port"] == self.port}
@@ -144,7 +152,7 @@ def test_the_collector_first_loses_and_doubles_no_call_and_keeps_alerts(installa
     assert list_alerts(inventory) == before
     installation.start_sensor(is_earlier=False)
     installation.call(orders=11)
-    installation.wait_for_all(inventory)
+    installation.check_last(inventory)
     assert list_alerts(inventory) == before
 
 
@@ -161,4 +169,4 @@ def test_the_sensor_first_loses_and_doubles_no_call(installation: Installation) 
     installation.wait_for_all(inventory)
     inventory = installation.start_collector(is_earlier=False)
     installation.call(orders=11)
-    installation.wait_for_all(inventory)
+    installation.check_last(inventory)
