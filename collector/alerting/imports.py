@@ -7,19 +7,17 @@ from sqlalchemy import Connection, insert, select
 
 from collector.alerting.alert import Alert, AlertKind, Confidence
 from collector.alerting.lifecycle import IncidentEntry
-from collector.alerting.repository import AlertAction, save_alerts, save_silences
+from collector.alerting.repository import save_alerts, save_silences
 from collector.alerting.silences import Silence, SilenceKind
 from collector.storage.records import read_record
 from collector.storage.state.imports import OldRows
-from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERTS, INCIDENT_ENTRIES
+from collector.storage.state.tables.alerts import ALERTS, INCIDENT_ENTRIES
 
 
 def import_alerts(connection: Connection, rows: OldRows) -> None:
-    """Alerts, what people did to them, timelines and silences. Raises StoreError."""
+    """Alerts, timelines, which have what people did to them, and silences. Raises StoreError."""
     for alerts in rows.read("alerts", _read_alert):
         save_alerts(connection, alerts)
-    for actions in rows.read("alert_actions", lambda row: read_record(AlertAction, row)):
-        connection.execute(insert(ALERT_ACTIONS), [asdict(action) for action in actions])
     for entries in rows.read("incident_entries", lambda row: read_record(IncidentEntry, row)):
         connection.execute(insert(INCIDENT_ENTRIES), [asdict(entry) for entry in entries])
     for silences in rows.read("alert_mutes", _read_silence):

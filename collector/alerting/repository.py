@@ -20,7 +20,7 @@ from collector.storage.disk import StoredRows
 from collector.storage.state.erasing import blank_texts, find_mentions
 from collector.storage.state.leases import LeaseLostError
 from collector.storage.state.store import StateStore, read_row, upsert
-from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
+from collector.storage.state.tables.alerts import ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
 from collector.storage.state.tables.notifications import NOTIFIED
 from collector.trust.audit import AuditEntry, add_entries
 from common.figures import make_totals
@@ -69,18 +69,6 @@ class AlertPlace:
     severity: Severity | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertAction:
-    """What a person did: a row of `alert_actions`."""
-
-    alert_id: str
-    time: float
-    action: str  # A Happening.
-    actor: str
-    until: float | None = None
-    note: str = ""
-
-
 def _refuse() -> NoReturn:
     raise LeaseLostError("This collector does not make alerts now.")
 
@@ -116,23 +104,21 @@ class AlertTable:
         *,
         alerts: Sequence[Alert] = (),
         entries: Sequence[IncidentEntry] = (),
-        actions: Sequence[AlertAction] = (),
         silence: Silence | None = None,
         lifted: str = "",
         taken: Collection[int] = (),
         decided: Sequence[AuditEntry] = (),
         also: WriteAlso = lambda connection: None,
     ) -> None:
-        """The alerts as they are now, what timelines gained, what people did, what is silenced or (`lifted`, a
-        subject) no longer, (`taken`) numbers of pending reports that alerts were made of, what of it the audit log
-        keeps, and what `also` writes: all of it, or nothing."""
+        """The alerts as they are now, what timelines gained, what is silenced or (`lifted`, a subject) no longer,
+        (`taken`) numbers of pending reports that alerts were made of, what of it the audit log keeps, and what `also`
+        writes: all of it, or nothing."""
         with self._write() as connection:
             delete_pending(connection, taken)
             save_alerts(connection, alerts)
             also(connection)
-            for table, records in ((INCIDENT_ENTRIES, entries), (ALERT_ACTIONS, actions)):
-                if records:
-                    connection.execute(insert(table), [asdict(record) for record in records])
+            if entries:
+                connection.execute(insert(INCIDENT_ENTRIES), [asdict(entry) for entry in entries])
             if lifted:
                 connection.execute(delete(SILENCES).where(SILENCES.c.subject == lifted))
             if silence is not None:
@@ -238,16 +224,15 @@ class AlertTable:
         before = now - kept_days * 86_400
         with self._state.write() as connection:
             connection.execute(delete(ALERTS).where(ALERTS.c.opened_at < before))
-            for table in (ALERT_ACTIONS, INCIDENT_ENTRIES):
-                connection.execute(delete(table).where(table.c.time < before))
+            connection.execute(delete(INCIDENT_ENTRIES).where(INCIDENT_ENTRIES.c.time < before))
             is_over = SILENCES.c.until.is_not(None) & (SILENCES.c.until < now)
             connection.execute(delete(SILENCES).where(or_(SILENCES.c.at < before, is_over)))
             beyond = select(ALERTS.c.id).where(ALERTS.c.state != AlertState.OPEN).order_by(ALERTS.c.opened_at.desc())
             evicted = connection.execute(delete(ALERTS).where(ALERTS.c.id.in_(beyond.offset(ALERTS_MAX)))).rowcount
             connection.execute(delete(NOTIFIED).where(NOTIFIED.c.alert_id.not_in(select(ALERTS.c.id))))
-            for table in (ALERT_ACTIONS, INCIDENT_ENTRIES):
-                older = select(table.c.number).order_by(table.c.number.desc()).offset(ENTRIES_MAX)
-                connection.execute(delete(table).where(table.c.number.in_(older)))
+            number = INCIDENT_ENTRIES.c.number
+            older = select(number).order_by(number.desc()).offset(ENTRIES_MAX)
+            connection.execute(delete(INCIDENT_ENTRIES).where(number.in_(older)))
         self._evicted_count += int(evicted)
         return int(evicted)
 
@@ -259,7 +244,6 @@ class AlertTable:
                 *connection.execute(select(ALERTS.c.id).where(ALERTS.c.consumer == consumer)).scalars(),
             }
             counts = {
-                ALERT_ACTIONS.name: _delete(connection, ALERT_ACTIONS.c.alert_id, gone),
                 INCIDENT_ENTRIES.name: _delete(connection, INCIDENT_ENTRIES.c.alert_id, gone)
                 + _delete(
                     connection,
@@ -271,7 +255,6 @@ class AlertTable:
                 ),
                 ALERTS.name: _delete(connection, ALERTS.c.id, gone),
             }
-            counts[ALERT_ACTIONS.name] += blank_texts(connection, ALERT_ACTIONS, "note", pattern)
             counts[SILENCES.name] += blank_texts(connection, SILENCES, "reason", pattern)
         return counts
 

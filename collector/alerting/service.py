@@ -40,7 +40,7 @@ from collector.alerting.lifecycle import (
 )
 from collector.alerting.notifiers.outbox import is_named
 from collector.alerting.pending import TAKEN_MAX, Pending, PendingReports, Settled, WriteAlso
-from collector.alerting.repository import AlertAction, AlertFilters, AlertPlace, AlertTable
+from collector.alerting.repository import AlertFilters, AlertPlace, AlertTable
 from collector.alerting.silences import ShownAlert, Silence, SilenceKind, Silences, describe_rule, show_alert
 from collector.alerting.wording import report_signal
 from collector.core.errors import ConflictError
@@ -385,7 +385,7 @@ class AlertService:
             old = self._silences.find(alert.subject, now)
             before = None if old is None else _show_silence(old)
             self._record(
-                alert, happening, by, now, reason, until, before=before, after=_show_silence(silence), silence=silence
+                alert, happening, by, now, reason, before=before, after=_show_silence(silence), silence=silence
             )
             self._silences.add(silence)
             return self._show_one(alert, now)
@@ -397,7 +397,6 @@ class AlertService:
         by: str,
         now: float,
         reason: str = "",
-        until: float | None = None,
         *,
         before: Mapping[str, object] | None = None,
         after: Mapping[str, object] | None = None,
@@ -407,12 +406,9 @@ class AlertService:
     ) -> None:
         """What somebody decided, with what it changes (AlertTable.write), in the audit log and in the incident's
         timeline."""
-        action = AlertAction(alert_id=alert.id, time=now, action=happening.value, actor=by, until=until, note=reason)
         entry = write_entry(alert, happening, now, why=f"By {by}: {reason}" if reason else f"By {by}.")
         decided = make_entry(now, by, f"alert.{happening}", alert.id, why=reason, before=before, after=after)
-        self._table.write(
-            alerts=alerts, entries=[entry], actions=[action], silence=silence, lifted=lifted, decided=[decided]
-        )
+        self._table.write(alerts=alerts, entries=[entry], silence=silence, lifted=lifted, decided=[decided])
 
     # What is silenced: here alone
 

@@ -2,6 +2,7 @@
 know them."""
 
 import itertools
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -46,8 +47,8 @@ from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.imports import import_file
 from collector.storage.state.store import StateStore, upsert
 from collector.storage.state.tables import METADATA
-from collector.storage.state.tables.alerts import ALERT_ACTIONS, KNOWN_GOOD
-from collector.trust.audit import AuditLog, erase_mentions, make_entry
+from collector.storage.state.tables.alerts import KNOWN_GOOD
+from collector.trust.audit import AuditFilters, AuditLog, erase_mentions, make_entry
 from tests.collector.alerting.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store
@@ -295,12 +296,12 @@ def test_every_decision_is_kept_with_who_and_when(office: Office) -> None:
     desk.take_reports([report_at(office, 1)])
     desk.acknowledge("a001", by="ann")
     desk.mute("a001", by="bob", until=office.now + 60)
-    with office.state.read() as connection:
-        rows = connection.execute(select(ALERT_ACTIONS).order_by(ALERT_ACTIONS.c.number)).all()
-    assert [(row.action, row.actor, row.until) for row in rows] == [
-        ("acknowledge", "ann", None),
-        ("mute", "bob", office.now + 60),
-    ]
+    muted, acknowledged = AuditLog(office.state).list_lines(AuditFilters(), limit=9)
+    assert (acknowledged.action, acknowledged.by, acknowledged.target) == ("alert.acknowledge", "ann", "a001")
+    assert (muted.action, muted.by, muted.target) == ("alert.mute", "bob", "a001")
+    assert json.loads(muted.after) == {"silence": "muted", "by": "bob", "until": office.now + 60}
+    happened = [(one.happening, one.why) for one in desk.list_entries("a001")]
+    assert happened[1:] == [(Happening.ACKNOWLEDGED, "By ann."), (Happening.MUTED, "By bob.")]
 
 
 def list_ids(desk: AlertService, state: AlertState | None) -> list[str]:
@@ -763,7 +764,7 @@ def test_a_consumer_is_erased_from_alerts_timelines_and_silences(office: Office)
     with office.state.write() as connection:
         erased = make_entry(office.now, "ann", "erased", "address:erased")
         assert erase_mentions(connection, mention.pattern, erased) == 2
-    assert counts == {"alerts": 2, "alert_actions": 2, "incident_entries": 4, "silences": 2}
+    assert counts == {"alerts": 2, "incident_entries": 4, "silences": 2}
     with office.state.read() as connection:
         rows = [str(row) for table in METADATA.sorted_tables for row in connection.execute(select(table))]
     assert not [row for row in rows if "192.0.2.7" in row]

@@ -66,21 +66,6 @@ ALERT_ROUTES: Final = Table(
     Index("ix_alert_routes_route_id", "route_id"),
 )
 
-# collector.alerting.repository.AlertAction: what people did to alerts.
-ALERT_ACTIONS: Final = Table(
-    "alert_actions",
-    METADATA,
-    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
-    Column("alert_id", BoundedText(ID), nullable=False),
-    Column("time", Number, nullable=False),
-    Column("action", BoundedText(ID), nullable=False),
-    Column("actor", BoundedText(NAME), nullable=False),
-    Column("until", Number),
-    Column("note", BoundedText(PROSE), nullable=False),
-    Index("ix_alert_actions_alert_id", "alert_id"),
-    Index("ix_alert_actions_time", "time"),
-)
-
 # collector.alerting.lifecycle.IncidentEntry: the timelines of incidents.
 INCIDENT_ENTRIES: Final = Table(
     "incident_entries",

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, FromClause, Select, Table, and_, exists, false, or_, select, true
 
 from collector.core.scope import Scope
-from collector.storage.state.tables.alerts import ALERT_ACTIONS, ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
+from collector.storage.state.tables.alerts import ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
 from collector.storage.state.tables.base import IMPORTS, RULES, TABLE_WRITES, Rule
 from collector.storage.state.tables.findings import ENDPOINT_PASTS, FINDING_CHANGES, FINDINGS
 from collector.storage.state.tables.inventory import (
@@ -97,7 +97,7 @@ _OWN: Final[Mapping[Table, Rule]] = {
     ENDPOINT_ALIASES: _place_route,
     ENDPOINT_PASTS: _place_endpoint("endpoint_id"),
     ALERTS: _place_alert,
-    **dict.fromkeys((ALERT_ROUTES, ALERT_ACTIONS, INCIDENT_ENTRIES, SILENCES), _place_of_alert),
+    **dict.fromkeys((ALERT_ROUTES, INCIDENT_ENTRIES, SILENCES), _place_of_alert),
     FINDINGS: _place_named("endpoint_id"),
     FINDING_CHANGES: _place_change,
     RETIRED_ENDPOINTS: _place_named("id"),

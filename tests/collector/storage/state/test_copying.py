@@ -12,7 +12,7 @@ from collector.storage.base import StoreError
 from collector.storage.state.copying import copy_rows, count_rows, save_copy
 from collector.storage.state.store import FILE_NAME, StateStore, open_state, upsert
 from collector.storage.state.tables import METADATA
-from collector.storage.state.tables.alerts import ALERT_ACTIONS
+from collector.storage.state.tables.alerts import INCIDENT_ENTRIES
 from collector.storage.state.tables.base import IMPORTS, TABLE_WRITES
 from collector.storage.state.types import Hash64
 from tests.collector.conftest import empty
@@ -80,10 +80,11 @@ def test_a_copy_goes_on_with_the_numbers_of_its_rows(sqlite_state: StateStore, t
     fill(sqlite_state)
     with sqlite_state.snapshot() as source:
         copy_rows(source, target)
-    action = {"alert_id": "a", "time": 1.0, "action": "x", "actor": "y", "note": ""}
+    own = INCIDENT_ENTRIES.c.number
+    texts = dict.fromkeys(("incident_id", "alert_id", "happening", "kind", "severity", "title", "why"), "a")
     with target.write() as connection:
-        number = connection.execute(insert(ALERT_ACTIONS).values(action).returning(ALERT_ACTIONS.c.number)).scalar()
-        numbers = connection.execute(select(ALERT_ACTIONS.c.number).order_by(ALERT_ACTIONS.c.number)).scalars().all()
+        number = connection.execute(insert(INCIDENT_ENTRIES).values(time=1.0, **texts).returning(own)).scalar()
+        numbers = connection.execute(select(own).order_by(own)).scalars().all()
     assert numbers[-1] == number and len(numbers) == ROWS + 1
 
 

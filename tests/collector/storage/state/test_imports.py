@@ -12,7 +12,7 @@ from collector.alerting.alert import Alert, AlertKind, AlertState, Confidence, S
 from collector.alerting.detection import DetectionDecision, DetectionTable, import_decisions
 from collector.alerting.imports import import_alerts
 from collector.alerting.lifecycle import Happening, IncidentEntry, Lifecycle
-from collector.alerting.repository import AlertAction, AlertTable
+from collector.alerting.repository import AlertTable
 from collector.alerting.silences import KnownGood, SilenceKind
 from collector.core.rows import Route
 from collector.inventory.changes import RetiredEndpoints, import_retired
@@ -24,7 +24,6 @@ from collector.inventory.views import SavedView, ViewTable, import_views
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.imports import OLD_TABLES, drop_old_tables, import_once
 from collector.storage.state.store import StateStore
-from collector.storage.state.tables.alerts import ALERT_ACTIONS
 from tests.collector.alerting.test_lifecycle import make_report
 
 pytestmark = pytest.mark.store
@@ -78,7 +77,6 @@ def test_alerts_timelines_decisions_and_silences_are_imported_once(state: StateS
         severity=alert.severity, title=alert.title, why=alert.why,
     )  # fmt: skip
     old.insert_records("incident_entries", [entry])
-    old.insert_records("alert_actions", [AlertAction(alert_id="a1", time=NOW, action="confirmed", actor="ada")])
     old.execute(
         "INSERT INTO alert_mutes (subject, updated_at, muted_until, is_expected, actor, alert_id, reason) VALUES "
         f"('{alert.subject}', {NOW}, NULL, true, 'ada', 'a1', 'ours'), "
@@ -94,8 +92,6 @@ def test_alerts_timelines_decisions_and_silences_are_imported_once(state: StateS
         assert table.list_entries("a1") == (entry,)
         (silence,) = table.list_silences(NOW)
         assert (silence.kind, silence.by, silence.reason, silence.until) == (SilenceKind.EXPECTED, "ada", "ours", None)
-        with state.read() as connection:
-            assert [row.actor for row in connection.execute(ALERT_ACTIONS.select())] == ["ada"]
     assert old.query("SELECT count() FROM alerts FINAL") == [(2,)], "they are kept aside"
 
 
