@@ -6,7 +6,7 @@ expiry and nonce. Here is what is the collector's: which algorithms a signature 
 the groups, and the ticket.
 
 The provider may be away, and anybody can have the collector ask it. So it is asked for a bounded time, by a bounded
-number of logins at once, and not again for some seconds after it did not answer. What it says of itself and its keys
+number of logins at once, and not again for some seconds after it did not answer as a provider. What it says of itself and its keys
 are read again every ten minutes, and where a signature does not fit them: providers change their keys.
 
 The ticket is what a browser keeps between leaving for the provider and coming back, so that any collector of the state
@@ -51,7 +51,7 @@ class LoginError(Exception):
 
 
 class _AwayError(Exception):
-    """The provider did not answer, or with a failure of its own; the text says how."""
+    """The provider did not answer, or not as one; the text says how, as what it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +134,8 @@ class OidcLogin:
             raise
         except (_AwayError, TimeoutError) as error:
             self._down_until = self._monotonic() + DOWN_SECONDS
-            self._down_reason = str(error) or f"no answer in {ASK_SECONDS:g} s"
-            self._log(self._down_reason)
+            self._down_reason = str(error) or f"is away (no answer in {ASK_SECONDS:g} s)"
+            self._log(f"it {self._down_reason}")
             raise self._word_down(DOWN_SECONDS) from None
         except Exception as error:
             # The class alone reaches the log and the person: texts of errors may hold codes and tokens.
@@ -148,8 +148,8 @@ class OidcLogin:
 
     def _word_down(self, seconds: float) -> LoginError:
         return LoginError(
-            f"The provider at {self.issuer} is away ({self._down_reason}); try again in {math.ceil(seconds)} s, or "
-            "sign in with an API token."
+            f"The provider at {self.issuer} {self._down_reason}; try again in {math.ceil(seconds)} s, or sign in with "
+            "an API token."
         )
 
     async def _open(self) -> Any:
@@ -158,14 +158,19 @@ class OidcLogin:
         if self._client is not None and now - self._opened_at < METADATA_SECONDS:
             return self._client
         client = self._make_client()
-        metadata = await client.load_server_metadata()
-        if metadata.get("issuer") != self._settings.issuer:
-            raise LoginError(
-                f"The provider calls itself {str(metadata.get('issuer'))[:200]!r} and not {self._settings.issuer!r}; "
-                "correct oidc.issuer."
-            )
-        offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
-        metadata["id_token_signing_alg_values_supported"] = [one for one in offered if one in _ALGORITHMS] or ["RS256"]
+        try:
+            metadata = await client.load_server_metadata()
+            own, offered = metadata.get("issuer"), metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
+            known = [one for one in offered if one in _ALGORITHMS] or ["RS256"]
+        except _AwayError:
+            raise
+        except Exception as error:
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            reason = f"status {status}" if status else type(error).__name__
+            raise _AwayError(f"does not say how it is asked ({reason}), so oidc.issuer may be wrong") from None
+        if own != self._settings.issuer:
+            raise _AwayError(f"calls itself {str(own)[:200]!r}, so oidc.issuer is to be corrected")
+        metadata["id_token_signing_alg_values_supported"] = known
         self._client, self._opened_at = client, now
         return client
 
@@ -199,9 +204,9 @@ class OidcLogin:
                 try:
                     answer = await super().send(*given, **more)
                 except Exception as error:
-                    raise _AwayError(type(error).__name__) from None
+                    raise _AwayError(f"is away ({type(error).__name__})") from None
                 if answer.status_code >= 500:
-                    raise _AwayError(f"status {answer.status_code}")
+                    raise _AwayError(f"is away (status {answer.status_code})")
                 return answer
 
         class ProviderClient(AsyncOAuth2Mixin, AsyncOpenIDMixin, BaseApp):  # type: ignore[misc]
