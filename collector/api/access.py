@@ -51,17 +51,24 @@ HEADERS: dict[str, str] = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-# Where the page came by TLS, a browser asks for nothing of this host without it for a year.
+# Where the page came by TLS, a browser asks for nothing of this host without it for a year. Where it did not, browsers
+# ignore this (RFC 6797, 8.1).
 _STRICT_TRANSPORT = "max-age=31536000"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+def has_tls(scheme: str, public_url: str) -> bool:
+    """Whether browsers come by TLS, which a proxy may end before the collector."""
+    return scheme == "https" or public_url.startswith("https://")
+
+
 class SecurityHeaders:
     """Adds HEADERS to every response, and forbids caches to keep what a token was needed for."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, public_url: str) -> None:
         self._app = app
+        self._public_url = public_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -71,7 +78,7 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
-                if scope["scheme"] == "https":
+                if has_tls(scope["scheme"], self._public_url):
                     headers["strict-transport-security"] = _STRICT_TRANSPORT
                 headers.setdefault("cache-control", "no-store")
             await send(message)

@@ -224,6 +224,11 @@ class CollectorSettings(ProgramSettings):
                 raise ValueError(f"{text!r} is no network ({error}); write it as 198.51.100.0/24") from None
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _strip_public_url(cls, value: str) -> str:
+        return value.rstrip("/")  # Paths are put behind it.
+
     @field_validator("time_zone")
     @classmethod
     def _check_time_zone(cls, value: str) -> str:

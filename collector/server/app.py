@@ -142,7 +142,7 @@ def build_app(services: Services, limits: RequestLimits | None = None) -> FastAP
         dependencies=[Depends(check_permission)],
         generate_unique_id_function=lambda route: route.name,
         middleware=[
-            Middleware(SecurityHeaders),
+            Middleware(SecurityHeaders, public_url=services.settings.public_url),
             Middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL),
             *([Middleware(LoopbackHost)] if services.authenticator.is_open else []),
             Middleware(SameSite),

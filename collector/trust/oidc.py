@@ -6,8 +6,8 @@ expiry and nonce. Here is what is the collector's: which algorithms a signature 
 the groups, and the ticket.
 
 The provider may be away, and anybody can have the collector ask it. So it is asked for a bounded time, by a bounded
-number of logins at once, and not again for some seconds after it did not answer as a provider. What it says of itself and its keys
-are read again every ten minutes, and where a signature does not fit them: providers change their keys.
+number of logins at once, and not again for some seconds after it did not answer as a provider. What it says of itself
+and its keys are read again every ten minutes, and where a signature does not fit them: providers change their keys.
 
 The ticket is what a browser keeps between leaving for the provider and coming back, so that any collector of the state
 can end what another began. It is encrypted and dated (Fernet) with a key of the state, and lives ten minutes.
@@ -78,7 +78,7 @@ class OidcLogin:
         """`public_url`: where people reach the collector. `ticket_key`: of `make_ticket_key`, one for each state."""
         self._settings = settings
         self.issuer = settings.issuer
-        self._redirect_uri = f"{public_url.rstrip('/')}/login/callback"
+        self._redirect_uri = f"{public_url}/login/callback"
         self._tickets = Fernet(ticket_key)
         self._secret = secret
         self._monotonic = monotonic

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from collector.api.access import has_tls
 from collector.api.authenticator import COOKIE_NAME, SESSION_SECONDS, SlowedError, name_address
 from collector.trust.oidc import TICKET_SECONDS, LoginError, OidcLogin
 from collector.ui.components.rendering import own_path, read_form
@@ -13,11 +14,6 @@ from collector.ui.site import THEME_COOKIE, THEMES, Page, Site
 
 THEME_SECONDS = 365 * 86_400
 TICKET_COOKIE = "apidae_login"
-
-
-def has_tls(request: Request, public_url: str) -> bool:
-    """Whether browsers come by TLS, which a proxy may end before the collector."""
-    return request.url.scheme == "https" or public_url.startswith("https://")
 
 
 def set_session(response: Response, session: str, *, is_secure: bool) -> None:
@@ -59,7 +55,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         if session is None:
             return show(request, destination, sentence, status)
         response = RedirectResponse(destination, status_code=303)
-        set_session(response, session, is_secure=has_tls(request, public_url))
+        set_session(response, session, is_secure=has_tls(request.url.scheme, public_url))
         return response
 
     if login is not None:
@@ -69,7 +65,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     async def log_out(request: Request) -> Response:
         await asyncio.to_thread(authenticator.sign_out, request)
         response = RedirectResponse("/login", status_code=303)
-        is_secure = has_tls(request, public_url)
+        is_secure = has_tls(request.url.scheme, public_url)
         response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict", secure=is_secure)
         return response
 
@@ -105,7 +101,7 @@ def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[.
             path="/login",
             httponly=True,
             samesite="lax",
-            secure=has_tls(request, public_url),
+            secure=has_tls(request.url.scheme, public_url),
         )
         return response
 
@@ -133,7 +129,7 @@ def _add_login(router: APIRouter, site: Site, login: OidcLogin, show: Callable[.
         # A redirect would still belong to the provider's navigation, and come without the session.
         response = site.render(request, "session/entered.html", {"next": own_path(person.destination)})
         response.delete_cookie(TICKET_COOKIE, path="/login", httponly=True, samesite="lax")
-        set_session(response, session, is_secure=has_tls(request, public_url))
+        set_session(response, session, is_secure=has_tls(request.url.scheme, public_url))
         return response
 
 

@@ -375,7 +375,7 @@ def test_keys_that_a_provider_took_back_are_forgotten_without_a_login(issuer: st
 
 
 @pytest.mark.parametrize(("public_url", "is_secure"), [("https://apidae.example", True), (HERE, False), ("", False)])
-def test_behind_a_proxy_that_ends_tls_no_cookie_goes_without_it(issuer: str, public_url: str, is_secure: bool) -> None:
+def test_behind_a_proxy_that_ends_tls_nothing_goes_without_it(issuer: str, public_url: str, is_secure: bool) -> None:
     with open_browser(issuer, public_url=public_url) as browser:
         bind(browser, BindingKind.GROUP, "/oncall", Role.VIEWER)
         begun = browser.client.get("/login/oidc")
@@ -385,6 +385,8 @@ def test_behind_a_proxy_that_ends_tls_no_cookie_goes_without_it(issuer: str, pub
         session = next(one for one in ended.headers.get_list("set-cookie") if one.startswith(COOKIE_NAME))
         cookies = [begun.headers["set-cookie"], session, by_token.headers["set-cookie"]]
         assert [("; Secure" in one) for one in cookies] == [is_secure] * 3
+        asked = {answer.headers.get("strict-transport-security") for answer in (begun, ended, by_token)}
+        assert asked == {"max-age=31536000" if is_secure else None}
 
 
 def test_a_flood_of_answers_that_nobody_asked_for_slows_nobody(browser: Browser) -> None:

@@ -88,6 +88,11 @@ def test_off_loopback_with_tls_is_fine() -> None:
     assert load_settings(flags, environment={}).http_listen == "0.0.0.0:1"
 
 
+def test_paths_are_put_behind_the_public_address() -> None:
+    for given in ("https://apidae.example/", "https://apidae.example"):
+        assert load_settings({"public_url": given}, environment={}).public_url == "https://apidae.example"
+
+
 def test_secret_address_is_in_no_repr() -> None:
     environment = {
         "APIDAE_COLLECTOR_STORE_URL": "http://u:hunter2@h/d",
