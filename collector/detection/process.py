@@ -94,6 +94,9 @@ COUNT_SECONDS = 2.0  # From one account for the metrics to the next.
 ROUTES_CACHED = 30_000  # Routes of earlier batches, which need not be converted again: 30 MB at most.
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
+AWAY_SECONDS = 5.0  # For so long no child runs, and none is started: nobody waits for it any more.
+AWAY_ENDS = 3  # Children that ended one after the other, and reported nothing: the next one will not, either.
+_AWAY_LOOK_SECONDS = 0.5
 _STOP_SECONDS = 10.0
 _PLACES_MAX = 1_000  # Batches that waited, converted together.
 _NANOSECONDS = 1_000_000_000
@@ -490,6 +493,13 @@ class _Request:
     is_done: threading.Event = field(default_factory=threading.Event)
 
 
+class DetectorsAwayError(TimeoutError):
+    """Nobody does what is asked for, which is known before the time is over."""
+
+    def __init__(self) -> None:
+        super().__init__("The detectors do not run (the collector's log says why)")
+
+
 class DetectorProcess:
     """The parent's side: starts the child, takes its signals, starts it again. One thread calls `poll`."""
 
@@ -520,6 +530,7 @@ class DetectorProcess:
         self._numbers = count(1)
         self._start_after = 0.0
         self.restart_count = 0
+        self._silent_ends = 0  # Since a child reported anything.
         self._dropped_messages = 0
         self._lead: Lead | None = None  # Once the lease came.
         self.counts: Counts | None = None
@@ -663,13 +674,25 @@ class DetectorProcess:
 
     def ask(self, message: Expect | Erase, timeout_seconds: float) -> int:
         """Have the detectors do it, and wait until a checkpoint holds it. Gives how many subjects an erased consumer
-        had. Raises TimeoutError; it is done nevertheless as soon as the detectors can."""
+        had. Raises TimeoutError, DetectorsAwayError; it is done nevertheless as soon as the detectors can."""
         request = self._request(msgspec.structs.replace(message, number=next(self._numbers)))
-        if not request.is_done.wait(timeout_seconds):
-            raise TimeoutError(
-                f"The detectors did not do what they were asked for within {timeout_seconds:.0f} s; ask again."
-            )
+        until = self._clock() + timeout_seconds
+        while not request.is_done.is_set():
+            left = until - self._clock()
+            if self.is_away:
+                raise DetectorsAwayError
+            if left <= 0:
+                raise TimeoutError(
+                    f"The detectors did not do what they were asked for within {timeout_seconds:.0f} s; ask again."
+                )
+            request.is_done.wait(min(left, _AWAY_LOOK_SECONDS))
         return request.subjects
+
+    @property
+    def is_away(self) -> bool:
+        """Whether no child will answer: nobody starts one, or they end before they report anything."""
+        is_gone = self._child is None and self._clock() - self._start_after >= AWAY_SECONDS
+        return is_gone or self._silent_ends >= AWAY_ENDS
 
     def _request(self, message: Expect | Erase) -> "_Request":
         request = self._requests[message.number] = _Request(message=message)
@@ -728,6 +751,7 @@ class DetectorProcess:
         self._child = self._pipe = self._outbox = None
 
     def _receive(self, message: ToParent) -> None:
+        self._silent_ends = 0
         match message:
             case Done():
                 request = self._requests.pop(message.number, None)
@@ -762,6 +786,7 @@ class DetectorProcess:
         self._hang_up()
         self._untaken = None  # It comes again.
         self.restart_count += 1
+        self._silent_ends += 1
         self._start_after = self._clock() + RESTART_WAIT_SECONDS
 
 

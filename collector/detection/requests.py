@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from collector.alerting.alert import Alert
 from collector.core.feature import Feature, Job, Role
 from collector.detection.messages import Erase, Expect
-from collector.detection.process import DetectorProcess, describe_level
+from collector.detection.process import AWAY_SECONDS, DetectorProcess, DetectorsAwayError, describe_level
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.detectors import DETECTOR_REQUESTS
 
@@ -25,11 +25,18 @@ _DECODER = msgspec.msgpack.Decoder(Expect | Erase)
 class DetectorRequests:
     """Of one collector. Thread-safe. Methods raise StoreError."""
 
-    def __init__(self, state: StateStore, detectors: DetectorProcess, leads: Callable[[], bool]) -> None:
-        """`leads`: whether the detectors of this collector are those that report."""
+    def __init__(
+        self,
+        state: StateStore,
+        detectors: DetectorProcess,
+        leads: Callable[[], bool],
+        is_led: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`leads`: whether the detectors of this collector are those that report; `is_led`: whether those of any
+        collector are."""
         self._state = state
         self._detectors = detectors
-        self._leads = leads
+        self._leads, self._is_led = leads, is_led
         self._writes = -1
 
     @property
@@ -45,18 +52,22 @@ class DetectorRequests:
             self._add(describe_level(0, alert))
 
     def erase(self, consumer: str, timeout_seconds: float) -> int:
-        """As DetectorProcess.erase. Raises TimeoutError."""
+        """As DetectorProcess.erase. Raises TimeoutError, DetectorsAwayError."""
         if self._leads():
             return self._detectors.erase(consumer, timeout_seconds)
         number = self._add(Erase(0, consumer))
         asked = select(DETECTOR_REQUESTS.c.subjects).where(DETECTOR_REQUESTS.c.number == number)
-        until = time.monotonic() + timeout_seconds
-        while time.monotonic() < until:
+        led_at = time.monotonic()
+        until = led_at + timeout_seconds
+        while (now := time.monotonic()) < until:
             with self._state.read() as connection:
                 subjects = connection.execute(asked).scalar_one_or_none()
             if subjects is not None:
                 self._remove(number)
                 return int(subjects)
+            led_at = now if self._is_led() else led_at
+            if now - led_at >= AWAY_SECONDS:
+                raise DetectorsAwayError
             time.sleep(_LOOK_SECONDS)
         raise TimeoutError(f"The detectors did not forget a consumer within {timeout_seconds:.0f} s; erase again.")
 

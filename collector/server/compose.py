@@ -469,7 +469,10 @@ class Collector:
         )
 
         self._detector_requests = DetectorRequests(
-            self.state, self.detectors, lambda: not self.state.is_shared or self.tenure.has(Role.DETECT)
+            self.state,
+            self.detectors,
+            lambda: not self.state.is_shared or self.tenure.has(Role.DETECT),
+            lambda: self.tenure.is_done(Role.DETECT),
         )
 
     def take_signals(self, told: Told) -> None:

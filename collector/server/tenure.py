@@ -70,6 +70,10 @@ class Tenure:
         """Whether this process does the work of a leased role."""
         return role in self._started and self.find_fence(role) is not None
 
+    def is_done(self, role: Role) -> bool:
+        """Whether any process does the work of a leased role, at the last look."""
+        return self._keeper.find_lease(role) is not None
+
     @contextmanager
     def write(self, role: Role) -> Iterator[Any]:
         """One transaction, as StateStore.write, of the process that has a role. Raises LeaseLostError where that is

@@ -294,7 +294,7 @@ def test_the_way_back_leads_to_no_other_site(browser: Browser, destination: str)
         (None, "is away (ConnectError)"),
     ],
 )
-def test_a_provider_that_is_away_or_is_none_is_asked_once_in_some_seconds(
+def test_a_provider_that_is_away_or_another_is_asked_once_in_some_seconds(
     issuer: str, path: str | None, said: str
 ) -> None:
     clock = Clock(1_000.0)

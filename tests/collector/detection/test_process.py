@@ -17,7 +17,7 @@ from collector.detection.engine import Engine
 from collector.detection.framework.slots import Slots
 from collector.detection.memory import FileMemory
 from collector.detection.messages import Told
-from collector.detection.process import DetectorProcess, Follower
+from collector.detection.process import AWAY_ENDS, DetectorProcess, DetectorsAwayError, Follower
 from collector.detection.read_boundaries import CutJournal
 from collector.log.base import Append, Position
 from collector.log.file_reader import FileLogReader
@@ -232,6 +232,24 @@ def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -
     wait_for(process, lambda: process.pid is not None)
     process.stop()
     assert taken == [signal for told in expected for signal in told.signals]
+
+
+def test_nobody_waits_for_detectors_that_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None was started; then each ends before it reports anything. The next one does what was asked for."""
+    place = LogPlace(directory=tmp_path)
+    process = DetectorProcess(log=place, checkpoint_path=tmp_path / "detectors.state", take=Kept().take)
+    with pytest.raises(DetectorsAwayError, match="The detectors do not run"):
+        process.erase("principal:1", 3_600.0)
+    monkeypatch.setattr("collector.detection.process.RESTART_WAIT_SECONDS", 0.0)
+    for _ in range(AWAY_ENDS):
+        wait_for(process, lambda: process.pid is not None)
+        before = process.restart_count
+        kill_child(process)
+        wait_for(process, lambda before=before: process.restart_count > before)  # type: ignore[misc]
+    with pytest.raises(DetectorsAwayError):
+        process.erase("principal:1", 3_600.0)
+    wait_for(process, lambda: not process.is_away and not process._requests)
+    process.stop()
 
 
 def test_what_the_store_did_not_take_is_taken_with_the_next_poll(tmp_path: Path) -> None:

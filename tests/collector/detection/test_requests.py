@@ -4,7 +4,9 @@ import threading
 
 import pytest
 
+from collector.detection import requests
 from collector.detection.messages import Erase, Expect
+from collector.detection.process import DetectorsAwayError
 from collector.detection.requests import DetectorRequests
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.detectors import DETECTOR_REQUESTS
@@ -69,3 +71,12 @@ def test_an_erasure_that_nobody_does_is_one_sentence(state: StateStore) -> None:
     here, _, _ = open_both(state)
     with pytest.raises(TimeoutError, match="erase again"):
         here.erase("principal:1", 0.0)
+
+
+def test_an_erasure_does_not_wait_for_detectors_that_nobody_runs(
+    state: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "AWAY_SECONDS", 0.0)
+    here = DetectorRequests(state, Detectors(), lambda: False, is_led=lambda: False)  # type: ignore[arg-type]
+    with pytest.raises(DetectorsAwayError, match="The detectors do not run"):
+        here.erase("principal:1", 3_600.0)

@@ -27,7 +27,7 @@ def test_a_new_endpoint_is_told_by_a_running_collector(tmp_path: Path) -> None:
     collector = start_collector(tmp_path)
     try:
         feed(collector, [KNOWN])
-        wait_until(lambda: _read_kinds(tmp_path) >= {"start", "service", "endpoint"}, "facts of what was judged")
+        wait_until(lambda: _read_kinds(tmp_path) >= {"start", "service", "endpoint"}, "facts of what was evaluated")
         assert _list_new(collector) == []
     finally:
         assert collector.stop() == 0
