@@ -318,12 +318,20 @@ class AlertService:
             return self._show_one(alert, now)
 
     def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict, note: str = "") -> ShownAlert | None:
-        """Somebody found out what it was, or takes that back."""
+        """Somebody found out what it was, or takes that back. Raises ConflictError where that holds for others, whom
+        they do not see."""
         at = self._clock() if verdict else None
         change: dict[str, object] = {"verdict": verdict, "verdict_at": at, "verdict_by": by if verdict else ""}
         change["verdict_reach"] = _find_reach() if verdict else VerdictReach.EVERYWHERE
         # What detection makes of it in one step with it: verdicts take effect in the order in which they are kept.
         with self._lock:
+            found, scope = self._find(alert_id), find_scope()
+            is_wide = found is not None and found.verdict and found.verdict_reach is VerdictReach.EVERYWHERE
+            if found is not None and is_wide and not scope.is_all:
+                raise ConflictError(
+                    f"Alert {alert_id} has the verdict {found.verdict} by {found.verdict_by}, which holds everywhere, "
+                    f"and you see only {scope.word()}; ask somebody who sees everything."
+                )
             alert = self._decide(alert_id, Happening(verdict.value or "no_verdict"), by, change, note)
             if alert is not None and verdict:
                 self._detection.note_verdict(alert)

@@ -560,6 +560,20 @@ def test_a_verdict_of_a_bound_analyst_holds_in_its_namespace_also_after_a_restar
         assert office.detection.counts[ReportOutcome.TOO_QUIET] == before + 1
 
 
+def test_a_bound_analyst_changes_no_verdict_that_holds_everywhere(office: Office) -> None:
+    desk, scope = office.open(), Scope(namespaces=("shop",))
+    desk.take_found([make_report(AlertKind.SCANNING, service="shop/cart:80", namespace="shop")])
+    (alert,) = desk.list_alerts(limit=10)
+    with use_scope(scope):
+        assert desk.give_verdict(alert.id, by="ann", verdict=Verdict.FALSE_ALARM) is not None
+        assert desk.give_verdict(alert.id, by="ann", verdict=Verdict.NONE) is not None
+    desk.give_verdict(alert.id, by="bob", verdict=Verdict.CONFIRMED)
+    for verdict in Verdict:
+        with use_scope(scope), pytest.raises(ConflictError, match="the verdict confirmed by bob, which holds everywh"):
+            desk.give_verdict(alert.id, by="ann", verdict=verdict)
+    assert desk.give_verdict(alert.id, by="bob", verdict=Verdict.NONE) is not None
+
+
 def test_a_bound_analyst_silences_nobody_wherever_they_call(office: Office) -> None:
     desk, scope = office.open(), Scope(namespaces=("shop",))
     for address, endpoint_id in (("203.0.113.7", ""), ("203.0.113.8", "e1")):
