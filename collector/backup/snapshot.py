@@ -32,7 +32,7 @@ from collector.storage.state.copying import save_copy
 from collector.storage.state.imports import IMPORTED_SUFFIX
 from collector.storage.state.store import FILE_NAME, StateStore
 
-_SQLITE: Final = b"SQLite format 3\0"
+_SQLITE_SUFFIX: Final = Path(FILE_NAME).suffix
 # Of data_dir: the tables, which are asked for; what is of the running process; and the log's id, for a new log has
 # another.
 _EXCLUDED: Final = ("store", "lock", "wal/id")
@@ -101,13 +101,13 @@ class Backup:
                     "ok."
                 )
             with self.log.hold():
-                files = {name: stack.enter_context(_open_file(path)) for name, path in self._list_files()}
+                files = {name: stack.enter_context(open_file(path)) for name, path in self._list_files()}
                 state = stack.enter_context(self.state.snapshot()) if self.state.is_shared else None
             stack.callback(use_budget(None)(self.store.drop_clones))  # Also where the client has left.
             clones = self.store.clone_tables()
         if state is not None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(suffix=_COPY, dir=self.directory))
-            files[FILE_NAME] = stack.enter_context(_open_file(save_copy(state, Path(folder))))
+            files[FILE_NAME] = stack.enter_context(open_file(save_copy(state, Path(folder))))
         return files, {
             clone.name: TableContents(create=clone.create, rows=clone.rows, bytes=clone.bytes) for clone in clones
         }
@@ -132,13 +132,10 @@ class Backup:
 
 
 @contextmanager
-def _open_file(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    with path.open("rb") as file:
-        if file.read(len(_SQLITE)) != _SQLITE:
-            file.seek(0)
-            yield file, os.fstat(file.fileno()).st_size
-            return
-    with _copy_sqlite(path) as file:
+def open_file(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """A file and its bytes; of SQLite's a copy. It is never opened here: closing any descriptor of a file takes all
+    locks of this process off it, and another process would delete the write-ahead log that SQLite goes on to write."""
+    with _copy_sqlite(path) if path.suffix == _SQLITE_SUFFIX else path.open("rb") as file:
         yield file, os.fstat(file.fileno()).st_size
 
 

@@ -5,6 +5,7 @@ import itertools
 import sqlite3
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ import pytest
 from apidae.v1 import stream_pb2
 
 from collector.backup.restore import MARK
-from collector.backup.snapshot import Backup
+from collector.backup.snapshot import Backup, open_file
 from collector.core.errors import ConflictError
 from collector.storage.embedded import EmbeddedStore
+from collector.storage.state.store import FILE_NAME, open_state
 from collector.storage.tables.layout import Layout
 from tests.collector.running import Conversation, RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
 from tests.collector.wire_batches import make_batch
@@ -247,6 +249,19 @@ def test_who_writes_the_tables_makes_the_backup(holder: str | None, sentence: st
     )
     with pytest.raises(ConflictError, match=sentence):
         next(backup.write())
+
+
+def test_a_copy_of_the_state_takes_no_lock_of_the_collector_away(tmp_path: Path) -> None:
+    """A process that closes any descriptor of the file loses its locks. Then a command on the host is the last one to
+    close it, and deletes the write-ahead log that the collector goes on to write."""
+    state = open_state(tmp_path)
+    path = tmp_path / FILE_NAME
+    with open_file(path) as (copy, size):
+        assert size and copy.read(6) == b"SQLite"
+    look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM table_writes')"
+    subprocess.run([sys.executable, "-c", look, str(path)], check=True)
+    assert path.with_name(f"{FILE_NAME}-wal").exists()
+    state.close()
 
 
 def test_only_one_backup_or_erasure_is_under_way(tmp_path: Path) -> None:
