@@ -18,6 +18,7 @@ from collector.api import exports
 from collector.api.authenticator import COOKIE_NAME
 from collector.cli.commands import register
 from collector.trust.guesses import GUESSES_MAX
+from collector.ui.audit.page import list_facts
 from tests.collector.api.client import TestClient
 from tests.collector.api.test_session import TOKEN, Site, open_site
 
@@ -192,6 +193,7 @@ def test_the_audit_log_is_listed_by_page_and_checked(site: Site) -> None:
     assert [json.loads(line)["target"] for line in file.text.splitlines()] == ["t1", "t2", "t1", "t0"]
     shown = site.client.get("/audit", params=asked, headers=FIRST | {"accept": "text/html"}).text
     assert "token.revoked" in shown and "cursor=" in shown and "/api/v1/exports/audit.csv?actor=api-token" in shown
+    assert '<span class="quiet-text">role</span> viewer' in shown
     check = site.client.get("/api/v1/audit/check", headers=FIRST).json()
     assert (check["fault"], check["entries"]) == ("", 5)
     viewer = create(site.client, "v")
@@ -207,6 +209,16 @@ def test_the_settings_show_tokens_and_sessions_to_an_admin_alone(site: Site) -> 
     assert viewer["authorization"][7:] not in page
     site.sign_in(viewer["authorization"][7:])
     assert "root" not in site.client.get("/settings").text
+
+
+def test_what_an_entry_says_of_before_and_after_is_words() -> None:
+    told = json.dumps({"until": 1_827_635_430.0, "is_confirmed": True, "services": [], "ids": ["a", "b"], "by": ""})
+    assert list(list_facts(told)) == [
+        ("until", "", 1_827_635_430.0),
+        ("is confirmed", "yes", None),
+        ("ids", "a, b", None),
+    ]
+    assert list(list_facts("")) == [] and list(list_facts("7 days")) == [("", "7 days", None)]
 
 
 class Held:
