@@ -155,5 +155,7 @@ def test_operations_are_counted_as_they_were_asked_for(product: Product, port: i
 
     wait_until(lambda: sum(count().values()) >= 0.99 * len(asked), "the operations of all calls")
     found = count()
-    assert {name: pytest.approx(asked.count(name), rel=0.1) for name in set(asked)} == found
+    # Which share of a second's calls an operation has is what samples say: rarer ones are within 1 % of all calls.
+    bound = 0.01 * len(asked)
+    assert {name: pytest.approx(asked.count(name), rel=0.1, abs=bound) for name in set(asked)} == found
     assert sensor.stop() == 0 and collector.stop() == 0
