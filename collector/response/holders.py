@@ -77,6 +77,10 @@ class Holders:
         nodes = self._look().nodes
         return next((nodes[one, address] for one in self._name_clusters(clusters) if (one, address) in nodes), "")
 
+    def is_known(self, address: str) -> bool:
+        """Whether a Pod or a node of any cluster has an address now."""
+        return bool(self.find_pods(address, ()) or self.find_node(address, ()))
+
     def find_kinds(self, name: WorkloadName, clusters: Sequence[str]) -> dict[str, set[str]]:
         """The kinds of running workloads of this name, by cluster."""
         found = self._look().by_workload

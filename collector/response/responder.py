@@ -239,10 +239,12 @@ class Responder:
         return self._previewer.preview(target, clusters, self._clock())
 
     def _check_known(self, target: BlockTarget) -> None:
-        """Whoever sees a part of the installation learns of no address and workload that did not call it. Raises
-        BlockError, StoreError."""
+        """Whoever sees a part of the installation learns of no address and workload that did not call it; of those from
+        outside there is nothing to learn. Raises BlockError, StoreError."""
         scope = find_scope()
-        is_public = target.kind is BlockKind.ADDRESS and not target.is_local
+        is_address = target.kind is BlockKind.ADDRESS and not target.is_local
+        # Pods and nodes may have public addresses, as with IPv6.
+        is_public = is_address and not self._holders.is_known(target.value)
         if not scope.is_all and not is_public and not self._previewer.find_clusters(target, self._clock()):
             raise BlockError(
                 f"{target.consumer} made no call in the last 24 hours to what you see ({scope.word()}); copy it from "

@@ -12,6 +12,7 @@ import pytest
 from collector.alerting.alert import AlertKind, Report
 from collector.api.services import ApiSettings, Services
 from collector.core.config import BlockSettings
+from collector.core.scope import Scope, use_scope
 from collector.inventory.endpoints.peers import Holder
 from collector.kubernetes.addresses import AddressBook, Targets
 from collector.kubernetes.objects import PodObject
@@ -468,3 +469,19 @@ def test_a_workload_of_two_clusters_is_stopped_in_each_at_its_own_addresses(
     site.responder.block(BlockRequest(consumer=SCRAPER, clusters=("east", "west")))
     orders = [(order.value, order.clusters) for order in site.responder.orders()]
     assert orders == [(POD, ("east",)), (NEXT, ("west",))]
+
+
+def test_who_sees_a_part_learns_of_no_pod_whose_public_address_did_not_call_it(site: Site) -> None:
+    """Nor of a node: their addresses may be public, as those of IPv6 are."""
+    public, outside, scope = "2a00:1450:4001::21", "2a00:1450:4001::99", Scope(namespaces=("shop",))
+    site.watch.put(make("scraper-7d4-a", public))
+    for ask in (
+        lambda: site.responder.preview(public),
+        lambda: site.responder.block(BlockRequest(consumer=public, is_confirmed=True)),
+    ):
+        with use_scope(scope), pytest.raises(BlockError, match="made no call in the last 24 hours to what you see"):
+            ask()
+    with use_scope(scope):
+        assert site.responder.preview(outside).calls == 0
+        assert str(site.responder.block(BlockRequest(consumer=outside)).holder or "") == ""
+    assert site.responder.block(BlockRequest(consumer=public)).holder is not None
