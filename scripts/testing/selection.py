@@ -15,6 +15,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 SIDES: Final = ("common", "sensor", "collector")
+DOCS: Final = "docs"  # Named like a package, for the tests that run what pages say.
 # Who changes one of these changes what all others are built or run with.
 EVERYTHING: Final = ("proto/", "pyproject.toml", "requirements/", "scripts/setup", "tests/conftest.py")
 # The chart and the images have tests and a build of their own.
@@ -134,7 +135,9 @@ def list_tests(root: Path) -> list[str]:
 
 def name_package(path: str, root: Path = ROOT) -> str | None:
     """`sensor/capture/tls/elf.py` is of `sensor.capture.tls`, and so is what lies in folders without modules below it;
-    None for what is not of the product."""
+    a page is of `docs`. None for what is not of the product."""
+    if path.startswith(f"{DOCS}/"):
+        return DOCS
     folder = path.rpartition("/")[0]
     if path.split("/")[0] not in SIDES or not folder:
         return None

@@ -22,6 +22,7 @@ from scripts.helm.settings_schema import CHART, SIDES
 from sensor.cli.commands import READY_FILE
 from tests.deploy.chart import VERSIONS, Document, container, documents, find, need_helm
 from tests.deploy.cluster import serve
+from tests.documented import BLOCKS, SHELL
 
 EXAMPLES = [path.name.removesuffix("-values.yaml") for path in list_examples()]
 KUBERNETES = ("1.29.0", "1.31.0", "1.34.0", "1.37.0")
@@ -283,23 +284,24 @@ def test_notes_name_what_there_is(version: int, tmp_path: Path) -> None:
     assert "exec one-apidae-collector-0 -- apidae get endpoints" in notes
 
 
-def list_documented_installs() -> list[str]:
-    """The commands of the page on platforms, each in one line."""
-    page = (CHART.parents[2] / "docs" / "use" / "platforms.md").read_text()
-    return re.findall(r"^helm install .+$", page.replace("\\\n", " "), re.MULTILINE)
+def list_documented_commands() -> list[str]:
+    """Of Helm, in all pages."""
+    shells = [block for block in BLOCKS if block.language in SHELL]
+    return [command for block in shells for command in block.commands if command.startswith("helm ")]
 
 
-@pytest.mark.parametrize("command", list_documented_installs())
-def test_documented_installs_render(command: str) -> None:
+@pytest.mark.parametrize("command", list_documented_commands())
+def test_documented_helm_commands_render(command: str) -> None:
     need_helm()
-    _, install, release, chart, *arguments = shlex.split(command)
-    assert (install, release, chart) == ("install", "apidae", "deploy/helm/apidae")
+    _, verb, release, chart, *arguments = shlex.split(command)
+    assert verb in ("install", "upgrade") and (release, chart) == ("apidae", "deploy/helm/apidae")
     if "--kubeconfig" in arguments:
         place = arguments.index("--kubeconfig")
         del arguments[place : place + 2]
+    arguments = [str(CHART.parents[2] / one) if one.startswith("deploy/") else one for one in arguments]
     done = run_helm(4, "template", release, str(CHART), *arguments)
     assert done.status == 0, done.errors
-    assert "/apidae-sensor:" in done.text
+    assert "-sensor:" in done.text
 
 
 def test_several_collectors_are_spread_share_a_key_and_pass_changes_on() -> None:

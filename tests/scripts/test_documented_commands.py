@@ -11,11 +11,11 @@ import pytest
 import typer
 
 from common.main import build_app
+from tests.documented import FENCE, SHELL, list_blocks
 from tests.test_docs import ROOT, list_pages
 
-_FENCE = re.compile(r"^(```|~~~)\w*\n(.*?)^\1", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`]+)`")
-_PREFIX = re.compile(r"^(?:[A-Z_]+=\S* )*(?:sudo )?(?:\.venv/bin/)?(?=apidae )")
+_PREFIX = re.compile(r"^(?:[A-Z_]+=\S* )*(?:sudo (?:-u apidae )?)?(?:\.venv/bin/)?(?=apidae )")
 # What the shell does with a command.
 _SHELL = {"|", ">", "<", "&&", "&", "2>", ">>"}
 # History, and what is made of the commands.
@@ -29,10 +29,8 @@ COMMANDS_MIN = 500
 
 def list_commands(page: Path) -> Iterator[list[str]]:
     """Words behind `apidae` of each command."""
-    text = page.read_text()
-    blocks = [re.sub(r"\\\n\s*", " ", block) for _, block in _FENCE.findall(text)]
-    lines = [line.strip() for block in blocks for line in block.splitlines()]
-    lines += [" ".join(span.split()) for span in _SPAN.findall(_FENCE.sub("", text))]
+    lines = [line for block in list_blocks(page) if block.language in SHELL for line in block.commands]
+    lines += [" ".join(span.split()) for span in _SPAN.findall(FENCE.sub("", page.read_text()))]
     for line in lines:
         command = _PREFIX.sub("", line)
         # `[--raw]` is a synopsis and no command.

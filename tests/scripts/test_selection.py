@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts.testing.selection import (
+    DOCS,
     LANDED_FILE,
     ROOT,
     list_changes,
@@ -29,7 +30,7 @@ def checkout(tmp_path: Path) -> Path:
         "tests/sensor/test_route.py": "def test():\n    from sensor import route\n",
         "tests/sensor/test_elf.py": "from tests.builders import build\n",
         "tests/builders.py": "import sensor.capture.tls.elf\n",
-        "tests/e2e/test_page.py": "import pytest\n\npytestmark = pytest.mark.full('collector.server')\n",
+        "tests/e2e/test_page.py": "import pytest\n\npytestmark = pytest.mark.full('docs', 'collector.server')\n",
         "tests/e2e/conftest.py": "from tests import waits\n",
         "tests/waits.py": "",
         "docs/page.md": "",
@@ -57,7 +58,8 @@ def checkout(tmp_path: Path) -> Path:
         ("tests/builders.py", {"tests/sensor/test_elf.py"}),
         ("tests/waits.py", {"tests/e2e/test_page.py"}),
         ("tests/sensor/test_head.py", {"tests/sensor/test_head.py"}),
-        ("docs/page.md", set()),
+        ("docs/page.md", {"tests/e2e/test_page.py"}),
+        ("README.md", set()),
     ],
 )
 def test_a_change_asks_for_the_tests_of_its_package_and_of_those_that_import_it(
@@ -117,4 +119,4 @@ def test_each_test_that_is_left_out_belongs_to_a_package() -> None:
         if "__pycache__" not in path.parts
     }
     for path in marked:
-        assert graph.tests[path].packages <= known, path
+        assert graph.tests[path].packages <= known | {DOCS}, path
