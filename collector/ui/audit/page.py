@@ -19,7 +19,7 @@ _LEAST_TIME: Final = 1_500_000_000.0
 
 
 def list_facts(text: str) -> Iterator[tuple[str, str, float | None]]:
-    """What an entry says of before or after: its names, each with its value as a text, or as a time. What is empty is
+    """The `before` or `after` of an entry: its names, each with its value as a text, or as a time. What is empty is
     left out."""
     try:
         told = json.loads(text)

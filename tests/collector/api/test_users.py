@@ -211,7 +211,7 @@ def test_the_settings_show_tokens_and_sessions_to_an_admin_alone(site: Site) -> 
     assert "root" not in site.client.get("/settings").text
 
 
-def test_what_an_entry_says_of_before_and_after_is_words() -> None:
+def test_before_and_after_of_an_entry_are_words() -> None:
     told = json.dumps({"until": 1_827_635_430.0, "is_confirmed": True, "services": [], "ids": ["a", "b"], "by": ""})
     assert list(list_facts(told)) == [
         ("until", "", 1_827_635_430.0),
