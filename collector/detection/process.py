@@ -94,7 +94,8 @@ COUNT_SECONDS = 2.0  # From one account for the metrics to the next.
 ROUTES_CACHED = 30_000  # Routes of earlier batches, which need not be converted again: 30 MB at most.
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
-AWAY_SECONDS = 5.0  # For so long no child runs, and none is started: nobody waits for it any more.
+# For so long no child runs, and none is started: nobody waits for it any more. Another collector takes over sooner.
+AWAY_SECONDS = 15.0
 AWAY_ENDS = 3  # Children that ended one after the other, and reported nothing: the next one will not, either.
 _AWAY_LOOK_SECONDS = 0.5
 _STOP_SECONDS = 10.0
