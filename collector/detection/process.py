@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -637,7 +638,8 @@ class DetectorProcess:
             begin = run_program.__name__
             program = f"from {__name__} import {begin}; {begin}({theirs.fileno()})"
             self._child = subprocess.Popen([sys.executable, "-P", "-c", program], pass_fds=(theirs.fileno(),))
-        self._pipe.send(self._arguments)
+        with suppress(ConnectionError):  # A child that is gone is noticed by `poll`.
+            self._pipe.send(self._arguments)
         self._outbox = Outbox(self._pipe.send_bytes, self._count_dropped)
         self._unsent = UnsentRoutes()
         self._send_routes(self._mapping)
