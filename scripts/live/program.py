@@ -18,7 +18,7 @@ from typing import IO, Any
 
 EVENTS_MAX = 1_000  # JSON lines kept unread; a program that says more loses the oldest.
 LOG_TAIL_LINES = 15
-STOP_SECONDS = 30.0  # On a host whose processors many share.
+STOP_SECONDS = 60.0  # On a host whose processors many share.
 
 
 class ProgramError(Exception):

@@ -18,7 +18,7 @@ from tests.with_constants import make_command
 
 # On a host whose processors many tests share a stop takes longer. One that is cut off has another exit status, and
 # leaves to the next start what was not stored in time.
-_PATIENCE: Mapping[str, object] = {
+PATIENCE: Mapping[str, object] = {
     "collector.server.run.STOP_SECONDS_MAX": 55.0,
     "collector.receiver.writer.LAST_SECONDS": 40.0,
 }
@@ -29,7 +29,7 @@ class RunningCollector:
     """Started by the constructor; `ready` holds its addresses. Kill only through this object."""
 
     def __init__(self, data_directory: Path, *flags: str, constants: Mapping[str, object] | None = None) -> None:
-        command = [*make_command({**_PATIENCE, **(constants or {})}), "collector"]
+        command = [*make_command({**PATIENCE, **(constants or {})}), "collector"]
         command += ["--data-dir", str(data_directory), "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
             [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()

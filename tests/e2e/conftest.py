@@ -14,6 +14,7 @@ import pytest
 from scripts.live.host import CollectorAddress, start_collector, start_sensor
 from scripts.live.program import Program
 from tests.bpf.cgroups import in_cgroup
+from tests.collector.running import PATIENCE
 from tests.e2e.application import Servers
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.inventory import Inventory
@@ -129,8 +130,9 @@ class Product:
     ) -> tuple[Program, CollectorAddress]:
         """Ready when it returns; the one before is stopped first."""
         self._replace("collector")
+        program = make_command({**PATIENCE, **(constants or {})})
         collector, address = start_collector(
-            self.data_directory, self._logs, *extra, grpc_listen=grpc_listen, program=make_command(constants or {})
+            self.data_directory, self._logs, *extra, grpc_listen=grpc_listen, program=program
         )
         self._running["collector"] = collector
         self._at_end(collector.stop)

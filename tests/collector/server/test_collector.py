@@ -6,7 +6,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,9 +20,10 @@ from collector.log.files import FileLog
 from collector.log.segment import locate_segment
 from collector.storage.embedded import EmbeddedStore, locate_tables, lock_directory
 from tests.collector.receiver.test_own_traffic import list_held
-from tests.collector.running import RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
+from tests.collector.running import PATIENCE, RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
 from tests.collector.wire_batches import make_batch
 from tests.waiting import is_readable, wait_until
+from tests.with_constants import make_command
 
 pytestmark = pytest.mark.store
 
@@ -299,7 +299,7 @@ def test_tokens_are_made_once_kept_private_and_needed(tmp_path: Path) -> None:
 def test_tokens_are_printed_on_a_terminal_alone(tmp_path: Path, is_terminal: bool) -> None:
     """Started with its output in a file, as a service is, and on a terminal, as a person does."""
     data, file = tmp_path / "data", tmp_path / "output"
-    command = [sys.executable, "-c", "from common.main import main; main()", "collector", "--data-dir", str(data)]
+    command = [*make_command(PATIENCE), "collector", "--data-dir", str(data)]
     command += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
     controller, terminal = pty.openpty()
     with file.open("wb") as output:
