@@ -142,8 +142,8 @@ class Enroller:
             raise EnrollmentRefusedError(
                 "other_node", f"The service account token is of a Pod on node {found}, not on {node}; correct --node."
             )
-        # Of this moment, not of the last look: who was just allowed need not try twice.
-        revocations = await asyncio.to_thread(self._trust.certificates.load_revocations)
+        # Of this moment, not of the last look: who was just allowed need not try twice, here and with its certificate.
+        revocations = await asyncio.to_thread(self._trust.read_revocations)
         if revocations.is_node_revoked(cluster=cluster, node=node):
             raise EnrollmentRefusedError(
                 "revoked", f"Node {node} is revoked; allow it with `apidae certificates allow` on the collector."

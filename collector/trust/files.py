@@ -99,12 +99,17 @@ class Trust:
         assert self._context is not None
         return self._context
 
+    def read_revocations(self) -> Revocations:
+        """Those of this moment, by which streams are let in from now on. Raises StoreError."""
+        self.revocations = self.certificates.load_revocations()
+        return self.revocations
+
     def refresh(self) -> bool:
         """Read what changed; whether connections see something else now. Raises TrustError, KeyFileError and
         StoreError."""
         writes = self._state.count_writes(_READ_TABLES)
         if writes != self._writes:
-            self.revocations = self.certificates.load_revocations()
+            self.read_revocations()
         authority = self._load_authority(is_new=writes != self._writes)
         self._writes = writes
         if self._settings.tls_cert_file is None:

@@ -202,19 +202,40 @@ def test_a_token_for_any_node_gives_no_certificate_of_one_that_has_one(enrollmen
             assert not reason
 
 
+def open_trust(directory: Path, state: StateStore) -> Trust:
+    secrets = SecretTable(state, KEY)
+    return Trust(CollectorSettings(data_dir=directory), ["localhost"], lambda: NOW, state=state, secrets=secrets)
+
+
+def enroll_pod(trust: Trust, cluster: str) -> None:
+    """With the token of a Pod on node-7, and a request that is none."""
+    reviewer = cast(TokenReviewer, SimpleNamespace(find_node=AsyncMock(return_value="node-7")))
+    enroller = Enroller(trust=trust, reviewer=reviewer, cluster="east", clock=lambda: NOW)
+    application = Application(host="10.0.0.9", cluster=cluster, node="node-7", request=b"", token="of its Pod")
+    asyncio.run(enroller.enroll(application))
+
+
 @pytest.mark.parametrize("cluster, reason", [("east", "revoked"), ("west", "other_cluster"), ("", "other_cluster")])
 def test_a_revoked_node_stays_revoked_whatever_cluster_it_names(
     tmp_path: Path, sqlite_state: StateStore, cluster: str, reason: str
 ) -> None:
-    settings, secrets = CollectorSettings(data_dir=tmp_path), SecretTable(sqlite_state, KEY)
-    trust = Trust(settings, ["localhost"], lambda: NOW, state=sqlite_state, secrets=secrets)
+    trust = open_trust(tmp_path, sqlite_state)
     trust.certificates.revoke(now=NOW, node=("east", "node-7"))
-    reviewer = cast(TokenReviewer, SimpleNamespace(find_node=AsyncMock(return_value="node-7")))
-    enroller = Enroller(trust=trust, reviewer=reviewer, cluster="east", clock=lambda: NOW)
-    application = Application(host="10.0.0.9", cluster=cluster, node="node-7", request=b"", token="of its Pod")
     with pytest.raises(EnrollmentRefusedError) as refused:
-        asyncio.run(enroller.enroll(application))
+        enroll_pod(trust, cluster)
     assert refused.value.reason == reason
+
+
+def test_a_node_that_was_just_allowed_is_let_in_by_what_it_is_given(tmp_path: Path, sqlite_state: StateStore) -> None:
+    """A certificate's times are whole seconds: one of the same second is covered by the revocation, which is gone."""
+    trust = open_trust(tmp_path, sqlite_state)
+    trust.certificates.revoke(now=NOW, node=("east", "node-7"))
+    trust.refresh()
+    trust.certificates.allow(now=NOW, node=("east", "node-7"))
+    assert trust.revocations.is_node_revoked(cluster="east", node="node-7")  # Until the next look.
+    with pytest.raises(EnrollmentRefusedError, match="No certificate can be made"):
+        enroll_pod(trust, "east")
+    assert not trust.revocations.is_node_revoked(cluster="east", node="node-7")
 
 
 def test_a_node_is_revoked_in_the_cluster_that_it_is_of(tmp_path: Path) -> None:
