@@ -208,7 +208,7 @@ def open_trust(directory: Path, state: StateStore) -> Trust:
 
 
 def enroll_pod(trust: Trust, cluster: str) -> None:
-    """With the token of a Pod on node-7, and a request that is none."""
+    """With the token of a Pod on node-7, and a request that is no such thing."""
     reviewer = cast(TokenReviewer, SimpleNamespace(find_node=AsyncMock(return_value="node-7")))
     enroller = Enroller(trust=trust, reviewer=reviewer, cluster="east", clock=lambda: NOW)
     application = Application(host="10.0.0.9", cluster=cluster, node="node-7", request=b"", token="of its Pod")
