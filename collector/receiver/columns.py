@@ -47,12 +47,12 @@ _NAMES_BY_BOUND: Final = {
 # Histograms and sets by name: fields of lengths, values and, if any, counts.
 _LISTS: Final = {name: column for name, column in COLUMNS.items() if column.lists}
 # All fields, in the order in which their lengths are read.
-_MEASURED: Final = (
+MEASURED: Final = (
     *(*_ALWAYS, *_RARE),
     *(field for column in (*_LISTS.values(), _OLD_DATA) for field in column.lists[1:]),
 )
-_PLACE_OF: Final = {name: place for place, name in enumerate(_MEASURED)}
-_read_all: Final = attrgetter(*_MEASURED)
+_PLACE_OF: Final = {name: place for place, name in enumerate(MEASURED)}
+_read_all: Final = attrgetter(*MEASURED)
 
 
 Bound = int | NDArray[np.int64]  # Of all rows, or of each.
@@ -67,7 +67,7 @@ class WireRows:
     """Rows of several batches, with what each batch says for its own. Arrays have an entry a batch."""
 
     rows: data_pb2.Rows  # Of all, one behind the other.
-    lengths: NDArray[np.int64]  # Fields by batch; columns are those of `_MEASURED`.
+    lengths: NDArray[np.int64]  # Fields by batch; columns are those of `MEASURED`.
     bases: NDArray[np.int64]
     nows: NDArray[np.int64]
     strings: NDArray[np.int64]  # Entries of its dictionary of texts,

@@ -7,18 +7,22 @@ them at the start. Unknown enum values, bits and fields of a newer sensor are ke
 
 import itertools
 import logging
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
 from apidae.v1 import data_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
+from numpy.typing import NDArray
 
 from collector.core.rows import Route, Segment, Service, ServiceLoss
 from collector.receiver.columns import (
+    MEASURED,
     MESSAGE_LIMIT_BYTES,
     NAME_LIMIT_BYTES,
     TEXT_LIMIT_BYTES,
@@ -51,10 +55,17 @@ _HIGHEST: Final = {
 logger = logging.getLogger(__name__)
 
 # Fields of a Batch that a BatchHead has as they are.
-_HEAD: Final = (
-    *("node", "boot_id", "sequence", "key_id", "policy_epoch", "clock_segment"),
+_HEAD_NUMBERS: Final = (
+    *("sequence", "key_id", "policy_epoch", "clock_segment"),
     *("lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls"),
 )
+_HEAD: Final = ("node", "boot_id", *_HEAD_NUMBERS)
+# The numbers of BatchMeasure: of the head, then how many entries each list has.
+_MEASURED_NUMBERS: Final = (*_HEAD_NUMBERS, "base_time_unix_seconds")
+_MEASURED_LISTS: Final = ("strings", "services", "routes", "service_losses")
+_LAYOUT: Final = zlib.crc32(" ".join((*_MEASURED_NUMBERS, *_MEASURED_LISTS, *MEASURED)).encode())
+_read_numbers: Final = attrgetter(*_MEASURED_NUMBERS)
+_read_lists: Final = attrgetter(*_MEASURED_LISTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +108,15 @@ def _take_one(converted: Converted) -> RowBatch | Refusal:
 
 
 def convert_payloads(payloads: Sequence[bytes], times: Sequence[float], known: "RouteCache | None" = None) -> Converted:
-    """Serialised Batches, as they are kept in the write-ahead log. Whatever stands there, one batch stops nobody who
-    reads the log."""
+    """Serialised Batches, as they are kept in the write-ahead log: some 15 us a batch where all were measured. Whatever
+    stands there, one batch stops nobody who reads the log."""
+    known = known if known is not None else RouteCache(ROUTE_LIMIT)
+    if payloads and max(map(len, payloads)) <= MESSAGE_LIMIT_BYTES:
+        try:
+            if (joined := _join_payloads(payloads, times, known)) is not None:
+                return Converted(_convert_joined(joined), {})
+        except Exception as error:  # As one by one will show.
+            logger.debug("Batches cannot be read as one", exc_info=error)
     batches: list[data_pb2.Batch] = []
     places: list[int] = []
     refusals: dict[int, Refusal] = {}
@@ -181,7 +199,7 @@ def read_front(batch: data_pb2.Batch, now_unix_seconds: float, known: "RouteCach
             now=int(now_unix_seconds),
             lengths=measure_rows(batch.rows),
             strings=strings,
-            routes=known.find_all(batch.routes) or _convert_routes(batch, strings, known),
+            routes=known.find_all(batch.routes) or _convert_routes(batch.routes, batch.services, strings, known),
         )
     except Exception as error:
         return _refuse(error)
@@ -192,7 +210,7 @@ def convert_fronts(fronts: Sequence[BatchFront]) -> Converted:
     if not fronts:
         return Converted(None, {})
     try:
-        return Converted(_merge(fronts), {})
+        return Converted(_convert_joined(_join_fronts(fronts)), {})
     except Exception as error:
         if len(fronts) == 1:
             return Converted(None, {0: _refuse(error)})
@@ -203,41 +221,130 @@ def convert_fronts(fronts: Sequence[BatchFront]) -> Converted:
     return Converted(join_groups(groups) if groups else None, refusals)
 
 
-def _merge(fronts: Sequence[BatchFront]) -> RowGroup:
-    """All rows behind one another, which protobuf does for all columns in 9 us a batch; of texts and routes each once.
-    Raises RefusalError."""
+def measure_batch(batch: data_pb2.Batch, front: BatchFront) -> None:
+    """Write into a batch, as it goes into the log, what is its own there. `front` was read of it."""
+    batch.ClearField("measure")
+    measure = batch.measure
+    measure.node.append(batch.node)
+    measure.boot_id.append(batch.boot_id)
+    measure.numbers.extend([*_read_numbers(batch), *map(len, _read_lists(batch)), *front.lengths])
+    measure.layout.append(_LAYOUT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Joined:
+    """Several batches, whose lists are behind one another. Arrays have an entry a batch."""
+
+    rows: data_pb2.Rows
+    heads: Sequence[BatchHead]
+    bases: NDArray[np.int64]
+    nows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    string_counts: NDArray[np.int64]
+    strings: Sequence[str]
+    route_counts: NDArray[np.int64]
+    routes: Sequence[Route]
+
+
+def _join_payloads(payloads: Sequence[bytes], times: Sequence[float], known: "RouteCache") -> _Joined | None:
+    """Serialised batches, parsed as one message; None where one of them was not measured, or by another version. Raises
+    DecodeError, RefusalError and what numbers that are wrong lead to."""
+    whole, count = data_pb2.Batch.FromString(b"".join(payloads)), len(payloads)
+    measure = whole.measure
+    nodes, boot_ids = list(measure.node), list(measure.boot_id)
+    if list(measure.layout) != [_LAYOUT] * count or len(nodes) != count or len(boot_ids) != count:
+        return None
+    numbers = np.array(measure.numbers, np.uint64).reshape(count, -1)
+    heads, sizes = numbers[:, : len(_MEASURED_NUMBERS)], numbers[:, len(_MEASURED_NUMBERS) :].astype(np.int64)
+    totals = [*map(len, _read_lists(whole)), *measure_rows(whole.rows)]
+    # Each is looked at first, for their sum may be too large for its type.
+    if int(np.min(sizes)) < 0 or int(np.max(sizes)) > max(totals) or sizes.sum(axis=0).tolist() != totals:
+        return None
+    lists, lengths = sizes[:, : len(_MEASURED_LISTS)], sizes[:, len(_MEASURED_LISTS) :]
+    string_counts, _, route_counts, loss_counts = lists.T
+    ends = np.cumsum(lists, axis=0).tolist()
+    strings = _check_texts(tuple(whole.strings))
+    losses = tuple(map(_convert_loss, whole.service_losses))
+    return _Joined(
+        rows=whole.rows,
+        heads=[
+            BatchHead(
+                node=node,
+                boot_id=boot_id,
+                service_losses=losses[end[3] - held : end[3]] if held else (),
+                **dict(zip(_HEAD_NUMBERS, head, strict=False)),
+            )
+            for node, boot_id, head, end, held in zip(
+                nodes, boot_ids, heads.tolist(), ends, loss_counts.tolist(), strict=True
+            )
+        ],
+        bases=np.minimum(heads[:, -1], _LATEST_BASE).astype(np.int64),
+        nows=np.array(times, np.int64),
+        lengths=lengths,
+        string_counts=string_counts,
+        strings=strings,
+        route_counts=route_counts,
+        routes=known.find_all(whole.routes) or _convert_all_routes(whole, ends, strings, known),
+    )
+
+
+def _convert_all_routes(
+    whole: data_pb2.Batch, ends: Sequence[Sequence[int]], strings: tuple[str, ...], known: "RouteCache"
+) -> list[Route]:
+    """Batch by batch, for what a route points at is in its own. Raises RefusalError."""
+    routes: list[Route] = []
+    starts = [0] * len(_MEASURED_LISTS)
+    for end in ends:
+        own, services, texts = (slice(*bounds) for bounds in ((starts[place], end[place]) for place in (2, 1, 0)))
+        listed = whole.routes[own]
+        routes += known.find_all(listed) or _convert_routes(listed, whole.services[services], strings[texts], known)
+        starts = list(end)
+    return routes
+
+
+def _join_fronts(fronts: Sequence[BatchFront]) -> _Joined:
+    """Batches one by one, which costs 9 us each for the rows."""
     rows = fronts[0].rows
     if len(fronts) > 1:
         rows = data_pb2.Rows()
         for front in fronts:
             rows.MergeFrom(front.rows)
-    texts: dict[str, int] = {}
-    routes: dict[int, Route] = {}
-    places: dict[int, int] = {}
-    string_places: list[int] = []
-    route_places: list[int] = []
-    for front in fronts:
-        string_places += [texts.setdefault(text, len(texts)) for text in front.strings]
-        for route in front.routes:
-            route_places.append(places.setdefault(route.route_id, len(places)))
-            routes.setdefault(route.route_id, route)
-    wire = WireRows(
+    return _Joined(
         rows=rows,
-        lengths=np.array([front.lengths for front in fronts], np.int64),
+        heads=[front.head for front in fronts],
         bases=np.array([front.base for front in fronts], np.int64),
         nows=np.array([front.now for front in fronts], np.int64),
-        strings=np.array([len(front.strings) for front in fronts], np.int64),
-        string_places=np.array(string_places, np.uint32),
-        routes=np.array([len(front.routes) for front in fronts], np.int64),
-        route_places=np.array(route_places, np.uint32),
+        lengths=np.array([front.lengths for front in fronts], np.int64),
+        string_counts=np.array([len(front.strings) for front in fronts], np.int64),
+        strings=[text for front in fronts for text in front.strings],
+        route_counts=np.array([len(front.routes) for front in fronts], np.int64),
+        routes=[route for front in fronts for route in front.routes],
+    )
+
+
+def _convert_joined(joined: _Joined) -> RowGroup:
+    """All rows as one group; of texts and routes each once. Raises RefusalError."""
+    texts = {text: place for place, text in enumerate(dict.fromkeys(joined.strings))}
+    ids = [route.route_id for route in joined.routes]
+    route_of_id = dict(zip(reversed(ids), reversed(joined.routes), strict=True))  # The first of an id.
+    places = {route_id: place for place, route_id in enumerate(dict.fromkeys(ids))}
+    wire = WireRows(
+        rows=joined.rows,
+        lengths=joined.lengths,
+        bases=joined.bases,
+        nows=joined.nows,
+        strings=joined.string_counts,
+        string_places=np.array([texts[text] for text in joined.strings], np.uint32),
+        routes=joined.route_counts,
+        route_places=np.array([places[route_id] for route_id in ids], np.uint32),
     )
     columns = convert_columns(wire)
-    heads = tuple(front.head for front in fronts)
+    heads = tuple(joined.heads)
     batch = RowBatch(
         **{name: getattr(heads[0], name) for name in (*_HEAD, "service_losses")},
         strings=tuple(texts),
-        routes=tuple(routes.values()),
-        route_id=np.array(list(routes), dtype=np.uint64)[columns["route"]],
+        routes=tuple([route_of_id[route_id] for route_id in places]),
+        route_id=np.array(list(places), dtype=np.uint64)[columns["route"]],
         **columns,
     )
     return RowGroup(batch, heads, np.cumsum(wire.counts))
@@ -287,12 +394,16 @@ def _convert_strings(strings: Sequence[str]) -> tuple[str, ...]:
     converted = tuple(strings)
     if converted and converted[0]:
         raise RefusalError("strings[0] is not empty; index 0 is always the empty string.")
+    return _check_texts(converted)
+
+
+def _check_texts(texts: tuple[str, ...]) -> tuple[str, ...]:
     # Characters first: encoding every entry would cost more than the rest of the conversion.
-    if max(map(len, converted), default=0) * 4 > TEXT_LIMIT_BYTES:
-        for index, text in enumerate(converted):
+    if max(map(len, texts), default=0) * 4 > TEXT_LIMIT_BYTES:
+        for index, text in enumerate(texts):
             if len(text.encode()) > TEXT_LIMIT_BYTES:
                 raise RefusalError(f"strings[{index}] has {len(text.encode())} bytes; the limit is {TEXT_LIMIT_BYTES}.")
-    return converted
+    return texts
 
 
 def _convert_services(services: Sequence[data_pb2.Service]) -> list[Service]:
@@ -380,8 +491,14 @@ class CheckedRoutes(RouteCache):
         return known
 
 
-def _convert_routes(batch: data_pb2.Batch, strings: tuple[str, ...], known: RouteCache) -> tuple[Route, ...]:
-    routes, services = batch.routes, _convert_services(batch.services)
+def _convert_routes(
+    routes: Sequence[data_pb2.Route],
+    listed: Sequence[data_pb2.Service],
+    strings: tuple[str, ...],
+    known: RouteCache,
+) -> tuple[Route, ...]:
+    """Routes of one batch, with its services and texts. Raises RefusalError."""
+    services = _convert_services(listed)
     if len(routes) > ROUTE_LIMIT:
         raise RefusalError(f"routes has {len(routes)} entries; the limit is {ROUTE_LIMIT}.")
     numbers = [known.number_service(service) for service in services]

@@ -29,7 +29,7 @@ from collector.log.base import Append
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES
 from collector.receiver.commit import CommitOutcome, Committed, GroupCommit, Submission
-from collector.receiver.convert import Refusal, count_unknown_fields, read_front
+from collector.receiver.convert import Refusal, count_unknown_fields, measure_batch, read_front
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import EnforcementReport, SensorPolicy, convert_enforcement, write_policy
 from collector.receiver.reports import (
@@ -352,6 +352,7 @@ class SensorStream:
             return _refuse(reason, batch)
         batch.node = self.node
         witness.check_routes(batch, front.routes, secrets, routes)
+        measure_batch(batch, front)
         payload = batch.SerializeToString()
         witness.use.bytes += len(payload)
         append = Append(

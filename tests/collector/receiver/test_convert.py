@@ -1,5 +1,7 @@
 """Every check of the converter, one batch each; and that nothing on the wire can make it raise."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from apidae.v1 import data_pb2
@@ -9,13 +11,19 @@ from hypothesis import strategies as st
 from collector.receiver import convert
 from collector.receiver.convert import (
     SERVICE_LOSS_LIMIT,
+    BatchFront,
+    CheckedRoutes,
     Refusal,
+    RouteCache,
     check_protobuf,
     convert_batch,
     convert_batches,
     convert_bytes,
+    convert_payloads,
     count_unknown_fields,
     count_unknown_values,
+    measure_batch,
+    read_front,
 )
 from collector.storage.arrow import build_rows
 from collector.storage.columns import COLUMNS, RowBatch
@@ -68,6 +76,77 @@ def test_batches_together_are_what_they_are_alone() -> None:
     rows = [row for one in good for row in build_rows(make_group(one)).to_pylist()]
     assert build_rows(together.group).to_pylist() == rows
     assert [*map(len, good)] == together.group.lengths.tolist()
+
+
+def measure(batch: data_pb2.Batch) -> bytes:
+    """A batch as it goes into the log."""
+    front = read_front(batch, NOW, RouteCache(9))
+    assert isinstance(front, BatchFront)
+    measure_batch(batch, front)
+    return batch.SerializeToString()
+
+
+def make_log() -> list[data_pb2.Batch]:
+    """Batches of several nodes with lists of different lengths; one has no rows, one a route that the others lack."""
+    batches = [
+        make_batch(rows=place % 4, sequence=place + 1, node=f"n{place % 3}", base=NOW - place) for place in range(1, 8)
+    ]
+    batches[1].rows.kind.extend([1] * 2)
+    batches[2].strings.append("software")
+    batches[2].rows.client_software.extend([len(batches[2].strings) - 1] * 3)
+    batches[4].routes[1].route_id = 99
+    batches[4].strings[3] = "other"
+    loss = batches[5].service_losses.add(lost_calls=3, client_address="10.0.0.1")
+    loss.service.CopyFrom(batches[5].services[0])
+    batches[6].services.add(workload="db")
+    return batches
+
+
+@pytest.mark.parametrize("routes", [RouteCache, CheckedRoutes])
+def test_batches_of_the_log_are_parsed_as_one_message_and_are_what_they_are_alone(
+    routes: type[RouteCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = make_log()
+    times = [NOW + place for place in range(len(batches))]
+    alone = convert_payloads([batch.SerializeToString() for batch in batches], times, routes(9)).group
+    assert alone is not None and len(alone.heads) == len(batches) and alone.heads[5].service_losses
+    measured = [measure(batch) for batch in batches]
+    monkeypatch.setattr(convert, "read_front", None)  # It would be called for each.
+    known = routes(9)
+    for _ in range(2):  # Then with routes that are known.
+        together = convert_payloads(measured, times, known).group
+        assert together is not None and together.heads == alone.heads
+        assert build_rows(together).equals(build_rows(alone))
+        assert (together.rows.routes, together.rows.strings) == (alone.rows.routes, alone.rows.strings)
+
+
+@pytest.mark.parametrize("place", [0, 3, 6])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda batch: batch.ClearField("measure"), id="of an older version"),
+        pytest.param(lambda batch: batch.measure.layout.__setitem__(0, 1), id="of another version"),
+        pytest.param(lambda batch: batch.measure.numbers.pop(), id="a number less"),
+        pytest.param(lambda batch: batch.measure.numbers.__setitem__(-1, 2**64 - 1), id="a number too large"),
+        pytest.param(lambda batch: batch.measure.numbers.__setitem__(9, 1), id="fewer texts"),
+        pytest.param(lambda batch: batch.measure.node.append("x"), id="two nodes"),
+        pytest.param(lambda batch: batch.rows.calls.append(7), id="refused"),
+        pytest.param(lambda batch: batch.strings.append("x" * 2_000), id="refused for a text"),
+    ],
+)
+def test_one_batch_of_the_log_whose_measure_is_wrong_stops_no_other(place: int, change: Any) -> None:
+    batches = make_log()
+    payloads = [measure(batch) for batch in batches]
+    change(batches[place])
+    payloads[place] = batches[place].SerializeToString()
+    for batch in batches:
+        batch.ClearField("measure")
+    together, alone = (
+        convert_payloads(all_of_them, [NOW] * len(batches))
+        for all_of_them in (payloads, [batch.SerializeToString() for batch in batches])
+    )
+    assert together.refusals == alone.refusals and together.group is not None and alone.group is not None
+    assert build_rows(together.group).equals(build_rows(alone.group))
 
 
 def test_batch_without_rows_carries_its_loss() -> None:

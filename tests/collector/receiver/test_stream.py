@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from apidae.v1 import stream_pb2
+from apidae.v1 import data_pb2, stream_pb2
 
 from collector.receiver import service as services
 from collector.receiver import stream as streams
 from collector.receiver import witness as witnesses
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.commit import CommitOutcome, Committed, Submission
+from collector.receiver.convert import convert_payloads
 from collector.receiver.own_traffic import OwnTraffic
 from collector.receiver.policy import SensorPolicy
 from collector.receiver.reports import PROTOCOL_VERSION, RevealBook
@@ -160,6 +161,26 @@ def test_a_batch_that_cannot_be_processed_is_refused_so_that_it_does_not_come_ag
     asyncio.run(service.connect(None, call))
     assert call.list_refused() == [(7, "The collector could not process the batch; its log says where.")]
     assert (service.context.counts.batches_refused, service.context.failures) == (1, {"batch": 1})
+
+
+def test_what_a_sensor_says_of_the_measure_of_its_batch_is_dropped() -> None:
+    log: list[bytes] = []
+
+    class Log(InstantCommit):
+        def submit(self, submission: Submission) -> "asyncio.Future[Committed]":
+            log.append(submission.append.payload)
+            return super().submit(submission)
+
+    service, plain, lying = make_service(), wrap(1), wrap(2)
+    service.context.commit = cast(Any, Log())
+    lying.batch.measure.node.extend(["node-b", "node-c"])
+    lying.batch.measure.numbers.extend([1] * 72)
+    asyncio.run(service.connect(None, Call(plain, lying)))
+    converted = convert_payloads(log, [NOW, NOW])
+    assert converted.group is not None
+    assert [(head.node, head.sequence) for head in converted.group.heads] == [("node-a", 1), ("node-a", 2)]
+    first, second = (data_pb2.Batch.FromString(payload).measure for payload in log)
+    assert (second.node, second.layout, second.numbers[1:]) == (first.node, first.layout, first.numbers[1:])
 
 
 @pytest.mark.parametrize(

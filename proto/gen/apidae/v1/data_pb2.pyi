@@ -586,7 +586,7 @@ class Rows(_message.Message):
     def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ..., found_len: _Optional[_Iterable[int]] = ..., found_code: _Optional[_Iterable[int]] = ..., found_count: _Optional[_Iterable[int]] = ..., client_software: _Optional[_Iterable[int]] = ..., carriers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("node", "boot_id", "sequence", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls", "service_losses")
+    __slots__ = ("node", "boot_id", "sequence", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls", "service_losses", "measure")
     NODE_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -603,6 +603,7 @@ class Batch(_message.Message):
     TLS_LOST_CALLS_FIELD_NUMBER: _ClassVar[int]
     TLS_SEEN_CALLS_FIELD_NUMBER: _ClassVar[int]
     SERVICE_LOSSES_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_FIELD_NUMBER: _ClassVar[int]
     node: str
     boot_id: str
     sequence: int
@@ -619,7 +620,20 @@ class Batch(_message.Message):
     tls_lost_calls: int
     tls_seen_calls: int
     service_losses: _containers.RepeatedCompositeFieldContainer[ServiceLoss]
-    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., key_id: _Optional[int] = ..., policy_epoch: _Optional[int] = ..., clock_segment: _Optional[int] = ..., base_time_unix_seconds: _Optional[int] = ..., strings: _Optional[_Iterable[str]] = ..., services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., lost_calls: _Optional[int] = ..., seen_calls: _Optional[int] = ..., tls_lost_calls: _Optional[int] = ..., tls_seen_calls: _Optional[int] = ..., service_losses: _Optional[_Iterable[_Union[ServiceLoss, _Mapping]]] = ...) -> None: ...
+    measure: BatchMeasure
+    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., key_id: _Optional[int] = ..., policy_epoch: _Optional[int] = ..., clock_segment: _Optional[int] = ..., base_time_unix_seconds: _Optional[int] = ..., strings: _Optional[_Iterable[str]] = ..., services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., lost_calls: _Optional[int] = ..., seen_calls: _Optional[int] = ..., tls_lost_calls: _Optional[int] = ..., tls_seen_calls: _Optional[int] = ..., service_losses: _Optional[_Iterable[_Union[ServiceLoss, _Mapping]]] = ..., measure: _Optional[_Union[BatchMeasure, _Mapping]] = ...) -> None: ...
+
+class BatchMeasure(_message.Message):
+    __slots__ = ("node", "boot_id", "numbers", "layout")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    node: _containers.RepeatedScalarFieldContainer[str]
+    boot_id: _containers.RepeatedScalarFieldContainer[str]
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    layout: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, node: _Optional[_Iterable[str]] = ..., boot_id: _Optional[_Iterable[str]] = ..., numbers: _Optional[_Iterable[int]] = ..., layout: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServiceLoss(_message.Message):
     __slots__ = ("service", "is_encrypted", "lost_calls", "client_address", "unread_reason", "unread_bytes")
