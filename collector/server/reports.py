@@ -1,8 +1,9 @@
 """Reports of sensors, beside their calls, that wait to be written to the store: bounded, and only what changed.
 
 Words and former names are written each second, for people wait for the names of endpoints. Coverage, workloads and
-schemas are written every five seconds at most, for an insert costs some 10 ms however few rows it has; three may follow
-each other sooner, so that a new sensor is seen at once.
+schemas are written every five seconds at most, for an insert costs some 10 ms however few rows it has. Coverage and
+workloads, which change all the time, wait for half a minute while nobody looks. Three may follow each other sooner, so
+that a new sensor is seen at once.
 """
 
 import time
@@ -24,6 +25,7 @@ from collector.receiver.reports import (
     RevealedWord,
     WorkloadRecord,
 )
+from collector.receiver.writer import UNWATCHED_SECONDS
 from collector.schemas.offers import SchemaOffers
 from collector.schemas.service import SchemaQueue
 from collector.storage.base import Store, StoreError, insert_most
@@ -68,6 +70,8 @@ class ReportQueue:
         self.schema_offers = SchemaOffers(store, self.schemas)
         self._counts = ReportCounts()
         self._flushes = TokenBucket(1 / FLUSH_SECONDS, FLUSH_BURST, clock)
+        self._unwatched_flushes = TokenBucket(1 / UNWATCHED_SECONDS, FLUSH_BURST, clock)
+        self.is_watched: Callable[[], bool] = lambda: True  # Whether somebody looks at what is written.
 
     def add_coverage(self, node: str, records: list[CoverageRecord], is_difference: bool) -> None:
         """Keep a node's report for the next flush: a whole one instead of what waits, a difference beside it."""
@@ -98,13 +102,19 @@ class ReportQueue:
 
     def flush_due(self) -> None:
         """What is to be written and asked for this second. Blocks. Raises StoreError."""
-        has_reports = self._coverage or self._workloads or self.schemas
-        if has_reports and self._flushes.take():
+        if self._is_due():
             self.flush()
         elif not self._disk.find_shortage():
             self._flush_names()
         if not self._disk.find_shortage():
             self.schema_offers.answer()
+
+    def _is_due(self) -> bool:
+        if self.schemas:
+            return self._flushes.take()
+        if not self._coverage and not self._workloads:
+            return False
+        return (self._flushes if self.is_watched() else self._unwatched_flushes).take()
 
     @property
     def feature(self) -> Feature:

@@ -168,6 +168,7 @@ class _Life:
                 on_enforcement=collector.responder.take_report,
             )
         )
+        collector.reports.is_watched = self._is_watched
         self._duties = Duties(self._list_features())
 
     def _list_features(self) -> Iterator[Feature]:

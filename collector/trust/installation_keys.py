@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, insert, select
 
 from collector.core.keys import InstallationKey, KeyFileError
+from collector.storage.state.cache import StateCache
 from collector.storage.state.store import StateStore, lock_table
 from collector.storage.state.tables.trust import INSTALLATION_KEYS
 from collector.trust.secrets import StateKey
@@ -27,6 +28,7 @@ class InstallationKeyTable:
     def __init__(self, state: StateStore, key: StateKey) -> None:
         self._state = state
         self._key = key
+        self._cache = StateCache(state, (INSTALLATION_KEYS.name,), self._read)
 
     def load(self, now: float) -> tuple[InstallationKey, ...]:
         """The keys in use, the newest first; the first one is made where there is none."""
@@ -42,8 +44,7 @@ class InstallationKeyTable:
 
     def list_all(self) -> tuple[InstallationKey, ...]:
         """The newest first, also one that sensors no longer use but rows do."""
-        with self._state.read() as connection:
-            return self._read(connection)
+        return self._cache.read()
 
     def rotate(self, now: float) -> InstallationKey:
         """Put a new key before the one in use; running collectors take it up within seconds. Raises KeyFileError also

@@ -8,8 +8,10 @@ from typing import Any, cast
 import pytest
 
 from collector.receiver.reports import CoverageRecord, convert_coverage
+from collector.receiver.writer import UNWATCHED_SECONDS
 from collector.server.reports import FLUSH_BURST, FLUSH_SECONDS, ReportQueue
 from collector.storage.base import RefusedStatementError, StoreError
+from tests.collector.schemas.test_offers import make_record
 from tests.collector.wire_batches import NOW
 from tests.figures import read_values
 from tests.fuzz.wire import make_messages
@@ -112,6 +114,27 @@ def test_a_difference_that_the_store_did_not_take_is_written_with_the_next_one()
     queue.flush()
     written = sorted((row.node, row.port, row.time - row.report_time) for row in table.rows["coverage_rows"])
     assert written == [("a", 1, timedelta()), ("a", 2, later), ("b", 2, timedelta())]
+
+
+def test_coverage_waits_for_half_a_minute_while_nobody_looks_and_schemas_do_not() -> None:
+    table, time = Table(), Time()
+    queue = make_queue(table, time)
+    queue.is_watched = lambda: False
+    for _ in range(4 * int(UNWATCHED_SECONDS)):
+        time.now += 1
+        queue.add_coverage("a", make_ports("a", 1), True)
+        queue.flush_due()
+    count = table.inserts.count("coverage_rows")
+    assert count == FLUSH_BURST + 4 - 1
+    queue.schemas.add([make_record("a", 1)])
+    queue.flush_due()
+    assert (table.inserts.count("schemas"), table.inserts.count("coverage_rows")) == (1, count + 1)
+    queue.add_coverage("a", make_ports("a", 1), True)
+    queue.flush_due()
+    assert table.inserts.count("coverage_rows") == count + 1
+    queue.is_watched = lambda: True
+    queue.flush_due()
+    assert table.inserts.count("coverage_rows") == count + 2
 
 
 def test_reports_are_written_every_five_seconds_and_only_what_changed() -> None:

@@ -1,11 +1,13 @@
 """A copy of a table in memory follows what anybody writes."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
-from sqlalchemy import Connection, select
+import pytest
+from sqlalchemy import Connection, insert, select
 
 from collector.storage.state.cache import LOOK_SECONDS, MISSES_MAX, StateCache
-from collector.storage.state.store import StateStore
+from collector.storage.state.store import StateStore, join_state
 from collector.storage.state.tables.base import IMPORTS
 from tests.collector.storage.state.test_store import note
 
@@ -44,3 +46,40 @@ def test_what_is_missing_is_read_at_once_and_a_flood_reads_no_more_than_its_pace
     assert kept.recall_missing() == ["a"]
     clock.now += LOOK_SECONDS
     assert kept.recall_missing() == ["a", "b"]
+
+
+def test_nobody_who_wrote_goes_unseen_and_a_look_without_one_needs_no_transaction(
+    sqlite_state: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = StateCache(sqlite_state, (IMPORTS.name,), read_names)
+    before = sqlite_state.count_writes([IMPORTS.name])
+    note(sqlite_state, "a")
+    assert kept.read() == ["a"] and sqlite_state.count_writes([IMPORTS.name]) == before + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_state, "read", None)
+        assert kept.read() == ["a"] and sqlite_state.count_writes([IMPORTS.name]) == before + 1
+    command = join_state(Path(sqlite_state.place).parent)  # As another process.
+    note(command, "b")
+    command.close()
+    assert kept.read() == ["a", "b"] and sqlite_state.count_writes([IMPORTS.name]) == before + 2
+    with sqlite_state.write() as connection:
+        connection.execute(insert(IMPORTS).values(name="c", time=1.0, rows=1))
+        assert kept.read() == ["a", "b"], "it is not kept yet"
+    assert kept.read() == ["a", "b", "c"] and sqlite_state.count_writes([IMPORTS.name]) == before + 3
+
+
+def test_what_a_slower_reader_found_hides_no_later_write(sqlite_state: StateStore) -> None:
+    late: list[str] = []
+
+    def read_slowly(connection: Connection) -> list[str]:
+        names = read_names(connection)
+        if late:
+            note(sqlite_state, late.pop())
+            assert kept.read() == ["a", "b"]
+        return names
+
+    kept = StateCache(sqlite_state, (IMPORTS.name,), read_slowly)
+    note(sqlite_state, "a")
+    late.append("b")
+    assert kept.read() == ["a"]
+    assert kept.read() == ["a", "b"]
