@@ -5,6 +5,7 @@ its place.
 """
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,6 +85,35 @@ EDGES = {
     "httpx2": {"common.kubernetes"},
     "apidae": {"sensor.export", "collector.receiver", "collector.log"},
 }
+
+# What a process imports stays in its memory. These are for what not every collector does, and are imported there:
+# a map or a chart that somebody looks at, a cluster, notifications, another collector, OpenID Connect, an upgrade.
+_RARE = ("networkx", "pygal", "lightkube", "httpx", "httpx2", "authlib", "alembic", "psycopg", "rich", "pygments")
+# Detectors read a log of files and write files.
+_OF_THE_PARENT = (
+    *("asyncio", "chdb", "pyarrow", "clickhouse_connect", "sqlalchemy", "sqlite3", "grpc", "cryptography", "ssl"),
+    *("fastapi", "starlette", "uvicorn", "pydantic", "jinja2", "prometheus_client", "typer", "email", "http"),
+)
+_COLLECTOR = """
+import collector.cli.commands, collector.server.run
+from collector.server.app import build_app
+"""
+_DETECTORS = """
+from multiprocessing import Pipe
+from pathlib import Path
+import msgspec
+from collector.detection.messages import Mapped, Stop
+from collector.detection.process import run_detectors
+from collector.log.open import LogPlace
+from common.consumer_order import CONSUMER_ORDER
+
+ours, theirs = Pipe()
+for message in (Mapped({}), Stop()):
+    ours.send_bytes(msgspec.msgpack.encode(message))
+place = Path(DIRECTORY)
+(place / "wal").mkdir()
+run_detectors(theirs, LogPlace(directory=place / "wal"), str(place / "checkpoint"), CONSUMER_ORDER, "UTC")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,3 +237,22 @@ def test_the_checks_see_imports() -> None:
     assert any(found.target.split(".")[0] == "sensor" for found in IMPORTS)
     assert any(found.target.split(".")[0] == "collector" for found in IMPORTS)
     assert {found.target.split(".")[0] for found in IMPORTS} > set(sys.stdlib_module_names) & {"re", "enum"}
+
+
+@pytest.mark.parametrize(
+    ("program", "module", "absent"),
+    [
+        (_COLLECTOR, "sqlalchemy", _RARE),
+        (_DETECTORS, "collector.detection.engine", (*_RARE, *_OF_THE_PARENT)),
+    ],
+    ids=["collector", "detectors"],
+)
+def test_a_process_imports_only_what_it_needs_always(
+    program: str, module: str, absent: tuple[str, ...], tmp_path: Path
+) -> None:
+    text = f"{program.replace('DIRECTORY', repr(str(tmp_path)))}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    imported = done.stdout.split()
+    assert module in imported
+    assert not [name for name in absent if name in imported]

@@ -16,9 +16,9 @@ from collector.alerting.lifecycle import Incident, IncidentEntry
 from collector.alerting.pending import Write, WriteAlso, delete_pending
 from collector.alerting.silences import Silence
 from collector.core.feature import Feature, Job, Role
+from collector.storage.base import LeaseLostError
 from collector.storage.disk import StoredRows
 from collector.storage.state.erasing import blank_texts, find_mentions
-from collector.storage.state.leases import LeaseLostError
 from collector.storage.state.store import StateStore, read_row, upsert
 from collector.storage.state.tables.alerts import ALERT_ROUTES, ALERTS, INCIDENT_ENTRIES, SILENCES
 from collector.storage.state.tables.notifications import NOTIFIED

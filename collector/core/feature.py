@@ -6,6 +6,7 @@ lease of that name: they start when the lease comes, and no process starts them 
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,6 +56,29 @@ class Feature:
     jobs: tuple[Job, ...] = ()
     figures: Callable[[], Iterable[Figure]] = tuple
     limits: Callable[[], Iterable[Limit]] = tuple
+
+
+# Tables are asked so often for the metrics, however often these are. A question wakes the whole engine: 100 MB of its
+# code, which is given back in between.
+KEPT_SECONDS: Final = 60.0
+
+
+class KeptFigures:
+    """Figures of the tables, for metrics, as of at most `KEPT_SECONDS` ago. Any thread."""
+
+    def __init__(self, read: Callable[[], Iterable[Figure]], clock: Callable[[], float] = time.monotonic) -> None:
+        """What `read` raises is raised, and it is asked again."""
+        self._read, self._clock = read, clock
+        self._lock = threading.Lock()
+        self._kept: tuple[Figure, ...] = ()
+        self._until = float("-inf")
+
+    def __call__(self) -> tuple[Figure, ...]:
+        with self._lock:
+            now = self._clock()
+            if now >= self._until:
+                self._kept, self._until = tuple(self._read()), now + KEPT_SECONDS
+            return self._kept
 
 
 class Worker:

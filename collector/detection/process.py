@@ -31,6 +31,7 @@ from itertools import count, islice
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -38,12 +39,12 @@ import numpy as np
 from collector.alerting.alert import Alert
 from collector.core.feature import Feature, Role, Worker
 from collector.core.limits import DetectionProgress, Limit
-from collector.core.memory import release_library_pages
+from collector.core.memory import release_free_memory, release_library_pages
 from collector.core.rates import UTC_NAME, compute_rate
 from collector.detection.catch_up import SILENT_SECONDS, CatchUp, Place, Sent
 from collector.detection.checkpoint import Checkpoint, CheckpointError, CheckpointVersionError
 from collector.detection.engine import Engine
-from collector.detection.memory import FileMemory, LostTrackError, Memory, StateCuts, StateMemory
+from collector.detection.memory import FileMemory, LostTrackError, Memory
 from collector.detection.messages import (
     ORDERS,
     TO_CHILD,
@@ -76,12 +77,14 @@ from collector.detection.read_boundaries import (
 from collector.log.base import DETECTORS, Entry, LogReader, Position
 from collector.log.open import LogPlace, open_reader
 from collector.receiver.convert import CheckedRoutes, convert_payloads
-from collector.storage.base import StoreError
+from collector.storage.base import LeaseLostError, StoreError
 from collector.storage.row_group import RowGroup
-from collector.storage.state.leases import Fence, LeaseLostError
-from collector.storage.state.store import open_state
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
+
+if TYPE_CHECKING:  # SQL takes 15 MB, and only a shared state needs it.
+    from collector.detection.shared_memory import StateMemory
+    from collector.storage.state.leases import Fence
 
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
 _TOLD_SECONDS = 0.5  # Of the parent, from one look at the mapping to the next while the child says nothing.
@@ -143,7 +146,7 @@ class Follower:
     _waiting: list[Expect | Erase] = field(default_factory=list)  # Asked for while it follows.
     _mapped: dict[int, str] = field(default_factory=dict)  # What came while earlier reads are repeated, and is newer.
     _is_mapped: bool = False
-    _fence: Fence | None = None  # Of the lease that came.
+    _fence: "Fence | None" = None  # Of the lease that came.
     _erased_subjects: int = 0
     _routes: CheckedRoutes = field(default_factory=lambda: CheckedRoutes(ROUTES_CACHED))
     _failed: frozenset[Position] = frozenset()  # Ends of batches on which a detector failed.
@@ -207,18 +210,28 @@ class Follower:
             case Erase():
                 self._erased_subjects = self.engine.erase(message.consumer)
 
-    def lead(self, fence: Fence) -> None:
+    @property
+    def _shared(self) -> "StateMemory":
+        from collector.detection.shared_memory import StateMemory
+
+        assert isinstance(self.memory, StateMemory)
+        return self.memory
+
+    def lead_from(self, epoch: int) -> None:
+        """As `lead`, with the lease of this epoch."""
+        self.lead(self._shared.make_fence(epoch))
+
+    def lead(self, fence: "Fence") -> None:
         """The lease came: report what is found, once all is read that the previous holder read."""
         self._fence = fence
-        if self.is_leading and isinstance(self.memory, StateMemory):
-            self.memory.lead(fence)
+        if self.is_leading and self.memory.is_shared:
+            self._shared.lead(fence)
 
     def _follow(self) -> bool:
         """Whether there is something to read, as one that follows. Raises LostTrackError, OSError."""
-        cuts = self.memory.cuts
+        cuts = self._shared.cuts
         if cuts.find_next(self.position) is not None:
             return True
-        assert isinstance(cuts, StateCuts)
         cuts.follow(self.position)
         is_known = cuts.find_next(self.position) is not None
         if cuts.has_passed_checkpoint():
@@ -228,14 +241,15 @@ class Follower:
         return is_known
 
     def _begin_to_lead(self) -> None:
-        assert isinstance(self.memory, StateMemory) and self._fence is not None
-        self.memory.lead(self._fence)
-        if not self.memory.cuts.is_begun:
-            self.memory.cuts.resume(self.position)
+        assert self._fence is not None
+        memory = self._shared
+        memory.lead(self._fence)
+        if not memory.cuts.is_begun:
+            memory.cuts.resume(self.position)
         self.is_leading = True
         # What the previous holder found may differ by a signal, for names of endpoints reach each collector at another
         # moment. Numbers go on after those that came, or the next signals would be taken for them.
-        came = self.memory.find_next_signal(str(self.learnt_from))
+        came = memory.find_next_signal(str(self.learnt_from))
         if came >= self.next_signal:
             self._untold.clear()
             self.next_signal = self.taken = came
@@ -817,6 +831,10 @@ def run_detectors(
     os_signal.signal(os_signal.SIGINT, os_signal.SIG_IGN)
     mapping: dict[int, str] = {}
     if log.url:
+        # What the state takes, 15 MB, others do without.
+        from collector.detection.shared_memory import StateMemory
+        from collector.storage.state.store import open_state
+
         state = open_state(log.directory, log.state_url)
         shared = StateMemory(state)
         memory: Memory = shared
@@ -843,6 +861,7 @@ def run_detectors(
             is_mapped = isinstance(message, Mapped)
             if not _obey(follower, message):
                 return
+        release_free_memory()
         release_library_pages()
         save_at, count_at = time.monotonic() + CHECKPOINT_SECONDS[0], 0.0
         again_at = 0.0  # After a disk that refused.
@@ -883,8 +902,7 @@ def _obey(follower: Follower, message: ToChild) -> bool:
         case Expect() | Erase() | Mapped():
             follower.obey(message)
         case Lead():
-            assert isinstance(follower.memory, StateMemory)
-            follower.lead(follower.memory.make_fence(message.epoch))
+            follower.lead_from(message.epoch)
         case Stop():
             return False
     return True

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from collector.log.base import Log, LogError, LogReader
-from collector.log.cursors import Write
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog
-from collector.storage.state.store import StateStore, open_state
+
+if TYPE_CHECKING:  # SQL takes 15 MB, and detectors read files without it.
+    from collector.log.cursors import Write
+    from collector.storage.state.store import StateStore
 
 DIRECTORY: Final = "wal"
 POSTGRESQL: Final = ("postgresql://", "postgres://")
@@ -26,7 +28,7 @@ class LogPlace:
 
 
 def open_log(
-    place: LogPlace, state: StateStore, *, find_shortage: Callable[[], str] = lambda: "", write: Write | None = None
+    place: LogPlace, state: "StateStore", *, find_shortage: Callable[[], str] = lambda: "", write: "Write | None" = None
 ) -> Log:
     """`find_shortage` is of the disk of the files. `write` begins the transactions in which the readers of a shared log
     move, those of whoever holds a lease. Raises OSError, StoreError, ValueError with one sentence."""
@@ -48,8 +50,12 @@ def open_log(
     )
 
 
-def open_reader(place: LogPlace, name: str, state: StateStore | None = None, write: Write | None = None) -> LogReader:
+def open_reader(
+    place: LogPlace, name: str, state: "StateStore | None" = None, write: "Write | None" = None
+) -> LogReader:
     """In another process than the one that appends; a shared log needs the state. Raises as `open_log`."""
     if not place.url:
         return FileLogReader(place.directory, name)
+    from collector.storage.state.store import open_state
+
     return open_log(place, state or open_state(place.directory, place.state_url), write=write).open_reader(name)

@@ -32,7 +32,7 @@ from collector.backup.snapshot import Backup
 from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings, find_setup
 from collector.core.destinations import OtlpIntegration
-from collector.core.feature import Feature, Job, Role
+from collector.core.feature import Feature, Job, KeptFigures, Role
 from collector.core.keys import (
     API_TOKEN_FILE,
     APPROVAL_TOKEN_FILE,
@@ -244,7 +244,8 @@ class Collector:
     def _list_features(self, coverage: CoverageInventory) -> Iterator[Feature]:
         """Alerts first, for all others may report."""
         clock, settings = self._clock, self.settings
-        yield Feature(name="log and tables", figures=self._list_own_figures, limits=self._list_own_limits)
+        yield Feature(name="log and state", figures=self._list_own_figures, limits=self._list_own_limits)
+        yield Feature(name="tables", figures=KeptFigures(self._list_table_figures))
         yield self.alert_service.feature
         yield self._alert_table.make_feature(clock, settings.retention.alert_days)
         yield self._detection.feature
@@ -271,6 +272,7 @@ class Collector:
         if self.state.is_shared:
             yield Feature(name="names of other collectors", jobs=(Job(works=(self.catalogue.follow,)),))
         yield self._retired.feature
+        risk_figures = KeptFigures(self._risks.figures)
         rest = RestWatch(self.store, RISK_SECONDS * RISK_ROUNDS_AT_REST)
         # What is a credential and API descriptions come before the risk, and what changed comes after it.
         yield Feature(
@@ -289,10 +291,10 @@ class Collector:
                     seconds=RISK_SECONDS,
                 ),
             ),
-            figures=lambda: (*self._risks.figures(), *self._changes.figures()),
+            figures=lambda: (*risk_figures(), *self._changes.figures()),
             limits=lambda: (self._risks.limit,),
         )
-        yield Feature(name="coverage", figures=coverage.figures)
+        yield Feature(name="coverage", figures=KeptFigures(coverage.figures))
         targets = CoverageTargets(state=self.state, reader=self.store, clock=clock)
         yield targets.make_feature(self.alert_service.take_reports, self.alert_service.settle)
         yield self.metered.make_feature(self.meter)
@@ -640,7 +642,7 @@ class Collector:
         return self.reveals.limit, self.log.limit
 
     def _list_own_figures(self) -> Iterator[Figure]:
-        """Of log, tables and state. Raises StoreError."""
+        """Of log and state. Raises StoreError."""
         yield from make_gauges(
             (
                 ("wal_bytes", "Bytes of the log of batches.", self.log.measure_bytes()),
@@ -651,15 +653,15 @@ class Collector:
                     "Age of the oldest batch that is not in the tables yet.",
                     self.writer.measure_lag(time.time()),
                 ),
-                (
-                    "store_bytes",
-                    "Bytes of the tables; 0 of a store that is not embedded.",
-                    measure_bytes(self.store) if self._is_embedded else 0,
-                ),
                 ("state_bytes", "Bytes of the database with the state.", self.state.measure_bytes()),
             )
         )
         yield from list_figures(self.budgets.counts, "http_")
+
+    def _list_table_figures(self) -> tuple[Figure, ...]:
+        """Raises StoreError."""
+        size = measure_bytes(self.store) if self._is_embedded else 0
+        return make_gauges([("store_bytes", "Bytes of the tables; 0 of a store that is not embedded.", size)])
 
     def close(self) -> None:
         """Release log, store and lock. Blocks."""

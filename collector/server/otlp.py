@@ -15,9 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final
 
 from collector.alerting.notifiers.http import make_client, show_target
 from collector.core.feature import Feature, Role, Worker
@@ -25,6 +23,9 @@ from collector.core.kinds import NOT_READ, name_status, name_status_code
 from collector.inventory.traffic.meter import BOUNDS_SECONDS, CallMeter, Series, ServiceKey, Sums
 from common.figures import list_figures, total
 from common.retry import Backoff
+
+if TYPE_CHECKING:  # With what it imports it takes 3 MB, which who sends nothing does without.
+    import httpx
 
 INTERVAL_SECONDS: Final = 60.0  # OpenTelemetry's default.
 SERIES_MAX: Final = 2_000  # Of one request: some 600 KB before compression.
@@ -58,7 +59,7 @@ class OtlpExporter:
         meter: CallMeter,
         version: str,
         clock: Callable[[], float] = time.time,
-        transport: httpx.BaseTransport | None = None,
+        transport: "httpx.BaseTransport | None" = None,
     ) -> None:
         """`url` ends in /v1/metrics, as `check_otlp` gives it; `transport` replaces the network in tests."""
         self._url = url
@@ -96,6 +97,8 @@ class OtlpExporter:
             self._send(counted[start : start + SERIES_MAX], wait)
 
     def _send(self, counted: Sequence[tuple[Series, Sums]], wait: Callable[[float], bool]) -> None:
+        import httpx
+
         self.counts.series_seen += len(counted)
         body = gzip.compress(
             build_request(counted, now=self._clock(), version=self._version).SerializeToString(), _GZIP_LEVEL
@@ -129,7 +132,7 @@ class OtlpExporter:
         self._is_failing = True
 
 
-def _count_refused(answer: httpx.Response) -> int:
+def _count_refused(answer: "httpx.Response") -> int:
     """Series of a request that was taken otherwise. Both data points of a series may be refused."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse

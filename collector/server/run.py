@@ -29,7 +29,7 @@ from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings, join_address
 from collector.core.feature import Feature, Job, Role
 from collector.core.keys import API_TOKEN_FILE, APPROVAL_TOKEN_FILE, SENSOR_TOKEN_FILE
-from collector.core.memory import release_library_pages
+from collector.core.memory import LibraryPages, release_free_memory
 from collector.log.base import STORE
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.commit import GroupCommit
@@ -58,15 +58,14 @@ logger = logging.getLogger(__name__)
 # they come, at most some 60,000 at once; all others when `freeze_long_lived` runs.
 GC_THRESHOLDS = (10_000, 5, 1_000_000)
 FREEZE_SECONDS = 300.0
-RELEASE_SECONDS = 60.0
 # Cycles among frozen objects are not found. There are few, so they are looked for once a day.
 UNFREEZE_SECONDS = 86_400.0
 
 
 def freeze_long_lived() -> None:
-    """Collect garbage, and have the collector not look again at what is left. It is still freed with its last
-    reference."""
-    gc.collect()
+    """Collect garbage, give back what was free, and have the collector not look again at what is left. It is still
+    freed with its last reference."""
+    release_free_memory()
     gc.freeze()
 
 
@@ -209,7 +208,7 @@ class _Life:
                 # Again after the others, which keep what they found.
                 Job(works=(freeze_long_lived,), seconds=FREEZE_SECONDS),
                 Job(works=(gc.unfreeze, freeze_long_lived), seconds=UNFREEZE_SECONDS, is_late=True),
-                Job(works=(release_library_pages,), seconds=RELEASE_SECONDS),
+                Job(works=(LibraryPages().look,)),
             ),
         )
 

@@ -17,7 +17,8 @@ from collector.api.forwarding import HERE
 from collector.core.feature import LEASED, Role
 from collector.server.duties import Duties
 from collector.server.listeners import StartError
-from collector.storage.state.leases import TTL_SECONDS, Fence, LeaseKeeper, LeaseLostError, Leases
+from collector.storage.base import LeaseLostError
+from collector.storage.state.leases import TTL_SECONDS, Fence, LeaseKeeper, Leases
 from collector.storage.state.store import StateStore
 
 AGAIN_SECONDS: Final = 1.0  # Between two looks, and after features that could not start.

@@ -20,6 +20,10 @@ class StoreError(Exception):
         self.advice = advice
 
 
+class LeaseLostError(StoreError):
+    """Another process holds the lease now; nothing was written."""
+
+
 class RefusedStatementError(StoreError):
     """The engine does not take a statement, a parameter or a value as it is. That is our mistake, and it stays one when
     it is tried again."""

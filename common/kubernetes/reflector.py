@@ -21,17 +21,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-import httpx2
 import msgspec
-from lightkube.config.client_adapter import AsyncClient, ConnectionParams, verify_cluster
-from lightkube.config.kubeconfig import KubeConfig
-from lightkube.core.exceptions import ConfigError
 
 from common.figures import total
 from common.kubernetes.objects import Metadata, Part
 from common.retry import Backoff
+
+if TYPE_CHECKING:  # With lightkube 6 MB, which who follows no cluster does without.
+    import httpx2
 
 logger = logging.getLogger(__name__)
 # It logs each request, which is for who debugs it.
@@ -70,7 +69,7 @@ _HINTS: Final = {
 
 T = TypeVar("T")
 Kept = TypeVar("Kept")
-OpenClient = Callable[[], httpx2.AsyncClient]
+OpenClient = Callable[[], "httpx2.AsyncClient"]
 
 
 class AccessError(Exception):
@@ -94,10 +93,15 @@ def is_in_cluster() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ and (SERVICE_ACCOUNT / "token").is_file()
 
 
-def open_client(kubeconfig: Path | None, account_dir: Path = SERVICE_ACCOUNT) -> httpx2.AsyncClient:
+def open_client(kubeconfig: Path | None, account_dir: Path = SERVICE_ACCOUNT) -> "httpx2.AsyncClient":
     """A client of the kubeconfig's current context, or of the Pod's service account without one. Raises AccessError.
 
     lightkube reads a service account's token again after a 401."""
+    import httpx2
+    from lightkube.config.client_adapter import AsyncClient, ConnectionParams, verify_cluster
+    from lightkube.config.kubeconfig import KubeConfig
+    from lightkube.core.exceptions import ConfigError
+
     try:
         config = (
             KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account(account_dir)
@@ -244,7 +248,7 @@ class Reflector(Generic[T, Kept]):
         self._backoff.reset()
         return 0.0
 
-    async def _list(self, client: httpx2.AsyncClient) -> None:
+    async def _list(self, client: "httpx2.AsyncClient") -> None:
         parameters = {"limit": str(PAGE_OBJECTS), **dict(self._resource.selector)}
         kept: list[Kept] = []
         while True:
@@ -266,8 +270,10 @@ class Reflector(Generic[T, Kept]):
         self._version = page.metadata.resource_version
         self._note_success()
 
-    async def _watch(self, client: httpx2.AsyncClient) -> None:
+    async def _watch(self, client: "httpx2.AsyncClient") -> None:
         """From the version that is known; returns when the server ends it, or its connection broke."""
+        import httpx2
+
         seconds = int(self._pick(WATCH_SECONDS))
         parameters = {
             "watch": "1",
@@ -347,6 +353,9 @@ class Reflector(Generic[T, Kept]):
 async def ask(open_client: OpenClient, path: str, kind: type[T], body: object = None, *, method: str = "") -> T:
     """The answer about one object: a GET, or a POST of `body`, or a PATCH that merges it. Raises AccessError and
     ApiError."""
+    import httpx2
+    from lightkube.core.exceptions import ConfigError
+
     method = method or ("GET" if body is None else "POST")
     headers = {"content-type": "application/merge-patch+json"} if method == "PATCH" else None
     try:

@@ -7,10 +7,9 @@ template writes (collector/alerting/notifiers/bodies).
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-import httpx
 import msgspec
 
 from collector.alerting.alert import Alert
@@ -18,14 +17,19 @@ from collector.alerting.notifiers.delivery import DeliveryOutcome, Sender
 from collector.core.config import is_loopback
 from collector.trust.audit import AuditLine
 
+if TYPE_CHECKING:  # With what it imports it takes 3 MB, which a collector that sends nothing does without.
+    import httpx
+
 JSON: Final = "application/json"
 OTLP_PATH: Final = "/v1/logs"
 TIMEOUT_SECONDS = 5.0
 
 
-def make_client(transport: httpx.BaseTransport | None) -> httpx.Client:
+def make_client(transport: "httpx.BaseTransport | None") -> "httpx.Client":
     """A client that follows no redirect (what a person configured is the only place that gets alerts) and no proxy
     variable. `transport` replaces the network in tests."""
+    import httpx
+
     return httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False, transport=transport)
 
 
@@ -96,13 +100,15 @@ def sign_headers(secret: str, now: float, body: bytes) -> dict[str, str]:
 
 
 def post(
-    client: httpx.Client,
+    client: "httpx.Client",
     url: str,
     body: bytes,
     headers: Mapping[str, str],
     is_accepted: Callable[[bytes], bool] | None = None,
 ) -> DeliveryOutcome:
     """One POST, of JSON unless the headers say otherwise. `is_accepted` reads the body of an answer that says yes."""
+    import httpx
+
     try:
         answer = client.post(url, content=body, headers={"content-type": JSON, **headers})
     except httpx.HTTPError:
@@ -140,7 +146,7 @@ class HttpSender(Sender):
         takes_updates: bool = False,
         takes_openings: bool = False,
         write_entries: Callable[[Sequence[AuditLine]], bytes] | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: "httpx.BaseTransport | None" = None,
     ) -> None:
         """`write` makes a body, and may raise UnwritableError; `make_headers` gives those of a body; `is_accepted`
         reads the body of an answer that says yes; `write_entries` makes a body of entries of the audit log, where it

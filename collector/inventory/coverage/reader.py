@@ -200,7 +200,7 @@ class CoverageInventory:
 
     def figures(self) -> tuple[Figure, ...]:
         """What is like HTTP on all nodes since their sensors' starts, and what of it is read; for metrics."""
-        share = self.read_coverage().cluster.share
+        share = _sum_nodes(_read_node(row) for row in select(self._reader, NODES)).share
         return make_gauges(
             (
                 ("coverage_http_connections", "Connections that carry HTTP, of all nodes.", share.connections),

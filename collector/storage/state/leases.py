@@ -21,7 +21,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Float, literal_column, select, update
 
-from collector.storage.base import StoreError
+from collector.storage.base import LeaseLostError, StoreError
 from collector.storage.state.store import StateStore, read_row
 from collector.storage.state.tables.leases import LEASES
 
@@ -30,10 +30,6 @@ RENEW_SECONDS: Final = 1.0
 _FOREVER_SECONDS: Final = 1e10  # Of a holder that has no rival.
 
 logger = logging.getLogger(__name__)
-
-
-class LeaseLostError(StoreError):
-    """Another process holds the lease now; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from xml.etree import ElementTree as Tree
 
-import pygal
 from markupsafe import Markup
 
 from collector.inventory.query import DAY_SECONDS, HOUR_SECONDS, MINUTE_SECONDS
@@ -56,7 +55,8 @@ class Shape(StrEnum):
     STACKED = "stacked"
 
 
-_SHAPES = {Shape.LINES: pygal.Line, Shape.BARS: pygal.Bar, Shape.STACKED: pygal.StackedBar}
+# Names of pygal's classes.
+_SHAPES = {Shape.LINES: "Line", Shape.BARS: "Bar", Shape.STACKED: "StackedBar"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +227,9 @@ def _render(
     zone: tzinfo,
 ) -> Tree.Element:
     marks = _list_marks(_find_top(series, shape, band))
-    drawn = _SHAPES[shape](range=(0, marks[-1]), allow_interruptions=True, **_SIZES, **_BARE)
+    import pygal  # Pages without a chart do without it.
+
+    drawn = getattr(pygal, _SHAPES[shape])(range=(0, marks[-1]), allow_interruptions=True, **_SIZES, **_BARE)
     drawn.y_labels = marks
     drawn.value_formatter = word
     missing = None if shape is Shape.LINES else 0

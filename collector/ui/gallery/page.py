@@ -5,7 +5,7 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from collector.inventory.query import HOUR_SECONDS, MINUTE_SECONDS
-from collector.ui.components.chart import Band, Look, Series, Shape, draw
+from collector.ui.components.chart import Band, Chart, Look, Series, Shape, draw
 from collector.ui.components.tables import Control, Heading
 from collector.ui.site import Page, Site
 
@@ -21,29 +21,33 @@ _CONTROLS: Final = (
 
 
 _DAY: Final = 1_700_006_400  # Midnight.
-_STATUS: Final = draw(
-    "Calls by class of status",
-    [
-        Series(name="2xx", values=[40, 60, 90, 70, 65, 80], look=Look.SUCCESS),
-        Series(name="4xx", values=[2, 0, 5, 3, 2, 9], look=Look.CLIENT_ERROR),
-        Series(name="5xx or aborted", values=[0, 0, 12, 0, 1, 0], look=Look.SERVER_ERROR),
-    ],
-    start=_DAY,
-    step=4 * HOUR_SECONDS,
-    unit="calls",
-    shape=Shape.STACKED,
-)
-_EXPECTED: Final = draw(
-    "Observed against expected",
-    [
-        Series(name="observed", values=[3, 4, None, 6, 21, 24], look=Look.OBSERVED),
-        Series(name="threshold", values=[15] * 6, look=Look.THRESHOLD),
-    ],
-    start=_DAY,
-    step=5 * MINUTE_SECONDS,
-    unit="calls in 5 min",
-    band=Band(name="expected", low=[2, 2, 3, 3, 3, 3], high=[6, 6, 7, 8, 8, 8]),
-)
+
+
+def _draw_charts() -> tuple[Chart, ...]:
+    status = draw(
+        "Calls by class of status",
+        [
+            Series(name="2xx", values=[40, 60, 90, 70, 65, 80], look=Look.SUCCESS),
+            Series(name="4xx", values=[2, 0, 5, 3, 2, 9], look=Look.CLIENT_ERROR),
+            Series(name="5xx or aborted", values=[0, 0, 12, 0, 1, 0], look=Look.SERVER_ERROR),
+        ],
+        start=_DAY,
+        step=4 * HOUR_SECONDS,
+        unit="calls",
+        shape=Shape.STACKED,
+    )
+    expected = draw(
+        "Observed against expected",
+        [
+            Series(name="observed", values=[3, 4, None, 6, 21, 24], look=Look.OBSERVED),
+            Series(name="threshold", values=[15] * 6, look=Look.THRESHOLD),
+        ],
+        start=_DAY,
+        step=5 * MINUTE_SECONDS,
+        unit="calls in 5 min",
+        band=Band(name="expected", low=[2, 2, 3, 3, 3, 3], high=[6, 6, 7, 8, 8, 8]),
+    )
+    return status, expected
 
 
 def add_routes(router: APIRouter, site: Site) -> None:
@@ -54,7 +58,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         return site.render(
             request,
             "gallery/components.html",
-            {"headings": _HEADINGS, "controls": _CONTROLS, "charts": (_STATUS, _EXPECTED)},
+            {"headings": _HEADINGS, "controls": _CONTROLS, "charts": _draw_charts()},
         )
 
 

@@ -7,9 +7,10 @@ of the middle of their neighbours, which keeps most edges from crossing (the bar
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import networkx
+if TYPE_CHECKING:  # It takes 10 MB, so it is imported where a map is drawn.
+    import networkx
 
 NODE_WIDTH: Final = 170  # Units of the picture: pixels.
 NODE_HEIGHT: Final = 34
@@ -73,6 +74,8 @@ def lay_out(edges: Sequence[tuple[str, str]]) -> Layout:
 def _arrange(count: int, edges: Sequence[tuple[int, int]]) -> tuple[list[list[int]], list[list[int]]]:
     """Of `count` nodes: of each edge the points in the layers that it passes, numbered after the nodes edge by edge,
     and the nodes and points of each layer from top to bottom."""
+    import networkx
+
     graph = networkx.DiGraph(edges)
     graph.add_nodes_from(range(count))
     try:
@@ -103,7 +106,7 @@ def _arrange(count: int, edges: Sequence[tuple[int, int]]) -> tuple[list[list[in
     return ways, layers
 
 
-def _sort_by_neighbours(row: list[int], before: Mapping[int, int], beside: networkx.Graph) -> None:
+def _sort_by_neighbours(row: list[int], before: Mapping[int, int], beside: "networkx.Graph") -> None:
     """By the mean place of a node's neighbours in the layer `before`; a node without one stays where it is."""
     middles = {}
     for place, vertex in enumerate(row):

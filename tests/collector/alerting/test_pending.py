@@ -15,8 +15,8 @@ from collector.alerting.pending import PENDING_MAX, PendingReports, Settled, Wri
 from collector.alerting.repository import AlertTable
 from collector.alerting.service import AlertService
 from collector.core.kinds import Sensitivity
-from collector.storage.base import StoreError
-from collector.storage.state.leases import Fence, LeaseLostError, Leases
+from collector.storage.base import LeaseLostError, StoreError
+from collector.storage.state.leases import Fence, Leases
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.leases import LEASES
 from collector.storage.state.tables.pending import PENDING_REPORTS

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from collector.core.memory import find_clean_mappings, release_library_pages
+from collector.core import memory
+from collector.core.memory import APART_SECONDS, GROWN_BYTES, LibraryPages, find_clean_mappings, release_library_pages
 
 LIBRARY = "/usr/lib/libengine.so.2"
 
@@ -45,3 +47,39 @@ def test_what_is_released_can_be_used_again() -> None:
     release_library_pages()
     assert measure_library("_multiarray_umath") < before
     assert (np.linalg.inv(np.eye(3) * 2) == expected).all()
+
+
+def test_pages_are_given_back_when_enough_came_since_the_last_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = tmp_path / "statm"
+    mapped, now = [100_000_000], [1_000.0]
+    released: list[int] = []
+
+    def write(bytes_of_files: int) -> None:
+        mapped[0] = bytes_of_files
+        sizes.write_text(f"900000 80000 {bytes_of_files // memory._PAGE_BYTES} 700 0 60000 0\n")
+
+    def release(_: object) -> None:
+        released.append(mapped[0])
+        write(20_000_000)
+
+    monkeypatch.setattr(memory, "_SIZES", sizes)
+    monkeypatch.setattr(memory, "_give_back", release)
+    pages = LibraryPages(lambda: now[0])
+    write(100_000_000)
+    pages.look()
+    now[0] += APART_SECONDS
+    pages.look()  # What is left stays.
+    write(20_000_000 + GROWN_BYTES - 1_000_000)
+    pages.look()
+    assert released == [100_000_000]
+    write(20_000_000 + GROWN_BYTES + 1_000_000)
+    pages.look()
+    write(20_000_000 + GROWN_BYTES + 1_000_000)
+    pages.look()  # The engine is at work.
+    assert released == [100_000_000, 21_000_000 + GROWN_BYTES]
+    now[0] += APART_SECONDS
+    sizes.unlink()  # As where there is no such file.
+    pages.look()
+    assert len(released) == 2

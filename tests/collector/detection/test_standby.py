@@ -8,13 +8,15 @@ from sqlalchemy import select, update
 
 from collector.alerting.pending import PendingReports
 from collector.detection.engine import Engine
-from collector.detection.memory import LostTrackError, StateMemory
+from collector.detection.memory import LostTrackError
 from collector.detection.messages import Erase, Mapped, Told
 from collector.detection.process import Follower
+from collector.detection.shared_memory import StateMemory
 from collector.log.base import Append
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog
-from collector.storage.state.leases import Fence, LeaseLostError, Leases
+from collector.storage.base import LeaseLostError
+from collector.storage.state.leases import Fence, Leases
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.detectors import DETECTOR_CUTS, DETECTOR_STATES
 from collector.storage.state.tables.leases import LEASES

@@ -17,9 +17,10 @@ from collector.risk.assessment import RiskAssessor
 from collector.risk.finding import FindingChange, FindingState, decide
 from collector.risk.repository import import_findings
 from collector.server.app import build_app
+from collector.storage.base import LeaseLostError
 from collector.storage.embedded import EmbeddedStore
 from collector.storage.state.imports import import_once
-from collector.storage.state.leases import LeaseLostError, Leases
+from collector.storage.state.leases import Leases
 from collector.storage.state.store import StateStore
 from collector.storage.state.tables.findings import ENDPOINT_PASTS, FINDING_CHANGES, FINDINGS
 from tests.collector.api.client import TestClient

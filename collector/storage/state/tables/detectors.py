@@ -7,7 +7,7 @@ from sqlalchemy import Boolean, Column, LargeBinary, Table
 from collector.storage.state.tables.base import ID, METADATA, ROW_NUMBER, UNCOUNTED
 from collector.storage.state.types import BoundedText, Integer64
 
-# collector.detection.memory.StateMemory: states by name, compressed. The present one is a checkpoint.
+# collector.detection.shared_memory.StateMemory: states by name, compressed. The present one is a checkpoint.
 DETECTOR_STATES: Final = Table(
     "detector_states",
     METADATA,

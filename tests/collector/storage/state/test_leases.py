@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text, update
 
-from collector.storage.base import StoreError
-from collector.storage.state.leases import Fence, LeaseKeeper, LeaseLostError, Leases
+from collector.storage.base import LeaseLostError, StoreError
+from collector.storage.state.leases import Fence, LeaseKeeper, Leases
 from collector.storage.state.store import StateStore, open_state, upsert
 from collector.storage.state.tables.base import IMPORTS
 from collector.storage.state.tables.leases import LEASES
