@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from collector.receiver.convert import convert_batch
@@ -16,6 +17,7 @@ from collector.storage.base import RefusedStatementError, Store, StoreError
 from collector.storage.clickhouse import CLIENT_COUNT, STREAM_ROWS, TABLES, render_statements
 from collector.storage.columns import RowBatch
 from collector.storage.disk import Eviction, enforce_cap, measure_bytes
+from collector.storage.embedded import EmbeddedStore
 from collector.storage.row_group import join_groups, make_group
 from collector.storage.tables.layout import Layout
 from tests.collector.wire_batches import make_batch
@@ -104,6 +106,25 @@ def test_earliest_sight_of_a_route_holds(store: Store) -> None:
         store.insert_arrow("routes", build_routes([(route, seen) for route in routes]))
     rows = store.query("SELECT route_id, toUnixTimestamp(first_seen), segment_text FROM routes FINAL ORDER BY route_id")
     assert rows == [(11, NOW - 500, ["users", ""]), (12, NOW - 500, ["users", ""])]
+
+
+def test_rows_of_calls_with_one_key_are_left_to_merges_and_others_are_not(store: Store) -> None:
+    batch, routes = make_rows(rows=2), make_rows().routes
+    store.insert_arrow("rows_minute", build_rows(join_groups([make_group(batch)] * 3)), uuid4().hex)
+    store.insert_arrow("routes", build_routes([(route, NOW) for route in routes for _ in range(3)]))
+    assert store.query("SELECT sum(calls) FROM rows_minute") == [(3 * sum(batch.calls.tolist()),)]
+    assert store.query("SELECT count() FROM routes") == [(len(routes),)]
+
+
+def test_the_groups_of_a_claim_stay_in_memory(embedded: EmbeddedStore) -> None:
+    """A claim of 4 MiB has some 40,000 rows, whose consumers may all differ."""
+    rows = make_rows(rows=10_000)
+    numbers = np.arange(len(rows), dtype=np.uint64)
+    parts = [replace(rows, principal=numbers + np.uint64(place * len(rows))) for place in range(4)]
+    question = "SELECT sum(value) FROM system.events WHERE event = 'ExternalAggregationWritePart'"
+    before = embedded.query(question)
+    embedded.insert_arrow("rows_minute", build_rows(join_groups([make_group(part) for part in parts])), uuid4().hex)
+    assert embedded.query(question) == before
 
 
 def test_records_replace_by_update_time(store: Store) -> None:
