@@ -40,6 +40,7 @@ SEGMENT_LIMIT: Final = 64  # A path of 8 KiB could have more; the sensor folds t
 STRING_LIMIT: Final = 100_000  # Entries of the dictionary.
 SERVICE_LOSS_LIMIT: Final = 1_024
 _UNREAD_BYTES_LIMIT: Final = 1 << 50
+_BYTE_MAX: Final = 255
 _LATEST_BASE: Final = 1 << 40  # Unix seconds: what is later than that is refused as later.
 
 _HIGHEST: Final = {
@@ -60,12 +61,19 @@ _HEAD_NUMBERS: Final = (
     *("lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls"),
 )
 _HEAD: Final = ("node", "boot_id", *_HEAD_NUMBERS)
+_read_head: Final = attrgetter(*_HEAD)
 # The numbers of BatchMeasure: of the head, then how many entries each list has.
 _MEASURED_NUMBERS: Final = (*_HEAD_NUMBERS, "base_time_unix_seconds")
 _MEASURED_LISTS: Final = ("strings", "services", "routes", "service_losses")
 _LAYOUT: Final = zlib.crc32(" ".join((*_MEASURED_NUMBERS, *_MEASURED_LISTS, *MEASURED)).encode())
 _read_numbers: Final = attrgetter(*_MEASURED_NUMBERS)
 _read_lists: Final = attrgetter(*_MEASURED_LISTS)
+# Of a message all at once: to read each field by its own takes twice as long.
+_read_service: Final = attrgetter("cluster", "namespace", "workload", "workload_kind", "host_name", "port")
+_read_route: Final = attrgetter("route_id", "service", "host", "method", "has_trailing_slash", "segments")
+_read_segment: Final = attrgetter("kind", "text", "hash", "length")
+_ServiceFields = tuple[str, str, str, int, str, int]
+_RouteFields = tuple[int, int, int, int, bool, Sequence[data_pb2.Segment]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ class Converted:
 
     group: RowGroup | None
     refusals: Mapping[int, Refusal]
+    read_alone: int = 0  # Of serialised ones, how many were not parsed as one message with the others.
 
 
 def convert_bytes(payload: bytes, now_unix_seconds: float) -> RowBatch | Refusal:
@@ -131,7 +140,8 @@ def convert_payloads(payloads: Sequence[bytes], times: Sequence[float], known: "
         else:
             places.append(place)
     converted = convert_batches(batches, [times[place] for place in places], known)
-    return Converted(converted.group, refusals | {places[own]: why for own, why in converted.refusals.items()})
+    refusals |= {places[own]: why for own, why in converted.refusals.items()}
+    return Converted(converted.group, refusals, read_alone=len(payloads))
 
 
 def convert_batches(
@@ -192,7 +202,7 @@ def read_front(batch: data_pb2.Batch, now_unix_seconds: float, known: "RouteCach
         return BatchFront(
             rows=batch.rows,
             head=BatchHead(
-                **{name: getattr(batch, name) for name in _HEAD},
+                **dict(zip(_HEAD, _read_head(batch), strict=True)),
                 service_losses=tuple(map(_convert_loss, batch.service_losses)),
             ),
             base=min(batch.base_time_unix_seconds, _LATEST_BASE),
@@ -391,7 +401,7 @@ def _check_address(text: str) -> str:
 def _convert_strings(strings: Sequence[str]) -> tuple[str, ...]:
     if len(strings) > STRING_LIMIT:
         raise RefusalError(f"strings has {len(strings)} entries; the limit is {STRING_LIMIT}.")
-    converted = tuple(strings)
+    converted = tuple(strings[:])
     if converted and converted[0]:
         raise RefusalError("strings[0] is not empty; index 0 is always the empty string.")
     return _check_texts(converted)
@@ -406,29 +416,35 @@ def _check_texts(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
-def _convert_services(services: Sequence[data_pb2.Service]) -> list[Service]:
-    if len(services) > ROUTE_LIMIT:
-        raise RefusalError(f"services has {len(services)} entries; the limit is {ROUTE_LIMIT}.")
-    return [convert_service(service) for service in services]
-
-
 def convert_service(service: data_pb2.Service) -> Service:
     """One service; names are cut at NAME_LIMIT_BYTES characters and the port at 65,535, for coverage takes them as
     they come.
     """
+    return _make_service(_bound_service(service))
+
+
+def _bound_service(service: data_pb2.Service) -> _ServiceFields:
+    cluster, namespace, workload, kind, host_name, port = _read_service(service)
+    return (
+        cluster[:NAME_LIMIT_BYTES],
+        namespace[:NAME_LIMIT_BYTES],
+        workload[:NAME_LIMIT_BYTES],
+        kind if 0 <= kind <= _BYTE_MAX else bound_enum(kind),
+        host_name[:NAME_LIMIT_BYTES],
+        min(port, 65_535),
+    )
+
+
+def _make_service(fields: _ServiceFields) -> Service:
+    cluster, namespace, workload, kind, host_name, port = fields
     return Service(
-        cluster=service.cluster[:NAME_LIMIT_BYTES],
-        namespace=service.namespace[:NAME_LIMIT_BYTES],
-        workload=service.workload[:NAME_LIMIT_BYTES],
-        workload_kind=bound_enum(service.workload_kind),
-        host_name=service.host_name[:NAME_LIMIT_BYTES],
-        port=min(service.port, 65_535),
+        cluster=cluster, namespace=namespace, workload=workload, workload_kind=kind, host_name=host_name, port=port
     )
 
 
 def bound_enum(number: int) -> int:
     """An enum's value as a byte: the wire has any 32-bit number there, also one below 0."""
-    return min(max(number, 0), 255)
+    return min(max(number, 0), _BYTE_MAX)
 
 
 class RouteCache:
@@ -437,34 +453,38 @@ class RouteCache:
 
     def __init__(self, limit: int) -> None:
         self._routes: BoundedDict[tuple[Any, ...], Route] = BoundedDict(limit)
-        self._services: BoundedDict[Service, int] = BoundedDict(limit)
+        self._services: BoundedDict[_ServiceFields, tuple[Service, int]] = BoundedDict(limit)
         self._numbers = itertools.count()
 
     def find_all(self, routes: Sequence[data_pb2.Route]) -> tuple[Route, ...]:
         """The routes, where all are known by their ids alone; else none of them."""
         return ()
 
-    def number_service(self, service: Service) -> int:
-        """A number that no other service has; a short key."""
-        number = self._services.get(service)
-        if number is None:
-            number = self._services[service] = next(self._numbers)
-        return number
+    def find_service(self, service: data_pb2.Service) -> tuple[Service, int]:
+        """A service, and a number that no other one has: a short key."""
+        key = _bound_service(service)
+        known = self._services.get(key)
+        if known is None:
+            known = self._services[key] = _make_service(key), next(self._numbers)
+        return known
 
-    def convert(self, route: data_pb2.Route, service: Service, number: int, strings: tuple[str, ...]) -> Route:
-        """Raises IndexError where the route points past the strings."""
-        segments = [(bound_enum(one.kind), strings[one.text], one.hash, one.length) for one in route.segments]
-        host, method = strings[route.host], strings[route.method]
-        key = (route.route_id, number, host, method, route.has_trailing_slash, *segments)
+    def convert(self, route: _RouteFields, service: tuple[Service, int], strings: tuple[str, ...]) -> Route:
+        """`service` is of `find_service`. Raises IndexError where the route points past the strings."""
+        route_id, _, host, method, has_trailing_slash, segments = route
+        parts = [
+            (kind if 0 <= kind <= _BYTE_MAX else bound_enum(kind), strings[text], value_hash, length)
+            for kind, text, value_hash, length in map(_read_segment, segments)
+        ]
+        key = (route_id, service[1], strings[host], strings[method], has_trailing_slash, *parts)
         known = self._routes.get(key)
         if known is None:
             known = self._routes[key] = Route(
-                route_id=route.route_id,
-                service=service,
-                host=host,
-                method=method,
-                segments=tuple(Segment(*one) for one in segments),
-                has_trailing_slash=route.has_trailing_slash,
+                route_id=route_id,
+                service=service[0],
+                host=strings[host],
+                method=strings[method],
+                segments=tuple(Segment(*one) for one in parts),
+                has_trailing_slash=has_trailing_slash,
             )
         return known
 
@@ -484,10 +504,10 @@ class CheckedRoutes(RouteCache):
         except KeyError:
             return ()
 
-    def convert(self, route: data_pb2.Route, service: Service, number: int, strings: tuple[str, ...]) -> Route:
-        known = self._checked.get(route.route_id)
+    def convert(self, route: _RouteFields, service: tuple[Service, int], strings: tuple[str, ...]) -> Route:
+        known = self._checked.get(route[0])
         if known is None:
-            known = self._checked[route.route_id] = super().convert(route, service, number, strings)
+            known = self._checked[route[0]] = super().convert(route, service, strings)
         return known
 
 
@@ -498,23 +518,24 @@ def _convert_routes(
     known: RouteCache,
 ) -> tuple[Route, ...]:
     """Routes of one batch, with its services and texts. Raises RefusalError."""
-    services = _convert_services(listed)
+    if len(listed) > ROUTE_LIMIT:
+        raise RefusalError(f"services has {len(listed)} entries; the limit is {ROUTE_LIMIT}.")
     if len(routes) > ROUTE_LIMIT:
         raise RefusalError(f"routes has {len(routes)} entries; the limit is {ROUTE_LIMIT}.")
-    numbers = [known.number_service(service) for service in services]
+    services = [known.find_service(service) for service in listed]
     converted = []
-    for index, route in enumerate(routes):
-        number = route.service
-        if route.route_id == 0:
+    for index, fields in enumerate(map(_read_route, routes)):
+        route_id, number, host, method, _, segments = fields
+        if route_id == 0:
             raise RefusalError(f"routes[{index}].route_id is 0.")
         if number >= len(services):
             raise RefusalError(f"routes[{index}].service is {number}; there are {len(services)} services.")
-        if len(route.segments) > SEGMENT_LIMIT:
-            raise RefusalError(f"routes[{index}] has {len(route.segments)} segments; the limit is {SEGMENT_LIMIT}.")
+        if len(segments) > SEGMENT_LIMIT:
+            raise RefusalError(f"routes[{index}] has {len(segments)} segments; the limit is {SEGMENT_LIMIT}.")
         try:
-            converted.append(known.convert(route, services[number], numbers[number], strings))
+            converted.append(known.convert(fields, services[number], strings))
         except IndexError:
-            texts = max(route.host, route.method, max((segment.text for segment in route.segments), default=0))
+            texts = max(host, method, max((segment.text for segment in segments), default=0))
             sentence = f"routes[{index}] points at string {texts}; there are {len(strings)} strings."
             raise RefusalError(sentence) from None
     return tuple(converted)

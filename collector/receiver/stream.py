@@ -354,6 +354,9 @@ class SensorStream:
         witness.check_routes(batch, front.routes, secrets, routes)
         measure_batch(batch, front)
         payload = batch.SerializeToString()
+        if len(payload) > MESSAGE_LIMIT_BYTES:  # Names of the node and the measure were added; no reader takes it.
+            reason = f"The batch takes {len(payload)} bytes in the log; the limit is {MESSAGE_LIMIT_BYTES}."
+            return _refuse(reason, batch)
         witness.use.bytes += len(payload)
         append = Append(
             node=batch.node,

@@ -57,6 +57,9 @@ class WriterCounts:
     batches_seen: int = total("Batches that the writer of the tables read from the log.")
     batches_stored: int = total("Batches whose rows are in the tables.")
     batches_refused: int = total("Batches that this version cannot read, which the writer of the tables skipped.")
+    batches_read_alone: int = total(
+        "Batches that were read one by one, at three times the cost: an older version wrote some, or one was damaged."
+    )
     rows_stored: int = total("Rows that were written to the tables.")
     inserts_completed: int = total("Tables into which rows were put again, which had lost them in a failed insert.")
     routes_stored: int = total("Routes that were written to the tables, each once.")
@@ -211,6 +214,7 @@ class StoreWriter:
         stored = len(group.heads) if group is not None else 0
         self.counts.batches_stored += stored
         self.counts.batches_refused += len(entries) - stored
+        self.counts.batches_read_alone += converted.read_alone
         if group is not None:
             self.counts.rows_stored += len(group.rows)
             self._on_stored(group)

@@ -114,8 +114,9 @@ def test_batches_of_the_log_are_parsed_as_one_message_and_are_what_they_are_alon
     monkeypatch.setattr(convert, "read_front", None)  # It would be called for each.
     known = routes(9)
     for _ in range(2):  # Then with routes that are known.
-        together = convert_payloads(measured, times, known).group
-        assert together is not None and together.heads == alone.heads
+        converted = convert_payloads(measured, times, known)
+        together = converted.group
+        assert together is not None and together.heads == alone.heads and converted.read_alone == 0
         assert build_rows(together).equals(build_rows(alone))
         assert (together.rows.routes, together.rows.strings) == (alone.rows.routes, alone.rows.strings)
 
@@ -146,6 +147,7 @@ def test_one_batch_of_the_log_whose_measure_is_wrong_stops_no_other(place: int, 
         for all_of_them in (payloads, [batch.SerializeToString() for batch in batches])
     )
     assert together.refusals == alone.refusals and together.group is not None and alone.group is not None
+    assert together.read_alone == len(batches)
     assert build_rows(together.group).equals(build_rows(alone.group))
 
 

@@ -183,6 +183,19 @@ def test_what_a_sensor_says_of_the_measure_of_its_batch_is_dropped() -> None:
     assert (second.node, second.layout, second.numbers[1:]) == (first.node, first.layout, first.numbers[1:])
 
 
+def test_a_batch_that_no_reader_of_the_log_would_take_is_refused_before_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    message = wrap(7)
+    limit = len(message.SerializeToString())
+    monkeypatch.setattr(streams, "MESSAGE_LIMIT_BYTES", limit)
+    service, call = make_service(), Call(message)
+    asyncio.run(service.connect(None, call))
+    ((sequence, reason),) = call.list_refused()
+    assert sequence == 7 and f"bytes in the log; the limit is {limit}." in reason
+    assert (service.context.counts.batches_refused, service.context.counts.batches_durable) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("features", "told"),
     [

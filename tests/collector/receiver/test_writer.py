@@ -223,6 +223,7 @@ def test_what_cannot_be_read_back_is_counted(wal: FileLog, tmp_path: Path) -> No
     assert writer.drain() == 2
     counts = writer.counts
     assert (counts.batches_seen, counts.batches_stored, counts.batches_refused, counts.rows_stored) == (2, 1, 1, 3)
+    assert counts.batches_read_alone == 2
 
 
 def test_thread_goes_on_after_errors_and_drains_at_the_stop(
