@@ -13,7 +13,7 @@ from collector.api.problem import Problem
 from collector.inventory.changes import RetiredEndpoints, compare_dates
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
 from collector.inventory.filters import Parameters
-from collector.storage.base import Store
+from collector.storage.records import Reader
 
 
 class DiffParameters(Parameters):
@@ -127,14 +127,14 @@ class TombstonePageModel(Model):
     items: tuple[TombstoneModel, ...]
 
 
-def build_change_routes(*, store: Store, retired: RetiredEndpoints, clock: Callable[[], float]) -> APIRouter:
+def build_change_routes(*, reader: Reader, retired: RetiredEndpoints, clock: Callable[[], float]) -> APIRouter:
     """Routes that read changes."""
     router = APIRouter(prefix="/inventory", tags=["inventory"])
 
     @router.get("/diff", summary="Compare the inventory at two dates")
     def get_diff(parameters: Annotated[DiffParameters, Query()]) -> InventoryDiffModel:
         """Each by the week up to the end of that day, UTC."""
-        return InventoryDiffModel.model_validate(compare_dates(store, *parameters.find_days(clock())))
+        return InventoryDiffModel.model_validate(compare_dates(reader, *parameters.find_days(clock())))
 
     @router.get("/tombstones", summary="List endpoints that are gone")
     def list_tombstones(_: Annotated[NoParameters, Query()]) -> TombstonePageModel:

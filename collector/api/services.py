@@ -27,6 +27,7 @@ from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.coverage.targets import CoverageTargets
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure_list import ExposureInventory
+from collector.inventory.endpoints.figure_sums import FigureSums
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.evidence.calls import CallInventory
@@ -53,6 +54,8 @@ from collector.specs.change import SpecChanges
 from collector.specs.report import SpecReporter
 from collector.specs.table import SpecTable
 from collector.storage.base import Store
+from collector.storage.recent import RecentAnswers
+from collector.storage.records import Reader
 from collector.storage.state.store import StateStore
 from collector.storage.tables.layout import Retention
 from collector.trust.audit import AuditLog
@@ -121,8 +124,10 @@ class Services:
     backup: Backup | None = None
     backup_token: str = field(default="", repr=False)
     label_book: LabelBook | None = None
+    recent: RecentAnswers | None = None
     sums: ConsumerSums | None = None
     route_sums: RouteSums | None = None
+    figure_sums: FigureSums | None = None
     list_keys: Callable[[], Sequence[InstallationKey]] = tuple
     budgets: BudgetBook = field(default_factory=BudgetBook)
     configuration: Sequence[EffectiveSetting] = ()
@@ -133,25 +138,28 @@ class Services:
 
     def __post_init__(self) -> None:
         who = ConsumerSql(self.settings.consumer_order)
+        self.reader: Reader = self.recent or self.store
         partners = PartnerNetworks(self.settings.partner_networks)
-        self.endpoints = EndpointInventory(reader=self.store, who=who, partners=partners, sums=self.route_sums)
+        self.endpoints = EndpointInventory(
+            reader=self.reader, who=who, partners=partners, sums=self.route_sums, figure_sums=self.figure_sums
+        )
         self.labels = self.label_book or LabelBook(self.state, self.clock)
-        self.consumers = ConsumerInventory(reader=self.store, who=who, labels=self.labels, sums=self.sums)
+        self.consumers = ConsumerInventory(reader=self.reader, who=who, labels=self.labels, sums=self.sums)
         self.finder = ConsumerFinder(reader=self.store, consumers=self.consumers, list_keys=self.list_keys)
-        self.services = ServiceInventory(reader=self.store, who=who, sums=self.route_sums)
-        self.map = MapInventory(reader=self.store, partners=partners)
-        self.traffic = TrafficInventory(reader=self.store, who=who, retention=self.settings.retention)
-        self.calls = CallInventory(reader=self.store, who=who, retention=self.settings.retention)
+        self.services = ServiceInventory(reader=self.reader, who=who, sums=self.route_sums)
+        self.map = MapInventory(reader=self.reader, partners=partners)
+        self.traffic = TrafficInventory(reader=self.reader, who=who, retention=self.settings.retention)
+        self.calls = CallInventory(reader=self.reader, who=who, retention=self.settings.retention)
         explanations = ExplanationReader(reader=self.store, calls=self.calls)
         self.evidence = EvidenceReader(calls=self.calls, explanations=explanations, clock=self.clock)
         registry = self.registry
         self.sensors = SensorInventory(
             clock=self.clock, list_statuses=registry.list_statuses if registry is not None else self._read_statuses
         )
-        self.coverage = CoverageInventory(reader=self.store, sensors=self.sensors)
+        self.coverage = CoverageInventory(reader=self.reader, sensors=self.sensors)
         self.coverage_targets = CoverageTargets(state=self.state, reader=self.store, clock=self.clock)
-        self.exposures = ExposureInventory(reader=self.store)
-        self.schemas = SchemaInventory(reader=self.store)
+        self.exposures = ExposureInventory(reader=self.reader)
+        self.schemas = SchemaInventory(reader=self.reader)
         self.retired = RetiredEndpoints(store=self.store, state=self.state, clock=self.clock)
         self.views = ViewTable(self.state, self.clock)
         self.metered = MeteredEndpoints(state=self.state, reader=self.store, endpoints=self.endpoints, clock=self.clock)

@@ -197,9 +197,9 @@ def is_not_read(row: str) -> str:
     return f"{find_outcome(row)} = {NOT_READ}"
 
 
-def is_judged(row: str) -> str:
+def is_judged(row: str, outcome: str = "") -> str:
     """The condition that the calls of a row were served and their credentials, if any, could be seen."""
-    return f"({is_success(row)} AND bitAnd({row}.authentication, {AUTHENTICATION_UNKNOWN}) = 0)"
+    return f"({is_success(row, outcome)} AND bitAnd({row}.authentication, {AUTHENTICATION_UNKNOWN}) = 0)"
 
 
 def has_credentials(bits: str) -> str:

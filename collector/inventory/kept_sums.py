@@ -21,20 +21,26 @@ from collector.storage.base import Store
 from collector.storage.records import select
 
 ROWS_MIN: Final = 500_000  # Rows of hours; fewer are added up as fast as their sums are read.
-CHUNK_ROWS: Final = 500_000  # Whose subjects are added up by one statement: half a second, some 100 MB.
 REBUILD_SECONDS: Final = 600
 LATE_SECONDS: Final = 1_800  # From the end of an hour to when its rows are in.
 LOOK_SECONDS: Final = 60
 GRACE_SECONDS: Final = 120  # Longer than any statement that may still read a table.
 
 
+def choose_part(hashed: str, chunks: int) -> str:
+    """The condition on rows of the part {chunk:UInt32}, by a column of hashes. Where that is the key, only its rows
+    are read."""
+    return "true" if chunks == 1 else f"intDiv({hashed}, {-(-(2**64) // chunks)}) = {{chunk:UInt32}}"
+
+
 class Subject(Protocol):
     """What is summed. `name` begins the names of its tables, `key` orders their rows, and `source` holds the rows of
-    hours."""
+    hours. `chunk_rows` of them are added up by one statement: half a second, some 100 MB."""
 
     name: str
     key: str
     source: str
+    chunk_rows: int
 
     def look(self, store: Store, span: Span) -> object:
         """What else the sums of a span depend on. Raises StoreError."""
@@ -80,6 +86,11 @@ class SumsKeeper:
         """What the collector repeats."""
         return Feature(name=f"sums of {self._subject.name}s", role=Role.JOBS, jobs=(Job(works=(self.update,)),))
 
+    @property
+    def has_any(self) -> bool:
+        """Whether the store is so large that sums are kept."""
+        return bool(self._kept)
+
     def update(self) -> bool:
         """The next part of what is to be done, and whether there was one: to be called each second. Raises
         StoreError."""
@@ -105,6 +116,17 @@ class SumsKeeper:
             return None
         return kept
 
+    def _name_table(self, kind: str = "") -> str:
+        """A name that no table has."""
+        with self._lock:
+            self._number += 1
+            return f"{self._subject.name}_sums_{kind}{self._number}"
+
+    def _leave(self, table: str) -> None:
+        """Have a table dropped once no statement may read it."""
+        with self._lock:
+            self._unused[table] = self._clock()
+
     def _is_changed(self, kept: KeptSums, span: Span) -> bool:
         """Whether what was summed would be summed otherwise today."""
         is_late = self._store.has_rows_before(kept.until, kept.writes)
@@ -119,7 +141,7 @@ class SumsKeeper:
             self._unused[name] = 0.0  # Of an earlier process.
         while True:
             now = self._clock()
-            for table in [name for name, since in self._unused.items() if now - since >= GRACE_SECONDS]:
+            for table in [name for name, since in list(self._unused.items()) if now - since >= GRACE_SECONDS]:
                 self._store.execute(f"DROP TABLE IF EXISTS {table}")
                 del self._unused[table]
             for span in _list_spans(now):
@@ -147,8 +169,7 @@ class SumsKeeper:
             span.start: now,
             **{start: at for start, at in self._begun.items() if start > now - DAY_SECONDS * 2},
         }
-        self._number += 1
-        table, forgotten = f"{self._subject.name}_sums_{self._number}", self._forgotten
+        table, forgotten = self._name_table(), self._forgotten
         made = KeptSums(
             table=table,
             start=span.start,
@@ -156,7 +177,7 @@ class SumsKeeper:
             writes=self._store.count_writes(("rows_minute",)),
             seen=self._subject.look(self._store, span),
         )
-        chunks = max(1, int(found["rows"]) // CHUNK_ROWS)
+        chunks = max(1, int(found["rows"]) // self._subject.chunk_rows)
         rows = self._subject.write_rows(chunks)
         self._unused[table] = now  # Until it is whole.
         asked = {**span_parameters(span), "chunk": 0}

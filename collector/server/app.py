@@ -230,7 +230,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
             exports=services.exports,
             clock=clock,
         )
-    yield build_change_routes(store=store, retired=services.retired, clock=clock)
+    yield build_change_routes(reader=services.reader, retired=services.retired, clock=clock)
     yield build_view_routes(views=services.views)
     yield build_metered_routes(metered=services.metered)
     yield build_sensor_routes(sensors=services.sensors, version=services.settings.version)

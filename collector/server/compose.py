@@ -57,9 +57,11 @@ from collector.inventory.coverage.reader import CoverageInventory
 from collector.inventory.coverage.targets import CoverageTargets
 from collector.inventory.credentials import CarrierProof
 from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.figure_sums import FigureSums
 from collector.inventory.endpoints.places import Places
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
+from collector.inventory.kept_sums import SumsKeeper
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.catalogue import Catalogue
@@ -100,6 +102,7 @@ from collector.storage.clickhouse import TABLES, ClickHouseStore
 from collector.storage.damage import PartCheck
 from collector.storage.disk import DiskCap, keep_reserve, measure_bytes
 from collector.storage.embedded import STORE_DIRECTORY, find_retention, locate_tables, lock_directory, open_store
+from collector.storage.recent import RecentAnswers
 from collector.storage.replay import complete_insert
 from collector.storage.state.copying import MOVED_NAME
 from collector.storage.state.imports import drop_old_tables, import_file, import_once
@@ -299,7 +302,7 @@ class Collector:
         yield targets.make_feature(self.alert_service.take_reports, self.alert_service.settle)
         yield self.metered.make_feature(self.meter)
         yield from (exporter.feature for exporter in self._exporters)
-        yield from (sums.feature for sums in (self._sums, self._route_sums) if sums is not None)
+        yield from (sums.feature for sums in self._kept_sums)
         if self._is_embedded:
             yield DiskCap(self.store, settings.disk_limit_bytes, self._forget_sums).feature
             yield self.parts.feature
@@ -317,9 +320,13 @@ class Collector:
         return counts
 
     def _forget_sums(self) -> None:
-        for sums in (self._sums, self._route_sums):
-            if sums is not None:
-                sums.erase()
+        for sums in self._kept_sums:
+            sums.erase()
+        self._recent.forget()
+
+    @property
+    def _kept_sums(self) -> list[SumsKeeper]:
+        return [sums for sums in (self._sums, self._route_sums, self._figure_sums) if sums is not None]
 
     def _act_on_alerts(self, alerts: Sequence[Alert]) -> list[Alert]:
         """Under a budget, for it asks the store; without an end, for nobody waits for it."""
@@ -421,6 +428,11 @@ class Collector:
         # A server may be older than what the sums are read by.
         self._sums = ConsumerSums(store=self.store, who=who, clock=self._clock) if self._is_embedded else None
         self._route_sums = RouteSums(store=self.store, clock=self._clock) if self._is_embedded else None
+        partners = PartnerNetworks(self.settings.partner_networks)
+        self._figure_sums = (
+            FigureSums(store=self.store, who=who, partners=partners, clock=self._clock) if self._is_embedded else None
+        )
+        self._recent = RecentAnswers(self.store, lambda: any(sums.has_any for sums in self._kept_sums))
         self.reveals = RevealBook()
         self._templates = TemplateTable(self.state, self.store)
         self.catalogue = Catalogue(self.store, self._templates, self.reveals)
@@ -545,7 +557,9 @@ class Collector:
         )
         self._specs = SpecAssessor(store=store, table=SpecTable(self.state, clock), paths=self.settings.spec_paths)
         partners = PartnerNetworks(self.settings.partner_networks)
-        endpoints = EndpointInventory(reader=store, who=who, partners=partners, sums=self._route_sums)
+        endpoints = EndpointInventory(
+            reader=store, who=who, partners=partners, sums=self._route_sums, figure_sums=self._figure_sums
+        )
         self.metered = MeteredEndpoints(state=self.state, reader=store, endpoints=endpoints, clock=clock)
         self._risks = RiskAssessor(
             store=store,
@@ -624,8 +638,10 @@ class Collector:
             backup=backup,
             backup_token=tokens.backup.value,
             label_book=self.labels,
+            recent=self._recent,
             sums=self._sums,
             route_sums=self._route_sums,
+            figure_sums=self._figure_sums,
             list_keys=self.installation_keys.list_all,
             budgets=self.budgets,
             configuration=list_effective(settings),

@@ -228,14 +228,19 @@ def list_shown_columns(by: UsedBy) -> dict[str, RowColumn]:
     return {name: column for name, column in COLUMNS.items() if column.shown_by & by}
 
 
-def sum_columns(by: UsedBy, row: str = "r") -> str:
-    """`sum(r.calls) AS calls, ..`: all that is used there, but for keys, texts and sets; `row` is the alias."""
-    return ", ".join(
-        f"{column.adding}({row}.{name}) AS {name}"
+def list_summed_columns(by: UsedBy) -> dict[str, Adding]:
+    """How each adds up that is used there, but for keys, texts and sets."""
+    return {
+        name: column.adding
         for name, column in COLUMNS.items()
         if (column.shown_by | column.read_by) & by and column.adding not in (Adding.KEY, Adding.SET)
         if not column.is_text
-    )
+    }
+
+
+def sum_columns(by: UsedBy, row: str = "r") -> str:
+    """`sum(r.calls) AS calls, ..`: all of `list_summed_columns`; `row` is the alias."""
+    return ", ".join(f"{adding}({row}.{name}) AS {name}" for name, adding in list_summed_columns(by).items())
 
 
 def read_figures(row: Mapping[str, Any], by: UsedBy) -> dict[str, int]:

@@ -2,11 +2,12 @@
 
     scripts/bench console [--endpoints 100000] [--consumers 1000000] [--rounds 5] [--directory DIR] [--processor]
 
-The store is seeded as for `scripts/bench inventory`. First each page, list and question of the API is asked for in this
-process, with kept sums and while nothing comes in: milliseconds of processor time of all threads, whatever else the
-machine does, as a table in Markdown (goal 100 for the highest). That is all with `--processor`. Then the collector runs
-as a program, and a sensor sends it a batch of 500 rows each 0.2 s: milliseconds of the first view and the median of the
-later ones on loopback (goal 300), and bytes of HTML (goal 300,000), one JSON line a page.
+The store is seeded as for `scripts/bench inventory`. First each page, list and question of the API is asked for in
+this process, with kept sums: milliseconds of processor time of all threads, whatever else the machine does, as a table
+in Markdown (goal 100 at 95 %). A batch of 500 rows is stored before each look, and is not counted. A look is `anew`
+where no answer of the last seconds is kept (collector/storage/recent.py). That is all with `--processor`. Then the
+collector runs as a program, and a sensor sends it a batch of 500 rows each 0.2 s: milliseconds of the first view and
+the median of the later ones on loopback (goal 300), and bytes of HTML (goal 300,000), one JSON line a page.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import re
 import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -29,7 +31,7 @@ from collector.inventory.endpoints.filters import EndpointSort
 from collector.server.app import build_app
 from collector.server.compose import Collector
 from collector.storage.embedded import EmbeddedStore
-from scripts.bench_cases.inventory import seed
+from scripts.bench_cases.inventory import ROWS, seed
 from tests.collector.api.client import TestClient
 from tests.collector.running import Conversation, RunningCollector, make_hello, wrap
 from tests.collector.wire_batches import make_batch
@@ -85,41 +87,61 @@ def list_questions(client: TestClient) -> list[str]:
     return [*list_pages(client), *LISTS, *things]
 
 
-def measure_processor(directory: Path, rounds: int) -> Iterator[tuple[str, list[float]]]:
-    """By question, milliseconds of each view after the first, least first, while nothing comes in. None where a view
-    took longer than a request may. The present is soon after the newest row, also of a directory that was kept."""
+def measure_processor(directory: Path, rounds: int) -> Iterator[tuple[str, list[float], list[float]]]:
+    """By question, milliseconds of each view after the first, least first: with no answer kept, and of one more look
+    after each. A batch of rows comes before each look. None where a view took longer than a request may. The present
+    is soon after the newest row, also of a directory that was kept."""
     present = [time.time()]
     collector = Collector(CollectorSettings(data_dir=directory, no_auth=True), clock=lambda: present[0])
     try:
         ((newest,),) = collector.store.query("SELECT toUnixTimestamp(max(last_seen)) FROM rows_hour")
         present[0] = float(newest) + NEWEST_SECONDS
         services = collector.build_services(str, lambda _: (b"", ""), StorageState)
-        for sums in filter(None, (services.sums, services.route_sums)):
+        for sums in filter(None, (services.sums, services.route_sums, services.figure_sums)):
+            start = time.process_time()
             while sums.update():
                 pass
+            print(f"{sums.feature.name}: {time.process_time() - start:.1f} s of processor time", file=sys.stderr)
         with TestClient(build_app(services), base_url="http://localhost") as client:
             for path in list_questions(client):
-                times = []
-                for _ in range(rounds + 1):
+                anew: list[float] = []
+                again: list[float] = []
+                for times in (anew, again) * (rounds + 1):
+                    write_rows(collector, int(present[0]) // 60 * 60)
+                    if times is anew and services.recent is not None:
+                        services.recent.forget()
                     start = time.process_time()
                     if client.get(path).is_error:
                         break
                     times.append((time.process_time() - start) * 1e3)
-                yield path, sorted(times[1:])
+                yield path, sorted(anew[1:]), sorted(again[1:])
     finally:
         collector.close()
 
 
+def write_rows(collector: Collector, now: int) -> None:
+    """As the writer does when a batch came: of this minute, on routes that are there."""
+    source = f"SELECT number * 101 % 90000 AS n, 0 AS m, 0 AS k, 1 AS role FROM numbers({BATCH_ROWS})"
+    collector.store.execute(ROWS.format(now=now, source=source))
+
+
 def print_processor(directory: Path, rounds: int) -> None:
     """The table, with a row as soon as it is measured."""
-    print(f"| Question | Median, ms | Highest of {rounds}, ms (goal {GOAL_PROCESSOR_MS}) |\n|---|---|---|")
-    for path, times in measure_processor(directory, rounds):
+    place = min(rounds - 1, int(0.95 * rounds))
+    print(
+        f"| Question | Anew, median ms | Anew, 95 % of {rounds}, ms | Again within seconds, 95 %, ms "
+        f"(goal {GOAL_PROCESSOR_MS}) |\n|---|---|---|---|"
+    )
+    for path, anew, again in measure_processor(directory, rounds):
         shown = re.sub("(?<=cursor=).*", "..", path)
-        if not times:
-            print(f"| `{shown}` | not answered in time | **missed** |", flush=True)
+        if len(again) < rounds:
+            print(f"| `{shown}` | not answered in time | **missed** | **missed** |", flush=True)
             continue
-        missed = " **missed**" * (times[-1] > GOAL_PROCESSOR_MS)
-        print(f"| `{shown}` | {statistics.median(times):.0f} | {times[-1]:.0f}{missed} |", flush=True)
+        cells = [f"{anew[place]:.0f}", f"{again[place]:.0f}"]
+        missed = [" **missed**" * (times[place] > GOAL_PROCESSOR_MS) for times in (anew, again)]
+        print(
+            f"| `{shown}` | {statistics.median(anew):.0f} | {cells[0]}{missed[0]} | {cells[1]}{missed[1]} |", flush=True
+        )
 
 
 def measure(client: httpx.Client, path: str, rounds: int) -> dict[str, object]:

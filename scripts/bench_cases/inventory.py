@@ -45,7 +45,7 @@ CHUNK = 25_000
 _ROUTE_COLUMNS = "'', '', concat('svc', toString(number % {services})), 1, 'node-1', 8080"
 _HOST = "if(number % 3 = 0, 'gateway.example', concat('svc', toString(number % {services}), '.example'))"
 _METHOD = "['GET', 'POST', 'PUT', 'DELETE'][number % 4 + 1]"
-_ROWS = """
+ROWS = """
 INSERT INTO rows_minute (time, route_id, principal, principal_kind, credential, client_address, client_workload,
     authentication, status_code, role, hop, protocol_version, first_seen, last_seen, request_content_type,
     response_content_type, flags, calls, request_bytes, response_bytes, time_to_first_byte_sum_us, duration_sum_us,
@@ -93,14 +93,14 @@ def seed(store: EmbeddedStore, endpoints: int, now: int, consumers: int = 0) -> 
             calls = {"busy_first": first // BUSY_SHARE * 300, "busy_count": count // BUSY_SHARE * 300}
             for source in (of_hour, of_busy):
                 chosen = source.format(hour=hour, first=first, count=count, **shares, **calls)
-                store.execute(_ROWS.format(now=now // 60 * 60 - 60, source=chosen))
+                store.execute(ROWS.format(now=now // 60 * 60 - 60, source=chosen))
     # An hour at a time, which is one partition.
     of_consumers = """SELECT cityHash64(number, 'n') % {endpoints} AS n, {hour} * 60 + number % 60 AS m, 0 AS k,
         1 AS role FROM numbers({first}, {count})"""
     for hour in range(HOURS):
         first, last = consumers * hour // HOURS, consumers * (hour + 1) // HOURS
         source = of_consumers.format(endpoints=endpoints, hour=hour, first=first, count=last - first)
-        rows = _ROWS.format(now=now // 60 * 60 - 60, source=source)
+        rows = ROWS.format(now=now // 60 * 60 - 60, source=source)
         store.execute(rows.replace("cityHash64('p', n % 100, x % 40)", "cityHash64('c', x)"))
     # What the engine does by itself within minutes, so that every run finds the same parts.
     partitions = "SELECT DISTINCT table, partition_id FROM system.parts WHERE active AND database = currentDatabase()"

@@ -177,8 +177,9 @@ class ConsumerInventory:
         # First who is on the page, by the figure that sorts alone; sketches of objects are merged of these only.
         kept = self._sums.find(span) if self._sums is not None and not wheres else None
         if self._sums is not None and kept is not None:
-            statement = self._sums.write_statement(kept, query.sort.value, outer, page)
-            found = select(self._reader, statement, parameters | self._sums.bind(kept, span))
+            later = self._sums.find_later(kept, span)
+            statement = self._sums.write_statement(kept, later, query.sort.value, outer, page)
+            found = select(self._reader, statement, parameters)
             place = operator.itemgetter("sort_value", "consumer")
             rows = sorted(found, key=place, reverse=query.direction is Order.DESCENDING)
         else:

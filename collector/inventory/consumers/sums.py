@@ -4,8 +4,10 @@ They depend on more than their rows: a route that gets another endpoint, and a s
 change what is summed.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final, cast
 
 from collector.inventory.endpoints.outbound import find_answered, list_unwatched
@@ -18,10 +20,11 @@ from collector.inventory.endpoints.predicates import (
     objects_count,
     span_parameters,
 )
-from collector.inventory.kept_sums import ROWS_MIN, KeptSums, SumsKeeper
+from collector.inventory.kept_sums import GRACE_SECONDS, ROWS_MIN, KeptSums, SumsKeeper
 from collector.inventory.query import HOUR_SECONDS, Rollup, Span
 from collector.storage.base import Store
 from collector.storage.columns import UsedBy, sum_columns
+from collector.storage.recent import KEPT_SECONDS
 from collector.storage.records import select
 
 
@@ -67,6 +70,7 @@ _COUNTED: Final = counted_rows(Span(start=0, end=0, rollup=Rollup.HOUR))
 _LATER: Final = (
     counted_rows(Span(start=0, end=0, rollup=Rollup.MINUTE)) + " AND r.time >= toDateTime({until:UInt32}, 'UTC')"
 )
+LATER_SECONDS: Final = KEPT_SECONDS
 _MOVED: Final = """
 SELECT route_id FROM endpoint_routes WHERE version > {version:UInt64}
     AND route_id IN (SELECT route_id FROM routes WHERE first_seen < toDateTime({until:UInt32}, 'UTC'))
@@ -81,10 +85,20 @@ class _Seen:
     unwatched: frozenset[tuple[str, int]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Later:
+    """The sums since the kept ones, what they are of, and when they were made."""
+
+    table: str
+    seen: object
+    made_at: float
+
+
 class _Consumers:
     name = "consumer"
     key = "key"
     source = "rows_hour"
+    chunk_rows = 500_000
 
     def __init__(self, who: ConsumerSql) -> None:
         self._who = who
@@ -114,30 +128,77 @@ GROUP BY consumer"""
 class ConsumerSums(SumsKeeper):
     """Makes the sums, and writes the statement that reads them."""
 
-    def __init__(self, *, store: Store, who: ConsumerSql, clock: Callable[[], float], rows_min: int = ROWS_MIN) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        who: ConsumerSql,
+        clock: Callable[[], float],
+        rows_min: int = ROWS_MIN,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(store=store, subject=_Consumers(who), clock=clock, rows_min=rows_min)
         self._who = who
+        self._monotonic = monotonic
+        self._making = Lock()
+        self._later: _Later | None = None
 
-    def write_statement(self, kept: KeptSums, sort: str, conditions: str, page: str) -> str:
+    def find_later(self, kept: KeptSums, span: Span) -> str:
+        """A table of the sums of each consumer's later minutes, which lists read for LATER_SECONDS. It is a table of
+        its own because a statement that names it often is resolved in half the time. Raises StoreError."""
+        end = -(-span.end // HOUR_SECONDS) * HOUR_SECONDS
+        seen = (kept.table, end, self._store.count_writes(("endpoint_routes",)))
+        with self._making:
+            now = self._monotonic()
+            if self._later is not None and self._later.seen == seen and now - self._later.made_at < LATER_SECONDS:
+                return self._later.table
+            table = self._name_table("later")
+            parameters = {"start": span.start, "until": kept.until, "end": end}
+            rows = f"""
+WITH {NAMES} SELECT {_COLUMNS} FROM (
+    SELECT {self._who.id} AS consumer, cityHash64(consumer) AS key, {_OF_MINUTES}
+    {_LATER}
+    GROUP BY consumer)"""
+            self._store.execute(f"CREATE TABLE {table} ENGINE = Memory AS {rows}", parameters)
+            if self._later is not None:
+                self._leave(self._later.table)
+            self._later = _Later(table=table, seen=seen, made_at=now)
+            return table
+
+    def update(self) -> bool:
+        """See SumsKeeper."""
+        later = self._later
+        if later is not None and self._monotonic() - later.made_at >= GRACE_SECONDS:
+            self.forget_later()
+        return super().update()
+
+    def forget_later(self) -> None:
+        """Have the next list read the newest rows."""
+        with self._making:
+            if self._later is not None:
+                self._leave(self._later.table)
+                self._later = None
+
+    def erase(self) -> None:
+        """See SumsKeeper."""
+        self.forget_later()
+        super().erase()
+
+    def write_statement(self, kept: KeptSums, later: str, sort: str, conditions: str, page: str) -> str:
         """The statement that gives the figures of one page and one consumer more, with sort_value and total, in any
-        order. `conditions` are on consumers, `page` follows what has consumer and sort_value. Parameters are those of
-        `bind`. Of a consumer without later rows the sums are the figures, so only others are added up."""
+        order. `later` is of `find_later`, `conditions` are on consumers, `page` follows what has consumer and
+        sort_value. Of a consumer without later rows the sums are the figures, so only others are added up."""
         return f"""
-WITH {NAMES}, later AS MATERIALIZED (
-    SELECT {_COLUMNS} FROM (
-        SELECT {self._who.id} AS consumer, cityHash64(consumer) AS key, {_OF_MINUTES}
-        {_LATER}
-        GROUP BY consumer)
-), page AS MATERIALIZED (
+WITH page AS MATERIALIZED (
     SELECT consumer, cityHash64(consumer) AS key, sort_value FROM (
         SELECT k.consumer AS consumer, toFloat64(k.{sort}) AS sort_value FROM {kept.table} AS k
-        WHERE k.calls > 0 AND {conditions} AND k.key NOT IN (SELECT key FROM later)
+        WHERE k.calls > 0 AND {conditions} AND k.key NOT IN (SELECT key FROM {later})
         UNION ALL
         SELECT s.consumer AS consumer, toFloat64(s.{sort}) AS sort_value
         FROM (SELECT p.consumer AS consumer, {_ADDED} FROM (
-            SELECT {_COLUMNS} FROM later
+            SELECT {_COLUMNS} FROM {later}
             UNION ALL
-            SELECT {_COLUMNS} FROM {kept.table} WHERE key IN (SELECT key FROM later)
+            SELECT {_COLUMNS} FROM {kept.table} WHERE key IN (SELECT key FROM {later})
         ) AS p GROUP BY consumer) AS s
         WHERE s.calls > 0 AND {conditions}
     )
@@ -147,7 +208,7 @@ SELECT f.* EXCEPT consumer, f.consumer AS consumer, g.sort_value AS sort_value, 
 FROM (
     SELECT p.consumer AS consumer, {_ADDED}
     FROM (
-        SELECT {_COLUMNS} FROM later WHERE key IN (SELECT key FROM page)
+        SELECT {_COLUMNS} FROM {later} WHERE key IN (SELECT key FROM page)
         UNION ALL
         SELECT {_COLUMNS} FROM {kept.table} WHERE key IN (SELECT key FROM page)
     ) AS p
@@ -158,12 +219,8 @@ CROSS JOIN (
     SELECT sum(found) AS total FROM (
         SELECT count() AS found FROM {kept.table} WHERE calls > 0 AND {conditions}
         UNION ALL
-        SELECT count() AS found FROM later WHERE calls > 0 AND {conditions} AND key NOT IN (
-            SELECT key FROM {kept.table} WHERE calls > 0 AND key IN (SELECT key FROM later))
+        SELECT count() AS found FROM {later} WHERE calls > 0 AND {conditions} AND key NOT IN (
+            SELECT key FROM {kept.table} WHERE calls > 0 AND key IN (SELECT key FROM {later}))
     )
 ) AS t
 SETTINGS enable_materialized_cte = 1"""
-
-    def bind(self, kept: KeptSums, span: Span) -> dict[str, int]:
-        """The parameters: rows of hours count whole, so minutes do to the end of the last hour."""
-        return {"start": span.start, "until": kept.until, "end": -(-span.end // HOUR_SECONDS) * HOUR_SECONDS}

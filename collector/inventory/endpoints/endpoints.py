@@ -25,6 +25,7 @@ from collector.inventory.endpoints.endpoint import (
     read_risks,
 )
 from collector.inventory.endpoints.exposure_list import ExposureInventory
+from collector.inventory.endpoints.figure_sums import FigureSql, FigureSums
 from collector.inventory.endpoints.filters import EndpointQuery, OperationView
 from collector.inventory.endpoints.list_query import SORTS, RankedEndpoint, Rankings
 from collector.inventory.endpoints.metrics import (
@@ -92,10 +93,12 @@ class EndpointInventory:
         who: ConsumerSql,
         partners: PartnerNetworks = NO_PARTNERS,
         sums: RouteSums | None = None,
+        figure_sums: FigureSums | None = None,
     ) -> None:
         self._reader = reader
-        self._partners = partners
         self._who = who
+        self._figures = FigureSql(who, partners)
+        self._figure_sums = figure_sums
         self._rankings = Rankings(reader, who, sums)
         self._exposures = ExposureInventory(reader=reader)
 
@@ -239,7 +242,8 @@ class EndpointInventory:
         if not routes.named:
             return {}
         asked = {**span_parameters(span), **routes.parameters}
-        found = select(self._reader, measures(span, self._who, self._partners), asked)
+        kept = self._figure_sums.find(span) if self._figure_sums is not None else None
+        found = select(self._reader, measures(span, self._figures, kept), asked)
         ids = list(routes.named)
         rows = [_name(row, routes.named[ids[int(row["owner"]) - 1]]) for row in found if int(row["owner"])]
         services = {row["id"]: read_record(Service, row) for row in rows}

@@ -9,7 +9,8 @@ endpoints: `scripts/bench inventory`.
 The first page ranks every endpoint anew. The second page keeps the ranking that it asked for, and later pages are cut
 from it by the same keyset. That holds for a question about the same span, a minute at most
 (collector/inventory/query.py). A page then costs what its own endpoints cost to measure. A first page never comes from
-an older ranking, because new endpoints would be on no page.
+an older ranking, because new endpoints would be on no page. Of a large store its answer may be some seconds old
+(collector/storage/recent.py).
 """
 
 from collections.abc import Mapping, Sequence, Set

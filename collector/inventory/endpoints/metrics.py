@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
-from collector.core.kinds import HOP_PROXY, NOT_READ, RPC_PROTOCOLS, Protocol, name_protocols, name_status
+from collector.core.kinds import NOT_READ, RPC_PROTOCOLS, Protocol, is_judged, name_protocols, name_status
 from collector.core.rates import compute_rate
 from collector.core.rows import Service
 from collector.inventory.endpoints.bodies import read_bodies
@@ -26,6 +26,7 @@ from collector.inventory.endpoints.endpoint import (
     decide_tier,
 )
 from collector.inventory.endpoints.exposure import Exposure, Observed
+from collector.inventory.endpoints.figure_sums import ADDED, FigureSql
 from collector.inventory.endpoints.operations import compute_coverage, count_by_kind, count_weaknesses
 from collector.inventory.endpoints.outbound import OWNER, ROLE_CLIENT, ROLE_SERVER
 from collector.inventory.endpoints.peers import Call, ContainerImage, DeployedWorkload, Holder
@@ -39,53 +40,39 @@ from collector.inventory.endpoints.predicates import (
     FLAG_LOSSY,
     FLAG_SERVER_STREAMING,
     FLAG_UNKNOWN_FIELDS,
-    JUDGED,
-    OUTCOME,
-    PROTOCOL_BIT,
     UNREAD,
     ConsumerSql,
-    counted_rows_of_routes,
+    count_distinct,
     objects_count,
 )
-from collector.inventory.partners import PartnerNetworks, is_public
+from collector.inventory.kept_sums import KeptSums
 from collector.inventory.query import Span
-from collector.storage.columns import UsedBy, read_figures, sum_columns
+from collector.storage.columns import UsedBy, read_figures
 
 TOP_CONSUMERS = 20
 ROUTES_MAX = 100
-CONTENT_TYPES_MAX = 8
 CARRIERS_MAX = 20
-_AT_SERVER = f"r.role = {ROLE_SERVER} AND r.client_address != ''"
-_PUBLIC = is_public("r.client_address")
+_JUDGED: Final = is_judged("r", "r.outcome")
 
 
-def measures(span: Span, who: ConsumerSql, partners: PartnerNetworks) -> str:
+def measures(span: Span, figures: FigureSql, kept: KeptSums | None) -> str:
     """All figures of the endpoints of some routes, by `owner`: its place among them
-    (collector/inventory/endpoints/outbound.py).
+    (collector/inventory/endpoints/outbound.py). `kept` are sums that the span begins with.
     The engine needs as long to read the statement as the rows of a page, so what follows from another column is left to
     collector/inventory/endpoints/metrics.py: calls by class of status, and those with credentials."""
+    rows, consumers = figures.read(span, kept)
     return f"""
 SELECT
     {OWNER} AS owner,
-    toUnixTimestamp(max(r.last_seen)) AS last_seen,
-    {sum_columns(UsedBy.ENDPOINTS)},
-    sumMap([toUInt16({OUTCOME})], [r.calls]) AS outcomes,
-    sumMapIf([{AUTHENTICATION}], [r.calls], {JUDGED}) AS authentication,
-    sumMapIf([r.carriers], [r.calls], {JUDGED} AND r.carriers != '') AS carriers,
-    groupBitOr({PROTOCOL_BIT}) AS protocols,
+    {ADDED},
+    sumMap([toUInt16(r.outcome)], [r.calls]) AS outcomes,
+    sumMapIf([{AUTHENTICATION}], [r.calls], {_JUDGED}) AS authentication,
+    sumMapIf([r.carriers], [r.calls], {_JUDGED} AND r.carriers != '') AS carriers,
     sumMapIf([r.rpc_status], [r.calls + r.ended_later], r.rpc_status != 0) AS rpc_statuses,
-    {who.count} AS consumers,
-    sumIf(r.calls, {_AT_SERVER} AND {partners.condition}) AS partner_calls,
-    sumIf(r.calls, {_AT_SERVER}) AS addressed_calls,
-    sumIf(r.calls, {_AT_SERVER} AND {_PUBLIC} AND NOT {partners.condition}) AS public_calls,
-    anyIf(r.client_address, {_AT_SERVER} AND {_PUBLIC} AND NOT {partners.condition}) AS public_address,
-    max(r.hop = {HOP_PROXY}) AS is_proxied,
+    {count_distinct(consumers)} AS consumers,
     max(r.role = {ROLE_SERVER}) AS at_server,
-    max(r.role = {ROLE_CLIENT}) AS at_client,
-    groupUniqArray({CONTENT_TYPES_MAX})(r.protocol_version) AS protocol_versions,
-    groupUniqArray({CONTENT_TYPES_MAX})(r.request_content_type) AS request_content_types,
-    groupUniqArray({CONTENT_TYPES_MAX})(r.response_content_type) AS response_content_types
-{counted_rows_of_routes(span)}
+    max(r.role = {ROLE_CLIENT}) AS at_client
+FROM ({rows}) AS r
 GROUP BY owner
 HAVING sum(r.calls) > 0"""
 

@@ -105,13 +105,13 @@ class ConsumerSql:
     """Who a row's consumer is: the first actor column of `order` that is known. A row past an endpoint's cap has none
     and is nobody."""
 
-    __slots__ = ("_actors", "count", "id", "key", "state")
+    __slots__ = ("_actors", "count", "id", "key", "known", "state")
 
     def __init__(self, order: Sequence[ConsumerColumn] = CONSUMER_ORDER) -> None:
         self._actors = tuple(_ACTORS[column] for column in order)
         ids = ", ".join(f"{actor.known}, {actor.id}" for actor in self._actors)
         keys = ", ".join(f"{actor.known}, {actor.key}" for actor in self._actors)
-        known = " OR ".join(actor.known for actor in self._actors)
+        self.known = known = " OR ".join(actor.known for actor in self._actors)
         self.id = f"multiIf({ids}, '{ConsumerKind.OTHER}:')"  # `kind:value`
         self.key = f"multiIf({keys}, 0)"  # The same as a number; two consumers may have the same.
         self.count = count_distinct(f"uniqCombined64If(12)({self.key}, {known})")  # Distinct consumers.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from collector.inventory.endpoints.predicates import IN_SPAN
-from collector.inventory.kept_sums import ROWS_MIN, KeptSums, SumsKeeper
+from collector.inventory.kept_sums import ROWS_MIN, KeptSums, SumsKeeper, choose_part
 from collector.inventory.query import Span
 from collector.storage.base import Store
 from collector.storage.tables.calls import SUMMARY_ADDING
@@ -18,6 +18,7 @@ class _Routes:
     name = "route"
     key = "(role, route_id)"
     source = "routes_hour"
+    chunk_rows = 500_000
 
     def look(self, store: Store, span: Span) -> object:
         return None
@@ -29,7 +30,7 @@ class _Routes:
         return f"""
 SELECT r.role AS role, r.route_id AS route_id, toDateTime({{start:UInt32}}, 'UTC') AS time, {_ADDED}
 FROM {self.source} AS r
-WHERE {IN_SPAN} AND r.route_id % {chunks} = {{chunk:UInt32}}
+WHERE {IN_SPAN} AND {choose_part("r.route_id", chunks)}
 GROUP BY r.role, r.route_id"""
 
 

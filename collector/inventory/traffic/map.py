@@ -18,6 +18,7 @@ from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.hops import HopView, restrict_hops
 from collector.inventory.endpoints.metrics import MICROSECONDS_TO_MILLISECONDS
 from collector.inventory.endpoints.outbound import HIDDEN_ROUTES, ROLE_SERVER
+from collector.inventory.endpoints.peers import has_address_book
 from collector.inventory.endpoints.predicates import ERROR, IN_SPAN, rows_table, span_parameters
 from collector.inventory.filters import SpanParameters, Text
 from collector.inventory.partners import PartnerNetworks, is_public
@@ -146,12 +147,22 @@ class MapInventory:
             "service": query.service,
             "limit": query.limit,
         }
-        rows = select(self._reader, self._write_statement(query, span), parameters)
+        calling = self._find_called(span, parameters) if query.service else []
+        rows = select(self._reader, self._write_statement(query, span), parameters | {"called": calling})
         if not rows:
             return ServiceMap()
         return ServiceMap(
             edges=tuple(_read_edge(row) for row in rows), total=int(rows[0]["total"]), calls=int(rows[0]["all_calls"])
         )
+
+    def _find_called(self, span: Span, parameters: Mapping[str, Any]) -> list[int]:
+        """The routes that a service's workloads called, so that all else is read of few routes."""
+        held = f"r.client_address IN (SELECT address FROM ({_PEERS}) WHERE label IN {_LABELS})"
+        are_known = has_address_book(self._reader)
+        statement = f"""
+SELECT DISTINCT r.route_id AS route_id FROM {rows_table(span)} AS r
+WHERE {IN_SPAN} AND (r.client_workload IN {_LABELS}{f" OR {held}" * are_known})"""
+        return [int(row["route_id"]) for row in select(self._reader, statement, parameters)]
 
     def read_around(
         self, service: str, label: str, asked: SpanParameters, now: float
@@ -189,9 +200,12 @@ class MapInventory:
             is_client = "client_kind = 'workload' AND startsWith(m.client, concat({namespace:String}, '/'))"
             conditions.append(f"(m.in_namespace OR ({is_client}))")
         rows = restrict_hops(self._reader, query.hops, "r.route_id", span_parameters(span))
+        names = ""
         if query.service:
             held = f"r.client_address IN (SELECT address FROM ({_PEERS}) WHERE label IN {_LABELS})"
             rows += f" AND ({_IS_CALLED} OR r.client_workload IN {_LABELS} OR {held})"
+            names = f" WHERE {_OF_SERVICE} OR route_id IN {{called:Array(UInt64)}}"
+            rows += f" AND r.route_id IN (SELECT route_id FROM endpoint_routes FINAL{names})"
         return f"""
 SELECT client_kind, {shown} AS client, m.service AS service, any(m.cluster) AS cluster, m.namespace AS namespace,
     any(m.workload) AS workload, sum(m.calls) AS calls, sum(m.errors) AS errors,
@@ -207,7 +221,7 @@ FROM (
         max(n.namespace = {{namespace:String}}) AS in_namespace
     FROM {rows_table(span)} AS r
     INNER JOIN (
-        SELECT e.*, k.exposure AS exposure FROM (SELECT * FROM endpoint_routes FINAL) AS e
+        SELECT e.*, k.exposure AS exposure FROM (SELECT * FROM endpoint_routes FINAL{names}) AS e
         LEFT JOIN (SELECT endpoint_id, exposure FROM endpoint_risks FINAL) AS k ON k.endpoint_id = e.endpoint_id
     ) AS n ON n.route_id = r.route_id
     LEFT JOIN ({_PEERS}) AS p ON p.address = r.client_address

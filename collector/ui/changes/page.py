@@ -32,7 +32,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             complaint = describe_validation(located, list(DiffParameters.model_fields))
         except Problem as problem:
             complaint = problem.detail
-        found = compare_dates(services.store, start, end)
+        found = compare_dates(services.reader, start, end)
         today = datetime.fromtimestamp(now, UTC).date()
         values = {
             "found": found,

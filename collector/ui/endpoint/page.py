@@ -42,7 +42,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "detail": detail,
             "endpoint": detail.endpoint,
             "exposure_changes": services.exposures.list_changes(detail.endpoint.service)[:EXPOSURE_CHANGES_SHOWN],
-            **read_schema(services.store, services.schemas, detail.endpoint),
+            **read_schema(services.reader, services.schemas, detail.endpoint),
             **read_risk(services.risks, detail.endpoint.id),
             **read_edits(services.editor, detail.endpoint, complaint),
             "shares": split_status(detail.endpoint.status),

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from collector.erasure import TableEraser, find_mention
-from collector.inventory import kept_sums as module
 from collector.inventory.consumers.consumer import parse_consumer
 from collector.inventory.consumers.consumers import ConsumerInventory, ConsumerQuery, ConsumerSort
 from collector.inventory.consumers.labels import LabelBook
-from collector.inventory.consumers.sums import ConsumerSums
+from collector.inventory.consumers.sums import LATER_SECONDS, ConsumerSums
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.filters import Order
 from collector.inventory.kept_sums import REBUILD_SECONDS
@@ -34,7 +33,10 @@ class Office:
         self.now = NOW
         who = ConsumerSql()
         labels = LabelBook(create_state(), lambda: self.now)
-        self.sums = ConsumerSums(store=self.store, who=who, clock=lambda: self.now, rows_min=0)
+        self.seconds: Iterator[float] = itertools.count(step=LATER_SECONDS)  # No look is soon after another one.
+        self.sums = ConsumerSums(
+            store=self.store, who=who, clock=lambda: self.now, rows_min=0, monotonic=lambda: next(self.seconds)
+        )
         self.kept = ConsumerInventory(reader=self.store, who=who, labels=labels, sums=self.sums)
         self.added = ConsumerInventory(reader=self.store, who=who, labels=labels)
 
@@ -68,7 +70,7 @@ class Office:
 @pytest.fixture(scope="module", autouse=True)
 def _several_parts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK_ROWS", 20)
+        patch.setattr("collector.inventory.consumers.sums._Consumers.chunk_rows", 20)
         yield
 
 
@@ -114,6 +116,19 @@ def test_later_rows_are_added(office: Office) -> None:
     office.write(replace(seed, endpoints=[]))
     assert office.is_kept
     assert "address:10.8.8.8" in office.check()
+
+
+def test_lists_of_some_seconds_read_later_rows_once(office: Office) -> None:
+    office.make()
+    office.seconds = itertools.repeat(0)
+    first = office.check()
+    seed = Seed()
+    seed.calls(seed.endpoint(1, "GET", "/orders"), 7, minutes_ago=0, client_address="10.8.8.8")
+    office.write(replace(seed, endpoints=[]))
+    query = ConsumerQuery()
+    assert office.kept.list_consumers(query, query.find_span(office.now)).total == len(first)
+    office.sums.forget_later()
+    assert len(office.check()) == len(first) + 1
 
 
 def test_the_next_hour_begins_with_sums_that_are_there(office: Office) -> None:

@@ -1,4 +1,4 @@
-"""Lists of endpoints and services are the same with kept sums of routes as without."""
+"""Lists of endpoints and services are the same with kept sums of routes and figures as without."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,11 @@ from collector.alerting.self_monitoring import StorageState
 from collector.core.config import CollectorSettings
 from collector.inventory import kept_sums as module
 from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.figure_sums import FigureSums
 from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
+from collector.inventory.partners import PartnerNetworks
 from collector.inventory.services.services import ServiceInventory, ServiceQuery, ServiceSort
 from collector.server.compose import Collector
 from collector.storage.embedded import EmbeddedStore
@@ -34,7 +36,12 @@ class Office:
         self.now = NOW
         who = ConsumerSql()
         self.sums = RouteSums(store=self.store, clock=lambda: self.now, rows_min=0)
-        self.endpoints = [EndpointInventory(reader=self.store, who=who, sums=one) for one in (self.sums, None)]
+        partners = PartnerNetworks(["10.0.0.0/30"])
+        self.figures = FigureSums(store=self.store, who=who, partners=partners, clock=lambda: self.now, rows_min=0)
+        self.endpoints = [
+            EndpointInventory(reader=self.store, who=who, partners=partners, sums=sums, figure_sums=figures)
+            for sums, figures in ((self.sums, self.figures), (None, None))
+        ]
         self.services = [ServiceInventory(reader=self.store, who=who, sums=one) for one in (self.sums, None)]
 
     def make(self) -> None:
@@ -42,10 +49,14 @@ class Office:
         self.now += module.REBUILD_SECONDS
         for _ in range(20):
             self.sums.update()
+            self.figures.update()
 
     @property
     def is_kept(self) -> bool:
-        return self.sums.find_source(EndpointQuery().find_span(self.now)) is not None
+        span = EndpointQuery().find_span(self.now)
+        are_kept = {self.sums.find_source(span) is not None, self.figures.find(span) is not None}
+        assert len(are_kept) == 1
+        return are_kept.pop()
 
     def count_calls(self) -> int:
         """Of the list, which both ways give."""
@@ -57,7 +68,8 @@ class Office:
 
 @pytest.fixture
 def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    monkeypatch.setattr(module, "CHUNK_ROWS", 20)
+    monkeypatch.setattr("collector.inventory.endpoints.route_sums._Routes.chunk_rows", 20)
+    monkeypatch.setattr("collector.inventory.endpoints.figure_sums._Figures.chunk_rows", 20)
     office = Office(tmp_path / "store")
     seed = Seed()
     orders = seed.endpoint(1, "GET", "/orders")
@@ -66,6 +78,9 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     for hours in range(1, 24):
         seed.calls(orders, hours, minutes_ago=hours * HOUR, client_address="10.0.0.1", objects=[hours])
         seed.calls(order, 2, minutes_ago=hours * HOUR + 3, principal=7, principal_kind=1, status_code=500)
+    for minute, (code, address) in enumerate(((200, "8.8.8.8"), (404, "9.9.9.9"), (101, "10.0.0.9"), (0, ""))):
+        seed.calls(order, 2, minutes_ago=3 * HOUR + minute, client_address=address, status_code=code)
+        seed.calls(order, 1, minutes_ago=1 + minute, client_address=address, status_code=code, hop=2)
     seed.calls(outside, 4, minutes_ago=5 * HOUR, client_workload="jobs", client_address="", role=2)
     seed.calls(order, 3, minutes_ago=4 * HOUR, credential=9, status_code=401)
     seed.calls(orders, 30, minutes_ago=2, client_address="10.0.0.3")
@@ -115,8 +130,9 @@ def test_calls_that_come_late_are_in_the_list_at_once(office: Office) -> None:
 
 def test_an_erasure_leaves_no_table(office: Office) -> None:
     office.sums.erase()
+    office.figures.erase()
     assert not office.is_kept
-    assert office.store.query("SHOW TABLES LIKE 'route_sums%'") == []
+    assert office.store.query("SHOW TABLES LIKE '%_sums_%'") == []
     office.count_calls()
 
 
@@ -125,7 +141,7 @@ def test_the_pages_and_the_api_read_the_sums_that_the_collector_keeps(tmp_path: 
     try:
         services = collector.build_services(lambda: "", lambda _: (b"", ""), StorageState)
         kept = {feature.name for feature in collector.features if feature.name.startswith("sums of ")}
-        assert kept == {"sums of consumers", "sums of routes"}
-        assert services.sums is not None and services.route_sums is not None
+        assert kept == {"sums of consumers", "sums of routes", "sums of figures"}
+        assert services.sums is not None and services.route_sums is not None and services.figure_sums is not None
     finally:
         collector.close()
