@@ -161,6 +161,7 @@ class SumsKeeper:
             return
         if now - self._begun.get(span.start, 0.0) < REBUILD_SECONDS:
             return
+        # Of hours that are over, so most of them are merged. Where they are not, there are more chunks than needed.
         counted = f"SELECT count() AS rows FROM {self._subject.source} AS r WHERE {IN_SPAN}"
         (found,) = select(self._store, counted, span_parameters(span))
         if int(found["rows"]) < self._rows_min:

@@ -296,6 +296,8 @@ WHERE {IN_SPAN} AND r.role = {ROLE_CLIENT}{where}"""
         return fitting[-1]
 
     def _count(self, source: _Source, span: Span) -> int:
+        """What is read, which is what a question costs. Rows of the last minutes may not be merged yet, so a chart of
+        them may have the longer step for moments."""
         statement = f"SELECT count() AS rows FROM {source.table} AS r WHERE {IN_SPAN}"
         (row,) = select(self._reader, statement, {"start": span.start, "end": span.end})
         return int(row["rows"])

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from sqlalchemy import Connection
 
 from collector.core.scope import EVERYTHING, use_scope
-from collector.storage.state.store import StateStore, count_writes
+from collector.storage.state.store import StateStore, StateVersion, count_writes
 from common.token_bucket import TokenBucket
 
 T = TypeVar("T")
@@ -22,9 +22,14 @@ MISSES_MAX: Final = 50  # At once.
 class _Kept(Generic[T]):
     """What was read, how often the tables had been written, and what the state's version was before, where known."""
 
-    version: int | None
+    version: StateVersion | None
     writes: int
     value: T
+
+    def is_as(self, version: StateVersion | None, writes: int) -> bool:
+        """Whether it is what the tables hold that had been written so often, in the file of a version."""
+        is_other = self.version is not None and version is not None and self.version.file != version.file
+        return self.writes == writes and not is_other
 
 
 class StateCache(Generic[T]):
@@ -79,11 +84,11 @@ class StateCache(Generic[T]):
         """As it is in a transaction that wrote none of it yet."""
         return self._read_at(connection, None)
 
-    def _read_at(self, connection: Connection, version: int | None) -> T:
+    def _read_at(self, connection: Connection, version: StateVersion | None) -> T:
         """`version` is that of the state before the transaction, where it is known."""
         # The number comes first: what is written in between is read again at the next look.
         writes, kept = count_writes(connection, self._tables), self._kept
-        if kept is None or kept.writes != writes:
+        if kept is None or not kept.is_as(version, writes):
             kept = _Kept(version, writes, self._read(connection))
         elif version is not None:
             kept = _Kept(version, writes, kept.value)

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Row, Table, create_engine, event, func, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
@@ -49,6 +49,13 @@ _PRAGMAS: Final = (
 _DAMAGES: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+class StateVersion(NamedTuple):
+    """Another one where the file was written since, or is another file, as after a backup was put in its place."""
+
+    file: int
+    writes: int
+
+
 class StateStore:
     """The state in one database. Thread-safe. Methods raise StoreError."""
 
@@ -57,10 +64,13 @@ class StateStore:
         self.place = place
         self._engine = engine
         self._is_file = engine.dialect.name == "sqlite"
+        self._path = Path(engine.url.database or "")  # Of a file.
         self._writing = threading.Lock()
-        self._looking = threading.Lock()  # Of the next two.
+        self._looking = threading.Lock()  # Of the next three.
         self._looker: sqlite3.Connection | None = None  # It never writes, so it sees whoever does.
-        self._counted: dict[tuple[str, ...], tuple[int, int]] = {}  # By tables: version of the file, and writes.
+        self._looked_at = 0  # The file's inode.
+        self._is_closed = False
+        self._counted: dict[tuple[str, ...], tuple[StateVersion, int]] = {}  # By tables, with their writes.
         event.listen(engine, "after_execute", _note_written)
         event.listen(engine, "before_execute", _narrow, retval=True)
 
@@ -140,26 +150,32 @@ class StateStore:
             self._counted[key] = version, writes
         return writes
 
-    def find_version(self) -> int | None:
-        """Another number once anything was written since, by anybody: some 4 us, where a transaction takes 300. None
-        where only a transaction shows it."""
+    def find_version(self) -> StateVersion | None:
+        """Another one once anything was written since, by anybody: some 5 us, where a transaction takes 300. None where
+        only a transaction shows it."""
         check_budget()
         if not self._is_file:
             return None
         try:
             with self._looking:
+                if self._is_closed:
+                    return None
+                file = self._path.stat().st_ino
+                if self._looker is not None and file != self._looked_at:
+                    self._looker.close()
+                    self._looker = None
+                    self._engine.dispose()  # Its connections are those of the file that was there before.
                 if self._looker is None:
-                    path = self._engine.url.database or ""
-                    self._looker = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
-                return int(self._looker.execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.Error:  # As a transaction will say.
+                    self._looker = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, check_same_thread=False)
+                    self._looked_at = file
+                return StateVersion(file, int(self._looker.execute("PRAGMA data_version").fetchone()[0]))
+        except (sqlite3.Error, OSError):  # As a transaction will say.
             return None
 
     def measure_bytes(self) -> int:
         """What the database takes on disk."""
         if self._is_file:
-            path = Path(self._engine.url.database or "")
-            files = (path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm"))
+            files = (self._path.with_name(self._path.name + suffix) for suffix in ("", "-wal", "-shm"))
             return sum(file.stat().st_size for file in files if file.exists())
         with self.read() as connection:
             return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
@@ -172,6 +188,7 @@ class StateStore:
     def close(self) -> None:
         """Release the connections; no method may be called after."""
         with self._looking:
+            self._is_closed = True
             if self._looker is not None:
                 self._looker.close()
                 self._looker = None

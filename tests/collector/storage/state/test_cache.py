@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from collector.storage.state.cache import LOOK_SECONDS, MISSES_MAX, StateCache
-from collector.storage.state.store import StateStore, join_state
+from collector.storage.state.store import StateStore, join_state, open_state
 from collector.storage.state.tables.base import IMPORTS
 from tests.collector.storage.state.test_store import note
 
@@ -83,3 +83,26 @@ def test_what_a_slower_reader_found_hides_no_later_write(sqlite_state: StateStor
     late.append("b")
     assert kept.read() == ["a"]
     assert kept.read() == ["a", "b"]
+
+
+def test_a_file_that_takes_the_place_of_the_state_is_read_without_a_restart(
+    sqlite_state: StateStore, tmp_path: Path
+) -> None:
+    kept = StateCache(sqlite_state, (IMPORTS.name,), read_names)
+    note(sqlite_state, "a")
+    assert kept.read() == ["a"]
+    sqlite_state.scrub()
+    (tmp_path / "backup").mkdir()
+    other = open_state(tmp_path / "backup")
+    note(other, "b")  # As often as the first was written.
+    other.scrub()
+    other.close()
+    Path(other.place).replace(sqlite_state.place)
+    assert kept.read() == ["b"]
+
+
+def test_a_look_after_the_end_opens_nothing(tmp_path: Path) -> None:
+    state = open_state(tmp_path)
+    assert state.find_version() is not None
+    state.close()
+    assert state.find_version() is None
