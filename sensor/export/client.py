@@ -219,7 +219,8 @@ class UplinkSettings:
     identity: SensorIdentity
     token: Callable[[], str]  # Read at every dial, so that a rotated file is taken up; empty = none. May raise OSError.
     first_backoff_seconds: float = 0.5
-    longest_backoff_seconds: float = 30.0
+    # All sensors of a collector that was away are back so soon after its start, each at another moment.
+    longest_backoff_seconds: float = 12.0
     times: SessionTimes = field(default_factory=SessionTimes)
 
 

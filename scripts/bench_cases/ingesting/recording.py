@@ -52,6 +52,8 @@ class Recording:
         for window in range(WINDOWS_BEFORE + WINDOWS_RECORDED):
             start = _START_SECONDS + window * WINDOW_SECONDS
             calls = group.draw_window(aggregator.facts)
+            if window >= WINDOWS_BEFORE:
+                group.called |= group.drawn
             ends = calls["time_unix_ns"].searchsorted([(second + 1) * SECOND_NS for second in range(WINDOW_SECONDS)])
             calls["time_unix_ns"] += start * SECOND_NS
             taken = 0

@@ -85,6 +85,8 @@ class NodeGroup:
         self.services = [_make_service(first + place) for place in range(template.services)]
         self.routes = [_make_route(service, place) for service in self.services for place in range(template.routes)]
         self._source = np.random.default_rng((number, template.calls))
+        self.drawn: set[int] = set()  # Places of the routes of the last window.
+        self.called: set[int] = set()  # Of those that are sent.
         weights = 1 / np.arange(2, template.pairs + 2) ** 0.6
         self._weights = weights / weights.sum()
         self._pair_routes = self._source.integers(0, len(self.routes), template.pairs)
@@ -96,6 +98,7 @@ class NodeGroup:
         count = template.calls
         pairs = source.choice(template.pairs, count, p=self._weights)
         routes, consumers = self._pair_routes[pairs], self._pair_consumers[pairs]
+        self.drawn = set(routes.tolist())
         new = source.choice(count, min(count, template.newcomers), replace=False)
         consumers[new] = source.integers(0, CONSUMERS, len(new))
         calls = make_calls(count)
@@ -151,7 +154,7 @@ class NodeGroup:
         ]
 
     def list_schemas(self, version: int) -> list[Schema]:
-        """What the response of each route looks like."""
+        """What the response of each route looks like that has calls: the collector takes no other."""
         fields = tuple(
             Field(path=f"field_{place}", present=20, objects=0, types=(("string", 20),))
             for place in range(_SCHEMA_FIELDS)
@@ -168,7 +171,7 @@ class NodeGroup:
                 left_out=0,
                 fields=fields,
             )
-            for route in self.routes
+            for route in (self.routes[place] for place in sorted(self.called))
         ]
 
 
