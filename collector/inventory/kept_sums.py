@@ -24,6 +24,7 @@ ROWS_MIN: Final = 500_000  # Rows of hours; fewer are added up as fast as their 
 REBUILD_SECONDS: Final = 600
 LATE_SECONDS: Final = 1_800  # From the end of an hour to when its rows are in.
 LOOK_SECONDS: Final = 60
+_UNHURRIED: Final = "SETTINGS max_execution_time = 600"  # Nobody waits, and a busy host needs the sums most.
 GRACE_SECONDS: Final = 120  # Longer than any statement that may still read a table.
 
 
@@ -189,7 +190,7 @@ class SumsKeeper:
             yield True
             if self._forgotten != forgotten:
                 return
-            self._store.execute(f"INSERT INTO {table} {rows}", {**asked, "chunk": chunk})
+            self._store.execute(f"INSERT INTO {table} {rows} {_UNHURRIED}", {**asked, "chunk": chunk})
         with self._lock:
             if self._forgotten == forgotten:
                 if kept is not None:
