@@ -15,9 +15,9 @@ State: its alerts, with their timelines and what people did to them, its silence
 label, views that name it and what changes are compared with are deleted. In texts that stay, its name is blanked. The
 database overwrites what it deletes.
 
-Tables: its rows of calls and reports are deleted. In texts that stay, its name is blanked. Sums of
-all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the statement, which
-names the consumer, for a while. So it is configured not to, and the erasure waits for it.
+Tables: its rows of calls and reports are deleted, and its uses of MCP tools. In texts that stay, its name is blanked.
+Sums of all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the statement,
+which names the consumer, for a while. So it is configured not to, and the erasure waits for it.
 """
 
 import logging
@@ -94,6 +94,12 @@ _WRITTEN: Final = (
     ("endpoint_risks", "explanation"),
     ("coverage_rows", "handshakes"),
 )
+# Who uses tools of MCP: one object of JSON a use, which names the consumer and where it called from.
+_USES: Final = (
+    "schemas",
+    "part = 241 AND match(operations, {pattern:String})",
+    "UPDATE operations = replaceRegexpOne(replaceRegexpAll(operations, {use:String}, ''), ',]$', ']')",
+)
 _COLUMNS: Final = {
     ConsumerKind.PRINCIPAL: "principal = reinterpretAsUInt64(reverse(unhex({value:String})))",
     ConsumerKind.CREDENTIAL: "credential = reinterpretAsUInt64(reverse(unhex({value:String})))",
@@ -144,12 +150,14 @@ class TableEraser:
             "value": consumer.value,
             "pattern": mention.sql,
             "blank": mention.sql_replacement,
+            "use": rf"\{{[^{{}}]*{mention.sql}[^{{}}]*\}},?",
         }
         work = [(table, condition, "DELETE") for table in _CALLS]
         work += [(table, where, "DELETE") for table, where in _SPOKEN]
         for table, column in _WRITTEN:
             change = f"UPDATE {column} = replaceRegexpAll({column}, {{pattern:String}}, {{blank:String}})"
             work.append((table, f"match({column}, {{pattern:String}})", change))
+        work.append(_USES)
         counts: dict[str, int] = {}
         try:
             for table, where, change in work:

@@ -254,6 +254,22 @@ class AlertKind(StrEnum):
     NEW_THIRD_PARTY = KindRow(
         "new_third_party", KindGroup.CHANGE, Subject.CONSUMER, "API10:2023", 3, severity=Severity.MEDIUM
     ).in_words(advice="See which release or package calls it and what it sends; stop it if nobody knows.")
+    # A tool or prompt of an MCP server has another description or schema than before.
+    MCP_TOOL_CHANGED = KindRow("mcp_tool_changed", KindGroup.CHANGE, Subject.ENDPOINT, "MCP03:2025", 5).in_words(
+        advice="Compare the server's release with the last one; disconnect its clients if nobody knows of the change."
+    )
+    # A server offers a tool of another one's name.
+    MCP_TOOL_SHADOWED = KindRow(
+        "mcp_tool_shadowed", KindGroup.CHANGE, Subject.ENDPOINT, "MCP03:2025", 5, severity=Severity.MEDIUM
+    ).in_words(advice="See which server clients are meant to use, and rename or remove the other tool.")
+    # A server answers that was not known.
+    NEW_MCP_SERVER = KindRow(
+        "new_mcp_server", KindGroup.CHANGE, Subject.ENDPOINT, "MCP09:2025", 4, severity=Severity.LOW
+    ).in_words(advice="See who runs it, which clients use it, and whether they may.")
+    # A server that is known lists something new.
+    NEW_MCP_TOOL = KindRow(
+        "new_mcp_tool", KindGroup.CHANGE, Subject.ENDPOINT, "MCP03:2025", 4, severity=Severity.LOW
+    ).in_words(advice="See which release brought it, and what a client can do with it.")
     # An endpoint answers without credentials that had them.
     MISSING_AUTHENTICATION = KindRow("missing_authentication", KindGroup.CHANGE, Subject.ENDPOINT, "API2:2023", 6)
     # An endpoint's risk crossed a level.

@@ -98,6 +98,10 @@ LIST_COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "audit": describe_columns(
         "number time by action target why/2 before/1 after/1 way/3 block_id/6 is_erased/6 hash/6"
     ),
+    "mcp/servers": describe_columns(
+        "id/3 name service path/1 transports/4 protocol_versions/6 version/5 tools prompts/7 resources/7 clients calls "
+        "authentication/1 exposure/1 last_seen/2"
+    ),
     "services": describe_columns(
         "service cluster/7 namespace/6 endpoints calls errors/1 p95_ms/2 risk findings/1 exposure/1 last_seen/4"
     ),

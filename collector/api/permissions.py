@@ -91,6 +91,10 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /inventory/diff
         `GET /inventory/tombstones`
         GET /map
+        GET /mcp
+        GET /mcp/servers
+        GET /mcp/servers/{server_id}
+        GET /mcp/{server_id}
         GET /me
         GET /sessions
         POST /sessions/end

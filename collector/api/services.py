@@ -33,6 +33,7 @@ from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.evidence.calls import CallInventory
 from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.evidence.explanation import ExplanationReader
+from collector.inventory.mcp import McpInventory
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.sensors import SensorInventory
 from collector.inventory.services.services import ServiceInventory
@@ -160,6 +161,7 @@ class Services:
         self.coverage_targets = CoverageTargets(state=self.state, reader=self.store, clock=self.clock)
         self.exposures = ExposureInventory(reader=self.reader)
         self.schemas = SchemaInventory(reader=self.reader)
+        self.mcp = McpInventory(reader=self.reader, endpoints=self.endpoints, order=self.settings.consumer_order)
         self.retired = RetiredEndpoints(store=self.store, state=self.state, clock=self.clock)
         self.views = ViewTable(self.state, self.clock)
         self.metered = MeteredEndpoints(state=self.state, reader=self.store, endpoints=self.endpoints, clock=self.clock)

@@ -102,6 +102,34 @@ KINDS: Mapping[str, Kind] = {
             Section(title="Status codes", place="status_codes", columns=COUNT_COLUMNS),
         ),
     ),
+    "mcp-server": Kind(
+        help="Show one MCP server: how it is reached, its tools, prompts and resources, and who uses them.",
+        listed="mcp-servers",
+        path="mcp/servers/{}",
+        has_span=True,
+        sections=(
+            Section(
+                title="",
+                columns=describe_columns(
+                    "id name version service path cluster transports protocol_versions tools prompts resources clients "
+                    f"sessions calls authentication exposure risk {_TIMES}"
+                ),
+            ),
+            Section(
+                title="Tools, prompts and resources",
+                place="items",
+                columns=describe_columns(
+                    "kind name arguments=arguments.name/1 read_only=is_read_only/4 destructive=is_destructive/4 "
+                    "open_world=is_open_world/4 sampled_calls/2 clients/3 first_seen/5 last_seen/3"
+                ),
+            ),
+            Section(
+                title="Who uses what",
+                place="uses",
+                columns=describe_columns("consumer kind/1 name sampled_calls sampled_errors/1 last_seen/2"),
+            ),
+        ),
+    ),
     "service": Kind(
         help="Show one service: traffic, callers, what it calls, endpoints and findings.",
         listed="services",

@@ -200,6 +200,12 @@ LISTS: Mapping[str, ListCommand] = {
         query="collector.inventory.services.services:ServiceQuery",
         columns=LIST_COLUMNS["services"],
     ),
+    "mcp-servers": ListCommand(
+        help="List the servers of the Model Context Protocol (MCP), with what they offer.",
+        path="mcp/servers",
+        query="collector.inventory.mcp:McpServerQuery",
+        columns=LIST_COLUMNS["mcp/servers"],
+    ),
     "map": ListCommand(
         help="List who calls which service, most calls first.",
         path="map",

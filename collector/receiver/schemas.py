@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from apidae.v1 import stream_pb2
 
 from collector.receiver.columns import NAME_LIMIT_BYTES
+from collector.receiver.mcp import write_server, write_uses
 
 SCHEMA_LIMIT = 5_000  # Of one message.
 FIELD_LIMIT = 500  # Of one schema.
@@ -22,7 +23,8 @@ _COUNT_LIMIT = 2**63 - 1
 _TYPE = re.compile(r"(?:null|boolean|integer|number|string|array|object)(?:/[a-z0-9-]{1,16})?\Z")
 _TOKENS = 110
 DESCRIPTION = 155
-_PARTS = (*range(1, 7), _TOKENS, DESCRIPTION)
+_MCP, _MCP_USES = 240, 241
+_PARTS = (*range(1, 7), _TOKENS, DESCRIPTION, _MCP, _MCP_USES)
 DOCUMENT_LIMIT_CHARACTERS = 256 * 1024  # Of a description, as the sensor has it.
 TOKEN_LIMIT = 100  # Values of claims of one route.
 _LABEL = re.compile(r"[a-z_]{1,16} [a-z_]{1,16} [^\s]{1,256}\Z")
@@ -87,8 +89,8 @@ def convert_schemas(
             version=min(schema.version, _COUNT_LIMIT),
             samples=min(schema.samples, _COUNT_LIMIT),
             left_out=min(schema.left_out, _COUNT_LIMIT),
-            fields=schema.document if schema.part == DESCRIPTION else _write_fields(schema.fields),
-            operations=_write_tokens(schema.tokens) if schema.part == _TOKENS else _write_operations(schema.operations),
+            fields=_write_first(schema),
+            operations=_write_second(schema),
             time=now,
             operation=schema.operation,
             digest=schema.digest,
@@ -98,6 +100,20 @@ def convert_schemas(
         and (not schema.operation or _LABEL.match(schema.operation))
         and len(schema.document) <= DOCUMENT_LIMIT_CHARACTERS
     ]
+
+
+def _write_first(schema: stream_pb2.Schema) -> str:
+    """The column `fields`."""
+    if schema.part == DESCRIPTION:
+        return schema.document
+    return write_server(schema.mcp) if schema.part == _MCP else _write_fields(schema.fields)
+
+
+def _write_second(schema: stream_pb2.Schema) -> str:
+    """The column `operations`."""
+    if schema.part == _TOKENS:
+        return _write_tokens(schema.tokens)
+    return write_uses(schema.mcp_uses) if schema.part == _MCP_USES else _write_operations(schema.operations)
 
 
 def _write_fields(fields: Iterable[stream_pb2.SchemaField]) -> str:
@@ -118,7 +134,7 @@ def _write_fields(fields: Iterable[stream_pb2.SchemaField]) -> str:
 
 
 def _write_tokens(tokens: Iterable[stream_pb2.TokenClaim]) -> str:
-    """JSON: [[claim, value, calls]], in the place of the operations that such a part has not."""
+    """JSON: [[claim, value, calls]], in the place of the operations that such a part does not have."""
     rows = [
         [one.claim, one.value[:NAME_LIMIT_BYTES], min(one.calls, _COUNT_LIMIT)]
         for one in list(tokens)[:TOKEN_LIMIT]

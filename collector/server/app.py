@@ -38,6 +38,7 @@ from collector.api.exports import build_export_routes
 from collector.api.exposure import build_exposure_routes
 from collector.api.forwarding import Forwarding
 from collector.api.health import build_health_routes, build_metrics_routes
+from collector.api.mcp import build_mcp_routes
 from collector.api.metered import build_metered_routes
 from collector.api.notifiers import build_notifier_routes
 from collector.api.permissions import check_permission
@@ -210,6 +211,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
         clock=clock,
     )
     yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, exports=services.exports, clock=clock)
+    yield build_mcp_routes(servers=services.mcp, clock=clock)
     yield build_service_routes(services=services.services, service_map=services.map, clock=clock)
     yield build_spec_routes(
         table=services.spec_table,

@@ -45,6 +45,7 @@ from collector.core.keys import (
 from collector.core.limits import Limit
 from collector.core.rates import Interval
 from collector.detection.changes.detector import ChangeDetector, FactTable, import_facts
+from collector.detection.changes.mcp import McpWatch
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.messages import Told
 from collector.detection.process import DetectorProcess
@@ -62,6 +63,7 @@ from collector.inventory.endpoints.places import Places
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.kept_sums import SumsKeeper
+from collector.inventory.mcp import McpInventory
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.sensors import SensorInventory
 from collector.inventory.templates.catalogue import Catalogue
@@ -290,6 +292,7 @@ class Collector:
                         self._specs.look,  # It reads files, too.
                         rest.skip(self._risks.look),
                         rest.skip(self._changes.look),
+                        rest.skip(self._mcp.look),
                     ),
                     seconds=RISK_SECONDS,
                 ),
@@ -555,6 +558,10 @@ class Collector:
             clock=clock,
             report=self.alert_service.take_found,
         )
+        servers = McpInventory(
+            reader=store, endpoints=EndpointInventory(reader=store, who=who), order=self.settings.consumer_order
+        )
+        self._mcp = McpWatch(servers=servers, facts=self._facts, clock=clock, report=self.alert_service.take_found)
         self._specs = SpecAssessor(store=store, table=SpecTable(self.state, clock), paths=self.settings.spec_paths)
         partners = PartnerNetworks(self.settings.partner_networks)
         endpoints = EndpointInventory(

@@ -25,6 +25,7 @@ from collector.ui.findings.page import PAGE as FINDINGS
 from collector.ui.gallery.page import PAGE as GALLERY
 from collector.ui.incidents.page import PAGE as INCIDENTS
 from collector.ui.map.page import PAGE as MAP
+from collector.ui.mcp.page import PAGE as MCP
 from collector.ui.overview.page import PAGE as OVERVIEW
 from collector.ui.response.page import PAGE as RESPONSE
 from collector.ui.sensors.page import PAGE as SENSORS
@@ -45,6 +46,7 @@ PAGES: Final[tuple[Page, ...]] = (
     ENDPOINT,
     SERVICES,
     CONSUMERS,
+    MCP,
     MAP,
     SPECS,
     CHANGES,

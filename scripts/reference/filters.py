@@ -12,6 +12,7 @@ from collector.inventory.coverage.sql import PortQuery
 from collector.inventory.endpoints.exposure_list import ExposureQuery
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import ListQuery, list_members
+from collector.inventory.mcp import McpServerQuery
 from collector.inventory.sensors import SensorQuery
 from collector.inventory.services.services import ServiceQuery
 from collector.risk.finding_query import FindingGroupQuery, FindingQuery
@@ -21,6 +22,7 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "filters.md"
 LISTS: Final[dict[str, tuple[type[ListQuery], str]]] = {
     "/endpoints": (EndpointQuery, "endpoints"),
     "/services": (ServiceQuery, "services"),
+    "/mcp/servers": (McpServerQuery, "mcp-servers"),
     "/consumers": (ConsumerQuery, "consumers"),
     "/exposure": (ExposureQuery, "exposure"),
     "/coverage/ports": (PortQuery, "coverage"),

@@ -24,8 +24,8 @@ _GROUPS: Final = {
     KindGroup.RISK: ("Risk", "An endpoint is grave by what its calls show."),
     KindGroup.CHANGE: (
         "Changes",
-        "Nothing is reported in the installation's first day. News of one service or workload within a day are one "
-        "alert. The level `quiet` reports missing authentication only.",
+        "Nothing but changed MCP tools is reported in the installation's first day. News of one service or workload "
+        "within a day are one alert. The level `quiet` reports missing authentication and changed MCP tools only.",
     ),
     KindGroup.SELF: ("Apidae itself", "What keeps Apidae from seeing, keeping or deciding."),
 }

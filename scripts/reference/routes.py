@@ -118,6 +118,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /timeseries": Example(query="service=shop/users:8080"),
     "GET /consumers": Example(query="limit=1"),
     "GET /services": Example(query="limit=1"),
+    "GET /mcp/servers": Example(query="auth=none", saves=("SERVER_ID", "items.0.id")),
     "GET /exports/alerts.json": Example(query="state=open"),
     "GET /alerts": Example(query="severity=high&limit=1"),
     "GET /incidents": Example(query="limit=1"),

@@ -124,6 +124,7 @@ class CallProcessor:
             RequestForgery(keyed_hash, node.attacks) if settings.attack_bytes_per_second else None,
         )
         self._schemas = state.schemas
+        self._schemas.hash_by(keyed_hash)
         self._attacks = node.attacks
         self._bodies, self._pieces, self._facts = state.bodies, state.pieces, state.facts
         self._tls_bodies = state.tls_bodies

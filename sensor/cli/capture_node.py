@@ -79,6 +79,7 @@ class CaptureNode:
         self._excluded = ExclusionAccount()
         self._filter = CallFilter(identity, self._excluded)
         self._schemas = SchemaBook(vocabulary, SampleRule(), seed=int.from_bytes(key[:8], "big"))
+        self._schemas.hash_by(keyed_hash)
         self._describer = Describer(
             self._templater,
             identity,

@@ -6,7 +6,7 @@
 
 from functools import partial
 
-from sensor.core.calls import NOBODY, BodyFacts, Contents, Exchange, Origin, Role
+from sensor.core.calls import NOBODY, BodyFacts, Contents, Credentials, Exchange, NamedEnds, Origin, Role
 from sensor.describe.attacks.reader import Answer, AttackedRequest, AttackReader
 from sensor.describe.bodies.decoding import Payload, decode
 from sensor.describe.bodies.reader import BodyCall, BodyReader, find_payload
@@ -36,12 +36,12 @@ class ContentReader:
         stream: StreamCall | None,
         route_id: int,
         origin: Origin,
-        authentication: int,
+        caller: tuple[Credentials, NamedEnds],
         response_content_type: str,
     ) -> Contents:
         """What a call carried. Its head is read at the server only, because there it is read once."""
         figures = exchange.figures
-        call = _make_body_call(exchange, head, stream, route_id, origin, authentication)
+        call = _make_body_call(exchange, head, stream, route_id, origin, caller)
         body: BodyFacts | None = None
         payload = 0
         if self._bodies is not None and figures.is_final:
@@ -83,7 +83,7 @@ class ContentReader:
         """Query and body of a request, as they came."""
         if exchange.bodies is None and (stream is None or stream.bodies is None):
             return head.query
-        call = _make_body_call(exchange, head, stream, 0, NOBODY, 0)
+        call = _make_body_call(exchange, head, stream, 0, NOBODY, None)
         body = _decode_body(call, True) if call is not None else b""
         return f"{head.query}\n{body.decode('utf-8', 'replace')}"
 
@@ -94,7 +94,7 @@ def _make_body_call(
     stream: StreamCall | None,
     route_id: int,
     origin: Origin,
-    authentication: int,
+    caller: tuple[Credentials, NamedEnds] | None,
 ) -> BodyCall | None:
     """What the readers of bodies take; None where no bodies came."""
     payloads, head_bytes = None, 0
@@ -115,7 +115,8 @@ def _make_body_call(
         payloads=payloads,
         head_bytes=head_bytes,
         origin=origin,
-        authentication=authentication,
+        authentication=caller[0].authentication if caller is not None else 0,
+        caller=caller,
         path=head.path,
         is_description=names_description(head.path),
         method=head.method,

@@ -219,7 +219,7 @@ class Describer:
         origin = _find_origin(consumer, credentials, ends, exchange.ends)
         target = self._find_target(exchange, head, facts, service, figures.status_code, origin, credentials)
         contents = self._contents.read(
-            exchange, head, stream, target.route.route_id, origin, credentials.authentication, response_content_type
+            exchange, head, stream, target.route.route_id, origin, (credentials, ends), response_content_type
         )
         record = CallRecord(figures, ends, credentials, target, facts.protocol, contents)
         if self._forgery is None:

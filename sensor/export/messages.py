@@ -19,6 +19,7 @@ from sensor.core.health import HealthReport
 from sensor.core.keyed import InstallationKey
 from sensor.coverage.row import Handshakes, PortCoverage
 from sensor.describe.schemas.book import Schema
+from sensor.describe.schemas.mcp import McpServer, McpUse
 from sensor.describe.schemas.tally import OperationCount
 from sensor.describe.schemas.tree import Field
 from sensor.enforce.block import (
@@ -135,6 +136,8 @@ def _write_schema(schema: Schema) -> stream_pb2.Schema:
         operation=schema.operation,
         document=schema.document,
         digest=schema.digest,
+        mcp=_write_mcp_server(schema.mcp) if schema.mcp is not None else None,
+        mcp_uses=[_write_mcp_use(use) for use in schema.mcp_uses],
         tokens=[stream_pb2.TokenClaim(claim=claim, value=value, calls=calls) for claim, value, calls in schema.tokens],
     )
 
@@ -160,6 +163,35 @@ def _write_operation(one: OperationCount) -> stream_pb2.Operation:
             first_seen_unix_seconds=one.first_seen,
             last_seen_unix_seconds=one.last_seen,
         ),
+    )
+
+
+def _write_mcp_server(server: McpServer) -> stream_pb2.McpServer:
+    return copy_fields(
+        stream_pb2.McpServer,
+        server,
+        transports=[f"MCP_TRANSPORT_{one.name}" for one in server.transports],
+        items=[
+            copy_fields(
+                stream_pb2.McpItem,
+                item,
+                kind=f"MCP_ITEM_KIND_{item.kind.name}",
+                arguments=[copy_fields(stream_pb2.McpArgument, one) for one in item.arguments],
+                first_seen_unix_seconds=item.first_seen,
+                last_seen_unix_seconds=item.last_seen,
+            )
+            for item in server.items
+        ],
+    )
+
+
+def _write_mcp_use(use: McpUse) -> stream_pb2.McpUse:
+    return copy_fields(
+        stream_pb2.McpUse,
+        use,
+        principal_kind=use.principal_kind.value,
+        item_kind=f"MCP_ITEM_KIND_{use.item_kind.name}",
+        last_seen_unix_seconds=use.last_seen,
     )
 
 

@@ -24,6 +24,7 @@ from collector.server.app import build_app
 from collector.server.compose import Collector
 from collector.server.duties import Duties
 from collector.server.http_server import HttpServer
+from tests.collector.inventory.mcp_server import tell_server
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint, write_watch
 from tests.console.answers import decide_answers, seed_answers
 from tests.waiting import wait_until
@@ -31,6 +32,7 @@ from tests.waiting import wait_until
 OPEN_ALERTS: Final = 20
 ATTACKER: Final = "address:10.0.0.66"
 LEAK_DATA: Final = {"1": [1, 3], "2": [40, 40]}
+MCP_ROUTE: Final = 90
 HOSTILE: Final = '<script>alert("x")</script>'
 
 # Method, template, workload, namespace, calls, columns of its minute rows.
@@ -119,7 +121,9 @@ def _fill(collector: Collector, services: Services) -> None:
         endpoint = seed.endpoint(number, method, template, workload=workload, namespace=namespace)
         _call(seed, endpoint, calls, columns)
     seed_answers(seed, services)
+    _call(seed, seed.endpoint(MCP_ROUTE, "POST", "/mcp", workload="assistant", namespace="shop"), 40, {})
     seed.write(collector.store)
+    collector.store.insert_records("schemas", tell_server(MCP_ROUTE, ("get_forecast", "list_stations")))
     write_watch(collector.store, collector.sensors, silent_node=True)
     assert services.risks is not None and services.responder is not None and services.detection is not None
     decide_answers(services, [endpoint.id for endpoint in seed.endpoints])

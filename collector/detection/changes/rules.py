@@ -186,6 +186,10 @@ class FactKind(StrEnum):
     CONSUMER = "consumer"  # `detail`: who was served by an endpoint.
     OUTBOUND = "outbound"  # `subject`: a workload as a consumer; `detail`: a host it called.
     LOGIN = "login"  # `detail`: when the finding was opened.
+    # Of servers of the Model Context Protocol (collector/detection/changes/mcp.py).
+    MCP_SERVER = "mcp_server"
+    MCP_ITEM = "mcp_item"  # `subject`: a server; `detail`: a tool or prompt with its pin.
+    MCP_NAME = "mcp_name"  # `subject`: the name of a tool; `detail`: a server that offers it.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,17 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from common.figures import Figure, make_totals
-from sensor.core.calls import NOBODY, AuthenticationKind, BodyFacts, BodyFlag, Exchange, Origin, RawBodies
+from sensor.core.calls import (
+    NOBODY,
+    AuthenticationKind,
+    BodyFacts,
+    BodyFlag,
+    Credentials,
+    Exchange,
+    NamedEnds,
+    Origin,
+    RawBodies,
+)
 from sensor.describe.auth.authentication import is_key_header
 from sensor.describe.bodies.assignment import FieldBook
 from sensor.describe.bodies.decoding import Decoded, Payload, decode, read_payload
@@ -179,6 +189,7 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     is_description: bool = False  # Its path is one under which descriptions of APIs are served.
     method: str = ""
     query: str = ""
+    caller: tuple[Credentials, NamedEnds] | None = None
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"

@@ -20,10 +20,22 @@ import msgspec
 
 from common.figures import Figure, list_figures, make_gauges, total
 from sensor.core.calls import Origin
+from sensor.core.keyed import KeyedHash
 from sensor.describe.auth.tokens import TokenFact, find_token_facts
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.descriptions import write_outline
+from sensor.describe.schemas.mcp import (
+    McpNames,
+    McpServer,
+    McpTally,
+    McpUse,
+    McpUses,
+    find_results,
+    find_transport,
+    is_server,
+    is_used,
+)
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Tree, judge_name
@@ -94,6 +106,7 @@ FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
 # Of a route that serves a description; between, nothing of it is read.
 DESCRIPTION_NS: Final = 60 * 1_000_000_000
 OTHER_OPERATION: Final = "{word}"
+_EVENTS: Final = "text/event-stream"
 _NAMED_IN_HEADS: Final = frozenset(("soap", "action"))  # By SOAPAction, X-Amz-Target, a query.
 MAX_CLAIMS: Final = 64  # Values of claims of the tokens of one route.
 
@@ -109,6 +122,8 @@ class SchemaPart(enum.IntEnum):
     OPERATIONS = 6
     TOKENS = 110  # What JWTs say (sensor.describe.auth.tokens).
     DESCRIPTION = 155  # Of the API, as the route serves it (sensor.describe.schemas.descriptions).
+    MCP = 240  # What a server of the Model Context Protocol offers (sensor.describe.schemas.mcp),
+    MCP_USES = 241  # and who uses it.
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,9 +143,12 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     document: str = ""  # The outline of a description, as JSON.
     operation: str = ""  # `protocol kind name`, of its parameters (a request) or result (a response); else empty.
     digest: int = 0  # Names this state among all of all processes.
+    mcp: McpServer | None = None
+    mcp_uses: tuple[McpUse, ...] = ()
 
 
-_WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, SchemaPart.DESCRIPTION))
+_OF_MCP: Final = (SchemaPart.MCP, SchemaPart.MCP_USES)
+_WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, SchemaPart.DESCRIPTION, *_OF_MCP))
 _Key = tuple[int, SchemaPart, int, str, str]
 
 
@@ -147,6 +165,8 @@ class _Entry:
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)  # By claim and value.
     document: str = ""
     read_ns: int = 0  # When the document was read last.
+    mcp: McpTally | None = None
+    mcp_uses: McpUses | None = None
 
 
 @dataclass(slots=True)
@@ -183,8 +203,17 @@ class SchemaBook:
         self._seed = seed
         self._offered: dict[int, _Key] | None = None  # By digest; None of a collector that takes no offers.
         self._counts = SchemaCounts()
+        self._keyed: KeyedHash | None = None
+        self._mcp_names = McpNames(self._name_listed, self._judge_claim)
 
     # Learning
+
+    def hash_by(self, keyed: KeyedHash) -> None:
+        """The key of hashes from now on: what was hashed by another is forgotten."""
+        if self._keyed is not None and self._keyed.key_id != keyed.key_id:
+            for key in [key for key in self._entries if key[1] in _OF_MCP]:
+                self._evict(key)
+        self._keyed = keyed
 
     def learn_head(
         self,
@@ -231,12 +260,14 @@ class SchemaBook:
             self._learn_body(call, SchemaPart.RESPONSE_BODY, status_class, response)
             if call.is_description and call.status_code == 200 and self._export_openapi_outlines:
                 self._learn_description(call, response)
+        is_served = _is_served(call.status_code)
+        operations = find_in_document(request.tree, request.content_type) if request is not None else []
+        if is_served:
+            self._learn_mcp(call, operations, request, response)
         if request is None:
             return
-        is_served = _is_served(call.status_code)
         if is_served:
             self._learn_body(call, SchemaPart.REQUEST_BODY, 0, request)
-        operations = find_in_document(request.tree, request.content_type)
         if not operations and self._is_named_in_heads(call.route_id):
             return  # Its head has been counted.
         sample = Sample(
@@ -268,6 +299,49 @@ class SchemaBook:
         entry.read_ns = call.time_ns
         entry.is_changed = entry.is_changed or entry.document != outline
         entry.document = outline
+
+    def _learn_mcp(
+        self,
+        call: BodyCall,
+        operations: Sequence[Operation],
+        request: BodyDocument | None,
+        response: BodyDocument | None,
+    ) -> None:
+        """What a server of the Model Context Protocol says of itself, and who uses it."""
+        key = call.route_id, SchemaPart.MCP, 0, "", ""
+        known = self._entries.get(key)
+        results = find_results(response.tree) if response is not None else []
+        if self._keyed is None or (known is None and not is_server(operations, results)):
+            return
+        transport = find_transport(call.method, call.status_code, operations, has_results=bool(results))
+        if not results and not operations and transport is None:
+            return
+        entry = self._find(key)
+        if entry.mcp is None:
+            entry.mcp = McpTally()
+        entry.samples += 1
+        entry.is_changed = True
+        if transport is not None:
+            entry.mcp.transports.add(transport)
+        if request is not None:
+            entry.mcp.learn_request(request.tree)
+        # A message of a stream is whole, or it was not read.
+        is_complete = response is not None and (response.is_complete or response.media_type == _EVENTS)
+        for result in results:
+            entry.mcp.learn_result(result, self._mcp_names, self._keyed, call.time_ns, is_complete=is_complete)
+        if call.caller is not None and is_used(operations):
+            used = self._find((call.route_id, SchemaPart.MCP_USES, 0, "", ""))
+            if used.mcp_uses is None:
+                used.mcp_uses = McpUses(call.time_ns)
+            used.samples += 1
+            used.is_changed = True
+            has_error = response is not None and has_failed(response.tree)
+            for one in operations:
+                used.mcp_uses.count(one, self._keyed, call.caller, call.time_ns, has_failed=has_error)
+
+    def _name_listed(self, name: str) -> str:
+        """A name that a server lists; empty where it may not leave."""
+        return "" if self._judge_operation(name) is Telling.NEVER else name
 
     def _describe_operation(
         self, call: BodyCall, operation: Operation, request: BodyDocument, response: BodyDocument | None
@@ -413,12 +487,16 @@ class SchemaBook:
             self._evict(oldest)
 
     def _evict(self, key: _Key) -> None:
+        gone = self._drop(key)
+        self._counts.forgotten += 1
+        self._counts.lost += gone.is_changed
+
+    def _drop(self, key: _Key) -> _Entry:
         gone = self._entries.pop(key)
         if not key[4]:
             self._media_types.pop(key[:3], None)
         self._nodes -= gone.tree.nodes
-        self._counts.forgotten += 1
-        self._counts.lost += gone.is_changed
+        return gone
 
     # Telling
 
@@ -464,6 +542,11 @@ class SchemaBook:
                 message, size = [], 0
             message.append(schema)
             size += len(schema.fields) + len(schema.operations) + len(schema.document) // FIELD_BYTES
+            size += len(schema.mcp_uses)
+            if schema.mcp is not None:
+                size += sum(2 + len(item.arguments) for item in schema.mcp.items)
+            if entry.mcp_uses is not None and entry.mcp_uses.is_over(now_ns):
+                self._drop(key)
         if message:
             yield message
 
@@ -484,13 +567,15 @@ class SchemaBook:
             generation=entry.generation,
             version=self._version,
             samples=entry.samples,
-            left_out=entry.tree.left_out,
+            left_out=entry.tree.left_out + sum(one.left_out for one in (entry.mcp, entry.mcp_uses) if one is not None),
             fields=entry.tree.list_fields() if part not in _WITHOUT_FIELDS else (),
             operations=self._write_operations(entry),
             operation=operation,
             document=entry.document,
             tokens=tuple(sorted((claim, value, calls) for (claim, value), calls in entry.tokens.items())),
             digest=entry.digest,
+            mcp=entry.mcp.write(self._keyed.key_id) if entry.mcp is not None and self._keyed is not None else None,
+            mcp_uses=tuple(entry.mcp_uses.uses.values()) if entry.mcp_uses is not None else (),
         )
 
     def figures(self) -> tuple[Figure, ...]:

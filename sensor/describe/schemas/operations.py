@@ -3,7 +3,7 @@ a header or a parameter names.
 
 Takes heads and parsed bodies, gives `Operation`s, and never raises.
 
-Sources: GraphQL over HTTP (draft of the GraphQL foundation), JSON-RPC 2.0, Model Context Protocol (2025-06-18, tools,
+Sources: GraphQL over HTTP (draft of the GraphQL foundation), JSON-RPC 2.0, Model Context Protocol (2026-07-28, tools,
 prompts and resources), SOAP 1.1 section 6.1.1 and SOAP 1.2 part 2 section 6.5.3, the protocols awsJson and awsQuery of
 smithy.io.
 """
@@ -31,7 +31,8 @@ _MCP: Final = {"tools/call": ("tool", "name"), "prompts/get": ("prompt", "name")
 _MCP_METHODS: Final = frozenset(
     (
         "initialize", "ping", "tools/list", "prompts/list", "resources/list", "resources/templates/list",
-        "logging/setLevel",
+        "logging/setLevel", "server/discover", "subscriptions/listen", "completion/complete", "resources/subscribe",
+        "resources/unsubscribe",
     )
 )  # fmt: skip
 

@@ -85,6 +85,22 @@ class SchemaPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SCHEMA_PART_OPERATIONS: _ClassVar[SchemaPart]
     SCHEMA_PART_TOKENS: _ClassVar[SchemaPart]
     SCHEMA_PART_DESCRIPTION: _ClassVar[SchemaPart]
+    SCHEMA_PART_MCP: _ClassVar[SchemaPart]
+    SCHEMA_PART_MCP_USES: _ClassVar[SchemaPart]
+
+class McpItemKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MCP_ITEM_KIND_UNSPECIFIED: _ClassVar[McpItemKind]
+    MCP_ITEM_KIND_TOOL: _ClassVar[McpItemKind]
+    MCP_ITEM_KIND_PROMPT: _ClassVar[McpItemKind]
+    MCP_ITEM_KIND_RESOURCE: _ClassVar[McpItemKind]
+    MCP_ITEM_KIND_RESOURCE_TEMPLATE: _ClassVar[McpItemKind]
+
+class McpTransport(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MCP_TRANSPORT_UNSPECIFIED: _ClassVar[McpTransport]
+    MCP_TRANSPORT_STREAMABLE_HTTP: _ClassVar[McpTransport]
+    MCP_TRANSPORT_SSE: _ClassVar[McpTransport]
 ACK_STATUS_UNSPECIFIED: AckStatus
 ACK_STATUS_ACCEPTED: AckStatus
 ACK_STATUS_DUPLICATE: AckStatus
@@ -136,6 +152,16 @@ SCHEMA_PART_RESPONSE_BODY: SchemaPart
 SCHEMA_PART_OPERATIONS: SchemaPart
 SCHEMA_PART_TOKENS: SchemaPart
 SCHEMA_PART_DESCRIPTION: SchemaPart
+SCHEMA_PART_MCP: SchemaPart
+SCHEMA_PART_MCP_USES: SchemaPart
+MCP_ITEM_KIND_UNSPECIFIED: McpItemKind
+MCP_ITEM_KIND_TOOL: McpItemKind
+MCP_ITEM_KIND_PROMPT: McpItemKind
+MCP_ITEM_KIND_RESOURCE: McpItemKind
+MCP_ITEM_KIND_RESOURCE_TEMPLATE: McpItemKind
+MCP_TRANSPORT_UNSPECIFIED: McpTransport
+MCP_TRANSPORT_STREAMABLE_HTTP: McpTransport
+MCP_TRANSPORT_SSE: McpTransport
 
 class ConnectRequest(_message.Message):
     __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement", "schema_offer")
@@ -603,8 +629,84 @@ class TokenClaim(_message.Message):
     calls: int
     def __init__(self, claim: _Optional[str] = ..., value: _Optional[str] = ..., calls: _Optional[int] = ...) -> None: ...
 
+class McpArgument(_message.Message):
+    __slots__ = ("name", "type", "is_required")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    IS_REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: str
+    is_required: bool
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., is_required: _Optional[bool] = ...) -> None: ...
+
+class McpItem(_message.Message):
+    __slots__ = ("kind", "name", "name_hash", "description_hash", "schema_hash", "arguments", "is_read_only", "is_destructive", "is_open_world", "first_seen_unix_seconds", "last_seen_unix_seconds")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NAME_HASH_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_HASH_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_HASH_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    IS_READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    IS_DESTRUCTIVE_FIELD_NUMBER: _ClassVar[int]
+    IS_OPEN_WORLD_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    kind: McpItemKind
+    name: str
+    name_hash: int
+    description_hash: int
+    schema_hash: int
+    arguments: _containers.RepeatedCompositeFieldContainer[McpArgument]
+    is_read_only: bool
+    is_destructive: bool
+    is_open_world: bool
+    first_seen_unix_seconds: int
+    last_seen_unix_seconds: int
+    def __init__(self, kind: _Optional[_Union[McpItemKind, str]] = ..., name: _Optional[str] = ..., name_hash: _Optional[int] = ..., description_hash: _Optional[int] = ..., schema_hash: _Optional[int] = ..., arguments: _Optional[_Iterable[_Union[McpArgument, _Mapping]]] = ..., is_read_only: _Optional[bool] = ..., is_destructive: _Optional[bool] = ..., is_open_world: _Optional[bool] = ..., first_seen_unix_seconds: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ...) -> None: ...
+
+class McpUse(_message.Message):
+    __slots__ = ("principal", "principal_kind", "credential", "client_address", "client_workload", "item_kind", "name_hash", "calls", "errors", "last_seen_unix_seconds")
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_KIND_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    ITEM_KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_HASH_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    principal: int
+    principal_kind: _data_pb2.PrincipalKind
+    credential: int
+    client_address: str
+    client_workload: str
+    item_kind: McpItemKind
+    name_hash: int
+    calls: int
+    errors: int
+    last_seen_unix_seconds: int
+    def __init__(self, principal: _Optional[int] = ..., principal_kind: _Optional[_Union[_data_pb2.PrincipalKind, str]] = ..., credential: _Optional[int] = ..., client_address: _Optional[str] = ..., client_workload: _Optional[str] = ..., item_kind: _Optional[_Union[McpItemKind, str]] = ..., name_hash: _Optional[int] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ...) -> None: ...
+
+class McpServer(_message.Message):
+    __slots__ = ("key_id", "name", "version", "protocol_versions", "transports", "items")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORTS_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    key_id: int
+    name: str
+    version: str
+    protocol_versions: _containers.RepeatedScalarFieldContainer[str]
+    transports: _containers.RepeatedScalarFieldContainer[McpTransport]
+    items: _containers.RepeatedCompositeFieldContainer[McpItem]
+    def __init__(self, key_id: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol_versions: _Optional[_Iterable[str]] = ..., transports: _Optional[_Iterable[_Union[McpTransport, str]]] = ..., items: _Optional[_Iterable[_Union[McpItem, _Mapping]]] = ...) -> None: ...
+
 class Schema(_message.Message):
-    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens", "document", "digest")
+    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens", "document", "digest", "mcp", "mcp_uses")
     ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     STATUS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -619,6 +721,8 @@ class Schema(_message.Message):
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MCP_FIELD_NUMBER: _ClassVar[int]
+    MCP_USES_FIELD_NUMBER: _ClassVar[int]
     route_id: int
     part: SchemaPart
     status_class: int
@@ -633,7 +737,9 @@ class Schema(_message.Message):
     tokens: _containers.RepeatedCompositeFieldContainer[TokenClaim]
     document: str
     digest: int
-    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ..., document: _Optional[str] = ..., digest: _Optional[int] = ...) -> None: ...
+    mcp: McpServer
+    mcp_uses: _containers.RepeatedCompositeFieldContainer[McpUse]
+    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ..., document: _Optional[str] = ..., digest: _Optional[int] = ..., mcp: _Optional[_Union[McpServer, _Mapping]] = ..., mcp_uses: _Optional[_Iterable[_Union[McpUse, _Mapping]]] = ...) -> None: ...
 
 class Schemas(_message.Message):
     __slots__ = ("schemas",)

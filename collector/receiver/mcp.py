@@ -1,0 +1,86 @@
+"""Writes what sensors send about servers of the Model Context Protocol as the JSON of a row of `schemas`.
+
+It is bounded and never raises.
+
+`collector/inventory/mcp.py` reads it. Hashes are 16 hex digits. A caller is written as consumers are called, such as
+`address:10.0.0.9`, so that an erasure finds it (collector/erasure.py).
+"""
+
+import json
+from collections.abc import Iterable
+
+from apidae.v1 import stream_pb2
+
+from collector.core.kinds import ConsumerKind
+from collector.receiver.columns import NAME_LIMIT_BYTES
+
+ITEM_LIMIT = 512  # As the sensor has, and of what follows too.
+ARGUMENT_LIMIT = 64
+USE_LIMIT = 512
+VERSION_LIMIT = 8
+_COUNT_LIMIT = 2**63 - 1
+_BITS_MAX = 2**32 - 1
+_ADDRESS_LIMIT = 64
+
+
+def write_server(server: stream_pb2.McpServer) -> str:
+    """What a server says of itself, and what it lists."""
+    return _write(
+        {
+            "key_id": server.key_id,
+            "name": server.name[:NAME_LIMIT_BYTES],
+            "version": server.version[:NAME_LIMIT_BYTES],
+            "protocol_versions": [text[:NAME_LIMIT_BYTES] for text in server.protocol_versions[:VERSION_LIMIT]],
+            "transports": sorted({number for number in server.transports if number})[:VERSION_LIMIT],
+            "items": [_write_item(item) for item in server.items[:ITEM_LIMIT]],
+        }
+    )
+
+
+def _write_item(item: stream_pb2.McpItem) -> dict[str, object]:
+    return {
+        "kind": item.kind,
+        "name": item.name[:NAME_LIMIT_BYTES],
+        "id": _write_hash(item.name_hash),
+        "description": _write_hash(item.description_hash),
+        "schema": _write_hash(item.schema_hash),
+        "arguments": [
+            [one.name[:NAME_LIMIT_BYTES], one.type[:NAME_LIMIT_BYTES], one.is_required]
+            for one in item.arguments[:ARGUMENT_LIMIT]
+        ],
+        "hints": [item.is_read_only, item.is_destructive, item.is_open_world],
+        "first_seen": min(item.first_seen_unix_seconds, _BITS_MAX),
+        "last_seen": min(item.last_seen_unix_seconds, _BITS_MAX),
+    }
+
+
+def write_uses(uses: Iterable[stream_pb2.McpUse]) -> str:
+    """Who used what."""
+    return _write(
+        [
+            {
+                "principal": f"{ConsumerKind.PRINCIPAL}:{_write_hash(use.principal)}" if use.principal else "",
+                "credential": f"{ConsumerKind.CREDENTIAL}:{_write_hash(use.credential)}" if use.credential else "",
+                "client_address": _write_text(ConsumerKind.ADDRESS, use.client_address[:_ADDRESS_LIMIT]),
+                "client_workload": _write_text(ConsumerKind.WORKLOAD, use.client_workload[:NAME_LIMIT_BYTES]),
+                "kind": use.item_kind,
+                "id": _write_hash(use.name_hash),
+                "calls": min(use.calls, _COUNT_LIMIT),
+                "errors": min(use.errors, _COUNT_LIMIT),
+                "last_seen": min(use.last_seen_unix_seconds, _BITS_MAX),
+            }
+            for use in list(uses)[:USE_LIMIT]
+        ]
+    )
+
+
+def _write_hash(number: int) -> str:
+    return f"{number:016x}"
+
+
+def _write_text(kind: ConsumerKind, text: str) -> str:
+    return f"{kind}:{text}" if text else ""
+
+
+def _write(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

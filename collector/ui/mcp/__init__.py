@@ -1,0 +1,1 @@
+"""The list of servers of the Model Context Protocol, and one server."""

@@ -1,0 +1,159 @@
+"""Servers of the Model Context Protocol as assets: what sensors reported, in the API, the export and the pages."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from collector.api.services import ApiSettings, Services
+from collector.core.kinds import ConsumerKind
+from collector.erasure import TableEraser, find_mention
+from collector.inventory.consumers.consumer import ConsumerName
+from collector.server.app import build_app
+from collector.storage.embedded import EmbeddedStore
+from tests.collector.api.client import TestClient
+from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.inventory.mcp_server import INTRODUCTION, ask, make_tool
+from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.schemas.states import Node, tell_all
+from tests.collector.states import create_state
+
+pytestmark = pytest.mark.store
+
+MARKER = "canary-7f3a"
+TOOLS = [make_tool(name, MARKER) for name in ("get_forecast", "get_alerts")]
+
+
+def fill(store: EmbeddedStore) -> None:
+    """One server of each transport."""
+    seed = Seed()
+    seed.calls(seed.endpoint(1, "POST", "/mcp"), 7)
+    seed.calls(seed.endpoint(2, "GET", "/files/sse", host="files.example"), 2)
+    seed.calls(seed.endpoint(3, "POST", "/files/messages/", host="files.example"), 5)
+    seed.write(store)
+    nodes = [Node("a"), Node("b")]
+    for node in nodes:
+        ask(node, 1, "initialize", INTRODUCTION)
+    ask(nodes[0], 1, "tools/list", {"tools": TOOLS})
+    ask(nodes[0], 1, "prompts/list", {"prompts": [{"name": "greet"}]})
+    for node in nodes:
+        ask(node, 1, "tools/call", {"content": []}, params={"name": "get_forecast", "arguments": {"city": MARKER}})
+    ask(nodes[0], 1, "tools/call", {"content": []}, params={"name": "get_alerts"}, address="10.0.0.10")
+    ask(nodes[0], 2, "", {"tools": [make_tool("read_file")]}, verb="GET")
+    ask(nodes[0], 3, "tools/call", None, params={"name": "read_file"}, status=202)
+    records = tell_all(nodes)
+    assert not any(MARKER in record.fields + record.operations for record in records)
+    store.insert_records("schemas", records)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
+    fill(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def client(store: EmbeddedStore) -> Iterator[TestClient]:
+    app = build_app(
+        Services(
+            store=store,
+            state=create_state(),
+            alerts=MemoryAlerts(),
+            settings=ApiSettings(token=None, version="1"),
+            clock=lambda: NOW,
+            readiness=str,
+            metrics=lambda accept: (b"", ""),
+        )
+    )
+    with TestClient(app, base_url="http://localhost") as opened:
+        yield opened
+
+
+def read(client: TestClient, route: str) -> Any:
+    answer = client.get(f"/api/v1/{route}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def find(client: TestClient, path: str) -> Any:
+    (listed,) = [one for one in read(client, "mcp/servers")["items"] if one["path"] == path]
+    return read(client, f"mcp/servers/{listed['id']}")
+
+
+def test_a_server_is_listed_with_what_it_says_of_itself(client: TestClient) -> None:
+    server = find(client, "/mcp")
+    assert (server["name"], server["version"]) == ("weather-server", "1.2.0")
+    assert server["protocol_versions"] == ["2025-06-18"]
+    assert (server["transports"], server["tools"], server["prompts"]) == (["streamable_http"], 2, 1)
+    assert (server["calls"], server["clients"]) == (7, 2)
+    tool = next(one for one in server["items"] if one["name"] == "get_forecast")
+    assert tool["arguments"] == [{"name": "city", "type": "string", "is_required": True}]
+    assert (tool["sampled_calls"], tool["clients"]) == (2, 1)
+
+
+def test_who_uses_a_tool_is_summed_over_sensors(client: TestClient) -> None:
+    uses = [(one["consumer"], one["name"], one["sampled_calls"]) for one in find(client, "/mcp")["uses"]]
+    assert uses == [("address:10.0.0.9", "get_forecast", 2), ("address:10.0.0.10", "get_alerts", 1)]
+
+
+def test_both_paths_of_the_older_transport_are_one_server(client: TestClient) -> None:
+    server = find(client, "/files/")
+    assert (server["transports"], server["calls"], len(server["endpoint_ids"])) == (["sse"], 7, 2)
+    assert [(one["name"], one["sampled_calls"]) for one in server["items"]] == [("read_file", 1)]
+
+
+@pytest.mark.parametrize(
+    ("query", "paths"),
+    [
+        ("tool=get_alerts", ["/mcp"]),
+        ("transport=sse", ["/files/"]),
+        ("q=weather", ["/mcp"]),
+        ("auth=none", ["/files/", "/mcp"]),
+        ("exposure=external", []),
+    ],
+)
+def test_filters_of_the_list(client: TestClient, query: str, paths: list[str]) -> None:
+    assert sorted(one["path"] for one in read(client, f"mcp/servers?{query}")["items"]) == paths
+
+
+def test_the_list_has_pages(client: TestClient) -> None:
+    first = read(client, "mcp/servers?limit=1")
+    second = read(client, f"mcp/servers?limit=1&cursor={first['next_cursor']}")
+    assert first["total"] == 2
+    assert {first["items"][0]["path"], second["items"][0]["path"]} == {"/mcp", "/files/"}
+    assert second["next_cursor"] is None
+
+
+def test_the_list_is_exported(client: TestClient) -> None:
+    text = client.get("/api/v1/exports/mcp/servers.csv").text
+    assert "weather-server" in text
+    assert len(text.splitlines()) == 3
+
+
+def test_an_unknown_server_is_refused_in_one_sentence(client: TestClient) -> None:
+    answer = client.get("/api/v1/mcp/servers/nothing")
+    assert answer.status_code == 404
+    assert "'nothing'" in answer.json()["detail"]
+
+
+def test_pages_show_the_list_and_a_server(client: TestClient) -> None:
+    server = find(client, "/mcp")
+    assert "weather-server" in client.get("/mcp").text
+    page = client.get(f"/mcp/{server['id']}").text
+    assert all(text in page for text in ("get_forecast", "10.0.0.9", "2025-06-18"))
+    assert client.get("/mcp?transport=smoke").status_code == 422
+    assert "No MCP server matches" in client.get("/mcp?tool=nothing").text
+
+
+def test_an_erased_consumer_uses_nothing(store: EmbeddedStore) -> None:
+    node = Node("c")
+    for address in ("10.0.0.78", "10.0.0.7", "10.0.0.77"):
+        ask(node, 1, "tools/call", {"content": []}, params={"name": "get_alerts"}, address=address)
+    store.insert_records("schemas", node.tell())
+    consumer = ConsumerName(kind=ConsumerKind.ADDRESS, value="10.0.0.77")
+    TableEraser(store, store.layout).erase(consumer, find_mention(consumer))
+    ((text,),) = store.query("SELECT operations FROM schemas FINAL WHERE part = 241 AND node = 'c'")
+    assert [one["client_address"] for one in json.loads(text)] == ["address:10.0.0.78", "address:10.0.0.7"]
