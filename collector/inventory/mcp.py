@@ -256,7 +256,8 @@ class McpInventory:
     ) -> McpServer | None:
         check_budget()
         endpoints = [measured[name] for name in group.endpoint_ids if name in measured]
-        if not endpoints or not group.states:
+        # Whoever calls a tool somewhere does not make it a server: its own answers do.
+        if not endpoints or not any(one["name"] or one["version"] or one["items"] for one in group.states):
             return None
         newest = next((one for one in group.states if one["name"]), group.states[0])
         items = _merge_items(group.states)

@@ -51,6 +51,8 @@ class ContentReader:
                 body = self._bodies.read(call)
             if exchange.ends.role is Role.SERVER:
                 body = self._bodies.read_head(body, head, route_id, exchange)
+        elif self._bodies is not None and call is not None:
+            self._bodies.read_beginning(call)
         if self._attacks is not None and exchange.ends.role is Role.SERVER:
             answer = Answer(
                 route_id,

@@ -79,11 +79,18 @@ class Pieces:
 
     def pop(self, connection: int, call: int) -> RawBodies | None:
         """What came of a call that is over; None where nothing did."""
+        bodies = self.copy(connection, call)
         waiting = self._waiting.pop((connection, call), None)
+        if waiting is not None:
+            self._bytes -= len(waiting.request.data) + len(waiting.response.data)
+        return bodies
+
+    def copy(self, connection: int, call: int) -> RawBodies | None:
+        """What came so far of a call that goes on."""
+        waiting = self._waiting.get((connection, call))
         if waiting is None:
             return None
         request, response = waiting.request, waiting.response
-        self._bytes -= len(request.data) + len(response.data)
         head_bytes = -response.start
         return RawBodies(bytes(request.data), bytes(response.data[head_bytes:]), bytes(response.data[:head_bytes]))
 

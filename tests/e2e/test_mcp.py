@@ -4,12 +4,14 @@ and who uses it, the alert for a changed tool, and that no text of either leaves
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 import uvicorn
 from mcp.client.client import Client
@@ -19,7 +21,7 @@ from mcp.server import MCPServer
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.test_bodies import dump_store, read_text
-from tests.waiting import wait_for_equal, wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_for_equal, wait_until
 
 pytestmark = [
     pytest.mark.kernel,
@@ -68,8 +70,8 @@ def serve(server: MCPServer, transport: str, port: int = 0) -> Iterator[int]:
         thread.join()
 
 
-async def use(transport: str, port: int) -> None:
-    """One session of a client."""
+async def use(transport: str, port: int, is_known: threading.Event) -> None:
+    """One session of a client. Over SSE it stays open until its server is known, as those of agents do for hours."""
     address = f"http://127.0.0.1:{port}"
     if transport == "sse":
         client = Client(sse_client(f"{address}/sse"), mode="legacy")
@@ -83,11 +85,22 @@ async def use(transport: str, port: int) -> None:
         for days in (1, 2, 3):
             await client.call_tool("get_forecast", {"city": SECRETS[1], "days": days})
         await client.get_prompt("describe_weather", {"tone": SECRETS[1]})
+        if transport == "sse":
+            await anyio.to_thread.run_sync(is_known.wait, DEADLINE_SECONDS)
 
 
-def play(transport: str, port: int) -> None:
+def play(transport: str, port: int, look: Callable[[], None]) -> None:
+    """A session, and a look at what is known of its server."""
+    is_known = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(anyio.run, use, transport, port).result()
+        session = pool.submit(anyio.run, use, transport, port, is_known)
+        if transport != "sse":
+            session.result()
+        try:
+            look()
+        finally:
+            is_known.set()
+            session.result()
 
 
 def find(inventory: Inventory, port: int) -> Any:
@@ -120,6 +133,16 @@ def list_known(inventory: Inventory, port: int) -> dict[tuple[str, str], int]:
     return {} if server is None else {(one["kind"], one["name"]): one["sampled_calls"] for one in server["items"]}
 
 
+def wait_for_known(inventory: Inventory, port: int) -> None:
+    wait_for_equal(lambda: list_known(inventory, port), KNOWN, "what the server lists")
+
+
+def list_changes(inventory: Inventory) -> list[Any]:
+    """Alerts of changed tools."""
+    found: list[Any] = inventory.get("/alerts", kind="mcp_tool_changed")["items"]
+    return found
+
+
 def test_mcp_servers(product: Product) -> None:
     collector, address = product.start_collector(constants={"collector.server.compose.RISK_SECONDS": 2})
     sensor = product.start_sensor(address)
@@ -127,8 +150,7 @@ def test_mcp_servers(product: Product) -> None:
     texts = ""
     for transport in ("sessions", "sse", "stateless"):
         with serve(make_server(SECRETS[0]), transport) as port:
-            play(transport, port)
-        wait_for_equal(lambda port=port: list_known(inventory, port), KNOWN, f"the server over {transport}")
+            play(transport, port, partial(wait_for_known, inventory, port))
         server = find(inventory, port)
         texts += json.dumps(server)
         assert server["transports"] == ["sse" if transport == "sse" else "streamable_http"]
@@ -143,14 +165,12 @@ def test_mcp_servers(product: Product) -> None:
         assert {one["consumer"] for one in server["uses"]} == {"address:127.0.0.1"}
 
     with serve(make_server(SECRETS[0]), "stateless") as port:
-        play("stateless", port)
-        wait_for_equal(lambda: list_known(inventory, port), KNOWN, "the server before its change")
+        play("stateless", port, partial(wait_for_known, inventory, port))
         pins = {one["name"]: one["description_pin"] for one in find(inventory, port)["items"]}
     wait_until(lambda: count_pins(product, port) == len(TOOLS) + 1, "the pins of tools and prompts")
     with serve(make_server(SECRETS[4]), "stateless", port):
-        play("stateless", port)
-        wait_until(lambda: inventory.get("/alerts", kind="mcp_tool_changed")["items"], "the alert")
-    (alert,) = inventory.get("/alerts", kind="mcp_tool_changed")["items"]
+        play("stateless", port, partial(wait_until, lambda: list_changes(inventory), "the alert"))
+    (alert,) = list_changes(inventory)
     assert "get_forecast" in alert["title"]
     after = {one["name"]: one["description_pin"] for one in find(inventory, port)["items"]}
     assert {name for name in pins if pins[name] != after[name]} == {"get_forecast"}

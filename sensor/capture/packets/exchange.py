@@ -5,6 +5,7 @@ the calls of each connection. What is pending is keyed by (connection, call) and
 
 A call is given once, when it ends. A call whose response lasts over a second, such as a download or server-sent events,
 is given early with `is_final = False`. Its bytes and durations follow at its end in a second exchange with `calls = 0`.
+The early half of server-sent events that a GET asked for has what came of their body.
 
 A WebSocket of HTTP/1 is given at its 101, and again at the end of its connection with bytes, messages and duration,
 then with `calls = 0`. The number of open ones is bounded: of the one that was open longest only the first part is
@@ -34,6 +35,8 @@ OPEN_MAX: Final = 16_384
 HEAD_BYTES_MAX: Final = 16 << 20
 NO_MESSAGES: Final = (1 << 64) - 1  # As bpf/upgraded.h.
 _SWITCHING_PROTOCOLS: Final = 101
+# A stream of events may last for days, and how it begins says what it is (sensor/describe/schemas/mcp.py).
+_EVENTS: Final = re.compile(rb"\ncontent-type:[ \t]*text/event-stream", re.IGNORECASE)
 _WEBSOCKET: Final = re.compile(rb"\nupgrade:[ \t]*websocket", re.IGNORECASE)
 
 
@@ -210,7 +213,10 @@ class ExchangeAssembler:
             pending = self._pending.get(key)
             if pending is not None and pending.is_complete:
                 pending.was_reported = True
-                out.append(self._build(pending, event, calls=1, is_final=False))
+                exchange = self._build(pending, event, calls=1, is_final=False)
+                if pending.request.startswith(b"GET ") and _EVENTS.search(pending.response):
+                    exchange = msgspec.structs.replace(exchange, bodies=self._pieces.copy(*key))
+                out.append(exchange)
         return out
 
     def _take_request(self, event: KernelEvent, data: bytes, out: list[Exchange]) -> None:

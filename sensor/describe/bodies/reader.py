@@ -159,6 +159,7 @@ _GRAPHQL_SIGN: Final = re.compile(rb"query[\"=]|persistedQuery")
 _GRAPHQL_HEAD: Final = re.compile(rb"graphql|content-encoding", re.IGNORECASE)
 _GRAPHQL_TYPES: Final = re.compile(r"application/(?:[\w.+-]*json|graphql|x-www-form-urlencoded)\Z")
 _MEDIA_TYPE_BYTES: Final = 128
+EVENTS: Final = "text/event-stream"
 _CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
 _WORDS: Final = (
     ("coding_unknown", "Bodies in a content coding that the sensor does not read."),
@@ -213,6 +214,8 @@ class DocumentSink(Protocol):
     def learn_bodies(
         self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
     ) -> None: ...
+
+    def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None: ...
 
     def has_operations(self, route_id: int) -> bool: ...
 
@@ -293,6 +296,23 @@ class BodyReader:
         if estimate is None:
             return None
         return BodyFacts(estimate.count(response_bytes), (), BodyFlag.ESTIMATED)
+
+    def read_beginning(self, call: BodyCall) -> None:
+        """What a stream says that goes on. Its data and records are counted at its end."""
+        answer = find_payload(call, is_request=False)
+        if answer is None or self._sink is None:
+            return
+        media_type = _read_type(answer)
+        if media_type != EVENTS:
+            return
+        decoded = decode(answer.data, answer.content_encoding, is_complete=False)
+        try:
+            document = read_document(decoded.data, media_type, is_complete=False)
+        except ValueError:
+            return
+        if document is not None:
+            seen = BodyDocument(media_type, answer.content_type[:_CONTENT_TYPE_BYTES], document.tree, False)
+            self._sink.learn_beginning(call, seen)
 
     def read_head(
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange

@@ -22,7 +22,7 @@ from common.figures import Figure, list_figures, make_gauges, total
 from sensor.core.calls import Origin
 from sensor.core.keyed import KeyedHash
 from sensor.describe.auth.tokens import TokenFact, find_token_facts
-from sensor.describe.bodies.reader import BodyCall, BodyDocument
+from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.descriptions import write_outline
 from sensor.describe.schemas.mcp import (
@@ -106,7 +106,6 @@ FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
 # Of a route that serves a description; between, nothing of it is read.
 DESCRIPTION_NS: Final = 60 * 1_000_000_000
 OTHER_OPERATION: Final = "{word}"
-_EVENTS: Final = "text/event-stream"
 _NAMED_IN_HEADS: Final = frozenset(("soap", "action"))  # By SOAPAction, X-Amz-Target, a query.
 MAX_CLAIMS: Final = 64  # Values of claims of the tokens of one route.
 
@@ -284,6 +283,11 @@ class SchemaBook:
         if is_served and len(operations) == 1:
             self._describe_operation(call, operations[0], request, response)
 
+    def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None:
+        """How a stream begins whose end is far off. Never raises."""
+        if _is_served(call.status_code):
+            self._learn_mcp(call, [], None, response)
+
     def _learn_description(self, call: BodyCall, response: BodyDocument) -> None:
         """Once in DESCRIPTION_NS, for it takes milliseconds."""
         key = call.route_id, SchemaPart.DESCRIPTION, 0, "", ""
@@ -323,10 +327,10 @@ class SchemaBook:
         entry.is_changed = True
         if transport is not None:
             entry.mcp.transports.add(transport)
-        if request is not None:
+        if request is not None and results:
             entry.mcp.learn_request(request.tree)
         # A message of a stream is whole, or it was not read.
-        is_complete = response is not None and (response.is_complete or response.media_type == _EVENTS)
+        is_complete = response is not None and (response.is_complete or response.media_type == EVENTS)
         for result in results:
             entry.mcp.learn_result(result, self._mcp_names, self._keyed, call.time_ns, is_complete=is_complete)
         if call.caller is not None and is_used(operations):
@@ -336,6 +340,7 @@ class SchemaBook:
             used.samples += 1
             used.is_changed = True
             has_error = response is not None and has_failed(response.tree)
+            has_error = has_error or any(result.get("isError") is True for result in results)
             for one in operations:
                 used.mcp_uses.count(one, self._keyed, call.caller, call.time_ns, has_failed=has_error)
 

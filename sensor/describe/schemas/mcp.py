@@ -201,10 +201,6 @@ class McpTally:
         read = _read_item(kind, item, names, (key[1], *pins))
         self.items[key] = msgspec.structs.replace(read, first_seen=first_seen, last_seen=seconds)
 
-    def lists(self, name: str) -> bool:
-        """Whether the server lists a tool or prompt under this name."""
-        return any(item.name == name for item in self.items.values())
-
     def write(self, key_id: int) -> McpServer:
         """As it may be reported now."""
         return McpServer(
@@ -351,5 +347,5 @@ def _hash(value: object, keyed: KeyedHash) -> int:
     """Of what JSON says, not of how it is written: order of keys and blanks do not matter."""
     try:
         return keyed.compute(b"mcp\n" + msgspec.json.encode(value, order="deterministic"))
-    except (ValueError, RecursionError, msgspec.MsgspecError, UnicodeError):
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return keyed.compute(b"mcp\n" + repr(value).encode("utf-8", "backslashreplace"))

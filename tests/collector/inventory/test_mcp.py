@@ -31,6 +31,7 @@ def fill(store: EmbeddedStore) -> None:
     seed.calls(seed.endpoint(1, "POST", "/mcp"), 7)
     seed.calls(seed.endpoint(2, "GET", "/files/sse", host="files.example"), 2)
     seed.calls(seed.endpoint(3, "POST", "/files/messages/", host="files.example"), 5)
+    seed.calls(seed.endpoint(4, "POST", "/orders"), 3)
     seed.write(store)
     nodes = [Node("a"), Node("b")]
     for node in nodes:
@@ -42,6 +43,7 @@ def fill(store: EmbeddedStore) -> None:
     ask(nodes[0], 1, "tools/call", {"content": []}, params={"name": "get_alerts"}, address="10.0.0.10")
     ask(nodes[0], 2, "", {"tools": [make_tool("read_file")]}, verb="GET")
     ask(nodes[0], 3, "tools/call", None, params={"name": "read_file"}, status=202)
+    ask(nodes[0], 4, "tools/call", {"id": 7}, params={"name": "get_alerts"})  # It takes whatever comes.
     records = tell_all(nodes)
     assert not any(MARKER in record.fields + record.operations for record in records)
     store.insert_records("schemas", records)
@@ -92,6 +94,10 @@ def test_a_server_is_listed_with_what_it_says_of_itself(client: TestClient) -> N
     tool = next(one for one in server["items"] if one["name"] == "get_forecast")
     assert tool["arguments"] == [{"name": "city", "type": "string", "is_required": True}]
     assert (tool["sampled_calls"], tool["clients"]) == (2, 1)
+
+
+def test_a_caller_alone_makes_no_server(client: TestClient) -> None:
+    assert {one["path"] for one in read(client, "mcp/servers")["items"]} == {"/mcp", "/files/"}
 
 
 def test_who_uses_a_tool_is_summed_over_sensors(client: TestClient) -> None:

@@ -21,6 +21,18 @@ def test_both_directions_are_joined_and_taken_once() -> None:
     assert (pieces.pop(5, 0), pieces.waiting_bytes) == (None, 0)
 
 
+def test_what_came_of_a_call_that_goes_on_is_copied_and_kept() -> None:
+    pieces = Pieces()
+    pieces.take(_event(0), b"an")
+    copied = pieces.copy(5, 0)
+    assert copied is not None
+    assert (copied.response, pieces.waiting_bytes, pieces.copy(5, 1)) == (b"an", 2, None)
+    pieces.take(_event(2), b"swer")
+    bodies = pieces.pop(5, 0)
+    assert bodies is not None
+    assert bodies.response == b"answer"
+
+
 def test_a_head_that_comes_with_its_body() -> None:
     pieces = Pieces()
     pieces.take(_event(-4), b"HEADbo")

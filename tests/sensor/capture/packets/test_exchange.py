@@ -221,6 +221,33 @@ def test_an_aborted_call_has_no_status(assembler: ExchangeAssembler) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "media_type", "copied"),
+    [
+        ("GET", "text/event-stream", b"data: 1"),
+        ("POST", "text/event-stream", None),
+        ("GET", "application/octet-stream", None),
+    ],
+)
+def test_the_early_half_of_server_sent_events_has_what_came_of_them(
+    assembler: ExchangeAssembler, method: str, media_type: str, copied: bytes | None
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\n\r\n".encode()
+    end = event(EventKind.RESPONSE_HEAD, ENDED, time_ns=9_000)
+    assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, WHOLE, f"{method} / HTTP/1.1\r\n\r\n".encode()),
+            event(EventKind.RESPONSE_HEAD, WHOLE, head, time_ns=5_000, end_time_ns=0),
+            event(EventKind.RESPONSE_BODY, 0, b"data: 1"),
+        ]
+    )
+    (early,) = assembler.poll(5_000 + SECOND_NS)
+    assert (early.bodies and early.bodies.response) == copied
+    (late,) = assembler.take([event(EventKind.RESPONSE_BODY, 0, b"23", position=7), end])
+    assert late.bodies is not None
+    assert late.bodies.response == b"data: 123"
+
+
 def test_a_long_response_is_told_after_a_second_and_completed(
     assembler: ExchangeAssembler, stage: StageCounter
 ) -> None:

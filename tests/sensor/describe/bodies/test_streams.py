@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sensor.core.calls import BodyFlag, RawBodies
 from sensor.describe.bodies.decoding import Payload
 from sensor.describe.bodies.documents import Document, read_document
-from sensor.describe.bodies.reader import BodyCall, BodyReader
+from sensor.describe.bodies.reader import BodyCall, BodyDocument, BodyReader
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.sensitive.document import find_sensitive
 from sensor.sensitive.kinds import DataPlace, list_kinds
@@ -191,6 +191,33 @@ def test_a_stream_over_http_1_and_2_is_read_where_the_sample_ends() -> None:
         assert facts.flags & BodyFlag.RESPONSE_READ
         assert {kind.value for kind in list_kinds(facts.data, DataPlace.RESPONSE_BODY)} == KINDS
         assert facts.records >= 38
+
+
+class Beginnings:
+    """Takes what streams begin with."""
+
+    def __init__(self) -> None:
+        self.trees: list[object] = []
+
+    def learn_bodies(self, *_: object) -> None:
+        raise AssertionError("the call goes on")
+
+    def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None:
+        self.trees.append(response.tree)
+
+    def has_operations(self, route_id: int) -> bool:
+        return False
+
+
+def test_the_beginning_of_a_stream_has_its_whole_messages() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    raw = chunk(write_events([{"jsonrpc": "2.0", "id": 1, "result": {"a": 1}}]) + b'data: {"jsonrpc": "2.')
+    beginnings = Beginnings()
+    reader = BodyReader(SampleRule(), beginnings)
+    reader.read_beginning(make_call(head, raw.removesuffix(b"0\r\n\r\n")))
+    reader.read_beginning(make_call(head.replace(b"text/event-stream", b"application/json"), raw))
+    assert beginnings.trees == [{"jsonrpc": "2.0", "id": 1, "result": {"a": 1}}]
+    assert reader.read_count == 0
 
 
 @given(st.binary(max_size=300), st.booleans())

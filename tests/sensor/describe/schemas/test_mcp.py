@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sensor.core.calls import AuthenticationKind, Credentials, Hop, NamedEnds, PrincipalKind, Role
 from sensor.core.keyed import KeyedHash
@@ -209,10 +211,11 @@ def test_uses_are_counted_by_caller_and_tool() -> None:
     asked = {"method": "tools/call", "params": {"name": "get_forecast", "arguments": {"city": MARKER}}}
     node.call(asked, {"content": [{"type": "text", "text": MARKER}]})
     node.call(asked, {"code": -32603, "message": MARKER}, is_error=True)
+    node.call(asked, {"content": [], "isError": True})
     node.call(asked, {"content": []}, address="10.0.0.10")
     uses = node.take_uses()
     assert [(one.client_address, one.item_kind, one.calls, one.errors) for one in uses] == [
-        ("10.0.0.9", McpItemKind.TOOL, 2, 1),
+        ("10.0.0.9", McpItemKind.TOOL, 3, 2),
         ("10.0.0.10", McpItemKind.TOOL, 1, 0),
     ]
     assert {one.name_hash for one in uses} == {_pin(TOOL)[0].name_hash}
@@ -264,3 +267,31 @@ def test_answers_of_a_wrong_form_are_skipped(result: dict[str, Any]) -> None:
     node.call({"method": "tools/call", "params": {"name": "get_forecast"}}, {"content": []})
     node.call(LIST, result)
     assert node.take_server().items == ()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ("name", "uri", "inputSchema", "properties", "required", "arguments", "annotations", "type", "title")
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+ANSWERS = st.dictionaries(
+    st.sampled_from(("tools", "prompts", "resources", "resourceTemplates", "serverInfo", "protocolVersion", "_meta")),
+    VALUES | st.lists(VALUES, max_size=3),
+)
+
+
+@settings(max_examples=100)
+@given(ANSWERS, st.booleans())
+def test_no_answer_breaks_the_reader(result: dict[str, Any], is_complete: bool) -> None:
+    node = Node()
+    node.call({"method": "tools/call", "params": {"name": "get_forecast"}}, result, is_complete=is_complete)
+    assert node.take() is not None
