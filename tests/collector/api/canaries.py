@@ -20,6 +20,7 @@ from collector.api.services import Services
 from collector.core.config import CollectorSettings
 from collector.core.destinations import WebhookNotifier
 from collector.inventory.consumers.consumer import parse_consumer
+from collector.inventory.query import Since, span_since
 from collector.receiver.schemas import SchemaRecord
 from collector.response.block_factory import BlockRequest
 from collector.server.app import build_app
@@ -27,6 +28,7 @@ from collector.server.compose import Collector
 from collector.server.duties import Duties
 from collector.storage.state.store import upsert
 from collector.storage.state.tables.inventory import ENDPOINT_ROUTES, RETIRED_ENDPOINTS
+from tests.collector.inventory.mcp_server import tell_server
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint, make_coverage, write_watch
 from tests.console.answers import EMAIL, PERSON, RESPONSE, count_data
 from tests.console.seeded import make_report
@@ -101,6 +103,9 @@ class Installation:
                 one.id for one in self.services.responder.list_blocks() if one.reason == f"block-{place.canary}"
             ),
             "kind": "nginx",
+            "server_id": next(
+                one.id for one in self.services.mcp.read_all(span_since(Since.DAY, NOW)) if one.service == place.service
+            ),
         }
 
 
@@ -136,6 +141,7 @@ def _fill(collector: Collector, services: Services) -> None:
         upsert(connection, ENDPOINT_ROUTES, [_write_route(one) for one in seed.endpoints])
         upsert(connection, RETIRED_ENDPOINTS, [_retire(place) for place in PLACES])
     for place in PLACES:
+        collector.store.insert_records("schemas", tell_server(place.number + 1, (f"get_{place.canary}",)))
         _add_facts(collector, place)
         _decide(services, place)
     assert services.risks is not None and services.specs is not None

@@ -117,6 +117,8 @@ def test_whoever_sees_everything_sees_both_namespaces(installation: Installation
             "/findings/{rule}",
             "/map",
             "/exposure",
+            "/mcp",
+            "/mcp/servers",
         ),
         *(
             "/specs",
@@ -166,7 +168,7 @@ def test_what_is_of_another_namespace_does_not_exist(installation: Installation,
         and not find_permission("GET", short).is_whole  # type: ignore[union-attr]
         and short not in ("/findings/{rule}", "/docs/{name}")
     ]
-    assert len(objects) == 21
+    assert len(objects) == 23
     wrong = [
         (short, client.get(fill(path, own)).status_code, client.get(fill(path, foreign)).status_code)
         for short, path in objects
