@@ -369,8 +369,8 @@ def _read_item(row: Mapping[str, Any]) -> McpItem:
             McpArgument(name=name, type=kind, is_required=needed) for name, kind, needed in row["arguments"]
         ),
         is_read_only=is_read_only,
-        is_destructive=is_destructive,
-        is_open_world=is_open_world,
+        is_destructive=bool(is_destructive),
+        is_open_world=bool(is_open_world),
         description_pin=row["description"],
         schema_pin=row["schema"],
         first_seen=row["first_seen"],

@@ -14,13 +14,18 @@ from apidae.v1 import stream_pb2
 from collector.core.kinds import ConsumerKind
 from collector.receiver.columns import NAME_LIMIT_BYTES
 
-ITEM_LIMIT = 512  # As the sensor has, and of what follows too.
+ITEM_LIMIT = 1_281  # As the sensor has, and of what follows too.
+PIN_LIMIT = 8
+LIST_LIMIT = 8
 ARGUMENT_LIMIT = 64
 USE_LIMIT = 512
 VERSION_LIMIT = 8
 _COUNT_LIMIT = 2**63 - 1
 _BITS_MAX = 2**32 - 1
 _ADDRESS_LIMIT = 64
+
+
+_HINTS = {stream_pb2.MCP_HINT_NO: False, stream_pb2.MCP_HINT_YES: True}
 
 
 def write_server(server: stream_pb2.McpServer) -> str:
@@ -32,9 +37,21 @@ def write_server(server: stream_pb2.McpServer) -> str:
             "version": server.version[:NAME_LIMIT_BYTES],
             "protocol_versions": [text[:NAME_LIMIT_BYTES] for text in server.protocol_versions[:VERSION_LIMIT]],
             "transports": sorted({number for number in server.transports if number})[:VERSION_LIMIT],
+            "pin_version": server.pin_version,
             "items": [_write_item(item) for item in server.items[:ITEM_LIMIT]],
+            "lists": [_write_list(one) for one in server.lists[:LIST_LIMIT]],
         }
     )
+
+
+def _write_list(one: stream_pb2.McpList) -> dict[str, object]:
+    return {
+        "kind": one.kind,
+        "read": min(one.read_unix_seconds, _BITS_MAX),
+        "unread": min(one.unread_unix_seconds, _BITS_MAX),
+        "unread_count": min(one.unread, _COUNT_LIMIT),
+        "left_out": min(one.left_out, _COUNT_LIMIT),
+    }
 
 
 def _write_item(item: stream_pb2.McpItem) -> dict[str, object]:
@@ -48,9 +65,25 @@ def _write_item(item: stream_pb2.McpItem) -> dict[str, object]:
             [one.name[:NAME_LIMIT_BYTES], one.type[:NAME_LIMIT_BYTES], one.is_required]
             for one in item.arguments[:ARGUMENT_LIMIT]
         ],
-        "hints": [item.is_read_only, item.is_destructive, item.is_open_world],
+        # Null where the server does not say.
+        "hints": [
+            item.is_read_only,
+            _HINTS.get(item.destructive_hint),
+            _HINTS.get(item.open_world_hint),
+        ],
         "first_seen": min(item.first_seen_unix_seconds, _BITS_MAX),
         "last_seen": min(item.last_seen_unix_seconds, _BITS_MAX),
+        # Description, schema, first and last sight; the newest at the end.
+        "pins": [
+            [
+                _write_hash(pin.description_hash),
+                _write_hash(pin.schema_hash),
+                min(pin.first_seen_unix_seconds, _BITS_MAX),
+                min(pin.last_seen_unix_seconds, _BITS_MAX),
+            ]
+            for pin in item.pins[-PIN_LIMIT:]
+        ],
+        "pins_left_out": min(item.pins_left_out, _COUNT_LIMIT),
     }
 
 
@@ -67,6 +100,7 @@ def write_uses(uses: Iterable[stream_pb2.McpUse]) -> str:
                 "id": _write_hash(use.name_hash),
                 "calls": min(use.calls, _COUNT_LIMIT),
                 "errors": min(use.errors, _COUNT_LIMIT),
+                "answered": min(use.answered, _COUNT_LIMIT),
                 "last_seen": min(use.last_seen_unix_seconds, _BITS_MAX),
             }
             for use in list(uses)[:USE_LIMIT]

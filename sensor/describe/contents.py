@@ -123,6 +123,7 @@ def _make_body_call(
         is_description=names_description(head.path),
         method=head.method,
         query=head.query,
+        mcp_version=head.get(b"mcp-protocol-version"),
     )
 
 

@@ -19,7 +19,8 @@ from sensor.core.health import HealthReport
 from sensor.core.keyed import InstallationKey
 from sensor.coverage.row import Handshakes, PortCoverage
 from sensor.describe.schemas.book import Schema
-from sensor.describe.schemas.mcp import McpServer, McpUse
+from sensor.describe.schemas.mcp import McpServer
+from sensor.describe.schemas.mcp_uses import McpUse
 from sensor.describe.schemas.tally import OperationCount
 from sensor.describe.schemas.tree import Field
 from sensor.enforce.block import (
@@ -166,6 +167,9 @@ def _write_operation(one: OperationCount) -> stream_pb2.Operation:
     )
 
 
+_HINTS: Final = {None: "MCP_HINT_UNSPECIFIED", False: "MCP_HINT_NO", True: "MCP_HINT_YES"}
+
+
 def _write_mcp_server(server: McpServer) -> stream_pb2.McpServer:
     return copy_fields(
         stream_pb2.McpServer,
@@ -177,10 +181,31 @@ def _write_mcp_server(server: McpServer) -> stream_pb2.McpServer:
                 item,
                 kind=f"MCP_ITEM_KIND_{item.kind.name}",
                 arguments=[copy_fields(stream_pb2.McpArgument, one) for one in item.arguments],
+                pins=[
+                    copy_fields(
+                        stream_pb2.McpPin,
+                        pin,
+                        first_seen_unix_seconds=pin.first_seen,
+                        last_seen_unix_seconds=pin.last_seen,
+                    )
+                    for pin in item.pins
+                ],
+                destructive_hint=_HINTS[item.is_destructive],
+                open_world_hint=_HINTS[item.is_open_world],
                 first_seen_unix_seconds=item.first_seen,
                 last_seen_unix_seconds=item.last_seen,
             )
             for item in server.items
+        ],
+        lists=[
+            copy_fields(
+                stream_pb2.McpList,
+                one,
+                kind=f"MCP_ITEM_KIND_{one.kind.name}",
+                read_unix_seconds=one.read,
+                unread_unix_seconds=one.unread_seen,
+            )
+            for one in server.lists
         ],
     )
 

@@ -14,8 +14,8 @@ Multipart forms (RFC 7578): fields by name, with files as `Binary`.
 import csv
 import io
 import re
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
@@ -24,7 +24,15 @@ from pydantic_core import from_json
 
 from sensor.describe.bodies.markup import read_elements, read_html, read_text
 from sensor.describe.bodies.records import ENVELOPE_DEPTH_MAX, find_records, is_of_page, name_rows, spread
-from sensor.describe.bodies.streams import read_messages, split_envelopes, split_events, split_lines, split_sequence
+from sensor.describe.bodies.streams import (
+    find_calls,
+    has_endpoint_event,
+    read_messages,
+    split_envelopes,
+    split_events,
+    split_lines,
+    split_sequence,
+)
 from sensor.sensitive.kinds import Binary, Text
 
 PARTS_MAX: Final = 128
@@ -191,6 +199,8 @@ class Document(msgspec.Struct, frozen=True, gc=False):
     records: int | None  # None where the type has none (forms).
     is_list: bool = False
     tree: object = None  # All that was read, its envelope too, for the schema; private to the node.
+    calls: Sequence[dict[str, Any]] = ()  # All messages of JSON-RPC, as they are.
+    has_endpoint_event: bool = False  # Such messages come in a stream of MCP's older transport.
 
     def __repr__(self) -> str:
         return f"Document(records={self.records}, redacted)"
@@ -260,13 +270,14 @@ def _read_json(data: bytes, is_complete: bool) -> Document:
 
 
 def _make_document(value: object, *, may_have_tables: bool) -> Document:
+    calls = find_calls(value)
     table = name_rows(value) if may_have_tables else None
     if table is not None:
-        return Document(table.value, table.records, True, table.value)
+        return Document(table.value, table.records, True, table.value, calls)
     records = find_records(value)
     if records is None:
-        return Document(value, 1, tree=value)
-    return Document(spread(records), len(records), True, value)
+        return Document(value, 1, tree=value, calls=calls)
+    return Document(spread(records), len(records), True, value, calls)
 
 
 def _read_lines(data: bytes, is_complete: bool) -> Document:
@@ -281,7 +292,10 @@ def _read_events(data: bytes, is_complete: bool) -> Document:
     messages = split_events(data, is_complete=is_complete)
     if messages and not any(message[:1] in (b"{", b"[", b'"') for message in messages):
         return Document(read_text(b"\n".join(messages).decode("utf-8", "replace")), None, tree=Binary())
-    return _read_messages(messages)
+    document = _read_messages(messages)
+    if document.calls and has_endpoint_event(data):
+        return msgspec.structs.replace(document, has_endpoint_event=True)
+    return document
 
 
 def _read_enveloped(data: bytes, is_complete: bool) -> Document:
@@ -292,9 +306,9 @@ def _read_messages(messages: list[bytes]) -> Document:
     """Of several messages each is a record; one is a document; pieces of one text are put together."""
     found = read_messages(messages)
     if found.single is not None:
-        return _make_document(found.single, may_have_tables=True)
+        return msgspec.structs.replace(_make_document(found.single, may_have_tables=True), calls=found.calls)
     if not found.joined:
-        return Document(found.values, found.records, found.is_list, found.tree)
+        return Document(found.values, found.records, found.is_list, found.tree, found.calls)
     texts = [{name: read_text(one) if isinstance(one, str) else one} for name, one in found.joined]
     return Document([found.values, *texts], found.records, found.is_list, found.tree)
 

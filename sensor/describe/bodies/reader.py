@@ -10,10 +10,10 @@ one before it, as in `/emails/ada@example.org`.
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -39,7 +39,7 @@ from sensor.describe.bodies.logins import Login, LoginRequest, LoginResponse, fi
 from sensor.describe.bodies.message_types import REFLECTION_METHODS, MessageTypes
 from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
-from sensor.describe.bodies.streams import split_envelopes
+from sensor.describe.bodies.streams import may_hold_calls, split_envelopes
 from sensor.http.http1.head import RequestHead, read_media_type
 from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
 from sensor.sensitive.kinds import (
@@ -191,6 +191,7 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     method: str = ""
     query: str = ""
     caller: tuple[Credentials, NamedEnds] | None = None
+    mcp_version: bytes = b""  # The request's `MCP-Protocol-Version`.
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"
@@ -203,6 +204,8 @@ class BodyDocument(msgspec.Struct, frozen=True, gc=False):
     content_type: bytes
     tree: object
     is_complete: bool
+    calls: Sequence[dict[str, Any]] = ()  # All messages of JSON-RPC, as they are.
+    has_endpoint_event: bool = False  # Such messages come in a stream of MCP's older transport.
 
     def __repr__(self) -> str:
         return f"BodyDocument(media_type={self.media_type!r}, redacted)"
@@ -241,8 +244,10 @@ class BodyReader:
         self._sampler = BodySampler(rule)
         self._sink = sink
         self._heads = BodySampler(rule)
+        self._beginnings = BodySampler(rule)
         self.estimates = RecordEstimates()
         self.read_count = 0  # Bodies classified.
+        self.beginning_count = 0  # Streams whose beginning was read before their end.
         self.unread: Counter[str] = Counter()  # Bodies by why they were not.
 
     def read(self, call: BodyCall) -> BodyFacts | None:
@@ -298,21 +303,24 @@ class BodyReader:
         return BodyFacts(estimate.count(response_bytes), (), BodyFlag.ESTIMATED)
 
     def read_beginning(self, call: BodyCall) -> None:
-        """What a stream says that goes on. Its data and records are counted at its end."""
+        """What a stream says of JSON-RPC that goes on, of sampled streams. Its data and records are counted at its
+        end."""
         answer = find_payload(call, is_request=False)
         if answer is None or self._sink is None:
             return
         media_type = _read_type(answer)
-        if media_type != EVENTS:
+        if media_type != EVENTS or not self._beginnings.is_due(call.route_id, 0, "", 0, call.time_ns):
             return
+        self.beginning_count += 1
         decoded = decode(answer.data, answer.content_encoding, is_complete=False)
+        if not may_hold_calls(decoded.data):
+            return
         try:
             document = read_document(decoded.data, media_type, is_complete=False)
         except ValueError:
             return
         if document is not None:
-            seen = BodyDocument(media_type, answer.content_type[:_CONTENT_TYPE_BYTES], document.tree, False)
-            self._sink.learn_beginning(call, seen)
+            self._sink.learn_beginning(call, _show(document, media_type, answer.content_type, is_complete=False))
 
     def read_head(
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
@@ -331,7 +339,13 @@ class BodyReader:
     def figures(self) -> tuple[Figure, ...]:
         """What was read, and what could not be."""
         unread = ((word, text, self.unread[word]) for word, text in _WORDS)
-        return make_totals((("read", "Bodies that were classified.", self.read_count), *unread), "bodies_")
+        read = ("read", "Bodies that were classified.", self.read_count)
+        begun = (
+            "beginnings_read",
+            "Streams of events whose beginning was read before their end.",
+            self.beginning_count,
+        )
+        return make_totals((read, begun, *unread), "bodies_")
 
     def _classify(self, payload: Payload | None, media_type: str, side: Side, path: str) -> _Read | None:
         if payload is None or not payload.data:
@@ -349,10 +363,10 @@ class BodyReader:
         except ValueError:
             self.unread["not_its_type"] += 1
             return None
-        content_type = payload.content_type[:_CONTENT_TYPE_BYTES]
         if document is None:
             self.unread["type_not_read"] += 1
-            seen = BodyDocument(media_type, content_type, Binary(), decoded.is_complete)
+            unseen = Document(None, None, tree=Binary())
+            seen = _show(unseen, media_type, payload.content_type, is_complete=decoded.is_complete)
             return _Read(None, frozenset(), False, seen)
         self.read_count += 1
         found = find_sensitive(
@@ -363,7 +377,7 @@ class BodyReader:
             find_asked=partial(self._fields.find, side),
         )
         data = frozenset(finding.kind for finding in found)
-        seen = BodyDocument(media_type, content_type, document.tree, decoded.is_complete)
+        seen = _show(document, media_type, payload.content_type, is_complete=decoded.is_complete)
         return _Read(document, data, decoded.is_complete, seen)
 
     def _read_protobuf(self, decoded: Decoded, media_type: str, path: str, *, is_request: bool) -> Document | None:
@@ -403,6 +417,18 @@ class BodyReader:
             is_list=document.is_list,
         )
         return records, known
+
+
+def _show(document: Document, media_type: str, content_type: bytes, *, is_complete: bool) -> BodyDocument:
+    """What others learn from."""
+    return BodyDocument(
+        media_type,
+        content_type[:_CONTENT_TYPE_BYTES],
+        document.tree,
+        is_complete,
+        document.calls,
+        document.has_endpoint_event,
+    )
 
 
 def _measure_graphql(call: BodyCall) -> set[int]:

@@ -22,20 +22,12 @@ from common.figures import Figure, list_figures, make_gauges, total
 from sensor.core.calls import Origin
 from sensor.core.keyed import KeyedHash
 from sensor.describe.auth.tokens import TokenFact, find_token_facts
-from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument
+from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.descriptions import write_outline
-from sensor.describe.schemas.mcp import (
-    McpNames,
-    McpServer,
-    McpTally,
-    McpUse,
-    McpUses,
-    find_results,
-    find_transport,
-    is_server,
-    is_used,
-)
+from sensor.describe.schemas.mcp import McpNames, McpServer, McpTally
+from sensor.describe.schemas.mcp_calls import read_mcp_call
+from sensor.describe.schemas.mcp_uses import McpUse, McpUses
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Tree, judge_name
@@ -99,6 +91,9 @@ MAX_NODES: Final = 20_000  # Fields of all of them.
 MAX_OPERATIONS: Final = 256  # Of one route.
 MAX_DESCRIBED_OPERATIONS: Final = 64  # Of one route: those whose parameters and results are described by themselves.
 MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is not described.
+# Of MCP servers: what they list, and who uses it. The one called longest ago gives way.
+MAX_MCP_SERVERS: Final = 256
+MAX_MCP_NODES: Final = 32_768
 # Reported again so often although nothing changed to a collector that takes no offers, for it may have lost its store.
 REPEAT_NS: Final = 600 * 1_000_000_000
 MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
@@ -167,6 +162,10 @@ class _Entry:
     mcp: McpTally | None = None
     mcp_uses: McpUses | None = None
 
+    @property
+    def mcp_nodes(self) -> int:
+        return sum(one.nodes for one in (self.mcp, self.mcp_uses) if one is not None)
+
 
 @dataclass(slots=True)
 class SchemaCounts:
@@ -197,6 +196,8 @@ class SchemaBook:
         self._entries: dict[_Key, _Entry] = {}
         self._media_types: dict[tuple[int, SchemaPart, int], set[str]] = {}
         self._nodes = 0
+        self._mcp_nodes = 0
+        self._mcp_routes: dict[int, None] = {}  # Of servers, the one called last at the end.
         self._generation = 0
         self._version = 0
         self._seed = seed
@@ -211,7 +212,10 @@ class SchemaBook:
         """The key of hashes from now on: what was hashed by another is forgotten."""
         if self._keyed is not None and self._keyed.key_id != keyed.key_id:
             for key in [key for key in self._entries if key[1] in _OF_MCP]:
+                mcp = self._entries[key].mcp
                 self._evict(key)
+                if mcp is not None:
+                    self._find(key).mcp = mcp.copy_plain()
         self._keyed = keyed
 
     def learn_head(
@@ -262,7 +266,7 @@ class SchemaBook:
         is_served = _is_served(call.status_code)
         operations = find_in_document(request.tree, request.content_type) if request is not None else []
         if is_served:
-            self._learn_mcp(call, operations, request, response)
+            self._learn_mcp(call, request, response)
         if request is None:
             return
         if is_served:
@@ -286,7 +290,7 @@ class SchemaBook:
     def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None:
         """How a stream begins whose end is far off. Never raises."""
         if _is_served(call.status_code):
-            self._learn_mcp(call, [], None, response)
+            self._learn_mcp(call, None, response)
 
     def _learn_description(self, call: BodyCall, response: BodyDocument) -> None:
         """Once in DESCRIPTION_NS, for it takes milliseconds."""
@@ -304,49 +308,44 @@ class SchemaBook:
         entry.is_changed = entry.is_changed or entry.document != outline
         entry.document = outline
 
-    def _learn_mcp(
-        self,
-        call: BodyCall,
-        operations: Sequence[Operation],
-        request: BodyDocument | None,
-        response: BodyDocument | None,
-    ) -> None:
+    def _learn_mcp(self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None) -> None:
         """What a server of the Model Context Protocol says of itself, and who uses it."""
-        key = call.route_id, SchemaPart.MCP, 0, "", ""
-        known = self._entries.get(key)
-        results = find_results(response.tree) if response is not None else []
-        if self._keyed is None or (known is None and not is_server(operations, results)):
-            return
-        transport = find_transport(call.method, call.status_code, operations, has_results=bool(results))
-        if not results and not operations and transport is None:
+        key, uses_key = ((call.route_id, part, 0, "", "") for part in _OF_MCP)
+        shown = read_mcp_call(call, request, response) if self._keyed is not None else None
+        if shown is None or self._keyed is None or not (shown.is_server or key in self._entries):
             return
         entry = self._find(key)
-        if entry.mcp is None:
-            entry.mcp = McpTally()
+        entry.mcp = server = entry.mcp or McpTally()
+        nodes = entry.mcp_nodes
         entry.samples += 1
-        entry.is_changed = True
-        if transport is not None:
-            entry.mcp.transports.add(transport)
-        if request is not None and results:
-            entry.mcp.learn_request(request.tree)
-        # A message of a stream is whole, or it was not read.
-        is_complete = response is not None and (response.is_complete or response.media_type == EVENTS)
-        for result in results:
-            entry.mcp.learn_result(result, self._mcp_names, self._keyed, call.time_ns, is_complete=is_complete)
-        if call.caller is not None and is_used(operations):
-            used = self._find((call.route_id, SchemaPart.MCP_USES, 0, "", ""))
-            if used.mcp_uses is None:
-                used.mcp_uses = McpUses(call.time_ns)
+        entry.is_changed |= server.learn(shown, self._mcp_names, self._keyed, call.time_ns)
+        if call.caller is not None and shown.uses:
+            used = self._find(uses_key)
+            used.mcp_uses = uses = used.mcp_uses or McpUses()
+            nodes += used.mcp_nodes
             used.samples += 1
             used.is_changed = True
-            has_error = response is not None and has_failed(response.tree)
-            has_error = has_error or any(result.get("isError") is True for result in results)
-            for one in operations:
-                used.mcp_uses.count(one, self._keyed, call.caller, call.time_ns, has_failed=has_error)
+            for one in shown.uses:
+                uses.count(one, self._keyed, call.caller, call.time_ns, server)
+            nodes -= used.mcp_nodes
+        self._mcp_nodes += entry.mcp_nodes - nodes
+        self._mcp_routes.pop(call.route_id, None)
+        self._mcp_routes[call.route_id] = None
+        while len(self._mcp_routes) > MAX_MCP_SERVERS or (
+            self._mcp_nodes > MAX_MCP_NODES and len(self._mcp_routes) > 1
+        ):
+            self._forget_mcp(next(iter(self._mcp_routes)))
+
+    def _forget_mcp(self, route_id: int) -> None:
+        del self._mcp_routes[route_id]
+        for part in _OF_MCP:
+            if (route_id, part, 0, "", "") in self._entries:
+                self._evict((route_id, part, 0, "", ""))
 
     def _name_listed(self, name: str) -> str:
-        """A name that a server lists; empty where it may not leave."""
-        return "" if self._judge_operation(name) is Telling.NEVER else name
+        """A name that a server lists; empty where it may not leave. A person's is no name of a tool of all."""
+        is_hidden = self._judge_operation(name) is Telling.NEVER or self._vocabulary.is_name(name)
+        return "" if is_hidden else name
 
     def _describe_operation(
         self, call: BodyCall, operation: Operation, request: BodyDocument, response: BodyDocument | None
@@ -501,6 +500,7 @@ class SchemaBook:
         if not key[4]:
             self._media_types.pop(key[:3], None)
         self._nodes -= gone.tree.nodes
+        self._mcp_nodes -= gone.mcp_nodes
         return gone
 
     # Telling
@@ -536,21 +536,23 @@ class SchemaBook:
         size = 0
         for key, entry in list(self._entries.items()):
             is_old = self._offered is None and now_ns - entry.reported_ns >= REPEAT_NS
+            is_over = entry.mcp_uses is not None and entry.mcp_uses.is_over(now_ns)
+            if is_over and not entry.is_changed:
+                self._drop(key)
+                continue
             if entry.is_awaited or not (entry.is_changed or is_old):
                 continue
             if key[1] is SchemaPart.OPERATIONS:
                 entry.samples += self.weights.weigh(key[0])
-            schema = self._write(key, entry)
+            schema = self._write(key, entry, now_ns)
             entry.is_changed, entry.reported_ns = False, now_ns
             if message and size + len(schema.fields) > MESSAGE_FIELDS:
                 yield message
                 message, size = [], 0
             message.append(schema)
             size += len(schema.fields) + len(schema.operations) + len(schema.document) // FIELD_BYTES
-            size += len(schema.mcp_uses)
-            if schema.mcp is not None:
-                size += sum(2 + len(item.arguments) for item in schema.mcp.items)
-            if entry.mcp_uses is not None and entry.mcp_uses.is_over(now_ns):
+            size += entry.mcp_nodes
+            if is_over:
                 self._drop(key)
         if message:
             yield message
@@ -561,7 +563,7 @@ class SchemaBook:
         text = repr((self._seed, key, entry.generation, self._version)).encode()
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
-    def _write(self, key: _Key, entry: _Entry) -> Schema:
+    def _write(self, key: _Key, entry: _Entry, now_ns: int) -> Schema:
         entry.digest = self._name_state(key, entry)
         route_id, part, status_class, media_type, operation = key
         return Schema(
@@ -580,7 +582,7 @@ class SchemaBook:
             tokens=tuple(sorted((claim, value, calls) for (claim, value), calls in entry.tokens.items())),
             digest=entry.digest,
             mcp=entry.mcp.write(self._keyed.key_id) if entry.mcp is not None and self._keyed is not None else None,
-            mcp_uses=tuple(entry.mcp_uses.uses.values()) if entry.mcp_uses is not None else (),
+            mcp_uses=entry.mcp_uses.write(now_ns) if entry.mcp_uses is not None else (),
         )
 
     def figures(self) -> tuple[Figure, ...]:

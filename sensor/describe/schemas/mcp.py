@@ -1,57 +1,74 @@
-"""Reads what a server of the Model Context Protocol offers: parsed bodies of sampled calls in, one `McpServer` out.
+"""Collects what a server of the Model Context Protocol offers: what sampled calls show in, one `McpServer` out.
 
-A server names itself in its answer to `initialize`, or in the metadata of each answer (revision 2026-07-28), and lists
-its tools, prompts and resources. Answers are known by their form. So it does not matter whether they come with the
-response to the request (streamable HTTP) or in a stream that was opened before (HTTP with SSE).
+A server names itself in its answer to `initialize` or `server/discover`, or in the metadata of each answer (revision
+2026-07-28), and lists its tools, prompts and resources (sensor/describe/schemas/mcp_calls.py).
 
-Of descriptions and schemas only keyed hashes leave the node. They show that a text changed, and not what it says. Names
-leave it unless they look like values: the server itself lists them, so no caller chose them.
+Of descriptions and schemas only keyed hashes leave the node. They show that a text changed, and not what it says. All
+pins of an item are kept up to a bound, for a server may show each client another text. Names of tools leave the node
+unless they look like values or have a person's name: the server itself lists them, so no caller chose them. Names of
+resources are those of files and notes, and never leave it.
 
-Source: Model Context Protocol, revisions 2024-11-05 to 2026-07-28 (lifecycle, transports, tools, prompts, resources).
+Source: Model Context Protocol, revisions 2024-11-05 to 2026-07-28 (lifecycle, tools, prompts, resources).
 """
 
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, Final
 
 import msgspec
 
-from sensor.core.calls import Credentials, NamedEnds, PrincipalKind
 from sensor.core.keyed import KeyedHash
-from sensor.describe.schemas.operations import MAX_OF_BATCH, Operation
-
-MAX_ITEMS: Final = 512  # Of one server, of all kinds.
-MAX_ARGUMENTS: Final = 64  # Of one tool or prompt.
-MAX_USES: Final = 512  # Pairs of a caller and what it used, of one server.
-MAX_PROTOCOL_VERSIONS: Final = 8
-_TEXT_CHARACTERS_MAX: Final = 160  # Of a name of a server.
-_PROTOCOL_VERSION: Final = re.compile(r"20\d\d-[01]\d-[0-3]\d\Z")
-_VERSION: Final = re.compile(
-    r"v?\d{1,5}(?:\.\d{1,5}){0,3}(?:[-+.]?(?:alpha|beta|preview|rc|dev|post|a|b)[.-]?\d{0,4})?\Z"
+from sensor.describe.schemas.mcp_calls import (
+    LISTS,
+    McpAnswer,
+    McpCall,
+    McpItemKind,
+    McpTransport,
+    find_introduction,
+    list_items,
 )
-_SERVER_KEY: Final = "io.modelcontextprotocol/serverInfo"  # In the metadata of answers,
-_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"  # and of requests.
+
+# Of one server, by kind.
+MAX_ITEMS: Final = {
+    McpItemKind.TOOL: 512,
+    McpItemKind.PROMPT: 256,
+    McpItemKind.RESOURCE: 256,
+    McpItemKind.RESOURCE_TEMPLATE: 256,
+    McpItemKind.INSTRUCTIONS: 1,
+}
+MAX_ARGUMENTS: Final = 64  # Of one tool or prompt.
+MAX_PINS: Final = 8  # Of one item; the one seen longest ago gives way.
+MAX_SERVER_NODES: Final = 8_192  # Items, arguments and pins of one server.
+MAX_PROTOCOL_VERSIONS: Final = 8
+# An item that no list had for so long gives way to a new one. A list of many pages is read in less.
+STALE_SECONDS: Final = 600
+# So often a state is reported in which nothing is new but when lists were seen.
+REFRESH_SECONDS: Final = 300
+# How pins are made: raise it with each change of `_pin_item`, or all servers seem to have changed.
+PIN_VERSION: Final = 1
+INSTRUCTIONS: Final = "instructions"
+_TEXT_CHARACTERS_MAX: Final = 160  # Of a name of a server.
+_PROTOCOL_VERSION: Final = re.compile(r"20\d\d-[01]\d-[0-3]\d\Z", re.ASCII)
+_VERSION: Final = re.compile(
+    r"v?\d{1,5}(?:\.\d{1,5}){0,3}(?:[-+.]?(?:alpha|beta|preview|rc|dev|post|a|b)[.-]?\d{0,4})?\Z", re.ASCII
+)
 _TYPES: Final = frozenset(("string", "number", "integer", "boolean", "object", "array", "null"))
+# Of a schema: lists whose order means nothing, and that servers write from sets.
+_SETS: Final = frozenset(("required", "type", "enum"))
+_SCHEMAS: Final = {
+    McpItemKind.TOOL: ("inputSchema", "outputSchema"),
+    McpItemKind.PROMPT: ("arguments",),
+    McpItemKind.RESOURCE: ("mimeType",),
+    McpItemKind.RESOURCE_TEMPLATE: ("mimeType",),
+    McpItemKind.INSTRUCTIONS: (),
+}
+# Said of an answer, or of what a resource holds now, and not of the item.
+_VARYING: Final = frozenset(("_meta", "size"))
+_VARYING_ANNOTATIONS: Final = frozenset(("lastModified",))
 _SECOND_NS: Final = 1_000_000_000
-USES_NS: Final = 3_600 * _SECOND_NS
-
-
-class McpItemKind(IntEnum):
-    """What a server lists; values are those of the wire."""
-
-    TOOL = 1
-    PROMPT = 2
-    RESOURCE = 3
-    RESOURCE_TEMPLATE = 4
-
-
-class McpTransport(IntEnum):
-    """How messages travel; values are those of the wire."""
-
-    STREAMABLE_HTTP = 1
-    SSE = 2
+_Pin = tuple[int, int]
 
 
 class McpArgument(msgspec.Struct, frozen=True):
@@ -62,8 +79,18 @@ class McpArgument(msgspec.Struct, frozen=True):
     is_required: bool
 
 
+class McpPin(msgspec.Struct, frozen=True):
+    """Hashes of the texts of an item, and when it had them."""
+
+    description_hash: int
+    schema_hash: int
+    first_seen: int
+    last_seen: int
+
+
 class McpItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool, prompt or resource as it may be reported. `name` is empty where it may not leave the node."""
+    """A tool, prompt or resource as it may be reported. `name` is empty where it may not leave the node; hashes,
+    arguments and hints are those of the newest pin. A hint is None where the server does not give it."""
 
     kind: McpItemKind
     name: str
@@ -72,66 +99,35 @@ class McpItem(msgspec.Struct, frozen=True, kw_only=True):
     schema_hash: int
     arguments: tuple[McpArgument, ...]
     is_read_only: bool
-    is_destructive: bool
-    is_open_world: bool
-    first_seen: int = 0
-    last_seen: int = 0
+    is_destructive: bool | None
+    is_open_world: bool | None
+    first_seen: int
+    last_seen: int
+    pins: tuple[McpPin, ...]
+    pins_left_out: int
 
 
-class McpUse(msgspec.Struct, frozen=True, kw_only=True):
-    """Sampled calls of one caller to one tool, prompt or resource."""
+class McpList(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the lists of a kind were read: when one was to its end, when one was not, and what no bound let in."""
 
-    principal: int
-    principal_kind: PrincipalKind
-    credential: int
-    client_address: str
-    client_workload: str
-    item_kind: McpItemKind
-    name_hash: int
-    calls: int = 0
-    errors: int = 0
-    last_seen: int = 0
+    kind: McpItemKind
+    read: int
+    unread_seen: int
+    unread: int
+    left_out: int
 
 
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     """What may be reported of one server."""
 
     key_id: int
+    pin_version: int
     name: str
     version: str
     protocol_versions: tuple[str, ...]
     transports: tuple[McpTransport, ...]
     items: tuple[McpItem, ...]
-
-
-# Lists in results, by kind: the field of the list, of an item's own name, and a field that each has besides.
-_LISTS: Final = (
-    (McpItemKind.TOOL, "tools", "name", "inputSchema"),
-    (McpItemKind.PROMPT, "prompts", "name", "name"),
-    (McpItemKind.RESOURCE, "resources", "uri", "name"),
-    (McpItemKind.RESOURCE_TEMPLATE, "resourceTemplates", "uriTemplate", "name"),
-)
-_USED: Final = {"tool": McpItemKind.TOOL, "prompt": McpItemKind.PROMPT}
-
-
-def find_results(document: object) -> list[dict[str, Any]]:
-    """Results in the answers of a parsed body; of one that was cut what came of them."""
-    messages = document[:MAX_OF_BATCH] if isinstance(document, list) else [document]
-    results = (one.get("result") for one in messages if isinstance(one, dict))
-    return [one for one in results if isinstance(one, dict)]
-
-
-def is_server(operations: Iterable[Operation], results: Iterable[dict[str, Any]]) -> bool:
-    """Whether a served call shows that its server speaks the protocol: no other has these methods and answers."""
-    return any(one.protocol == "mcp" and one.kind == "tool" for one in operations) or any(
-        _find_introduction(one) is not None or any(True for _ in _list_items(one, McpItemKind.TOOL, is_complete=True))
-        for one in results
-    )
-
-
-def is_used(operations: Iterable[Operation]) -> bool:
-    """Whether a call asks for something that is counted by caller."""
-    return any(one.protocol == "mcp" and one.kind in _USED for one in operations)
+    lists: tuple[McpList, ...]
 
 
 class McpNames:
@@ -142,188 +138,261 @@ class McpNames:
 
 
 @dataclass(slots=True)
+class _Item:
+    """One item as it was seen last, with all its pins: first and last sight of each, the newest at the end."""
+
+    name: str
+    first_seen: int
+    last_seen: int = 0
+    arguments: tuple[McpArgument, ...] = ()
+    hints: tuple[bool, bool | None, bool | None] = (False, None, None)
+    pins: dict[_Pin, tuple[int, int]] = field(default_factory=dict)
+    pins_left_out: int = 0
+
+    @property
+    def nodes(self) -> int:
+        return 1 + len(self.arguments) + len(self.pins)
+
+
+@dataclass(slots=True)
+class _List:
+    """How far the lists of one kind were read."""
+
+    has_pages: bool = False
+    read: int = 0
+    unread_seen: int = 0
+    unread: int = 0
+    left_out: int = 0
+
+
+@dataclass(slots=True)
 class McpTally:
     """One server as it is known so far. Not thread-safe."""
 
     name: str = ""
     version: str = ""
-    left_out: int = 0  # Items that no bound let in.
+    nodes: int = 0  # Items, arguments and pins.
     protocol_versions: set[str] = field(default_factory=set)
     transports: set[McpTransport] = field(default_factory=set)
-    items: dict[tuple[McpItemKind, int], McpItem] = field(default_factory=dict)
+    items: dict[McpItemKind, dict[int, _Item]] = field(
+        default_factory=dict
+    )  # By hash of the name, last seen at the end.
+    lists: dict[McpItemKind, _List] = field(default_factory=dict)
+    _seen: int = 0
+    _written: int = 0
+    _is_changed: bool = True
 
-    def learn_result(
-        self, result: dict[str, Any], names: McpNames, keyed: KeyedHash, time_ns: int, *, is_complete: bool
-    ) -> None:
-        """An answer of the server: how it names itself, or what it lists. Never raises."""
-        introduction = _find_introduction(result)
-        if introduction is not None:
-            self._learn_introduction(introduction, names)
-            self._learn_protocol(result.get("protocolVersion"))
+    @property
+    def left_out(self) -> int:
+        """Items that no bound let in."""
+        return sum(one.left_out for one in self.lists.values())
+
+    def is_unlisted(self, kind: McpItemKind, name_hash: int) -> bool:
+        """Whether the server surely does not list an item: the whole list was read."""
+        known = self.lists.get(kind)
+        return known is not None and known.read > 0 and not known.left_out and name_hash not in self.items.get(kind, {})
+
+    def learn(self, call: McpCall, names: McpNames, keyed: KeyedHash, time_ns: int) -> bool:
+        """What one call shows. Returns whether the state is to be reported again. Never raises."""
         seconds = time_ns // _SECOND_NS
-        for kind, *_ in _LISTS:
-            for name, item in _list_items(result, kind, is_complete=is_complete):
-                self._learn_item(kind, name, item, names, keyed, seconds)
+        self._seen = max(self._seen, seconds)
+        if call.transport is not None and call.transport not in self.transports:
+            self.transports.add(call.transport)
+            self._is_changed = True
+        self._learn_protocols(call.versions)
+        for answer in call.answers:
+            introduction = find_introduction(answer.result)
+            if introduction is not None:
+                self._learn_introduction(introduction, names)
+                self._learn_instructions(answer, names, keyed, seconds)
+            for kind, field_name, *_ in LISTS:
+                if isinstance(answer.result.get(field_name), list):
+                    self._learn_list(kind, answer, seconds)
+                    for name, item in list_items(answer.result, kind, is_whole=answer.is_whole):
+                        self._learn_item(kind, name, item, names, keyed, seconds)
+        for kind in call.unread:
+            known = self._find_list(kind)
+            known.unread, known.unread_seen = known.unread + 1, seconds
+            self._is_changed |= known.unread == 1
+        return self._is_changed or self._seen - self._written >= REFRESH_SECONDS
 
-    def learn_request(self, document: object) -> None:
-        """What a request says of the protocol. Never raises."""
-        for one in document[:MAX_OF_BATCH] if isinstance(document, list) else [document]:
-            params = one.get("params") if isinstance(one, dict) else None
-            metadata = params.get("_meta") if isinstance(params, dict) else None
-            if isinstance(metadata, dict):
-                self._learn_protocol(metadata.get(_VERSION_KEY))
+    def copy_plain(self) -> "McpTally":
+        """What was not hashed, for a state under another key."""
+        return McpTally(
+            name=self.name,
+            version=self.version,
+            protocol_versions=set(self.protocol_versions),
+            transports=set(self.transports),
+        )
+
+    def _find_list(self, kind: McpItemKind) -> _List:
+        return self.lists.setdefault(kind, _List())
+
+    def _learn_list(self, kind: McpItemKind, answer: McpAnswer, seconds: int) -> None:
+        known = self._find_list(kind)
+        known.has_pages = known.has_pages or not answer.is_first or bool(answer.result.get("nextCursor"))
+        if answer.is_whole and not known.has_pages:
+            self._is_changed |= not known.read
+            known.read = seconds
 
     def _learn_introduction(self, information: dict[str, Any], names: McpNames) -> None:
         name, version = information.get("name"), information.get("version")
-        if isinstance(name, str) and 0 < len(name) <= _TEXT_CHARACTERS_MAX:
-            self.name = name if names.name(name.replace(" ", ".")) else ""
-        self.version = version if isinstance(version, str) and _VERSION.match(version) else ""
+        is_name = isinstance(name, str) and 0 < len(name) <= _TEXT_CHARACTERS_MAX
+        name = str(name) if is_name and names.name(str(name).replace(" ", ".")) else ""
+        version = version if isinstance(version, str) and _VERSION.match(version) else ""
+        if (name, version) != (self.name, self.version):
+            self.name, self.version, self._is_changed = name, version, True
 
-    def _learn_protocol(self, version: object) -> None:
-        is_one = isinstance(version, str) and _PROTOCOL_VERSION.match(version)
-        if is_one and len(self.protocol_versions) < MAX_PROTOCOL_VERSIONS:
-            self.protocol_versions.add(str(version))
+    def _learn_instructions(self, answer: McpAnswer, names: McpNames, keyed: KeyedHash, seconds: int) -> None:
+        """Of a first answer, which has them if the server has any."""
+        kind, result = McpItemKind.INSTRUCTIONS, answer.result
+        supported = result.get("supportedVersions")
+        self._learn_protocols((result.get("protocolVersion"),))
+        self._learn_protocols(supported[:MAX_PROTOCOL_VERSIONS] if isinstance(supported, list) else ())
+        if answer.is_whole and "capabilities" in result:
+            self._learn_list(kind, answer, seconds)
+            self._learn_item(kind, INSTRUCTIONS, {INSTRUCTIONS: result.get(INSTRUCTIONS)}, names, keyed, seconds)
+
+    def _learn_protocols(self, versions: Iterable[object]) -> None:
+        for version in versions:
+            is_one = isinstance(version, str) and _PROTOCOL_VERSION.match(version)
+            if is_one and version not in self.protocol_versions and len(self.protocol_versions) < MAX_PROTOCOL_VERSIONS:
+                self.protocol_versions.add(str(version))
+                self._is_changed = True
 
     def _learn_item(
         self, kind: McpItemKind, name: str, item: dict[str, Any], names: McpNames, keyed: KeyedHash, seconds: int
     ) -> None:
-        key = kind, _hash_name(kind, name, keyed)
-        known = self.items.get(key)
-        if known is None and len(self.items) >= MAX_ITEMS:
-            self.left_out += 1
-            return
-        pins = _pin_item(kind, item, keyed)
+        items = self.items.setdefault(kind, {})
+        name_hash = hash_name(kind, name, keyed)
+        known = items.pop(name_hash, None)
+        if known is None:
+            if not self._has_room(kind, seconds):
+                self._find_list(kind).left_out += 1
+                self._is_changed |= self._find_list(kind).left_out == 1
+                return
+            known = _Item(name="", first_seen=seconds)
+        else:
+            self.nodes -= known.nodes
+        items[name_hash] = known
+        known.last_seen = max(known.last_seen, seconds)
+        pin, newest = _pin_item(kind, item, keyed), next(reversed(known.pins), None)
+        seen = known.pins.pop(pin, None)
+        known.pins[pin] = (seconds if seen is None else seen[0], seconds)
         # Most lists are as before: what follows from the same texts is the same.
-        if known is not None and (known.description_hash, known.schema_hash) == pins:
-            self.items[key] = msgspec.structs.replace(known, last_seen=seconds)
-            return
-        first_seen = seconds if known is None else known.first_seen
-        read = _read_item(kind, item, names, (key[1], *pins))
-        self.items[key] = msgspec.structs.replace(read, first_seen=first_seen, last_seen=seconds)
+        if pin != newest:
+            self._read_item(kind, known, item, names)
+        self._is_changed |= seen is None
+        self.nodes += known.nodes
+
+    def _read_item(self, kind: McpItemKind, known: _Item, item: dict[str, Any], names: McpNames) -> None:
+        """Arguments and hints as the newest pin has them."""
+        room = max(MAX_SERVER_NODES - self.nodes, 1)
+        while len(known.pins) > min(MAX_PINS, room):
+            del known.pins[next(iter(known.pins))]
+            known.pins_left_out += 1
+        listed = item.get("name")
+        is_shown = kind is not McpItemKind.RESOURCE and isinstance(listed, str)
+        known.name = names.name(str(listed)) if is_shown else ""
+        allowed = max(min(MAX_ARGUMENTS, room - 1 - len(known.pins)), 0)
+        known.arguments = tuple(_list_arguments(kind, item, names, allowed))
+        hints = item.get("annotations")
+        hints = hints if isinstance(hints, dict) else {}
+        known.hints = (
+            hints.get("readOnlyHint") is True,
+            _read_hint(hints.get("destructiveHint")),
+            _read_hint(hints.get("openWorldHint")),
+        )
+
+    def _has_room(self, kind: McpItemKind, seconds: int) -> bool:
+        """Whether another item may come in; what no list had for long gives way."""
+        items = self.items[kind]
+        if len(items) < MAX_ITEMS[kind] and self.nodes + 2 <= MAX_SERVER_NODES:
+            return True
+        oldest = next(iter(items), None)
+        if oldest is None or seconds - items[oldest].last_seen < STALE_SECONDS:
+            return False
+        self.nodes -= items.pop(oldest).nodes
+        self._find_list(kind).left_out += 1
+        return True
 
     def write(self, key_id: int) -> McpServer:
-        """As it may be reported now."""
+        """As it may be reported now, and is from now on known to be."""
+        self._written, self._is_changed = self._seen, False
         return McpServer(
             key_id=key_id,
+            pin_version=PIN_VERSION,
             name=self.name,
             version=self.version,
             protocol_versions=tuple(sorted(self.protocol_versions)),
             transports=tuple(sorted(self.transports)),
-            items=tuple(self.items.values()),
+            items=tuple(
+                _write_item(kind, name_hash, item)
+                for kind in sorted(self.items)
+                for name_hash, item in self.items[kind].items()
+            ),
+            lists=tuple(
+                McpList(kind=kind, read=one.read, unread_seen=one.unread_seen, unread=one.unread, left_out=one.left_out)
+                for kind, one in sorted(self.lists.items())
+            ),
         )
 
 
-@dataclass(slots=True)
-class McpUses:
-    """Who used what of one server. It names callers, so it is kept for about an hour. Not thread-safe."""
-
-    since_ns: int
-    left_out: int = 0  # Uses that no bound let in.
-    uses: dict[tuple[object, ...], McpUse] = field(default_factory=dict)
-
-    def is_over(self, now_ns: int) -> bool:
-        """Whether another one is to follow it."""
-        return now_ns - self.since_ns >= USES_NS
-
-    def count(
-        self,
-        operation: Operation,
-        keyed: KeyedHash,
-        caller: tuple[Credentials, NamedEnds],
-        time_ns: int,
-        *,
-        has_failed: bool,
-    ) -> None:
-        """A call of a tool, or for a prompt."""
-        kind = _USED.get(operation.kind)
-        if kind is None:
-            return
-        credentials, ends = caller
-        fresh = McpUse(
-            principal=credentials.principal,
-            principal_kind=credentials.principal_kind,
-            credential=credentials.credential,
-            client_address=ends.client_address,
-            client_workload=ends.client_workload,
-            item_kind=kind,
-            name_hash=_hash_name(kind, operation.name, keyed),
-        )
-        key = (*msgspec.structs.astuple(fresh)[:7],)
-        known = self.uses.get(key, fresh)
-        if known is fresh and len(self.uses) >= MAX_USES:
-            self.left_out += 1
-            return
-        self.uses[key] = msgspec.structs.replace(
-            known, calls=known.calls + 1, errors=known.errors + has_failed, last_seen=time_ns // _SECOND_NS
-        )
-
-
-def find_transport(
-    method: str, status_code: int, operations: Iterable[Operation], *, has_results: bool
-) -> McpTransport | None:
-    """How the messages of a call travel, where it shows."""
-    if method == "GET":
-        return McpTransport.SSE if has_results else None  # The stream of streamable HTTP has no answers to requests.
-    asks = any(one.protocol == "mcp" and not one.name.startswith("notifications/") for one in operations)
-    if status_code == 202:
-        return McpTransport.SSE if asks else None
-    return McpTransport.STREAMABLE_HTTP if asks and has_results else None
-
-
-def _find_introduction(result: dict[str, Any]) -> dict[str, Any] | None:
-    """How a server names itself in an answer."""
-    metadata = result.get("_meta")
-    found = metadata.get(_SERVER_KEY) if isinstance(metadata, dict) else None
-    if found is None and isinstance(result.get("protocolVersion"), str):
-        found = result.get("serverInfo")
-    return found if isinstance(found, dict) else None
-
-
-def _list_items(
-    result: dict[str, Any], kind: McpItemKind, *, is_complete: bool
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names and descriptions of one list; without the last one of a body that was cut, for it may go on."""
-    _, field_name, own, required = next(one for one in _LISTS if one[0] is kind)
-    items = result.get(field_name)
-    if isinstance(items, list):
-        for item in items[: MAX_ITEMS + 1] if is_complete else items[:-1]:
-            if isinstance(item, dict) and required in item and isinstance(item.get(own), str) and item[own]:
-                yield item[own], item
-
-
-def _pin_item(kind: McpItemKind, item: dict[str, Any], keyed: KeyedHash) -> tuple[int, int]:
-    """Hashes of what describes it, and of its schemas."""
-    if kind is McpItemKind.TOOL:
-        schemas = [item.get("inputSchema"), item.get("outputSchema")]
-    else:
-        schemas = [item.get("arguments"), item.get("mimeType")]
-    described = [item.get(name) for name in ("name", "title", "description", "annotations")]
-    return _hash(described, keyed), _hash(schemas, keyed)
-
-
-def _read_item(kind: McpItemKind, item: dict[str, Any], names: McpNames, hashes: tuple[int, int, int]) -> McpItem:
-    """`hashes`: of the name, the description and the schemas."""
-    hints = item.get("annotations")
-    hints = hints if isinstance(hints, dict) else {}
-    name = item.get("name")  # Of a resource what people call it; its URI is data.
-    name_hash, description_hash, schema_hash = hashes
+def _write_item(kind: McpItemKind, name_hash: int, item: _Item) -> McpItem:
+    pins = tuple(McpPin(*pin, *seen) for pin, seen in item.pins.items())
+    is_read_only, is_destructive, is_open_world = item.hints
     return McpItem(
         kind=kind,
-        name=names.name(name) if isinstance(name, str) else "",
+        name=item.name,
         name_hash=name_hash,
-        description_hash=description_hash,
-        schema_hash=schema_hash,
-        arguments=tuple(_list_arguments(kind, item, names)),
-        is_read_only=hints.get("readOnlyHint") is True,
-        is_destructive=hints.get("destructiveHint") is True,
-        is_open_world=hints.get("openWorldHint") is True,
+        description_hash=pins[-1].description_hash,
+        schema_hash=pins[-1].schema_hash,
+        arguments=item.arguments,
+        is_read_only=is_read_only,
+        is_destructive=is_destructive,
+        is_open_world=is_open_world,
+        first_seen=item.first_seen,
+        last_seen=item.last_seen,
+        pins=pins,
+        pins_left_out=item.pins_left_out,
     )
 
 
-def _list_arguments(kind: McpItemKind, item: dict[str, Any], names: McpNames) -> Iterator[McpArgument]:
+def _read_hint(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _pin_item(kind: McpItemKind, item: dict[str, Any], keyed: KeyedHash) -> _Pin:
+    """Hashes of all that it says in words, and of its schemas. Whatever else a list says of an item may reach a
+    model, so it is pinned too."""
+    schemas = _SCHEMAS[kind]
+    described = {key: value for key, value in item.items() if key not in schemas and key not in _VARYING}
+    annotations = described.get("annotations")
+    if isinstance(annotations, dict):
+        described["annotations"] = _without(annotations, _VARYING_ANNOTATIONS)
+    return _hash(described, keyed), _hash([_sort_sets(item.get(name)) for name in schemas], keyed)
+
+
+def _without(fields: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key not in names}
+
+
+def _sort_sets(value: object) -> object:
+    """A schema with its sets in one order."""
+    if isinstance(value, dict):
+        return {
+            key: sorted(inner, key=repr) if key in _SETS and isinstance(inner, list) else _sort_sets(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_sort_sets(inner) for inner in value]
+    return value
+
+
+def _list_arguments(kind: McpItemKind, item: dict[str, Any], names: McpNames, allowed: int) -> Iterator[McpArgument]:
     if kind is McpItemKind.PROMPT:
         listed = item.get("arguments")
-        for one in listed[:MAX_ARGUMENTS] if isinstance(listed, list) else ():
+        for one in listed[:allowed] if isinstance(listed, list) else ():
             if isinstance(one, dict) and isinstance(one.get("name"), str):
                 yield McpArgument(names.argument(one["name"]), "string", one.get("required") is True)
         return
@@ -333,19 +402,28 @@ def _list_arguments(kind: McpItemKind, item: dict[str, Any], names: McpNames) ->
         return
     required = schema.get("required")
     required = {one for one in required if isinstance(one, str)} if isinstance(required, list) else set()
-    for name, described in list(properties.items())[:MAX_ARGUMENTS]:
+    for name, described in list(properties.items())[:allowed]:
         given = described.get("type") if isinstance(described, dict) else None
         kind_name = given if isinstance(given, str) and given in _TYPES else ""
         yield McpArgument(names.argument(name), kind_name, name in required)
 
 
-def _hash_name(kind: McpItemKind, name: str, keyed: KeyedHash) -> int:
+def hash_name(kind: McpItemKind, name: str, keyed: KeyedHash) -> int:
+    """By which an item is known; of a resource by its URI."""
     return keyed.compute(f"mcp\n{kind.value}\n{name}".encode("utf-8", "surrogatepass"))
 
 
 def _hash(value: object, keyed: KeyedHash) -> int:
     """Of what JSON says, not of how it is written: order of keys and blanks do not matter."""
     try:
-        return keyed.compute(b"mcp\n" + msgspec.json.encode(value, order="deterministic"))
+        written = msgspec.json.encode(value, order="deterministic")
     except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return keyed.compute(b"mcp\n" + repr(value).encode("utf-8", "backslashreplace"))
+        written = _write_odd(value)  # Numbers of more than 64 bits, half a surrogate.
+    return keyed.compute(b"mcp\n" + written)
+
+
+def _write_odd(value: object) -> bytes:
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):
+        return b"deep"

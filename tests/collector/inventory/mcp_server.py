@@ -42,12 +42,15 @@ def ask(
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     answer = {"jsonrpc": "2.0", "id": 1, "result": result}
     asked = BodyDocument("application/json", b"application/json", request, True) if verb == "POST" else None
-    told = BodyDocument("application/json", b"application/json", answer, True) if result is not None else None
+    media_type = "application/json" if verb == "POST" else "text/event-stream"
+    told = BodyDocument(media_type, media_type.encode(), answer, True, (answer,), verb == "GET")
     credentials = Credentials(AuthenticationKind.NONE, 0, PrincipalKind.UNSPECIFIED, 0, False)
     caller = credentials, NamedEnds(Role.SERVER, Hop.ENDPOINT, address, "", "", "1.1", False)
     fields = (None, None, 0, make_origin(1), 0, "/mcp", False, verb, "", caller)
     time_ns = int(NOW - seconds_ago) * 10**9
-    node.book.learn_bodies(BodyCall(route_id, status, b"", b"", 0, 0, time_ns, *fields), asked, told, ())
+    node.book.learn_bodies(
+        BodyCall(route_id, status, b"", b"", 0, 0, time_ns, *fields), asked, told if result is not None else None, ()
+    )
 
 
 def tell_server(route_id: int, tools: Sequence[str]) -> list[SchemaRecord]:

@@ -95,12 +95,19 @@ class McpItemKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MCP_ITEM_KIND_PROMPT: _ClassVar[McpItemKind]
     MCP_ITEM_KIND_RESOURCE: _ClassVar[McpItemKind]
     MCP_ITEM_KIND_RESOURCE_TEMPLATE: _ClassVar[McpItemKind]
+    MCP_ITEM_KIND_INSTRUCTIONS: _ClassVar[McpItemKind]
 
 class McpTransport(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     MCP_TRANSPORT_UNSPECIFIED: _ClassVar[McpTransport]
     MCP_TRANSPORT_STREAMABLE_HTTP: _ClassVar[McpTransport]
     MCP_TRANSPORT_SSE: _ClassVar[McpTransport]
+
+class McpHint(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MCP_HINT_UNSPECIFIED: _ClassVar[McpHint]
+    MCP_HINT_NO: _ClassVar[McpHint]
+    MCP_HINT_YES: _ClassVar[McpHint]
 ACK_STATUS_UNSPECIFIED: AckStatus
 ACK_STATUS_ACCEPTED: AckStatus
 ACK_STATUS_DUPLICATE: AckStatus
@@ -159,9 +166,13 @@ MCP_ITEM_KIND_TOOL: McpItemKind
 MCP_ITEM_KIND_PROMPT: McpItemKind
 MCP_ITEM_KIND_RESOURCE: McpItemKind
 MCP_ITEM_KIND_RESOURCE_TEMPLATE: McpItemKind
+MCP_ITEM_KIND_INSTRUCTIONS: McpItemKind
 MCP_TRANSPORT_UNSPECIFIED: McpTransport
 MCP_TRANSPORT_STREAMABLE_HTTP: McpTransport
 MCP_TRANSPORT_SSE: McpTransport
+MCP_HINT_UNSPECIFIED: McpHint
+MCP_HINT_NO: McpHint
+MCP_HINT_YES: McpHint
 
 class ConnectRequest(_message.Message):
     __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement", "schema_offer")
@@ -639,8 +650,20 @@ class McpArgument(_message.Message):
     is_required: bool
     def __init__(self, name: _Optional[str] = ..., type: _Optional[str] = ..., is_required: _Optional[bool] = ...) -> None: ...
 
+class McpPin(_message.Message):
+    __slots__ = ("description_hash", "schema_hash", "first_seen_unix_seconds", "last_seen_unix_seconds")
+    DESCRIPTION_HASH_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_HASH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    description_hash: int
+    schema_hash: int
+    first_seen_unix_seconds: int
+    last_seen_unix_seconds: int
+    def __init__(self, description_hash: _Optional[int] = ..., schema_hash: _Optional[int] = ..., first_seen_unix_seconds: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ...) -> None: ...
+
 class McpItem(_message.Message):
-    __slots__ = ("kind", "name", "name_hash", "description_hash", "schema_hash", "arguments", "is_read_only", "is_destructive", "is_open_world", "first_seen_unix_seconds", "last_seen_unix_seconds")
+    __slots__ = ("kind", "name", "name_hash", "description_hash", "schema_hash", "arguments", "is_read_only", "destructive_hint", "open_world_hint", "first_seen_unix_seconds", "last_seen_unix_seconds", "pins", "pins_left_out")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAME_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -648,10 +671,12 @@ class McpItem(_message.Message):
     SCHEMA_HASH_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     IS_READ_ONLY_FIELD_NUMBER: _ClassVar[int]
-    IS_DESTRUCTIVE_FIELD_NUMBER: _ClassVar[int]
-    IS_OPEN_WORLD_FIELD_NUMBER: _ClassVar[int]
+    DESTRUCTIVE_HINT_FIELD_NUMBER: _ClassVar[int]
+    OPEN_WORLD_HINT_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LAST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PINS_FIELD_NUMBER: _ClassVar[int]
+    PINS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     kind: McpItemKind
     name: str
     name_hash: int
@@ -659,14 +684,30 @@ class McpItem(_message.Message):
     schema_hash: int
     arguments: _containers.RepeatedCompositeFieldContainer[McpArgument]
     is_read_only: bool
-    is_destructive: bool
-    is_open_world: bool
+    destructive_hint: McpHint
+    open_world_hint: McpHint
     first_seen_unix_seconds: int
     last_seen_unix_seconds: int
-    def __init__(self, kind: _Optional[_Union[McpItemKind, str]] = ..., name: _Optional[str] = ..., name_hash: _Optional[int] = ..., description_hash: _Optional[int] = ..., schema_hash: _Optional[int] = ..., arguments: _Optional[_Iterable[_Union[McpArgument, _Mapping]]] = ..., is_read_only: _Optional[bool] = ..., is_destructive: _Optional[bool] = ..., is_open_world: _Optional[bool] = ..., first_seen_unix_seconds: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ...) -> None: ...
+    pins: _containers.RepeatedCompositeFieldContainer[McpPin]
+    pins_left_out: int
+    def __init__(self, kind: _Optional[_Union[McpItemKind, str]] = ..., name: _Optional[str] = ..., name_hash: _Optional[int] = ..., description_hash: _Optional[int] = ..., schema_hash: _Optional[int] = ..., arguments: _Optional[_Iterable[_Union[McpArgument, _Mapping]]] = ..., is_read_only: _Optional[bool] = ..., destructive_hint: _Optional[_Union[McpHint, str]] = ..., open_world_hint: _Optional[_Union[McpHint, str]] = ..., first_seen_unix_seconds: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ..., pins: _Optional[_Iterable[_Union[McpPin, _Mapping]]] = ..., pins_left_out: _Optional[int] = ...) -> None: ...
+
+class McpList(_message.Message):
+    __slots__ = ("kind", "read_unix_seconds", "unread_unix_seconds", "unread", "left_out")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    READ_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    kind: McpItemKind
+    read_unix_seconds: int
+    unread_unix_seconds: int
+    unread: int
+    left_out: int
+    def __init__(self, kind: _Optional[_Union[McpItemKind, str]] = ..., read_unix_seconds: _Optional[int] = ..., unread_unix_seconds: _Optional[int] = ..., unread: _Optional[int] = ..., left_out: _Optional[int] = ...) -> None: ...
 
 class McpUse(_message.Message):
-    __slots__ = ("principal", "principal_kind", "credential", "client_address", "client_workload", "item_kind", "name_hash", "calls", "errors", "last_seen_unix_seconds")
+    __slots__ = ("principal", "principal_kind", "credential", "client_address", "client_workload", "item_kind", "name_hash", "calls", "errors", "last_seen_unix_seconds", "answered")
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_KIND_FIELD_NUMBER: _ClassVar[int]
     CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
@@ -677,6 +718,7 @@ class McpUse(_message.Message):
     CALLS_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
     LAST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
     principal: int
     principal_kind: _data_pb2.PrincipalKind
     credential: int
@@ -687,23 +729,28 @@ class McpUse(_message.Message):
     calls: int
     errors: int
     last_seen_unix_seconds: int
-    def __init__(self, principal: _Optional[int] = ..., principal_kind: _Optional[_Union[_data_pb2.PrincipalKind, str]] = ..., credential: _Optional[int] = ..., client_address: _Optional[str] = ..., client_workload: _Optional[str] = ..., item_kind: _Optional[_Union[McpItemKind, str]] = ..., name_hash: _Optional[int] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ...) -> None: ...
+    answered: int
+    def __init__(self, principal: _Optional[int] = ..., principal_kind: _Optional[_Union[_data_pb2.PrincipalKind, str]] = ..., credential: _Optional[int] = ..., client_address: _Optional[str] = ..., client_workload: _Optional[str] = ..., item_kind: _Optional[_Union[McpItemKind, str]] = ..., name_hash: _Optional[int] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ..., answered: _Optional[int] = ...) -> None: ...
 
 class McpServer(_message.Message):
-    __slots__ = ("key_id", "name", "version", "protocol_versions", "transports", "items")
+    __slots__ = ("key_id", "name", "version", "protocol_versions", "transports", "items", "pin_version", "lists")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     TRANSPORTS_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
+    PIN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LISTS_FIELD_NUMBER: _ClassVar[int]
     key_id: int
     name: str
     version: str
     protocol_versions: _containers.RepeatedScalarFieldContainer[str]
     transports: _containers.RepeatedScalarFieldContainer[McpTransport]
     items: _containers.RepeatedCompositeFieldContainer[McpItem]
-    def __init__(self, key_id: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol_versions: _Optional[_Iterable[str]] = ..., transports: _Optional[_Iterable[_Union[McpTransport, str]]] = ..., items: _Optional[_Iterable[_Union[McpItem, _Mapping]]] = ...) -> None: ...
+    pin_version: int
+    lists: _containers.RepeatedCompositeFieldContainer[McpList]
+    def __init__(self, key_id: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol_versions: _Optional[_Iterable[str]] = ..., transports: _Optional[_Iterable[_Union[McpTransport, str]]] = ..., items: _Optional[_Iterable[_Union[McpItem, _Mapping]]] = ..., pin_version: _Optional[int] = ..., lists: _Optional[_Iterable[_Union[McpList, _Mapping]]] = ...) -> None: ...
 
 class Schema(_message.Message):
     __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens", "document", "digest", "mcp", "mcp_uses")

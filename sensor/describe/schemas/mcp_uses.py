@@ -1,0 +1,112 @@
+"""Counts who used which tools and prompts of a server of the Model Context Protocol: calls in, `McpUse`s out.
+
+These name callers, so they are kept for about an hour after they were first reported. A name that a server does not
+list was chosen by its caller: such names are one, so that nobody fills the place of others with names he invented.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from sensor.core.calls import Credentials, NamedEnds, PrincipalKind
+from sensor.core.keyed import KeyedHash
+from sensor.describe.schemas.mcp import McpTally, hash_name
+from sensor.describe.schemas.mcp_calls import McpItemKind, McpUsed
+
+MAX_USES: Final = 512  # Pairs of a caller and what it used, of one server.
+MAX_USED: Final = 64  # Tools and prompts of one caller; further ones are one.
+USE_NODES: Final = 4  # What a pair takes, in units of an argument of a tool.
+OTHER_ITEM: Final = 0  # Hash of names that are not listed, or more than are kept.
+_SECOND_NS: Final = 1_000_000_000
+USES_NS: Final = 3_600 * _SECOND_NS
+
+_Caller = tuple[int, PrincipalKind, int, str, str]
+
+
+class McpUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Sampled calls of one caller to one tool or prompt; of `answered` the answer was read, and `errors` of these
+    failed."""
+
+    principal: int
+    principal_kind: PrincipalKind
+    credential: int
+    client_address: str
+    client_workload: str
+    item_kind: McpItemKind
+    name_hash: int
+    calls: int = 0
+    errors: int = 0
+    answered: int = 0
+    last_seen: int = 0
+
+
+@dataclass(slots=True)
+class McpUses:
+    """Who used what of one server. Not thread-safe."""
+
+    left_out: int = 0  # Uses that no bound let in.
+    _reported_ns: int | None = None
+    _uses: dict[tuple[_Caller, McpItemKind, int], McpUse] = field(default_factory=dict)
+    _used: Counter[_Caller] = field(default_factory=Counter)
+
+    @property
+    def nodes(self) -> int:
+        """What they take."""
+        return USE_NODES * len(self._uses)
+
+    def is_over(self, now_ns: int) -> bool:
+        """Whether they have been reported for so long that others are to follow. Always asked by one clock."""
+        return self._reported_ns is not None and now_ns - self._reported_ns >= USES_NS
+
+    def write(self, now_ns: int) -> tuple[McpUse, ...]:
+        """As they may be reported now."""
+        if self._reported_ns is None:
+            self._reported_ns = now_ns
+        return tuple(self._uses.values())
+
+    def count(
+        self,
+        used: McpUsed,
+        keyed: KeyedHash,
+        caller: tuple[Credentials, NamedEnds],
+        time_ns: int,
+        server: McpTally,
+    ) -> None:
+        """A call of a tool, or for a prompt."""
+        credentials, ends = caller
+        who = (
+            credentials.principal,
+            credentials.principal_kind,
+            credentials.credential,
+            ends.client_address,
+            ends.client_workload,
+        )
+        name_hash = hash_name(used.kind, used.name, keyed)
+        is_more = (who, used.kind, name_hash) not in self._uses and self._used[who] >= MAX_USED
+        if is_more or server.is_unlisted(used.kind, name_hash):
+            name_hash = OTHER_ITEM
+        key = who, used.kind, name_hash
+        known = self._uses.get(key)
+        if known is None:
+            if len(self._uses) >= MAX_USES:
+                self.left_out += 1
+                return
+            self._used[who] += 1
+            known = McpUse(
+                principal=who[0],
+                principal_kind=who[1],
+                credential=who[2],
+                client_address=who[3],
+                client_workload=who[4],
+                item_kind=used.kind,
+                name_hash=name_hash,
+            )
+        self._uses[key] = msgspec.structs.replace(
+            known,
+            calls=known.calls + 1,
+            errors=known.errors + used.has_failed,
+            answered=known.answered + used.is_answered,
+            last_seen=time_ns // _SECOND_NS,
+        )
