@@ -22,6 +22,7 @@ import msgspec
 from sensor.core.keyed import KeyedHash
 from sensor.describe.schemas.mcp_calls import (
     LISTS,
+    OTHER_ITEM,
     McpAnswer,
     McpCall,
     McpItemKind,
@@ -39,10 +40,10 @@ MAX_ITEMS: Final = {
     McpItemKind.INSTRUCTIONS: 1,
 }
 MAX_ARGUMENTS: Final = 64  # Of one tool or prompt.
-MAX_PINS: Final = 8  # Of one item; the one seen longest ago gives way.
+MAX_PINS: Final = 8  # Of one item; the one seen longest ago is evicted.
 MAX_SERVER_NODES: Final = 8_192  # Items, arguments and pins of one server.
 MAX_PROTOCOL_VERSIONS: Final = 8
-# An item that no list had for so long gives way to a new one. A list of many pages is read in less.
+# An item that no list had for so long is evicted for a new one. A list of many pages is read in less.
 STALE_SECONDS: Final = 600
 # So often a state is reported in which nothing is new but when lists were seen.
 REFRESH_SECONDS: Final = 300
@@ -187,10 +188,12 @@ class McpTally:
         """Items that no bound let in."""
         return sum(one.left_out for one in self.lists.values())
 
-    def is_unlisted(self, kind: McpItemKind, name_hash: int) -> bool:
-        """Whether the server surely does not list an item: the whole list was read."""
-        known = self.lists.get(kind)
-        return known is not None and known.read > 0 and not known.left_out and name_hash not in self.items.get(kind, {})
+    def hash_used(self, kind: McpItemKind, name: str, keyed: KeyedHash) -> int:
+        """The hash of what a caller named; of what the server surely does not list, as the whole list was read, that of
+        all others."""
+        name_hash, known = _hash_name(kind, name, keyed), self.lists.get(kind)
+        is_read = known is not None and known.read > 0 and not known.left_out
+        return OTHER_ITEM if is_read and name_hash not in self.items.get(kind, {}) else name_hash
 
     def learn(self, call: McpCall, names: McpNames, keyed: KeyedHash, time_ns: int) -> bool:
         """What one call shows. Returns whether the state is to be reported again. Never raises."""
@@ -264,7 +267,7 @@ class McpTally:
         self, kind: McpItemKind, name: str, item: dict[str, Any], names: McpNames, keyed: KeyedHash, seconds: int
     ) -> None:
         items = self.items.setdefault(kind, {})
-        name_hash = hash_name(kind, name, keyed)
+        name_hash = _hash_name(kind, name, keyed)
         known = items.pop(name_hash, None)
         if known is None:
             if not self._has_room(kind, seconds):
@@ -305,7 +308,7 @@ class McpTally:
         )
 
     def _has_room(self, kind: McpItemKind, seconds: int) -> bool:
-        """Whether another item may come in; what no list had for long gives way."""
+        """Whether another item may come in; what no list had for long is evicted."""
         items = self.items[kind]
         if len(items) < MAX_ITEMS[kind] and self.nodes + 2 <= MAX_SERVER_NODES:
             return True
@@ -408,8 +411,8 @@ def _list_arguments(kind: McpItemKind, item: dict[str, Any], names: McpNames, al
         yield McpArgument(names.argument(name), kind_name, name in required)
 
 
-def hash_name(kind: McpItemKind, name: str, keyed: KeyedHash) -> int:
-    """By which an item is known; of a resource by its URI."""
+def _hash_name(kind: McpItemKind, name: str, keyed: KeyedHash) -> int:
+    """By which an item is known; of a resource that of its URI."""
     return keyed.compute(f"mcp\n{kind.value}\n{name}".encode("utf-8", "surrogatepass"))
 
 

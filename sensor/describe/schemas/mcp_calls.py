@@ -21,6 +21,7 @@ from sensor.describe.schemas.operations import Operation, find_in_document
 _VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"  # In the metadata of requests,
 _SERVER_KEY: Final = "io.modelcontextprotocol/serverInfo"  # and of answers.
 _ACCEPTED: Final = 202
+OTHER_ITEM: Final = 0  # Hash of names that are not listed, or more than are kept.
 
 
 class McpItemKind(IntEnum):

@@ -11,14 +11,11 @@ from typing import Final
 import msgspec
 
 from sensor.core.calls import Credentials, NamedEnds, PrincipalKind
-from sensor.core.keyed import KeyedHash
-from sensor.describe.schemas.mcp import McpTally, hash_name
-from sensor.describe.schemas.mcp_calls import McpItemKind, McpUsed
+from sensor.describe.schemas.mcp_calls import OTHER_ITEM, McpItemKind, McpUsed
 
 MAX_USES: Final = 512  # Pairs of a caller and what it used, of one server.
 MAX_USED: Final = 64  # Tools and prompts of one caller; further ones are one.
 USE_NODES: Final = 4  # What a pair takes, in units of an argument of a tool.
-OTHER_ITEM: Final = 0  # Hash of names that are not listed, or more than are kept.
 _SECOND_NS: Final = 1_000_000_000
 USES_NS: Final = 3_600 * _SECOND_NS
 
@@ -66,14 +63,7 @@ class McpUses:
             self._reported_ns = now_ns
         return tuple(self._uses.values())
 
-    def count(
-        self,
-        used: McpUsed,
-        keyed: KeyedHash,
-        caller: tuple[Credentials, NamedEnds],
-        time_ns: int,
-        server: McpTally,
-    ) -> None:
+    def count(self, used: McpUsed, name_hash: int, caller: tuple[Credentials, NamedEnds], time_ns: int) -> None:
         """A call of a tool, or for a prompt."""
         credentials, ends = caller
         who = (
@@ -83,9 +73,7 @@ class McpUses:
             ends.client_address,
             ends.client_workload,
         )
-        name_hash = hash_name(used.kind, used.name, keyed)
-        is_more = (who, used.kind, name_hash) not in self._uses and self._used[who] >= MAX_USED
-        if is_more or server.is_unlisted(used.kind, name_hash):
+        if (who, used.kind, name_hash) not in self._uses and self._used[who] >= MAX_USED:
             name_hash = OTHER_ITEM
         key = who, used.kind, name_hash
         known = self._uses.get(key)

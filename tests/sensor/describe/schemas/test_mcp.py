@@ -24,8 +24,8 @@ from sensor.describe.schemas.mcp import (
     McpItem,
     McpServer,
 )
-from sensor.describe.schemas.mcp_calls import McpItemKind, McpTransport
-from sensor.describe.schemas.mcp_uses import MAX_USED, MAX_USES, OTHER_ITEM, USE_NODES, USES_NS, McpUse
+from sensor.describe.schemas.mcp_calls import OTHER_ITEM, McpItemKind, McpTransport
+from sensor.describe.schemas.mcp_uses import MAX_USED, MAX_USES, USE_NODES, USES_NS, McpUse
 from sensor.export.messages import write_schemas
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.records import make_origin
@@ -331,7 +331,7 @@ def test_what_a_server_lists_is_bounded_by_kind() -> None:
     assert schema.left_out == sum(left_out.values())
 
 
-def test_tools_that_no_list_has_any_more_give_way_to_new_ones() -> None:
+def test_tools_that_no_list_has_any_more_are_replaced_by_new_ones() -> None:
     node = Node()
     count = MAX_ITEMS[McpItemKind.TOOL]
     node.call(LIST, {"tools": [{**TOOL, "name": f"run{number}"} for number in range(count)]})
