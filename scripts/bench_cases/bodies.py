@@ -1,11 +1,15 @@
 """What reading a sampled body costs, without a kernel: raw bytes to facts, by coding and size.
 
-    scripts/bench bodies [--rounds 5] [--without-schemas]
+    scripts/bench bodies [--rounds 5] [--without-schemas] [--only TEXT]
 
 Lists of records of an invented shop: names, e-mails, phones, addresses, numbers, dates; and `wide`, one document of
-11 KB with hundreds of fields, all of which are asked; and one of the lists as XML. Process time a body, the best of the
-rounds; `ns_a_byte` is of the bytes on the wire, which the budget (`body_bytes_per_second`) counts. `references`: the
-same as a multiple of a fixed loop that is timed between the rounds, the median, which says the same on a busy machine.
+11 KB with hundreds of fields, all of which are asked; and one of the lists as XML. Answers of 10 KB of an MCP server (a
+list of tools, what a tool gives) and of a language model, each as JSON and as a stream of events; these with their
+short requests.
+
+Process time a body, the best of the rounds; `ns_a_byte` is of the bytes on the wire, which the budget
+(`body_bytes_per_second`) counts. `references`: the same as a multiple of a fixed loop that is timed between the rounds,
+the median, which says the same on a busy machine.
 """
 
 import argparse
@@ -15,7 +19,8 @@ import statistics
 import time
 from typing import NamedTuple
 
-from sensor.core.calls import RawBodies
+from sensor.core.calls import AuthenticationKind, Credentials, Hop, NamedEnds, PrincipalKind, RawBodies, Role
+from sensor.core.keyed import KeyedHash
 from sensor.describe.bodies.reader import BodyCall, BodyReader
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import SchemaBook
@@ -25,6 +30,8 @@ from tests.sensor.describe.bodies.messages import ENCODERS, chunk, response_head
 REQUEST = b"GET /orders HTTP/1.1\r\nHost: shop\r\n\r\n"
 ALL = SampleRule(first_count=1 << 30)
 LIMIT_BYTES = 65_536
+CREDENTIALS = Credentials(AuthenticationKind.NONE, 0, PrincipalKind.UNSPECIFIED, 0, False)
+ENDS = NamedEnds(Role.SERVER, Hop.ENDPOINT, "10.0.0.9", "", "", "1.1", False)
 
 
 def make_body(records: int) -> bytes:
@@ -75,6 +82,67 @@ def write_xml(body: bytes) -> bytes:
     return f"<orders>{''.join(write('order', record) for record in json.loads(body))}</orders>".encode()
 
 
+class Exchange(NamedTuple):
+    """What was asked, and the body of the answer with its type."""
+
+    asked: object
+    answer: bytes
+    media_type: str = "application/json"
+
+
+ANSWER_BYTES = 10_240
+
+
+def make_tools() -> dict[str, object]:
+    """An answer to `tools/list`, as frameworks write it from signatures."""
+    source, tools = random.Random(2), list[dict[str, object]]()
+    while len(json.dumps(tools)) < ANSWER_BYTES - 400:
+        verb, noun = source.choice(("get", "list", "create", "update")), source.choice(("order", "issue", "page"))
+        properties = {
+            name: {"type": kind, "title": name.title(), "description": f"The {name} of the {noun}, as it is shown."}
+            for name, kind in (("project", "string"), ("number", "integer"), ("labels", "array"))
+        }
+        schema = {"type": "object", "properties": properties, "required": ["project", "number"]}
+        described = f"Use this to {verb} one {noun}. Returns an error where it does not exist. {len(tools)}"
+        hints = {"readOnlyHint": verb in ("get", "list"), "openWorldHint": False}
+        name = f"{verb}_{noun}_{len(tools)}"
+        tools.append({"name": name, "description": described, "inputSchema": schema, "annotations": hints})
+    return {"tools": tools}
+
+
+def make_exchanges() -> dict[str, Exchange]:
+    """Answers of ANSWER_BYTES."""
+    records = json.loads(make_body(34))
+    results: dict[str, tuple[str, object, dict[str, object]]] = {
+        "MCP tools/list": ("tools/list", {}, make_tools()),
+        "MCP tools/call": (
+            "tools/call",
+            {"name": "list_order_1", "arguments": {"project": "shop"}},
+            {"content": [{"type": "text", "text": json.dumps(records)}], "isError": False},
+        ),
+    }
+    found: dict[str, Exchange] = {}
+    for name, (method, params, result) in results.items():
+        asked = {"jsonrpc": "2.0", "id": 3, "method": method, "params": params}
+        body = json.dumps({"jsonrpc": "2.0", "id": 3, "result": result}).encode()
+        found[name] = Exchange(asked, body)
+        found[f"{name} as events"] = Exchange(asked, b"event: message\ndata: " + body + b"\n\n", "text/event-stream")
+    words = " ".join(str(record["customer"]) + " left at the door." for record in records)
+    asked = {"model": "m-1", "stream": True, "messages": [{"role": "user", "content": words[:300]}]}
+    choice = {"index": 0, "message": {"role": "assistant", "content": (words * 5)[: ANSWER_BYTES - 300]}}
+    usage = {"prompt_tokens": 500, "completion_tokens": 2_500, "total_tokens": 3_000}
+    whole = {"id": "c1", "object": "chat.completion", "model": "m-1", "choices": [choice], "usage": usage}
+    found["model answer"] = Exchange(asked, json.dumps(whole).encode())
+    events, at = b"", 0
+    while len(events) < ANSWER_BYTES - 200:
+        delta = {"index": 0, "delta": {"content": words[at : at + 5]}, "finish_reason": None}
+        piece = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m-1", "choices": [delta]}
+        events, at = events + b"data: " + json.dumps(piece).encode() + b"\n\n", at + 5
+    events += b"data: " + json.dumps({**whole, "choices": []}).encode() + b"\n\ndata: [DONE]\n\n"
+    found["model answer as events"] = Exchange(asked, events, "text/event-stream")
+    return found
+
+
 def burn() -> None:
     """The reference: 20,000 numbers as text."""
     total = 0
@@ -90,10 +158,19 @@ class Cost(NamedTuple):
     records: int
 
 
-def measure(raw: bytes, head: bytes, rounds: int, *, has_schemas: bool) -> Cost:
+def measure(raw: bytes, head: bytes, rounds: int, *, has_schemas: bool, asked: bytes = b"") -> Cost:
     """Of one body, again and again."""
-    reader = BodyReader(ALL, SchemaBook(load_vocabulary(), ALL) if has_schemas else None)
-    call = BodyCall(1, 200, REQUEST, head, len(REQUEST), len(head) + len(raw), 1, RawBodies(b"", raw[:LIMIT_BYTES]))
+    book = SchemaBook(load_vocabulary(), ALL)
+    book.hash_by(KeyedHash(1, bytes(16)))
+    reader = BodyReader(ALL, book if has_schemas else None)
+    request = REQUEST
+    if asked:
+        lines = "POST /api HTTP/1.1", "Host: shop", "Content-Type: application/json", f"Content-Length: {len(asked)}"
+        request = "\r\n".join((*lines, "", "")).encode()
+    sizes = len(request) + len(asked), len(head) + len(raw)
+    bodies, caller = RawBodies(asked, raw[:LIMIT_BYTES]), (CREDENTIALS, ENDS) if asked else None
+    method = "POST" if asked else "GET"
+    call = BodyCall(1, 200, request, head, *sizes, 1, bodies, method=method, caller=caller, path="/api")
     count = max(3, 300_000 // max(len(raw), 3_000))
     costs: list[float] = []
     ratios: list[float] = []
@@ -118,23 +195,30 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without-schemas", action="store_true", help="Classify only, do not describe.")
+    parser.add_argument("--only", default="", metavar="TEXT", help="Only scenarios with this text in their name.")
     arguments = parser.parse_args()
-    bodies = [("wide", make_wide_body())] + [
-        (f"{count} records", make_body(count)) for count in (1, 10, 40, 100, 1_000)
+    bodies = [("wide", Exchange(None, make_wide_body()))] + [
+        (f"{count} records", Exchange(None, make_body(count))) for count in (1, 10, 40, 100, 1_000)
     ]
-    bodies.append(("40 records as XML", write_xml(make_body(40))))
-    for name, body in bodies:
+    bodies.append(("40 records as XML", Exchange(None, write_xml(make_body(40)), "application/xml")))
+    bodies += make_exchanges().items()
+    for name, exchange in bodies:
+        body = exchange.answer
         for coding in ("", "gzip", "br", "zstd", "chunked") if "records" in name[-7:] else ("",):
+            scenario = f"{name}, {coding or 'plain'}"
+            if arguments.only not in scenario:
+                continue
             raw = chunk(body) if coding == "chunked" else ENCODERS[coding](body) if coding else body
             head = response_head(
-                coding="" if coding == "chunked" else coding, length=None if coding == "chunked" else len(raw)
+                media_type=exchange.media_type,
+                coding="" if coding == "chunked" else coding,
+                length=None if coding == "chunked" else len(raw),
             )
-            if body.startswith(b"<"):
-                head = head.replace(b"application/json", b"application/xml")
-            cost = measure(raw, head, arguments.rounds, has_schemas=not arguments.without_schemas)
+            asked = json.dumps(exchange.asked).encode() if exchange.asked else b""
+            cost = measure(raw, head, arguments.rounds, has_schemas=not arguments.without_schemas, asked=asked)
             wire_bytes = min(len(raw), LIMIT_BYTES)
             line = {
-                "scenario": f"{name}, {coding or 'plain'}",
+                "scenario": scenario,
                 "wire_bytes": wire_bytes,
                 "us_a_body": round(cost.microseconds, 1),
                 "references": round(cost.references, 3),

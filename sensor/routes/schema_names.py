@@ -98,9 +98,13 @@ def _is_plain(name: str) -> bool:
 def judge_schema_name(text: str, vocabulary: Vocabulary) -> Telling:
     """When a name of a service, method or operation may leave that a caller sent and no server confirmed: at once if it
     is made of known words, and never if it is not made of words, or of persons' names only."""
+    return _judge(text, vocabulary) if len(text) <= MAX_NAME_CHARACTERS else Telling.NEVER
+
+
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def _judge(text: str, vocabulary: Vocabulary) -> Telling:
     parts = text.split(".")
-    is_short = len(text) <= MAX_NAME_CHARACTERS and len(parts) <= MAX_PARTS
-    if not is_short or not all(_is_part(part, vocabulary) for part in parts) or find_kinds(text):
+    if len(parts) > MAX_PARTS or not all(_is_part(part, vocabulary) for part in parts) or find_kinds(text):
         return Telling.NEVER
     words = (word for part in parts if not is_version(part) for word in split_word(part))
     return Telling.NOW if all(_is_known(word, vocabulary) for word in words) else Telling.SHARED

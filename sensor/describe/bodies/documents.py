@@ -306,7 +306,8 @@ def _read_messages(messages: list[bytes]) -> Document:
     """Of several messages each is a record; one is a document; pieces of one text are put together."""
     found = read_messages(messages)
     if found.single is not None:
-        return msgspec.structs.replace(_make_document(found.single, may_have_tables=True), calls=found.calls)
+        may_have_tables = any(_LISTS.search(message) for message in messages)
+        return msgspec.structs.replace(_make_document(found.single, may_have_tables=may_have_tables), calls=found.calls)
     if not found.joined:
         return Document(found.values, found.records, found.is_list, found.tree, found.calls)
     texts = [{name: read_text(one) if isinstance(one, str) else one} for name, one in found.joined]

@@ -12,7 +12,7 @@ Sources: WHATWG HTML, section 9.2.6 (event streams); RFC 7464 (JSON sequences); 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
@@ -34,7 +34,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _ENVELOPE_BYTES: Final = 5
 _COMPRESSED, _END = 0x01, 0x82  # Flags: compressed; the end of the stream, of Connect or gRPC-Web.
 # As writers of JSON write it, or with letters escaped, which none does without a reason.
-_CALL_SIGN: Final = re.compile(rb'"jsonrpc"|\\u00[67]')
+_CALL_SIGNS: Final = (b'"jsonrpc"', b"\\u006", b"\\u007")
 # With it a server of MCP says where requests are to be sent (HTTP with SSE).
 _ENDPOINT_EVENT: Final = re.compile(rb"(?:\A|[\r\n])event: ?endpoint[\r\n]")
 _Path = tuple[str, ...]
@@ -58,7 +58,8 @@ def split_events(data: bytes, *, is_complete: bool) -> list[bytes]:
     """Data of server-sent events, without those that only say that the stream ends."""
     events: list[bytes] = []
     lines: list[bytes] = []
-    all_lines = _LINE_END.split(data.removeprefix(b"\xef\xbb\xbf"))
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    all_lines = _LINE_END.split(data) if b"\r" in data else data.split(b"\n")
     if not is_complete:
         all_lines.pop()  # It may go on.
     for line in all_lines:
@@ -75,12 +76,12 @@ def split_events(data: bytes, *, is_complete: bool) -> list[bytes]:
 
 def may_hold_calls(data: bytes) -> bool:
     """Whether a message, or one of several, may be one of JSON-RPC."""
-    return _CALL_SIGN.search(data) is not None
+    return any(sign in data for sign in _CALL_SIGNS)
 
 
 def has_endpoint_event(data: bytes) -> bool:
     """Whether a stream of events is one of MCP's older transport."""
-    return _ENDPOINT_EVENT.search(data) is not None
+    return b"endpoint" in data and _ENDPOINT_EVENT.search(data) is not None
 
 
 def split_lines(data: bytes, *, is_complete: bool) -> list[bytes]:
@@ -118,9 +119,10 @@ def split_envelopes(data: bytes, *, has_cut: bool = False) -> list[bytes]:
 def read_messages(messages: list[bytes]) -> Messages:
     """What messages of JSON hold. Raises ValueError where none of those that are looked at is JSON."""
     # Each of them counts, so none may hide among others.
-    calls = find_calls(_parse_all([message for message in messages if may_hold_calls(message)]))
-    if calls:
-        return _read_calls(calls)
+    if may_hold_calls(b"\n".join(messages)):
+        calls = find_calls(_parse_all([message for message in messages if may_hold_calls(message)]))
+        if calls:
+            return _read_calls(calls)
     messages = messages[:MESSAGES_MAX]
     looked = _parse_all(spread(messages))
     if messages and not looked:
@@ -171,13 +173,13 @@ def _may_have_pieces(messages: list[object]) -> bool:
     )
 
 
-def _find_pieces(messages: list[object]) -> set[_Path]:
-    """Paths of fields that hold pieces of a text, in messages of one stream."""
+def _find_pieces(messages: list[object]) -> dict[_Path, list[str]]:
+    """Texts of fields that hold pieces of one text, in messages of one stream."""
     texts: dict[_Path, list[str]] = {}
     for message in messages:
         for path, text in _list_texts(message):
             texts.setdefault(path, []).append(text)
-    return {path for path, pieces in texts.items() if _are_pieces(path[-1], pieces)}
+    return {path: pieces for path, pieces in texts.items() if _are_pieces(path[-1], pieces)}
 
 
 def _are_pieces(name: str, pieces: list[str]) -> bool:
@@ -192,13 +194,7 @@ def _are_pieces(name: str, pieces: list[str]) -> bool:
 
 def _join_pieces(messages: list[object]) -> tuple[tuple[str, object], ...]:
     """The texts that the pieces make, each under the name of its field; JSON among them parsed, however it is cut."""
-    paths = _find_pieces(messages)
-    joined: dict[_Path, list[str]] = {}
-    for message in messages:
-        for path, text in _list_texts(message):
-            if path in paths:
-                joined.setdefault(path, []).append(text)
-    return tuple((path[-1], _open_text("".join(pieces))) for path, pieces in joined.items())
+    return tuple((path[-1], _open_text("".join(pieces))) for path, pieces in _find_pieces(messages).items())
 
 
 def _open_text(text: str) -> object:
@@ -210,19 +206,30 @@ def _open_text(text: str) -> object:
     return text
 
 
-def _list_texts(message: object) -> Iterator[tuple[_Path, str]]:
+def _list_texts(message: object) -> list[tuple[_Path, str]]:
     """Texts of a message by their paths. What has an `index` has it in its path."""
-    pending: list[tuple[_Path, object, int]] = [((), message, 0)]
-    count = 0
-    while pending and count < PATHS_MAX:
-        path, value, depth = pending.pop()
-        if isinstance(value, str):
-            if path and value:
-                count += 1
-                yield path, value
-        elif depth < DEPTH_MAX and isinstance(value, dict):
-            index = value.get("index")
-            place = (*path, str(index)) if isinstance(index, int) else path
-            pending += [((*place, str(key)), inner, depth + 1) for key, inner in list(value.items())[:PATHS_MAX]]
-        elif depth < DEPTH_MAX and isinstance(value, list):
-            pending += [(path or ("",), inner, depth + 1) for inner in value[:PATHS_MAX]]
+    found: list[tuple[_Path, str]] = []
+    _collect_texts(message, (), 0, found)
+    return found
+
+
+def _collect_texts(value: object, path: _Path, depth: int, found: list[tuple[_Path, str]]) -> None:
+    """Of what a parser of JSON makes, whose types are exact: to ask for them so costs a third."""
+    if depth >= DEPTH_MAX or len(found) >= PATHS_MAX:
+        return
+    if type(value) is dict:
+        index = value.get("index")
+        path = path if index is None else (*path, str(index))
+        for key, inner in value.items():
+            kind = type(inner)
+            if kind is dict or kind is list:
+                _collect_texts(inner, (*path, key), depth + 1, found)
+            elif kind is str and inner and len(found) < PATHS_MAX:
+                found.append(((*path, key), inner))
+    elif type(value) is list:
+        path = path or ("",)
+        for inner in value[:PATHS_MAX]:
+            if type(inner) is not str:
+                _collect_texts(inner, path, depth + 1, found)
+            elif inner and len(found) < PATHS_MAX:
+                found.append((path, inner))

@@ -259,17 +259,19 @@ class SchemaBook:
         """What the bodies of a sampled call look like. `data`: codes of what they hold. Never raises. Cost:
         scripts/bench bodies."""
         status_class = call.status_code // 100
-        if response is not None:
+        operations = find_in_document(request.tree, request.content_type) if request is not None else []
+        # What methods of MCP ask and answer is in its specification.
+        is_specified = bool(operations) and all(one.protocol == "mcp" and one.kind == "method" for one in operations)
+        if response is not None and not is_specified:
             self._learn_body(call, SchemaPart.RESPONSE_BODY, status_class, response)
             if call.is_description and call.status_code == 200 and self._export_openapi_outlines:
                 self._learn_description(call, response)
         is_served = _is_served(call.status_code)
-        operations = find_in_document(request.tree, request.content_type) if request is not None else []
         if is_served:
             self._learn_mcp(call, request, response)
         if request is None:
             return
-        if is_served:
+        if is_served and not is_specified:
             self._learn_body(call, SchemaPart.REQUEST_BODY, 0, request)
         if not operations and self._is_named_in_heads(call.route_id):
             return  # Its head has been counted.
@@ -284,7 +286,7 @@ class SchemaBook:
             data=data if len(operations) == 1 else (),  # Of several nobody knows which of them it was.
         )
         self._count_operations(call.route_id, operations, sample)
-        if is_served and len(operations) == 1:
+        if is_served and not is_specified and len(operations) == 1:
             self._describe_operation(call, operations[0], request, response)
 
     def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None:

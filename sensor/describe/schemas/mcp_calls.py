@@ -67,6 +67,9 @@ class McpAnswer(msgspec.Struct, frozen=True, gc=False):
     is_whole: bool
     is_first: bool
 
+    def __repr__(self) -> str:
+        return f"McpAnswer(is_whole={self.is_whole}, redacted)"
+
 
 class McpUsed(msgspec.Struct, frozen=True, gc=False):
     """A call of a tool or for a prompt, by the name that the client wrote."""
@@ -75,6 +78,9 @@ class McpUsed(msgspec.Struct, frozen=True, gc=False):
     name: str
     is_answered: bool
     has_failed: bool
+
+    def __repr__(self) -> str:
+        return f"McpUsed(kind={self.kind}, redacted)"
 
 
 class McpCall(msgspec.Struct, frozen=True):
@@ -88,6 +94,9 @@ class McpCall(msgspec.Struct, frozen=True):
     transport: McpTransport | None
     is_server: bool
 
+    def __repr__(self) -> str:
+        return f"McpCall(is_server={self.is_server}, redacted)"
+
 
 class _Request(msgspec.Struct, frozen=True, gc=False):
     """One request of the protocol that waits for an answer."""
@@ -95,6 +104,9 @@ class _Request(msgspec.Struct, frozen=True, gc=False):
     id: object
     operation: Operation
     params: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return "_Request(redacted)"
 
 
 def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDocument | None) -> McpCall | None:

@@ -220,6 +220,52 @@ def test_the_beginning_of_a_stream_has_its_whole_messages() -> None:
     assert reader.read_count == 0
 
 
+def test_beginnings_of_streams_are_read_in_samples() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    raw = write_events([{"jsonrpc": "2.0", "id": 1, "result": {}}])
+    beginnings = Beginnings()
+    reader = BodyReader(SampleRule(first_count=2), beginnings)
+    for _ in range(5):
+        reader.read_beginning(make_call(head, raw))
+    assert (len(beginnings.trees), reader.beginning_count) == (2, 2)
+
+
+def test_of_the_beginning_of_a_stream_without_calls_nothing_is_learned() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    beginnings = Beginnings()
+    BodyReader(SampleRule(), beginnings).read_beginning(make_call(head, write_events([PERSON])))
+    assert beginnings.trees == []
+
+
+@pytest.mark.parametrize("filler", [b"data: {}\n\n", b"data: x\n\n", b'data: {"jsonrpc": "2.0", "method": "ping"}\n\n'])
+def test_no_call_of_json_rpc_hides_among_other_messages(filler: bytes) -> None:
+    answers = [{"jsonrpc": "2.0", "id": number, "result": {"n": number}} for number in range(20)]
+    hidden = json.dumps({"jsonrpc": "2.0", "id": 20, "result": {}, "more": 1}).encode()
+    data = filler * 9_000 + write_events(answers) + b"data: " + hidden.replace(b"json", b"\\u006ason") + b"\n\n"
+    found = [one for one in read(data).calls if "result" in one]
+    assert [one["id"] for one in found] == list(range(21))
+
+
+def test_calls_of_json_rpc_are_kept_as_they_are() -> None:
+    rows = [["name", "n"]] + [["a", number] for number in range(20)]
+    answer = {"jsonrpc": "2.0", "id": 1, "result": {"rows": rows}}
+    for data, media_type in ((write_events([answer]), "text/event-stream"), (json.dumps(answer).encode(), "text/json")):
+        document = read(data, media_type)
+        assert document.tree != answer  # Its rows have the names of columns.
+        assert document.calls == [answer]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_stream_of_mcp_says_where_to_write(line_end: str) -> None:
+    calls = write_events([{"jsonrpc": "2.0", "id": 1, "result": {}}], line_end=line_end)
+    said = f"event: endpoint{line_end}data: /messages?id=1{line_end}{line_end}".encode()
+    assert read(said + calls).has_endpoint_event
+    assert not read(calls).has_endpoint_event
+    assert not read(
+        write_events([{"jsonrpc": "2.0", "id": 1, "result": {"text": "event: endpoint"}}])
+    ).has_endpoint_event
+
+
 @given(st.binary(max_size=300), st.booleans())
 def test_no_stream_breaks_its_reader(data: bytes, is_complete: bool) -> None:
     for media_type in ("text/event-stream", "application/json-seq", "application/connect+json"):
