@@ -59,8 +59,8 @@ class McpTransport(StrEnum):
     SSE = "sse"
 
 
-# What clients ask first, once each time that they begin.
-_BEGINNINGS: Final = ("initialize", "server/discover")
+# What a session begins with. Without sessions (revision 2026-07-28) a client may ask `server/discover` at each call.
+_BEGINNING: Final = "initialize"
 _KINDS: Final = dict(enumerate(McpKind, 1))
 _TRANSPORTS: Final = dict(enumerate(McpTransport, 1))
 
@@ -246,7 +246,7 @@ class McpInventory:
         begun = [
             (one.operation.parent_id, one.share)
             for one in known.values()
-            if one.operation.protocol == "mcp" and one.operation.name in _BEGINNINGS
+            if one.operation.protocol == "mcp" and one.operation.name == _BEGINNING
         ]
         servers = (self._merge(group, measured, begun) for group in groups)
         return tuple(one for one in servers if one is not None)

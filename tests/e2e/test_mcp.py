@@ -122,7 +122,7 @@ KNOWN = {
     ("tool", "get_forecast"): 3,
     ("tool", "delete_station"): 0,
     ("prompt", "describe_weather"): 1,
-    ("resource", "report"): 0,
+    ("resource", ""): 0,
     ("resource_template", "station"): 0,
 }
 

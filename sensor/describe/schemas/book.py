@@ -91,7 +91,7 @@ MAX_NODES: Final = 20_000  # Fields of all of them.
 MAX_OPERATIONS: Final = 256  # Of one route.
 MAX_DESCRIBED_OPERATIONS: Final = 64  # Of one route: those whose parameters and results are described by themselves.
 MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is not described.
-# Of MCP servers: what they list, and who uses it. The one called longest ago is evicted.
+# Of MCP servers: what they list, and who uses it, some 12 MB at most. The one called longest ago is evicted.
 MAX_MCP_SERVERS: Final = 256
 MAX_MCP_NODES: Final = 32_768
 # Reported again so often although nothing changed to a collector that takes no offers, for it may have lost its store.

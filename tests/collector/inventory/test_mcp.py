@@ -36,6 +36,7 @@ def fill(store: EmbeddedStore) -> None:
     nodes = [Node("a"), Node("b")]
     for node in nodes:
         ask(node, 1, "initialize", INTRODUCTION)
+    ask(nodes[1], 1, "server/discover", {"supportedVersions": ["2025-06-18"], "capabilities": {}})
     ask(nodes[0], 1, "tools/list", {"tools": TOOLS})
     ask(nodes[0], 1, "prompts/list", {"prompts": [{"name": "greet"}]})
     for node in nodes:
@@ -91,6 +92,7 @@ def test_a_server_is_listed_with_what_it_says_of_itself(client: TestClient) -> N
     assert server["protocol_versions"] == ["2025-06-18"]
     assert (server["transports"], server["tools"], server["prompts"]) == (["streamable_http"], 2, 1)
     assert (server["calls"], server["clients"]) == (7, 2)
+    assert server["sessions"] == 2  # What is asked without a session begins none.
     tool = next(one for one in server["items"] if one["name"] == "get_forecast")
     assert tool["arguments"] == [{"name": "city", "type": "string", "is_required": True}]
     assert (tool["sampled_calls"], tool["clients"]) == (2, 1)
