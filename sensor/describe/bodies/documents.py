@@ -199,8 +199,9 @@ class Document(msgspec.Struct, frozen=True, gc=False):
     records: int | None  # None where the type has none (forms).
     is_list: bool = False
     tree: object = None  # All that was read, its envelope too, for the schema; private to the node.
-    calls: Sequence[dict[str, Any]] = ()  # All messages of JSON-RPC, as they are.
-    has_endpoint_event: bool = False  # Such messages come in a stream of MCP's older transport.
+    calls: Sequence[dict[str, Any]] = ()  # Messages of JSON-RPC that `tree` has in another form.
+    messages: Sequence[bytes] = ()  # All of a stream of events, of which `tree` has some.
+    has_endpoint_event: bool = False  # It is a stream of MCP's older transport.
 
     def __repr__(self) -> str:
         return f"Document(records={self.records}, redacted)"
@@ -270,14 +271,13 @@ def _read_json(data: bytes, is_complete: bool) -> Document:
 
 
 def _make_document(value: object, *, may_have_tables: bool) -> Document:
-    calls = find_calls(value)
     table = name_rows(value) if may_have_tables else None
     if table is not None:
-        return Document(table.value, table.records, True, table.value, calls)
+        return Document(table.value, table.records, True, table.value, find_calls(value))
     records = find_records(value)
     if records is None:
-        return Document(value, 1, tree=value, calls=calls)
-    return Document(spread(records), len(records), True, value, calls)
+        return Document(value, 1, tree=value)
+    return Document(spread(records), len(records), True, value)
 
 
 def _read_lines(data: bytes, is_complete: bool) -> Document:
@@ -293,9 +293,7 @@ def _read_events(data: bytes, is_complete: bool) -> Document:
     if messages and not any(message[:1] in (b"{", b"[", b'"') for message in messages):
         return Document(read_text(b"\n".join(messages).decode("utf-8", "replace")), None, tree=Binary())
     document = _read_messages(messages)
-    if document.calls and has_endpoint_event(data):
-        return msgspec.structs.replace(document, has_endpoint_event=True)
-    return document
+    return msgspec.structs.replace(document, messages=messages, has_endpoint_event=has_endpoint_event(data))
 
 
 def _read_enveloped(data: bytes, is_complete: bool) -> Document:
@@ -307,9 +305,9 @@ def _read_messages(messages: list[bytes]) -> Document:
     found = read_messages(messages)
     if found.single is not None:
         may_have_tables = any(_LISTS.search(message) for message in messages)
-        return msgspec.structs.replace(_make_document(found.single, may_have_tables=may_have_tables), calls=found.calls)
+        return _make_document(found.single, may_have_tables=may_have_tables)
     if not found.joined:
-        return Document(found.values, found.records, found.is_list, found.tree, found.calls)
+        return Document(found.values, found.records, found.is_list, found.tree)
     texts = [{name: read_text(one) if isinstance(one, str) else one} for name, one in found.joined]
     return Document([found.values, *texts], found.records, found.is_list, found.tree)
 

@@ -39,7 +39,7 @@ from sensor.describe.bodies.logins import Login, LoginRequest, LoginResponse, fi
 from sensor.describe.bodies.message_types import REFLECTION_METHODS, MessageTypes
 from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
-from sensor.describe.bodies.streams import may_hold_calls, split_envelopes
+from sensor.describe.bodies.streams import find_calls, find_calls_of_stream, may_hold_calls, split_envelopes
 from sensor.http.http1.head import RequestHead, read_media_type
 from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
 from sensor.sensitive.kinds import (
@@ -204,8 +204,9 @@ class BodyDocument(msgspec.Struct, frozen=True, gc=False):
     content_type: bytes
     tree: object
     is_complete: bool
-    calls: Sequence[dict[str, Any]] = ()  # All messages of JSON-RPC, as they are.
-    has_endpoint_event: bool = False  # Such messages come in a stream of MCP's older transport.
+    calls: Sequence[dict[str, Any]] = ()  # Messages of JSON-RPC that `tree` has in another form.
+    messages: Sequence[bytes] = ()  # All of a stream of events, of which `tree` has some.
+    has_endpoint_event: bool = False  # It is a stream of MCP's older transport.
 
     def __repr__(self) -> str:
         return f"BodyDocument(media_type={self.media_type!r}, redacted)"
@@ -419,6 +420,13 @@ class BodyReader:
         return records, known
 
 
+def list_calls(document: BodyDocument) -> Sequence[dict[str, Any]]:
+    """All messages of JSON-RPC in a document, as they are. Cost: some 60 us of a stream of 64 KiB without any."""
+    if document.messages:
+        return find_calls_of_stream(document.messages)
+    return document.calls or find_calls(document.tree)
+
+
 def _show(document: Document, media_type: str, content_type: bytes, *, is_complete: bool) -> BodyDocument:
     """What others learn from."""
     return BodyDocument(
@@ -427,6 +435,7 @@ def _show(document: Document, media_type: str, content_type: bytes, *, is_comple
         document.tree,
         is_complete,
         document.calls,
+        document.messages,
         document.has_endpoint_event,
     )
 

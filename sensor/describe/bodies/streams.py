@@ -33,8 +33,9 @@ _BLANK_SHARE: Final = 0.2  # Of pieces of a text that begin or end with a blank.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _ENVELOPE_BYTES: Final = 5
 _COMPRESSED, _END = 0x01, 0x82  # Flags: compressed; the end of the stream, of Connect or gRPC-Web.
-# As writers of JSON write it, or with letters escaped, which none does without a reason.
-_CALL_SIGNS: Final = (b'"jsonrpc"', b"\\u006", b"\\u007")
+# `jsonrpc` as writers of JSON write it, or with letters escaped, which none does without a reason. The end of the word
+# is found in half the time of the whole.
+_CALL_SIGNS: Final = (b"nrpc", b"\\u006", b"\\u007")
 # With it a server of MCP says where requests are to be sent (HTTP with SSE).
 _ENDPOINT_EVENT: Final = re.compile(rb"(?:\A|[\r\n])event: ?endpoint[\r\n]")
 _Path = tuple[str, ...]
@@ -51,7 +52,6 @@ class Messages(NamedTuple):
     tree: object = None
     # Of pieces that were put together: the name of their field, and the text, or what it is as JSON.
     joined: tuple[tuple[str, object], ...] = ()
-    calls: Sequence[dict[str, Any]] = ()  # Of JSON-RPC: all messages, not only those that are looked at.
 
 
 def split_events(data: bytes, *, is_complete: bool) -> list[bytes]:
@@ -118,17 +118,14 @@ def split_envelopes(data: bytes, *, has_cut: bool = False) -> list[bytes]:
 
 def read_messages(messages: list[bytes]) -> Messages:
     """What messages of JSON hold. Raises ValueError where none of those that are looked at is JSON."""
-    # Each of them counts, so none may hide among others.
-    if may_hold_calls(b"\n".join(messages)):
-        calls = find_calls(_parse_all([message for message in messages if may_hold_calls(message)]))
-        if calls:
-            return _read_calls(calls)
     messages = messages[:MESSAGES_MAX]
     looked = _parse_all(spread(messages))
     if messages and not looked:
         raise ValueError("no message is JSON")
     if len(messages) == 1:
         return Messages(looked[0])
+    if any(isinstance(one, dict) and "jsonrpc" in one for one in looked):
+        return _read_calls(_parse_all(messages))
     if _may_have_pieces(looked[1:4]) and _find_pieces(looked):
         whole = _parse_all(messages)
         joined = _join_pieces(whole)
@@ -152,16 +149,20 @@ def find_calls(document: object) -> list[dict[str, Any]]:
     return [one for one in messages if isinstance(one, dict) and "jsonrpc" in one]
 
 
-def _read_calls(calls: list[dict[str, Any]]) -> Messages:
+def find_calls_of_stream(messages: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The same of all messages of a stream: each of them counts, so none may hide among others."""
+    return find_calls(_parse_all([message for message in messages if may_hold_calls(message)]))
+
+
+def _read_calls(messages: list[object]) -> Messages:
     """Answers of JSON-RPC; where there are none, its notifications and requests."""
-    answers = [one for one in calls if is_answer(one)]
-    if len(answers) == 1 or len(calls) == 1:
-        return Messages((answers or calls)[0], calls=calls)
-    looked = spread(answers or calls)
+    answers = [one for one in messages if is_answer(one)]
+    if len(answers) == 1:
+        return Messages(answers[0])
     if not answers:
-        return Messages(None, looked, len(calls), True, looked, calls=calls)
+        return Messages(None, spread(messages), len(messages), True, spread(messages))
     records = sum(1 if (found := find_records(one)) is None else len(found) for one in answers)
-    return Messages(None, looked, records, True, looked, calls=calls)
+    return Messages(None, spread(answers), records, True, spread(answers))
 
 
 def _may_have_pieces(messages: list[object]) -> bool:

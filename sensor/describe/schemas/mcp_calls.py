@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument
-from sensor.describe.bodies.streams import find_calls
+from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument, list_calls
 from sensor.describe.schemas.operations import Operation, find_in_document
 
 _VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"  # In the metadata of requests,
@@ -111,12 +110,9 @@ class _Request(msgspec.Struct, frozen=True, gc=False):
 
 def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDocument | None) -> McpCall | None:
     """None where nothing of the protocol shows. `request` and `response` as they were parsed. Cost: 5 us of others."""
-    told = _list_calls(response)
     if call.method == "GET":
-        if response is None or response.media_type != EVENTS or not told:
-            return None
-        return _read_stream(told, has_endpoint=response.has_endpoint_event)
-    asked = _list_calls(request)
+        return _read_stream(response) if response is not None and response.media_type == EVENTS else None
+    asked = list_calls(request) if request is not None else ()
     requests = tuple(_find_requests(asked))
     if not requests:
         return None
@@ -128,7 +124,7 @@ def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDo
     answers: list[McpAnswer] = []
     answered: dict[object, bool] = {}  # Whether the call of this id failed,
     results: dict[object, dict[str, Any]] = {}  # or what it gave.
-    for one in told:
+    for one in list_calls(response) if response is not None else ():
         key = one.get("id")
         if _is_answer(one):
             result, waiting = one["result"], by_id.get(key)
@@ -150,19 +146,13 @@ def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDo
     )
 
 
-def _read_stream(told: Sequence[dict[str, Any]], *, has_endpoint: bool) -> McpCall | None:
+def _read_stream(response: BodyDocument) -> McpCall | None:
     """Answers in a stream that a GET opened. Of streamable HTTP that is a stream which was resumed."""
-    answers = tuple(McpAnswer(one["result"], True, True) for one in told if _is_answer(one))
+    answers = tuple(McpAnswer(one["result"], True, True) for one in list_calls(response) if _is_answer(one))
     if not answers:
         return None
-    transport = McpTransport.SSE if has_endpoint else None
+    transport = McpTransport.SSE if response.has_endpoint_event else None
     return McpCall(answers, (), (), (), transport, any(_is_of_server(one.result) for one in answers))
-
-
-def _list_calls(document: BodyDocument | None) -> Sequence[dict[str, Any]]:
-    if document is None:
-        return ()
-    return document.calls or find_calls(document.tree)
 
 
 def _is_answer(message: dict[str, Any]) -> bool:

@@ -43,7 +43,7 @@ def ask(
     answer = {"jsonrpc": "2.0", "id": 1, "result": result}
     asked = BodyDocument("application/json", b"application/json", request, True) if verb == "POST" else None
     media_type = "application/json" if verb == "POST" else "text/event-stream"
-    told = BodyDocument(media_type, media_type.encode(), answer, True, (answer,), verb == "GET")
+    told = BodyDocument(media_type, media_type.encode(), answer, True, has_endpoint_event=verb == "GET")
     credentials = Credentials(AuthenticationKind.NONE, 0, PrincipalKind.UNSPECIFIED, 0, False)
     caller = credentials, NamedEnds(Role.SERVER, Hop.ENDPOINT, address, "", "", "1.1", False)
     fields = (None, None, 0, make_origin(1), 0, "/mcp", False, verb, "", caller)
