@@ -79,6 +79,11 @@ class KindRow:
         return self.group not in (KindGroup.RISK, KindGroup.SELF)
 
     @property
+    def is_once(self) -> bool:
+        """Each report is of something else: what a person says of one allows no other."""
+        return self.group is KindGroup.CHANGE
+
+    @property
     def is_windowed(self) -> bool:
         """It is reported in every window while it lasts."""
         return self.group in (KindGroup.VOLUME, KindGroup.HEALTH)

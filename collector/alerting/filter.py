@@ -3,7 +3,7 @@
 - A known-good rule matches: nothing is sent, and the report is counted.
 - Somebody gave the verdict `false_alarm` on an alert: the same subject raises nothing up to ALLOWED_FACTOR times what
   was seen then. If the subject fell, it raises nothing down to that part of it. More is news again, and so is the
-  other direction.
+  other direction. Of a change it allows nothing: the next one is another.
 - Somebody gave the verdict `confirmed`: for CONFIRMED_SECONDS everything of that consumer is sent at every level, one
   severity higher, whatever the budget. Of somebody who sees a part of the installation this holds in the alert's
   namespace alone.
@@ -74,7 +74,7 @@ class ReportFilter:
         # Who sees a part allows a consumer nothing beyond it.
         if alert.verdict_reach is VerdictReach.EVERYWHERE or alert.is_within_endpoint:
             self._allowed.pop((subject, is_above), None)
-            if alert.verdict is Verdict.FALSE_ALARM:
+            if alert.verdict is Verdict.FALSE_ALARM and not alert.kind.row.is_once:
                 factor = ALLOWED_FACTOR if is_above else 1 / ALLOWED_FACTOR
                 self._allowed[subject, is_above] = factor * alert.measure
         reach = _find_reach(alert)

@@ -92,6 +92,13 @@ def test_a_false_alarm_allows_as_much_again_and_can_be_taken_back() -> None:
     assert judge(sieve, report).outcome is ReportOutcome.SENT
 
 
+@pytest.mark.parametrize("kind", [AlertKind.MCP_TOOL_CHANGED, AlertKind.NEW_DATA_CLASS, AlertKind.NEW_THIRD_PARTY])
+def test_a_change_that_was_a_false_alarm_hides_no_later_one(kind: AlertKind) -> None:
+    sieve, report = ReportFilter(), make_report(kind=kind, measure=3.0)
+    sieve.note_verdict(judged_alert(report, Verdict.FALSE_ALARM))
+    assert judge(sieve, replace(report, measure=1.0)).outcome is ReportOutcome.SENT
+
+
 @pytest.mark.parametrize(("is_above", "measure", "is_told"), [
     (True, 149.0, False),
     (True, 151.0, True),
