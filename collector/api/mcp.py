@@ -10,7 +10,8 @@ from collector.api.base_model import Model, OptionalTime, Time
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.filters import SpanParameters
-from collector.inventory.mcp import McpInventory, McpKind, McpServerQuery, McpTransport
+from collector.inventory.mcp import McpInventory, McpServerQuery
+from collector.inventory.mcp_states import McpKind, McpTransport
 
 
 class McpArgumentModel(Model):
@@ -21,21 +22,35 @@ class McpArgumentModel(Model):
     is_required: bool
 
 
+class McpPinModel(Model):
+    """Keyed hashes of texts. Only those of one key and one version are compared."""
+
+    key_id: int = Field(description="The installation key of the hashes.")
+    version: int = Field(description="How they are made.")
+    description_hash: str = Field(description="Of all words but those of the schemas.")
+    schema_hash: str = Field(description="Of the schemas of arguments and result.")
+    first_seen: OptionalTime
+    last_seen: OptionalTime
+
+
 class McpItemModel(Model):
-    """A tool, prompt or resource that the server lists."""
+    """A tool, prompt or resource that the server lists, or its instructions."""
 
     kind: McpKind
     id: str = Field(description="Keyed hash of the name, of resources of the URI.")
     name: str = Field(description="Empty where it looks like a value.", examples=["get_forecast"])
     arguments: tuple[McpArgumentModel, ...]
-    is_read_only: bool = Field(description="The server says so of a tool, as in the next two. Nobody checked it.")
-    is_destructive: bool
-    is_open_world: bool
-    description_pin: str = Field(description="Keyed hash of title, description and annotations.")
-    schema_pin: str = Field(description="Keyed hash of the schemas of arguments and result.")
+    is_listed: bool = Field(description="False where a whole list of the server came later, and was without it.")
+    is_read_only: bool = Field(description="The server says so of a tool. Nobody checked it.")
+    is_destructive: bool | None = Field(description="The same; null where it does not say, as in the next.")
+    is_open_world: bool | None
+    may_destroy: bool = Field(description="As the protocol reads what is not said: a tool may, unless it only reads.")
+    pins: tuple[McpPinModel, ...] = Field(description="All that any sensor saw, newest first.")
     sampled_calls: int
-    sampled_errors: int
+    sampled_errors: int | None = Field(description="Null where no answer was read.")
     clients: int = Field(description="Consumers that the samples show.")
+    consumers: tuple[str, ...] = Field(description="The same by name, most calls first.")
+    changed_at: OptionalTime = Field(description="When its newest text was listed first; null: it had no other one.")
     first_seen: OptionalTime
     last_seen: OptionalTime = Field(description="When the server listed it last.")
 
@@ -48,7 +63,7 @@ class McpUseModel(Model):
     item_id: str
     name: str = Field(description="Empty where the server did not list it, or it looks like a value.")
     sampled_calls: int
-    sampled_errors: int
+    sampled_errors: int | None = Field(description="Null where no answer was read.")
     last_seen: Time
 
 
@@ -72,7 +87,9 @@ class McpServerModel(Model):
     authentication: AuthenticationLevel
     exposure: ExposureLevel
     risk: int | None = Field(description="Of its riskiest endpoint; null where none was computed yet.")
-    endpoint_ids: tuple[str, ...] = Field(description="Its endpoints, most called first.")
+    endpoint_ids: tuple[str, ...] = Field(description="Its endpoints that were called, most called first.")
+    left_out: int = Field(description="What it lists and sensors have no room for.")
+    unread_at: OptionalTime = Field(description="A list was not read to its end then, nor since; null: never.")
     first_seen: Time
     last_seen: Time
 
@@ -80,7 +97,6 @@ class McpServerModel(Model):
 class McpServerDetailModel(McpServerModel):
     """A server with what it lists and who uses it."""
 
-    key_id: int = Field(description="The installation key of the hashes.")
     items: tuple[McpItemModel, ...]
     uses: tuple[McpUseModel, ...] = Field(description="Most calls first.")
 

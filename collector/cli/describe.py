@@ -112,15 +112,16 @@ KINDS: Mapping[str, Kind] = {
                 title="",
                 columns=describe_columns(
                     "id name version service path cluster transports protocol_versions tools prompts resources clients "
-                    f"sessions calls authentication exposure risk {_TIMES}"
+                    f"sessions calls authentication exposure risk left_out unread_at {_TIMES}"
                 ),
             ),
             Section(
                 title="Tools, prompts and resources",
                 place="items",
                 columns=describe_columns(
-                    "kind name arguments=arguments.name/1 read_only=is_read_only/4 destructive=is_destructive/4 "
-                    "open_world=is_open_world/4 sampled_calls/2 clients/3 first_seen/5 last_seen/3"
+                    "kind name arguments=arguments.name/1 may_destroy/4 read_only=is_read_only/6 "
+                    "open_world=is_open_world/6 sampled_calls/2 errors=sampled_errors/5 consumers/3 changed_at/2 "
+                    "listed=is_listed/4 last_seen/5"
                 ),
             ),
             Section(

@@ -1,18 +1,16 @@
 """Servers of the Model Context Protocol as assets: states that sensors sent in, `McpServer`s out.
 
 A server is one path of a service. With the older transport (HTTP with SSE) clients read answers at one path and write
-requests to another one: all such paths of a service below one directory are one server.
+requests to another one: all such paths of a service below one directory are one server. Its id is that of its endpoint,
+which keeps it when the service or the path gets another name.
 
 What a server lists is known from its own answers, who uses it from sampled calls (sensor/describe/schemas/mcp.py).
 Calls, credentials and exposure are those of its endpoints.
 """
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -24,100 +22,96 @@ from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.operations import find_operations_of
 from collector.inventory.filters import SEARCH_CHARACTERS_MAX, Filter, ListQuery, Page, SpanParameters, Text
+from collector.inventory.mcp_states import (
+    KINDS,
+    McpArgument,
+    McpKind,
+    McpPin,
+    McpSight,
+    McpState,
+    McpTransport,
+    read_states,
+    read_uses,
+)
 from collector.inventory.query import Cursor, Span
-from collector.storage.records import Reader, select
+from collector.storage.records import Reader
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 
-STATES_MAX: Final = 20_000  # Read for one question.
 ENDPOINTS_MAX: Final = 2_000
 USES_MAX: Final = 1_000  # Shown of one server, most calls first.
-_SERVER, _USES = 240, 241  # SchemaPart of the wire.
-
-_STATES: Final = f"""
-SELECT n.endpoint_id AS endpoint_id, n.service AS service, n.cluster AS cluster, n.method AS method,
-    n.url_template AS template, s.part AS part, s.fields AS fields, s.operations AS operations
-FROM schemas AS s FINAL
-INNER JOIN endpoint_routes AS n FINAL ON n.route_id = s.route_id
-WHERE s.part = {_SERVER} OR (s.part = {_USES} AND s.time >= {{start:UInt32}})
-ORDER BY s.time DESC
-LIMIT {STATES_MAX}"""
-
-
-class McpKind(StrEnum):
-    """What a server lists."""
-
-    TOOL = "tool"
-    PROMPT = "prompt"
-    RESOURCE = "resource"
-    RESOURCE_TEMPLATE = "resource_template"
-
-
-class McpTransport(StrEnum):
-    """How messages travel."""
-
-    STREAMABLE_HTTP = "streamable_http"
-    SSE = "sse"
-
-
+# What a whole list without it must be later by: replicas of several versions answer by turns.
+GONE_SECONDS: Final = 3_600
 # What a session begins with. Without sessions (revision 2026-07-28) a client may ask `server/discover` at each call.
 _BEGINNING: Final = "initialize"
-_KINDS: Final = dict(enumerate(McpKind, 1))
-_TRANSPORTS: Final = dict(enumerate(McpTransport, 1))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class McpArgument:
-    """An argument as the server describes it; `type` is empty of several or none."""
-
-    name: str
-    type: str
-    is_required: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McpItem:
-    """A tool, prompt or resource. `id` is the keyed hash of its name, `description_pin` and `schema_pin` are those of
-    its texts; `name` is empty where it looks like a value. Figures are of sampled calls."""
+    """A tool, prompt or resource, or the instructions of a server. `id` is the keyed hash of its name, which is empty
+    where it looks like a value. `pins` are those of its texts that any sensor saw, newest first. What the server does
+    not say of it is None. Figures are of sampled calls, `sampled_errors` None where no answer was read."""
 
     kind: McpKind
     id: str
     name: str
     arguments: tuple[McpArgument, ...]
     is_read_only: bool
-    is_destructive: bool
-    is_open_world: bool
-    description_pin: str
-    schema_pin: str
-    first_seen: int
-    last_seen: int
+    is_destructive: bool | None
+    is_open_world: bool | None
+    pins: tuple[McpPin, ...]
+    is_listed: bool = True
     sampled_calls: int = 0
-    sampled_errors: int = 0
+    sampled_errors: int | None = None
     clients: int = 0
+    consumers: tuple[str, ...] = ()  # Most calls first.
 
     @property
-    def key(self) -> tuple[McpKind, str]:
-        """What it is called among those of its server, under any key of hashes."""
-        return self.kind, self.name or self.id
+    def first_seen(self) -> int:
+        """When a list had it first."""
+        return min(pin.first_seen for pin in self.pins)
+
+    @property
+    def last_seen(self) -> int:
+        """When a list had it last."""
+        return self.pins[0].last_seen
+
+    @property
+    def changed_at(self) -> int:
+        """When a list had its newest text first, if it had another one before; else 0."""
+        times = [pin.first_seen for pin in self.pins if pin.made_by == self.pins[0].made_by]
+        return max(times) if len(times) > 1 else 0
+
+    @property
+    def is_listed_tool(self) -> bool:
+        """Whether clients may call it as a tool."""
+        return self.kind is McpKind.TOOL and self.is_listed
+
+    @property
+    def may_destroy(self) -> bool:
+        """As the protocol reads what is not said: a tool may, unless it only reads."""
+        said = self.is_destructive
+        return self.kind is McpKind.TOOL and not self.is_read_only and (said is None or said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McpUse:
     """Sampled calls of one consumer to one tool or prompt. `name` is empty where the server did not list it, or it
-    looks like a value."""
+    looks like a value. `sampled_errors` is None where no answer was read, as of the transport SSE."""
 
     consumer: str
     kind: McpKind
     item_id: str
     name: str
     sampled_calls: int
-    sampled_errors: int
+    sampled_errors: int | None
     last_seen: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McpServer:
     """One server. `name` is as it names itself; `sessions` estimates how often clients began to use it in the span;
-    `key_id` names the key of its hashes."""
+    `endpoint_ids` were called in the span, `known_ids` are all of its endpoints; `left_out` counts what it lists and no
+    bound let in; `unread_at` is when a list was not read to its end, 0: never since one was."""
 
     id: str
     name: str
@@ -128,7 +122,9 @@ class McpServer:
     service: str
     path: str
     endpoint_ids: tuple[str, ...]
-    key_id: int
+    calls_of: Mapping[str, int] = field(default_factory=dict)
+    known_ids: frozenset[str] = frozenset()
+    route_ids: tuple[int, ...] = ()
     items: tuple[McpItem, ...] = ()
     uses: tuple[McpUse, ...] = ()
     clients: int = 0
@@ -137,6 +133,8 @@ class McpServer:
     authentication: AuthenticationLevel = AuthenticationLevel.UNKNOWN
     exposure: ExposureLevel = ExposureLevel.UNKNOWN
     risk: int | None = None
+    left_out: int = 0
+    unread_at: int = 0
     first_seen: int = 0
     last_seen: int = 0
 
@@ -161,7 +159,7 @@ class McpServer:
         return self._count(McpKind.RESOURCE) + self._count(McpKind.RESOURCE_TEMPLATE)
 
     def _count(self, kind: McpKind) -> int:
-        return sum(item.kind is kind for item in self.items)
+        return sum(item.kind is kind and item.is_listed for item in self.items)
 
 
 class McpServerQuery(ListQuery, SpanParameters):
@@ -190,7 +188,7 @@ class McpServerQuery(ListQuery, SpanParameters):
         text = f"{server.cluster} {server.service}{server.path} {server.name}".lower()
         return (
             all(word in text for word in self.q.lower().split())
-            and (not self.tool or any(one.kind is McpKind.TOOL and one.name == self.tool for one in server.items))
+            and (not self.tool or self.tool in (one.name for one in server.items if one.is_listed_tool))
             and (self.transport is None or self.transport in server.transports)
             and self.exposure in (None, server.exposure)
             and self.auth in (None, server.authentication)
@@ -199,14 +197,16 @@ class McpServerQuery(ListQuery, SpanParameters):
 
 @dataclass(slots=True)
 class _Group:
-    """Rows of one server."""
+    """States of one server, of each route the newest first."""
 
     cluster: str
     service: str
     path: str
-    states: list[Mapping[str, Any]] = field(default_factory=list)
-    uses: list[Mapping[str, Any]] = field(default_factory=list)
-    endpoint_ids: dict[str, None] = field(default_factory=dict)
+    states: list[McpState] = field(default_factory=list)
+
+    def find_endpoints(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(one.endpoint_id for one in self.states))
 
 
 class McpInventory:
@@ -223,175 +223,210 @@ class McpInventory:
         found = sorted((_place(one), one) for one in self.read_all(span) if query.fits(one))
         left = [pair for pair in found if after is None or pair[0] > str(after.value)]
         shown, next_cursor = query.cut(left, lambda last: Cursor(value=last[0], id=last[0]))
-        return Page(items=tuple(one for _, one in shown), next_cursor=next_cursor, total=len(found))
+        items = self._add_uses([one for _, one in shown], span)
+        return Page(items=tuple(items), next_cursor=next_cursor, total=len(found))
 
     def find_server(self, server_id: str, parameters: SpanParameters, now: float) -> McpServer:
-        """One server by its id. Raises UnknownError."""
-        found = next((one for one in self.read_all(parameters.find_span(now)) if one.id == server_id), None)
+        """One server by its id, or by that of another of its endpoints. Raises UnknownError."""
+        span = parameters.find_span(now)
+        servers = sorted(self.read_all(span), key=lambda one: one.id != server_id)
+        found = next((one for one in servers if server_id in (one.id, *one.known_ids)), None)
         if found is None:
             raise UnknownError(
                 f"No call to an MCP server {server_id[:80]!r} {parameters.word_span()}; look it up in "
                 "/api/v1/mcp/servers or ask for a longer span."
             )
-        return found
+        return self._add_uses([found], span)[0]
 
     def read_all(self, span: Span) -> tuple[McpServer, ...]:
-        """Every server that was called in the span."""
-        groups = _group(select(self._reader, _STATES, {"start": span.start}))
+        """Every server that was called in the span, without who uses it."""
+        groups = _group(read_states(self._reader))
         if not groups:
             return ()
-        ids = list(dict.fromkeys(name for group in groups for name in group.endpoint_ids))[:ENDPOINTS_MAX]
+        ids = list(dict.fromkeys(name for group in groups for name in group.find_endpoints()))[:ENDPOINTS_MAX]
         measured = self._endpoints.measure(ids, span)
-        known = find_operations_of(self._reader, ids)
-        begun = [
-            (one.operation.parent_id, one.share)
-            for one in known.values()
-            if one.operation.protocol == "mcp" and one.operation.name == _BEGINNING
-        ]
-        servers = (self._merge(group, measured, begun) for group in groups)
+        servers = (_merge(group, measured) for group in groups)
         return tuple(one for one in servers if one is not None)
 
-    def _merge(
-        self, group: _Group, measured: Mapping[str, Endpoint], begun: Sequence[tuple[str, float]]
-    ) -> McpServer | None:
-        check_budget()
-        endpoints = [measured[name] for name in group.endpoint_ids if name in measured]
-        # Whoever calls a tool somewhere does not make it a server: its own answers do.
-        if not endpoints or not any(one["name"] or one["version"] or one["items"] for one in group.states):
-            return None
-        newest = next((one for one in group.states if one["name"]), group.states[0])
-        items = _merge_items(group.states)
-        uses = self._merge_uses(group.uses, items)
-        # Where messages are written; an opened stream is called once a session.
-        busiest = max(endpoints, key=lambda one: one.calls)
-        exposures = {one.exposure.level for one in endpoints}
-        risks = [one.risk.score for one in endpoints if one.risk is not None]
-        return McpServer(
-            id=_name_server(group),
-            name=newest["name"],
-            version=newest["version"],
-            protocol_versions=tuple(sorted({text for one in group.states for text in one["protocol_versions"]})),
-            transports=tuple(
-                sorted({_TRANSPORTS[n] for one in group.states for n in one["transports"] if n in _TRANSPORTS})
-            ),
-            cluster=group.cluster,
-            service=group.service,
-            path=group.path,
-            endpoint_ids=tuple(one.id for one in sorted(endpoints, key=lambda one: (-one.calls, one.id))),
-            key_id=newest["key_id"],
-            items=tuple(_add_uses(item, uses) for item in items),
-            uses=uses[:USES_MAX],
-            clients=len({one.consumer for one in uses}),
-            sessions=round(sum(share * one.calls for one in endpoints for name, share in begun if name == one.id)),
-            calls=sum(one.calls for one in endpoints),
-            authentication=busiest.authentication.level,
-            exposure=next((level for level in ExposureLevel if level in exposures), ExposureLevel.UNKNOWN),
-            risk=max(risks, default=None),
-            first_seen=min(one.first_seen for one in endpoints),
-            last_seen=max(one.last_seen for one in endpoints),
-        )
+    def _add_uses(self, servers: Sequence[McpServer], span: Span) -> list[McpServer]:
+        """With who used what, and how often clients began."""
+        routes = [route for one in servers for route in one.route_ids]
+        by_route: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+        for row in read_uses(self._reader, routes, span.start, self._order):
+            by_route[int(row["route_id"])].append(row)
+        ids = [name for one in servers for name in one.endpoint_ids]
+        shares: dict[str, float] = defaultdict(float)
+        for known in find_operations_of(self._reader, ids).values() if ids else ():
+            if known.operation.protocol == "mcp" and known.operation.name == _BEGINNING:
+                shares[known.operation.parent_id] += known.share
+        return [
+            _count_uses(
+                server,
+                [row for route in server.route_ids for row in by_route[route]],
+                sum(shares[name] * calls for name, calls in server.calls_of.items()),
+            )
+            for server in servers
+        ]
 
-    def _merge_uses(self, rows: Iterable[Mapping[str, Any]], items: Iterable[McpItem]) -> tuple[McpUse, ...]:
-        names = {(item.kind, item.id): item.name for item in items}
-        sums: dict[tuple[str, McpKind, str], list[int]] = {}
-        for row in rows:
-            kind = _KINDS.get(row["kind"])
-            consumer = next((row[column] for column in self._order if row[column]), "")
-            if kind is not None and consumer:
-                counts = sums.setdefault((consumer, kind, row["id"]), [0, 0, 0])
-                counts[0] += row["calls"]
-                counts[1] += row["errors"]
-                counts[2] = max(counts[2], row["last_seen"])
-        found = (
+
+def _group(states: Iterable[McpState]) -> list[_Group]:
+    """States by server. Some paths have the older transport alone; an opened stream may resume the newer one."""
+    found = list(states)
+    newer = {(one.cluster, one.service, one.path) for one in found if McpTransport.STREAMABLE_HTTP in one.transports}
+    streams = {one.endpoint_id for one in found if McpTransport.SSE in one.transports}
+    groups: dict[tuple[str, str, str], _Group] = {}
+    for one in found:
+        check_budget()
+        path = one.path
+        if one.endpoint_id in streams and (one.cluster, one.service, one.path) not in newer:
+            path = path.rstrip("/").rpartition("/")[0] + "/"
+        key = one.cluster, one.service, path
+        groups.setdefault(key, _Group(*key)).states.append(one)
+    return list(groups.values())
+
+
+def _merge(group: _Group, measured: Mapping[str, Endpoint]) -> McpServer | None:
+    """One server, unless it was not called in the span, or none of its own answers is known."""
+    check_budget()
+    endpoints = [measured[name] for name in group.find_endpoints() if name in measured]
+    answers = [one for one in group.states if one.is_answer]
+    if not endpoints or not answers:
+        return None
+    newest = next((one for one in answers if one.name), answers[0])
+    endpoints.sort(key=lambda one: (-one.calls, one.id))
+    exposures = {one.exposure.level for one in endpoints}
+    risks = [one.risk.score for one in endpoints if one.risk is not None]
+    left_out: dict[McpKind, int] = {}
+    for one in (found for state in group.states for found in state.lists):
+        left_out[one.kind] = max(left_out.get(one.kind, 0), one.left_out)
+    return McpServer(
+        id=min(one.endpoint_id for one in answers),
+        name=newest.name,
+        version=newest.version,
+        protocol_versions=tuple(sorted({text for one in group.states for text in one.protocol_versions})),
+        transports=tuple(sorted({transport for one in group.states for transport in one.transports})),
+        cluster=group.cluster,
+        service=group.service,
+        path=group.path,
+        endpoint_ids=tuple(one.id for one in endpoints),
+        calls_of={one.id: one.calls for one in endpoints},
+        known_ids=frozenset(one.endpoint_id for one in group.states),
+        route_ids=tuple(sorted({one.route_id for one in group.states})),
+        items=_merge_items(group.states),
+        calls=sum(one.calls for one in endpoints),
+        # Where messages are written; an opened stream is called once a session.
+        authentication=endpoints[0].authentication.level,
+        exposure=next((level for level in ExposureLevel if level in exposures), ExposureLevel.UNKNOWN),
+        risk=max(risks, default=None),
+        left_out=sum(left_out.values()) + max(one.left_out for one in group.states),
+        unread_at=_find_unread(group.states),
+        # Of a route since it is known, not since the span began.
+        first_seen=min([one.first_seen for one in answers if one.first_seen] or [one.first_seen for one in endpoints]),
+        last_seen=max(one.last_seen for one in endpoints),
+    )
+
+
+def _find_unread(states: Iterable[McpState]) -> int:
+    """When a list was not read to its end, unless one of its kind was read whole since."""
+    read: dict[McpKind, int] = defaultdict(int)
+    unread: dict[McpKind, int] = defaultdict(int)
+    for one in (found for state in states for found in state.lists):
+        read[one.kind] = max(read[one.kind], one.read_at)
+        unread[one.kind] = max(unread[one.kind], one.unread_at)
+    return max((at for kind, at in unread.items() if at > read[kind]), default=0)
+
+
+def _merge_items(states: Iterable[McpState]) -> tuple[McpItem, ...]:
+    """Of all processes: what the newest sight says, with the pins of each."""
+    newest: dict[tuple[McpKind, str], McpSight] = {}
+    pins: dict[tuple[McpKind, str], dict[tuple[int, str, str], McpPin]] = defaultdict(dict)
+    read_at: dict[McpKind, int] = defaultdict(int)
+    for state in states:
+        for one in state.lists:
+            read_at[one.kind] = max(read_at[one.kind], one.read_at)
+        for sight in state.items:
+            known = newest.get(sight.key)
+            if known is None or sight.last_seen > known.last_seen:
+                newest[sight.key] = sight
+            _add_pins(pins[sight.key], sight.pins)
+    found = (
+        McpItem(
+            kind=one.kind,
+            id=one.id,
+            name=one.name,
+            arguments=one.arguments,
+            is_read_only=one.is_read_only,
+            is_destructive=one.is_destructive,
+            is_open_world=one.is_open_world,
+            pins=tuple(sorted(pins[key].values(), key=_rank_pin)),
+            is_listed=one.last_seen >= read_at[one.kind] - GONE_SECONDS,
+        )
+        for key, one in newest.items()
+    )
+    order = list(McpKind)
+    return tuple(sorted(found, key=lambda one: (not one.is_listed, order.index(one.kind), one.name or "~", one.id)))
+
+
+def _rank_pin(pin: McpPin) -> tuple[int, int, str, str]:
+    return -pin.last_seen, -pin.first_seen, pin.description_hash, pin.schema_hash
+
+
+def _add_pins(known: dict[tuple[int, str, str], McpPin], pins: Iterable[McpPin]) -> None:
+    for pin in pins:
+        key = pin.made_by, pin.description_hash, pin.schema_hash
+        before = known.get(key, pin)
+        first_seen, last_seen = min(before.first_seen, pin.first_seen), max(before.last_seen, pin.last_seen)
+        known[key] = replace(pin, first_seen=first_seen, last_seen=last_seen)
+
+
+def _count_uses(server: McpServer, rows: Iterable[Mapping[str, Any]], sessions: float) -> McpServer:
+    """Rows of all its routes."""
+    names = {(item.kind, item.id): item.name for item in server.items}
+    sums: dict[tuple[str, McpKind, str], list[int]] = {}
+    for row in rows:
+        kind = KINDS.get(int(row["kind"]))
+        if kind is not None:
+            counts = sums.setdefault((row["consumer"], kind, row["id"]), [0, 0, 0, 0])
+            for place, name in enumerate(("calls", "errors", "answered")):
+                counts[place] += int(row[name])
+            counts[3] = max(counts[3], int(row["last_seen"]))
+    uses = sorted(
+        (
             McpUse(
                 consumer=consumer,
                 kind=kind,
                 item_id=item_id,
                 name=names.get((kind, item_id), ""),
                 sampled_calls=calls,
-                sampled_errors=errors,
+                sampled_errors=errors if answered or errors else None,
                 last_seen=last_seen,
             )
-            for (consumer, kind, item_id), (calls, errors, last_seen) in sums.items()
-        )
-        return tuple(sorted(found, key=lambda one: (-one.sampled_calls, one.consumer, one.kind, one.item_id)))
-
-
-def _group(rows: Iterable[Mapping[str, Any]]) -> list[_Group]:
-    """Rows by server: first what servers list, as that shows the transport, then who uses them."""
-    groups: dict[tuple[str, str, str], _Group] = {}
-    of_endpoint: dict[str, _Group] = {}
-    uses: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        check_budget()
-        if row["part"] == _USES:
-            uses[row["endpoint_id"]] += json.loads(row["operations"])
-            continue
-        state = json.loads(row["fields"])
-        path = row["template"]
-        if McpTransport.SSE in [_TRANSPORTS.get(number) for number in state["transports"]]:
-            path = path.rstrip("/").rpartition("/")[0] + "/"
-        key = row["cluster"], row["service"], path
-        group = groups.setdefault(key, _Group(*key))
-        group.states.append(state)
-        group.endpoint_ids[row["endpoint_id"]] = None
-        of_endpoint[row["endpoint_id"]] = group
-    for endpoint_id, found in uses.items():
-        if endpoint_id in of_endpoint:
-            of_endpoint[endpoint_id].uses += found
-    return list(groups.values())
-
-
-def _merge_items(states: Iterable[Mapping[str, Any]]) -> list[McpItem]:
-    """Of several processes: the newest sight of each holds."""
-    found: dict[tuple[McpKind, str], McpItem] = {}
-    for state in states:
-        for row in state["items"]:
-            if row["kind"] not in _KINDS:
-                continue
-            item = _read_item(row)
-            known = found.get(item.key)
-            if known is None:
-                found[item.key] = item
-                continue
-            newest = max(known, item, key=lambda one: one.last_seen)
-            found[item.key] = replace(newest, first_seen=min(known.first_seen, item.first_seen))
-    return sorted(found.values(), key=lambda one: (list(McpKind).index(one.kind), one.name or "~", one.id))
-
-
-def _read_item(row: Mapping[str, Any]) -> McpItem:
-    is_read_only, is_destructive, is_open_world = row["hints"]
-    return McpItem(
-        kind=_KINDS[row["kind"]],
-        id=row["id"],
-        name=row["name"],
-        arguments=tuple(
-            McpArgument(name=name, type=kind, is_required=needed) for name, kind, needed in row["arguments"]
+            for (consumer, kind, item_id), (calls, errors, answered, last_seen) in sums.items()
         ),
-        is_read_only=is_read_only,
-        is_destructive=bool(is_destructive),
-        is_open_world=bool(is_open_world),
-        description_pin=row["description"],
-        schema_pin=row["schema"],
-        first_seen=row["first_seen"],
-        last_seen=row["last_seen"],
+        key=lambda one: (-one.sampled_calls, one.consumer, one.kind, one.item_id),
+    )
+    by_item: dict[tuple[McpKind, str], list[McpUse]] = defaultdict(list)
+    for use in uses:
+        by_item[use.kind, use.item_id].append(use)
+    return replace(
+        server,
+        items=tuple(_use_item(item, by_item.get((item.kind, item.id), ())) for item in server.items),
+        uses=tuple(uses[:USES_MAX]),
+        clients=len({one.consumer for one in uses}),
+        sessions=round(sessions),
     )
 
 
-def _add_uses(item: McpItem, uses: Iterable[McpUse]) -> McpItem:
-    own = [one for one in uses if (one.kind, one.item_id) == (item.kind, item.id)]
+def _use_item(item: McpItem, uses: Sequence[McpUse]) -> McpItem:
+    consumers = tuple(dict.fromkeys(one.consumer for one in uses))
+    errors = [one.sampled_errors for one in uses if one.sampled_errors is not None]
     return replace(
         item,
-        sampled_calls=sum(one.sampled_calls for one in own),
-        sampled_errors=sum(one.sampled_errors for one in own),
-        clients=len({one.consumer for one in own}),
+        sampled_calls=sum(one.sampled_calls for one in uses),
+        sampled_errors=sum(errors) if errors else None,
+        clients=len(consumers),
+        consumers=consumers,
     )
-
-
-def _name_server(group: _Group) -> str:
-    """Stable for as long as its service and path are."""
-    place = "\x1f".join((group.cluster, group.service, group.path))
-    return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
 
 
 def _place(server: McpServer) -> str:

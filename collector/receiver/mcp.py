@@ -2,7 +2,7 @@
 
 It is bounded and never raises.
 
-`collector/inventory/mcp.py` reads it. Hashes are 16 hex digits. A caller is written as consumers are called, such as
+`collector/inventory/mcp_states.py` reads it. Hashes are 16 hex digits. A caller is written as consumers are called, as
 `address:10.0.0.9`, so that an erasure finds it (collector/erasure.py).
 """
 
@@ -20,9 +20,12 @@ LIST_LIMIT = 8
 ARGUMENT_LIMIT = 64
 USE_LIMIT = 512
 VERSION_LIMIT = 8
+STATE_LIMIT_CHARACTERS = 1024 * 1024  # Of the items of one server; 512 with their arguments have some 150,000.
+_RESOURCES = (3, 4)  # McpItemKind of the wire.
 _COUNT_LIMIT = 2**63 - 1
 _BITS_MAX = 2**32 - 1
 _ADDRESS_LIMIT = 64
+_PIN_VERSION_MAX = 2**31 - 1  # With the key it is one number of 63 bits.
 
 
 _HINTS = {stream_pb2.MCP_HINT_NO: False, stream_pb2.MCP_HINT_YES: True}
@@ -30,6 +33,7 @@ _HINTS = {stream_pb2.MCP_HINT_NO: False, stream_pb2.MCP_HINT_YES: True}
 
 def write_server(server: stream_pb2.McpServer) -> str:
     """What a server says of itself, and what it lists."""
+    items = _fit_items(server)
     return _write(
         {
             "key_id": server.key_id,
@@ -37,11 +41,25 @@ def write_server(server: stream_pb2.McpServer) -> str:
             "version": server.version[:NAME_LIMIT_BYTES],
             "protocol_versions": [text[:NAME_LIMIT_BYTES] for text in server.protocol_versions[:VERSION_LIMIT]],
             "transports": sorted({number for number in server.transports if number})[:VERSION_LIMIT],
-            "pin_version": server.pin_version,
-            "items": [_write_item(item) for item in server.items[:ITEM_LIMIT]],
+            "pin_version": min(server.pin_version, _PIN_VERSION_MAX),
+            "items": items,
+            "left_out": len(server.items) - len(items),
             "lists": [_write_list(one) for one in server.lists[:LIST_LIMIT]],
         }
     )
+
+
+def _fit_items(server: stream_pb2.McpServer) -> list[dict[str, object]]:
+    """What models read first, for the end of what is too long is skipped and counted."""
+    items: list[dict[str, object]] = []
+    left = STATE_LIMIT_CHARACTERS
+    for item in sorted(server.items[:ITEM_LIMIT], key=lambda one: one.kind in _RESOURCES):
+        written = _write_item(item)
+        left -= len(_write(written))
+        if left < 0:
+            break
+        items.append(written)
+    return items
 
 
 def _write_list(one: stream_pb2.McpList) -> dict[str, object]:

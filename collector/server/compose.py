@@ -292,7 +292,7 @@ class Collector:
                         self._specs.look,  # It reads files, too.
                         rest.skip(self._risks.look),
                         rest.skip(self._changes.look),
-                        rest.skip(self._mcp.look),
+                        rest.skip(self.mcp_watch.look),
                     ),
                     seconds=RISK_SECONDS,
                 ),
@@ -561,7 +561,7 @@ class Collector:
         servers = McpInventory(
             reader=store, endpoints=EndpointInventory(reader=store, who=who), order=self.settings.consumer_order
         )
-        self._mcp = McpWatch(servers=servers, facts=self._facts, clock=clock, report=self.alert_service.take_found)
+        self.mcp_watch = McpWatch(servers=servers, facts=self._facts, clock=clock, report=self.alert_service.take_found)
         self._specs = SpecAssessor(store=store, table=SpecTable(self.state, clock), paths=self.settings.spec_paths)
         partners = PartnerNetworks(self.settings.partner_networks)
         endpoints = EndpointInventory(

@@ -1,15 +1,20 @@
-"""Watches servers of the Model Context Protocol: pins what they list, and reports what changed.
+"""Watches servers of the Model Context Protocol: what they list is compared with what was known of them.
 
-A pin is the keyed hashes of a tool's description and schema. A tool that changes after people approved it may be an
-attack (rug pull), and so may a second server that offers a tool of a known name (shadowing). The collector has hashes
-only, so it says that a text changed, and not what it says.
+Clients follow the description of a tool as an instruction. So each tool and prompt, and what a server wants models to
+know, is pinned by hashes of its texts, and a new pin is reported (rug pull). So is a tool of a name that another server
+offered first (shadowing), a tool that is new at a server that is known for a day, and a new server.
 
-What is known is kept as facts (collector/detection/changes/rules.py). A pin that was seen once stays known: a rollout
-whose replicas answer by turns is reported once. Hashes of another installation key are pinned anew without a report.
+All pins that any sensor saw are compared, so a text that one client got alone is among them. A pin stays known: a
+rollout whose replicas answer by turns is reported once. One that was away for RETURN_SECONDS while others were listed
+is reported again. Pins of another installation key, or made in another way, are learned anew without a report. What a
+server may fill is bounded: a text that differs each time is reported once, in these words.
+
+What is news is a fact with the kind of its alert as `anchor`; it waits until it is reported (`told_at`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,12 +23,17 @@ from collector.alerting.lifecycle import CHANGE_SECONDS
 from collector.core.kinds import Sensitivity
 from collector.detection.changes.detector import FactTable
 from collector.detection.changes.rules import DAY_SECONDS, LEARNING_SECONDS, REFRESH_SECONDS, Baseline, Fact, FactKind
-from collector.inventory.mcp import McpInventory, McpItem, McpKind, McpServer
+from collector.inventory.mcp import McpInventory, McpItem, McpServer
+from collector.inventory.mcp_states import McpKind, McpPin
 from collector.inventory.query import Since, span_since
 
 NAMED_MAX: Final = 10  # Tools in the words of one report.
 REPORTS_MAX: Final = 20  # Of one look, gravest first; further ones wait for the next.
 SERVERS_MAX: Final = 2_000  # Looked at.
+PINS_MAX: Final = 16  # Kept of one name under one key; then its text is one that differs each time.
+NAMES_MAX: Final = 1_024  # Kept of one server; then its names are.
+RETURN_SECONDS: Final = 7 * DAY_SECONDS
+_KEPT_SECONDS: Final = 30 * DAY_SECONDS  # Since a pin was listed last, at least.
 _GRAVITY: Final = {Severity.HIGH: 0, Severity.MEDIUM: 1, Severity.LOW: 2}
 _LEVELS: Final = {
     Severity.HIGH: Sensitivity.QUIET,
@@ -31,16 +41,83 @@ _LEVELS: Final = {
     Severity.LOW: Sensitivity.PARANOID,
 }
 _SUBJECTS: Final = 1_000  # Of one statement.
+_START: Final = "mcp"  # Subject of the first look of all.
+_ALL: Final = "*"  # Stands for all pins of a name, or all names of a server.
 # Of what a resource says of itself nobody decides by it; its URI is data.
-_PINNED: Final = (McpKind.TOOL, McpKind.PROMPT)
+_PINNED: Final = (McpKind.TOOL, McpKind.PROMPT, McpKind.INSTRUCTIONS)
+# Connectors of chat clients must offer these (OpenAI, "Building MCP servers for ChatGPT"),
+_GENERIC: Final = frozenset(("search", "fetch"))
+_SHARED_MIN: Final = 3  # and a name that so many others offer is no one server's.
 
 
 @dataclass(frozen=True, slots=True)
 class _News:
-    """A report, and the facts that keep it from being made again."""
+    """A report, and the facts that it is of."""
 
     report: Report
     facts: tuple[Fact, ...]
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look as it goes: what is known, and facts to keep."""
+
+    now: float
+    start: float  # Since when servers are watched.
+    servers: Sequence[McpServer]
+    known: Baseline
+    facts: dict[tuple[FactKind, str, str], Fact] = field(default_factory=dict)
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether what is there was there before the watch, as far as anybody knows."""
+        return self.now - self.start < LEARNING_SECONDS
+
+    def make(self, kind: FactKind, server: McpServer, subject: str, detail: str = "", label: str = "") -> Fact:
+        """A fact of now."""
+        return Fact(
+            kind=kind,
+            subject=subject,
+            detail=detail,
+            scope=server.service,
+            label=label,
+            first_seen=self.now,
+            seen_at=self.now,
+        )
+
+    def add(self, fact: Fact, news: AlertKind | None = None) -> Fact:
+        """Keep it, to be reported where it is news."""
+        if news is not None:
+            fact = replace(fact, anchor=news.value, told_at=0.0)
+        self.known.add(fact)
+        self.facts[fact.kind, fact.subject, fact.detail] = fact
+        return fact
+
+    def refresh(self, fact: Fact) -> None:
+        """It is still so: its row expires."""
+        if self.now - fact.seen_at >= REFRESH_SECONDS:
+            self.add(replace(fact, seen_at=self.now))
+
+    def find_server(self, server: McpServer) -> Fact | None:
+        """Since when it is known, by whichever of its endpoints."""
+        facts = (self.known.find(FactKind.MCP_SERVER, one) for one in sorted(server.known_ids))
+        return next((one for one in facts if one is not None), None)
+
+    def list_pins(self, server: McpServer) -> list[Fact]:
+        """Those known of it."""
+        return [fact for one in sorted(server.known_ids) for fact in self.known.of(FactKind.MCP_ITEM, one).values()]
+
+    def list_waiting(self, server: McpServer) -> Iterator[Fact]:
+        """What is news of it and not reported."""
+        own = [fact for one in sorted(server.known_ids) for fact in self.known.of(FactKind.MCP_SERVER, one).values()]
+        subjects = dict.fromkeys(_name_subject(item) for item in _list_pinned(server))
+        own += (
+            fact
+            for subject in subjects
+            for owner, fact in self.known.of(FactKind.MCP_NAME, subject).items()
+            if owner in server.known_ids
+        )
+        return (fact for fact in (*own, *self.list_pins(server)) if fact.anchor and not fact.told_at)
 
 
 class McpWatch:
@@ -61,112 +138,152 @@ class McpWatch:
         """Compare what servers list with what is known; gives how many reports were made. Blocks. Raises StoreError,
         and what changed is found at the next look then."""
         now = self._clock()
-        found_servers = self._servers.read_all(span_since(Since.DAY, now))
-        # Who was there first owns the names of its tools.
-        servers = sorted(found_servers, key=lambda one: (one.first_seen, one.id))[:SERVERS_MAX]
-        if not servers:
-            return 0
-        start, known = self._read(servers)
-        is_learning = start is None or now - start < LEARNING_SECONDS
-        quiet: list[Fact] = []
-        news: list[_News] = []
+        found = self._servers.read_all(span_since(Since.DAY, now))
+        servers = sorted(found, key=lambda one: (one.first_seen, one.id))[:SERVERS_MAX]
+        look = self._begin(servers, now)
         for server in servers:
-            for found in _compare(server, known, now, is_learning=is_learning):
-                if isinstance(found, _News):
-                    news.append(found)
-                else:
-                    quiet.append(found)
-                    known.add(found)
-        news.sort(key=lambda one: _GRAVITY[one.report.severity])
+            _compare_server(server, look)
+        for server in servers:
+            _find_shadows(server, look)
+        news = sorted((one for server in servers for one in _report(server, look)), key=_rank)
         told = news[:REPORTS_MAX]
         if told:
             self._send([one.report for one in told])
-        facts = [*quiet, *(fact for one in told for fact in one.facts)]
-        if facts:
-            self._facts.save(facts)
+        for fact in (fact for one in told for fact in one.facts):
+            look.add(replace(fact, told_at=now))
+        if look.facts:
+            self._facts.save(list(look.facts.values()))
         return len(told)
 
-    def _read(self, servers: Iterable[McpServer]) -> tuple[float | None, Baseline]:
-        """Since when changes are watched, and what is known of these servers and of the names that they list."""
-        subjects = {""} | {one.id for one in servers}
+    def _begin(self, servers: Sequence[McpServer], now: float) -> _Look:
+        """With what is known of these servers, and of the names that they list."""
+        subjects = {_START} | {name for one in servers for name in one.known_ids}
         subjects |= {_name_subject(item) for one in servers for item in _list_pinned(one)}
         wanted = sorted(subjects)
         known = Baseline()
-        start = None
         for begin in range(0, len(wanted), _SUBJECTS):
             for fact in self._facts.read(wanted[begin : begin + _SUBJECTS]):
                 known.add(fact)
-                if fact.kind is FactKind.START:
-                    start = fact.first_seen
-        return start, known
+        start = known.find(FactKind.START, _START)
+        look = _Look(now, now if start is None else start.first_seen, servers, known)
+        if start is None:
+            look.add(Fact(kind=FactKind.START, subject=_START, first_seen=now, seen_at=now))
+        else:
+            look.refresh(start)
+        return look
 
 
-def _compare(server: McpServer, known: Baseline, now: float, *, is_learning: bool) -> Iterator[Fact | _News]:
-    first = known.find(FactKind.MCP_SERVER, server.id)
+def _compare_server(server: McpServer, look: _Look) -> None:
+    first = look.find_server(server)
     if first is None:
-        here = _make(FactKind.MCP_SERVER, server, server.id, "", now)
         # One that was called for longer was not known only because nobody listed its tools.
-        is_young = now - server.first_seen <= DAY_SECONDS
-        yield _report_server(server, here, now) if is_young and not is_learning else here
-    elif now - first.seen_at >= REFRESH_SECONDS:
-        yield replace(first, seen_at=now)
-    is_settled = first is not None and now - first.first_seen >= DAY_SECONDS and not is_learning
-    before = known.of(FactKind.MCP_ITEM, server.id)
-    pinned = {(fact.detail.rpartition("|")[0], fact.key_id) for fact in before.values()}
-    names, keys = {name for name, _ in pinned}, {key_id for _, key_id in pinned}
-    changed: list[tuple[McpItem, Fact]] = []
-    fresh: list[tuple[McpItem, Fact]] = []
+        is_young = look.now - server.first_seen <= DAY_SECONDS
+        here = look.make(FactKind.MCP_SERVER, server, server.id, label=server.label)
+        look.add(here, AlertKind.NEW_MCP_SERVER if is_young and not look.is_learning else None)
+    else:
+        look.refresh(first)
+    is_settled = first is not None and look.now - first.first_seen >= DAY_SECONDS and not look.is_learning
+    pins: dict[tuple[str, int], list[Fact]] = defaultdict(list)
+    before = look.list_pins(server)
+    for fact in before:
+        pins[_name_of(fact), fact.key_id].append(fact)
+    names, makers = {_name_of(fact) for fact in before}, {fact.key_id for fact in before}
     for item in _list_pinned(server):
-        name, pin = _name_subject(item), f"{item.description_pin}{item.schema_pin}"
-        fact = before.get(f"{name}|{pin}")
-        if fact is not None:
-            if now - fact.seen_at >= REFRESH_SECONDS:
-                yield replace(fact, seen_at=now)
-            continue
-        fact = replace(_make(FactKind.MCP_ITEM, server, server.id, f"{name}|{pin}", now), key_id=server.key_id)
-        # Under another key, a name that is not shown is another one.
-        is_other = name not in names and (bool(item.name) or keys <= {server.key_id})
-        if (name, server.key_id) in pinned:
-            changed.append((item, fact))
-        elif is_other and is_settled:
-            fresh.append((item, fact))
-        else:
-            yield fact
-    if changed:
-        yield _report_changed(server, changed, now)
-    if fresh:
-        yield _report_new(server, fresh, now)
-    yield from _find_shadows(server, known, now, is_learning=is_learning)
+        name = _name_subject(item)
+        if name not in names and len(names) >= NAMES_MAX:
+            if not any(fact.detail == _ALL for fact in before):
+                full = look.make(FactKind.MCP_ITEM, server, server.id, _ALL, "ever more names")
+                look.add(full, AlertKind.NEW_MCP_TOOL)
+            break
+        for pin in sorted(item.pins, key=lambda one: (one.first_seen, one.last_seen)):
+            # Under another key, a name that is not shown is another one.
+            is_new = is_settled and name not in names and (bool(item.name) or makers <= {pin.made_by})
+            _compare_pin(server, item, pin, pins[name, pin.made_by], look, is_new=is_new)
+        names.add(name)
 
 
-def _find_shadows(server: McpServer, known: Baseline, now: float, *, is_learning: bool) -> Iterator[Fact | _News]:
-    """Tools of a name that another server offered first."""
-    shadows: list[tuple[McpItem, Fact]] = []
-    others: set[str] = set()
-    for item in _list_pinned(server):
-        if item.kind is not McpKind.TOOL or not item.name:
-            continue
+def _compare_pin(
+    server: McpServer, item: McpItem, pin: McpPin, known: list[Fact], look: _Look, *, is_new: bool
+) -> None:
+    """`known`: those of its name that can be compared, to which it is added."""
+    name = _name_subject(item)
+    detail = f"{name}|{pin.description_hash}{pin.schema_hash}"
+    listed = min(max(float(pin.last_seen), look.now - _KEPT_SECONDS), look.now)
+    same = next((fact for fact in known if fact.detail == detail), None)
+    if same is not None:
+        is_back = listed - same.seen_at >= RETURN_SECONDS and any(one.seen_at > same.seen_at for one in known)
+        if is_back or listed - same.seen_at >= DAY_SECONDS:
+            look.add(replace(same, seen_at=listed), AlertKind.MCP_TOOL_CHANGED if is_back else None)
+        return
+    ending = f"|{_ALL}{pin.made_by:x}"
+    if any(fact.detail.endswith(ending) for fact in known):
+        return
+    is_varying = len(known) >= PINS_MAX
+    label = f"{_name(item)}, whose text differs each time" if is_varying else _name(item)
+    fact = look.make(FactKind.MCP_ITEM, server, server.id, f"{name}{ending}" if is_varying else detail, label)
+    news = AlertKind.NEW_MCP_TOOL if is_new else None
+    if known:  # What was listed before the watch began is what it begins with.
+        news = AlertKind.MCP_TOOL_CHANGED if pin.last_seen > look.start else None
+    known.append(look.add(replace(fact, key_id=pin.made_by, seen_at=listed), news))
+
+
+def _find_shadows(server: McpServer, look: _Look) -> None:
+    """Tools of a name that another server offered first. Names of the first days were there before."""
+    names = {_name_of(fact) for fact in look.list_pins(server)}
+    for item in _list_tools(server):
         subject = _name_subject(item)
-        owners = known.of(FactKind.MCP_NAME, subject)
-        fact = owners.get(server.id)
-        if fact is not None:
-            if now - fact.seen_at >= REFRESH_SECONDS:
-                yield replace(fact, seen_at=now)
+        if subject not in names:
             continue
-        # The same program elsewhere, such as in a namespace for tests, offers what it is meant to.
-        fact = replace(_make(FactKind.MCP_NAME, server, subject, server.id, now), scope=_name_program(server))
-        foreign = {one.label for one in owners.values() if (one.label, one.scope) != (fact.label, fact.scope)}
-        if foreign and not is_learning:
-            shadows.append((item, fact))
-            others |= foreign
+        owners = look.known.of(FactKind.MCP_NAME, subject)
+        own = next((owners[one] for one in sorted(server.known_ids) if one in owners), None)
+        if own is None:
+            since = 0.0 if look.is_learning else look.now
+            own = look.add(
+                replace(look.make(FactKind.MCP_NAME, server, subject, server.id, item.name), first_seen=since)
+            )
         else:
-            yield fact
-    if shadows:
-        yield _report_shadows(server, shadows, sorted(others), now)
+            look.refresh(own)
+    # In the order of the servers: of two that are seen first in one look, the older one owns the name.
+    for item in _list_tools(server):
+        subject = _name_subject(item)
+        owners = look.known.of(FactKind.MCP_NAME, subject)
+        own = next((owners[one] for one in sorted(server.known_ids) if one in owners), None)
+        if own is not None and not own.anchor and _list_owners(server, own, look):
+            look.add(own, AlertKind.MCP_TOOL_SHADOWED)
+
+
+def _list_owners(server: McpServer, own: Fact, look: _Look) -> list[McpServer]:
+    """Servers called lately that offered a name before, and are another program."""
+    owners = look.known.of(FactKind.MCP_NAME, own.subject)
+    found = []
+    for other in look.servers:
+        fact = next((owners[one] for one in other.known_ids if one in owners), None)
+        if other is server or fact is None or not own.first_seen:
+            continue
+        order, own_order = ((one.first_seen, at.first_seen, at.id) for one, at in ((fact, other), (own, server)))
+        if order < own_order and not _is_copy(server, other, own.subject, look):
+            found.append(other)
+    return found
+
+
+def _is_copy(server: McpServer, other: McpServer, subject: str, look: _Look) -> bool:
+    """Whether two servers are one program, as in a namespace for tests: by workload, own name and texts. What cannot be
+    compared yet is."""
+    if _name_program(server) != _name_program(other) or (server.name and other.name and server.name != other.name):
+        return False
+    pins, others = (
+        {(fact.key_id, fact.detail) for fact in look.list_pins(one) if _name_of(fact) == subject}
+        for one in (server, other)
+    )
+    return bool(pins & others) or {key for key, _ in pins}.isdisjoint(key for key, _ in others)
 
 
 def _list_pinned(server: McpServer) -> Iterator[McpItem]:
     return (item for item in server.items if item.kind in _PINNED)
+
+
+def _list_tools(server: McpServer) -> Iterator[McpItem]:
+    return (item for item in server.items if item.is_listed_tool and item.name)
 
 
 def _name_subject(item: McpItem) -> str:
@@ -174,124 +291,114 @@ def _name_subject(item: McpItem) -> str:
     return f"mcp {item.kind} {item.name or item.id}"
 
 
+def _name_of(fact: Fact) -> str:
+    """The subject of the name that a pin is of."""
+    return fact.detail.rpartition("|")[0]
+
+
 def _name_program(server: McpServer) -> str:
     """Its workload, in whatever namespace and at whatever port."""
     return server.service.rpartition(":")[0].rpartition("/")[2]
 
 
-def _make(kind: FactKind, server: McpServer, subject: str, detail: str, now: float) -> Fact:
-    return Fact(
-        kind=kind,
-        subject=subject,
-        detail=detail,
-        scope=server.service,
-        label=server.label,
-        first_seen=now,
-        seen_at=now,
-    )
+def _rank(news: _News) -> int:
+    return _GRAVITY[news.report.severity]
 
 
-def _report_server(server: McpServer, fact: Fact, now: float) -> _News:
+def _report(server: McpServer, look: _Look) -> Iterator[_News]:
+    """What is news of a server, a report a kind."""
+    by_kind: dict[str, list[Fact]] = defaultdict(list)
+    for fact in look.list_waiting(server):
+        by_kind[fact.anchor].append(fact)
+    writers: Mapping[AlertKind, Callable[[McpServer, Sequence[Fact], _Look], _Words]] = {
+        AlertKind.NEW_MCP_SERVER: _word_server,
+        AlertKind.MCP_TOOL_CHANGED: _word_changed,
+        AlertKind.NEW_MCP_TOOL: _word_new,
+        AlertKind.MCP_TOOL_SHADOWED: _word_shadows,
+    }
+    for kind, write in writers.items():
+        facts = by_kind.get(kind.value)
+        if facts:
+            yield _write(kind, server, facts, look.now, write(server, facts, look))
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a report says."""
+
+    title: str
+    why: str
+    severity: Severity | None = None
+
+
+def _word_server(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Words:
     opened = "" if server.authentication != "none" else " Its calls carry no credentials."
     why = (
-        f"An MCP server was first called {_day(server.first_seen)} at {server.service}{server.path}, where none was "
-        f"expected. It lists {server.tools:,} tools.{opened}"
+        f"An MCP server answers at {server.service}{server.path}, where none was expected. It was first called "
+        f"{_day(server.first_seen)} and lists {server.tools:,} tools.{opened}"
     )
-    return _write(
-        AlertKind.NEW_MCP_SERVER,
-        server,
-        [fact],
-        now,
-        title=f"{server.label} is a new MCP server",
-        why=why,
-        severity=Severity.MEDIUM if opened else Severity.LOW,
-    )
+    return _Words(f"{server.label} is a new MCP server", why, Severity.MEDIUM if opened else Severity.LOW)
 
 
-def _report_changed(server: McpServer, changed: Sequence[tuple[McpItem, Fact]], now: float) -> _News:
-    count = len(changed)
-    title = f"{server.label} changed {changed[0][0].kind} {_name(changed[0][0])}"
-    if count > 1:
-        title = f"{server.label} changed {count:,} tools or prompts"
+def _word_changed(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Words:
+    what = facts[0].label if len(facts) == 1 else f"{len(facts):,} texts that models read"
     why = (
-        f"Expected were the descriptions and schemas that it listed before; these have others now: {_list(changed)}. "
+        f"Expected were the descriptions and schemas that it listed before; these have others now: {_list(facts)}. "
         "Clients follow them as instructions, so a change may be an attack (rug pull)."
     )
-    return _write(
-        AlertKind.MCP_TOOL_CHANGED, server, [fact for _, fact in changed], now, title=title, why=why, measure=count
-    )
+    return _Words(f"{server.label} changed {what}", why)
 
 
-def _report_new(server: McpServer, fresh: Sequence[tuple[McpItem, Fact]], now: float) -> _News:
-    count = len(fresh)
-    title = f"{server.label} lists {fresh[0][0].kind} {_name(fresh[0][0])}, which is new"
-    if count > 1:
-        title = f"{server.label} lists {count:,} new tools or prompts"
-    why = f"None but those known for a day and more were expected. New: {_list(fresh)}."
-    return _write(
-        AlertKind.NEW_MCP_TOOL,
-        server,
-        [fact for _, fact in fresh],
-        now,
-        title=title,
-        why=why,
-        severity=Severity.MEDIUM if any(item.is_destructive for item, _ in fresh) else Severity.LOW,
-        measure=count,
-    )
+def _word_new(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Words:
+    what = f"{facts[0].label}, which is new" if len(facts) == 1 else f"{len(facts):,} new tools or prompts"
+    items = {_name_subject(item): item for item in server.items}
+    grave = (items.get(_name_of(fact)) for fact in facts)
+    is_grave = any(one is None or one.may_destroy or one.kind is McpKind.INSTRUCTIONS for one in grave)
+    why = f"None but those known for a day and more were expected. New: {_list(facts)}."
+    return _Words(f"{server.label} lists {what}", why, Severity.MEDIUM if is_grave else Severity.LOW)
 
 
-def _report_shadows(
-    server: McpServer, shadows: Sequence[tuple[McpItem, Fact]], others: Sequence[str], now: float
-) -> _News:
-    count = len(shadows)
-    title = f"{server.label} offers {_name(shadows[0][0])}, a tool of another MCP server"
-    if count > 1:
-        title = f"{server.label} offers {count:,} tools of other MCP servers"
+def _word_shadows(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Words:
+    what = f"{facts[0].label}, a tool of another MCP server"
+    if len(facts) > 1:
+        what = f"{len(facts):,} tools of other MCP servers"
+    # Whoever reads it may not see the others, so it does not name them.
     why = (
-        f"Expected was each name at one server. {', '.join(others[:NAMED_MAX])} offered these first: {_list(shadows)}. "
-        "A client that uses both may call the wrong one (shadowing)."
+        f"Expected was each name at one server. Others offered these first: {_list(facts)}. A client that uses both "
+        f"may call the wrong one (shadowing). `apidae get mcp-servers --tool {facts[0].label}` lists them."
     )
-    return _write(
-        AlertKind.MCP_TOOL_SHADOWED, server, [fact for _, fact in shadows], now, title=title, why=why, measure=count
-    )
+    shared = [fact.label in _GENERIC or len(_list_owners(server, fact, look)) >= _SHARED_MIN for fact in facts]
+    return _Words(f"{server.label} offers {what}", why, Severity.LOW if all(shared) else Severity.MEDIUM)
 
 
-def _write(
-    kind: AlertKind,
-    server: McpServer,
-    facts: Sequence[Fact],
-    now: float,
-    *,
-    title: str,
-    why: str,
-    severity: Severity | None = None,
-    measure: float = 1.0,
-) -> _News:
-    severity = severity or kind.row.severity
+def _write(kind: AlertKind, server: McpServer, facts: Sequence[Fact], now: float, words: _Words) -> _News:
+    severity = words.severity or kind.row.severity
     report = Report(
         kind=kind,
         severity=severity,
-        title=title,
-        why=f"{why} {kind.row.advice}",
+        title=words.title,
+        why=f"{words.why} {kind.row.advice}",
         calm_seconds=CHANGE_SECONDS,
         window_start=now,
         window_end=now,
-        endpoint_id=server.endpoint_ids[0],
+        endpoint_id=server.id,
         risk=kind.row.owasp,
         advice=kind.row.advice,
-        measure=measure,
+        measure=float(len(facts)),
         quietest=_LEVELS[severity],
     )
-    return _News(report, tuple(replace(fact, told_at=now) for fact in facts))
+    return _News(report, tuple(facts))
 
 
 def _name(item: McpItem) -> str:
-    return item.name or f"{item.id} (a name that is not shown)"
+    if item.kind is McpKind.INSTRUCTIONS:
+        return "its instructions"
+    return f"{item.kind} {item.name or f'{item.id} (a name that is not shown)'}"
 
 
-def _list(found: Sequence[tuple[McpItem, Fact]]) -> str:
-    more = f", and {len(found) - NAMED_MAX:,} more" if len(found) > NAMED_MAX else ""
-    return ", ".join(_name(item) for item, _ in found[:NAMED_MAX]) + more
+def _list(facts: Sequence[Fact]) -> str:
+    more = f", and {len(facts) - NAMED_MAX:,} more" if len(facts) > NAMED_MAX else ""
+    return ", ".join(fact.label for fact in facts[:NAMED_MAX]) + more
 
 
 def _day(time: float) -> str:

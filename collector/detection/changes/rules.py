@@ -188,7 +188,7 @@ class FactKind(StrEnum):
     LOGIN = "login"  # `detail`: when the finding was opened.
     # Of servers of the Model Context Protocol (collector/detection/changes/mcp.py).
     MCP_SERVER = "mcp_server"
-    MCP_ITEM = "mcp_item"  # `subject`: a server; `detail`: a tool or prompt with its pin.
+    MCP_ITEM = "mcp_item"  # `subject`: a server; `detail`: a tool or prompt with its pin; `label` names it.
     MCP_NAME = "mcp_name"  # `subject`: the name of a tool; `detail`: a server that offers it.
 
 

@@ -15,6 +15,7 @@ from collector.ui.site import Page, Site
 
 PATH = "/mcp"
 EXPORT = "/api/v1/exports/mcp/servers"
+CONSUMERS_SHOWN = 3  # Of one tool; all of them are in the second table.
 
 
 def add_routes(router: APIRouter, site: Site) -> None:
@@ -55,6 +56,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         values = {
             "server": services.mcp.find_server(server_id, parameters, services.clock()),
             "since": parameters.since,
+            "consumers_shown": CONSUMERS_SHOWN,
             "span_links": [(one.value, link_to(path, {}, since=one.value), one is parameters.since) for one in Since],
         }
         return site.render(request, "mcp/server.html", values)

@@ -19,6 +19,8 @@ from collector.alerting.self_monitoring import StorageState
 from collector.api.services import Services
 from collector.core.config import CollectorSettings
 from collector.core.destinations import WebhookNotifier
+from collector.detection.changes.detector import FactTable
+from collector.detection.changes.rules import Fact, FactKind
 from collector.inventory.consumers.consumer import parse_consumer
 from collector.inventory.query import Since, span_since
 from collector.receiver.schemas import SchemaRecord
@@ -141,7 +143,8 @@ def _fill(collector: Collector, services: Services) -> None:
         upsert(connection, ENDPOINT_ROUTES, [_write_route(one) for one in seed.endpoints])
         upsert(connection, RETIRED_ENDPOINTS, [_retire(place) for place in PLACES])
     for place in PLACES:
-        collector.store.insert_records("schemas", tell_server(place.number + 1, (f"get_{place.canary}",)))
+        tools = f"get_{place.canary}", "get_forecast"
+        collector.store.insert_records("schemas", tell_server(place.number + 1, tools, f"{place.canary}-server"))
         _add_facts(collector, place)
         _decide(services, place)
     assert services.risks is not None and services.specs is not None
@@ -149,6 +152,10 @@ def _fill(collector: Collector, services: Services) -> None:
     services.risks.reassess([one.id for one in seed.endpoints])
     for place in PLACES:
         _report(services, place)
+    # Watched for long, so that what the servers list is news, and the one of MINE shadows the other.
+    start = Fact(kind=FactKind.START, subject="mcp", first_seen=NOW - 9 * DAY, seen_at=NOW)
+    FactTable(collector.state).save([start])
+    collector.mcp_watch.look()
 
 
 def _add_endpoints(seed: Seed, place: PlaceNames) -> None:
@@ -162,7 +169,7 @@ def _add_endpoints(seed: Seed, place: PlaceNames) -> None:
             workload_kind=4,
             namespace=place.namespace,
             cluster=CLUSTER,
-            first_seen=NOW - 600 if step else NOW - 3 * DAY,
+            first_seen=NOW - 600 - place.number if step else NOW - 3 * DAY,
         )
         own = {**count_data(RESPONSE + PERSON, RESPONSE + EMAIL), "client_software": f"s-{place.canary}"}
         for minutes in (1, 31, 90):

@@ -133,6 +133,8 @@ def test_whoever_sees_everything_sees_both_namespaces(installation: Installation
         *("/consumers/labels", "/exports/endpoints.csv", "/exports/alerts.json", "/exports/findings.csv"),
     }
     assert sorted(asked - seen) == []
+    alerts = client.get("/api/v1/alerts?kind=mcp_tool_shadowed").json()["items"]
+    assert [one["namespace"] for one in alerts] == [OWN.namespace]
 
 
 def test_whoever_is_bound_to_a_namespace_finds_no_name_of_another(

@@ -53,10 +53,10 @@ def ask(
     )
 
 
-def tell_server(route_id: int, tools: Sequence[str]) -> list[SchemaRecord]:
+def tell_server(route_id: int, tools: Sequence[str], name: str = "weather-server") -> list[SchemaRecord]:
     """A server with some tools, of which the first is called."""
     node = Node()
-    ask(node, route_id, "initialize", INTRODUCTION)
+    ask(node, route_id, "initialize", {**INTRODUCTION, "serverInfo": {"name": name, "version": "1.2.0"}})
     ask(node, route_id, "tools/list", {"tools": [make_tool(name) for name in tools]})
     ask(node, route_id, "tools/call", {"content": []}, params={"name": tools[0], "arguments": {"city": "x"}})
     return node.tell()

@@ -1,7 +1,9 @@
 """Servers of the Model Context Protocol as assets: what sensors reported, in the API, the export and the pages."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,11 +12,13 @@ from collector.api.services import ApiSettings, Services
 from collector.core.kinds import ConsumerKind
 from collector.erasure import TableEraser, find_mention
 from collector.inventory.consumers.consumer import ConsumerName
+from collector.inventory.mcp_states import read_states
+from collector.receiver.schemas import SchemaRecord
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
-from tests.collector.inventory.mcp_server import INTRODUCTION, ask, make_tool
+from tests.collector.inventory.mcp_server import INTRODUCTION, ask, make_tool, tell_server
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.schemas.states import Node, tell_all
 from tests.collector.states import create_state
@@ -32,6 +36,8 @@ def fill(store: EmbeddedStore) -> None:
     seed.calls(seed.endpoint(2, "GET", "/files/sse", host="files.example"), 2)
     seed.calls(seed.endpoint(3, "POST", "/files/messages/", host="files.example"), 5)
     seed.calls(seed.endpoint(4, "POST", "/orders"), 3)
+    seed.calls(seed.endpoint(5, "POST", "/stock", host="stock.example"), 3)
+    seed.calls(seed.endpoint(6, "GET", "/orders"), 3)
     seed.write(store)
     nodes = [Node("a"), Node("b")]
     for node in nodes:
@@ -47,7 +53,46 @@ def fill(store: EmbeddedStore) -> None:
     ask(nodes[0], 4, "tools/call", {"id": 7}, params={"name": "get_alerts"})  # It takes whatever comes.
     records = tell_all(nodes)
     assert not any(MARKER in record.fields + record.operations for record in records)
-    store.insert_records("schemas", records)
+    store.insert_records("schemas", [*records, *tell_replicas()])
+
+
+def make_item(name: str, last_seen: float, *pins: tuple[str, float]) -> dict[str, Any]:
+    """As a sensor reports one that it saw for a day, with pins and when each was listed last."""
+    times = {"first_seen": int(last_seen) - 86_400, "last_seen": int(last_seen)}
+    return {
+        "kind": 1,
+        "name": name,
+        "id": f"{len(name):016x}",
+        "description": "d",
+        "schema": "s",
+        "arguments": [],
+        "hints": [False, None, None],
+        "pins": [[pin, "s", int(last) - 86_400, int(last)] for pin, last in pins or [("d", last_seen)]],
+        **times,
+    }
+
+
+def tell_replicas() -> list[SchemaRecord]:
+    """Two nodes of which one has another key and an older list, and could not read the newest to its end."""
+    base = {"name": "", "version": "2", "protocol_versions": [], "transports": [1], "pin_version": 1, "left_out": 0}
+    old = {
+        **base,
+        "key_id": 1,
+        "items": [make_item("get_stock", NOW - 9_000, ("bad", NOW - 20_000), ("d", NOW - 9_000))],
+        "lists": [{"kind": 1, "read": int(NOW) - 9_000, "unread": int(NOW) - 60, "unread_count": 1, "left_out": 3}],
+    }
+    old["items"].append(make_item("drop_stock", NOW - 9_000))
+    new = {
+        **base,
+        "key_id": 2,
+        "items": [make_item("get_stock", NOW - 300, ("e", NOW - 300))],
+        "lists": [{"kind": 1, "read": int(NOW) - 300, "unread": 0, "unread_count": 0, "left_out": 0}],
+    }
+    record = next(one for one in tell_server(5, ["get_stock"]) if one.part == 240)
+    return [
+        replace(record, node=node, fields=json.dumps(state), operations="[]")
+        for node, state in (("a", old), ("b", new))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +144,73 @@ def test_a_server_is_listed_with_what_it_says_of_itself(client: TestClient) -> N
 
 
 def test_a_caller_alone_makes_no_server(client: TestClient) -> None:
-    assert {one["path"] for one in read(client, "mcp/servers")["items"]} == {"/mcp", "/files/"}
+    assert {one["path"] for one in read(client, "mcp/servers")["items"]} == {"/mcp", "/files/", "/stock"}
+
+
+def test_a_server_has_the_id_of_its_endpoint_and_is_known_as_long(client: TestClient) -> None:
+    server = find(client, "/mcp")
+    assert server["id"] == server["endpoint_ids"][0] == "ep0001"
+    first_seen = datetime.fromisoformat(server["first_seen"]).timestamp()
+    assert first_seen == NOW - 3 * 86_400  # Beyond the span.
+    # By whichever of its endpoints.
+    files = find(client, "/files/")
+    assert {read(client, f"mcp/servers/{one}")["id"] for one in files["endpoint_ids"]} == {files["id"]}
+
+
+def test_all_pins_of_all_sensors_are_kept_with_their_keys(client: TestClient) -> None:
+    item = find(client, "/stock")["items"][0]
+    assert [(one["description_hash"], one["key_id"]) for one in item["pins"]] == [("e", 2), ("d", 1), ("bad", 1)]
+    assert item["changed_at"] is None  # Hashes of one key say so.
+
+
+def test_a_tool_that_a_later_whole_list_lacks_is_no_longer_listed(client: TestClient) -> None:
+    server = find(client, "/stock")
+    assert [(one["name"], one["is_listed"]) for one in server["items"]] == [("get_stock", True), ("drop_stock", False)]
+    assert server["tools"] == 1
+    assert read(client, "mcp/servers?tool=drop_stock")["total"] == 0
+
+
+def test_what_is_not_said_of_a_tool_is_null_and_may_destroy(client: TestClient) -> None:
+    item = find(client, "/stock")["items"][0]
+    assert (item["is_destructive"], item["may_destroy"]) == (None, True)
+
+
+def test_a_list_that_was_not_read_is_shown(client: TestClient) -> None:
+    server = find(client, "/stock")
+    assert server["left_out"] == 3
+    assert datetime.fromisoformat(server["unread_at"]).timestamp() == int(NOW) - 60
+    page = client.get(f"/mcp/{server['id']}").text
+    assert 'id="unread"' in page
+    assert 'id="left-out"' in page
+    assert 'id="unread"' not in client.get(f"/mcp/{find(client, '/mcp')['id']}").text
+
+
+def test_only_routes_with_a_state_are_read_in_full(store: EmbeddedStore) -> None:
+    asked: list[tuple[str, object]] = []
+
+    class Watched:
+        def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+            asked.append((sql, (parameters or {}).get("routes")))
+            return store.query_columns(sql, parameters)
+
+    assert {one.route_id for one in read_states(Watched())} == {1, 2, 3, 4, 5}
+    full = [routes for sql, routes in asked if "fields FROM schemas" in sql]
+    assert full == [[1, 2, 3, 4, 5]]
 
 
 def test_who_uses_a_tool_is_summed_over_sensors(client: TestClient) -> None:
     uses = [(one["consumer"], one["name"], one["sampled_calls"]) for one in find(client, "/mcp")["uses"]]
     assert uses == [("address:10.0.0.9", "get_forecast", 2), ("address:10.0.0.10", "get_alerts", 1)]
+    by_tool = {one["name"]: one["consumers"] for one in find(client, "/mcp")["items"] if one["kind"] == "tool"}
+    assert by_tool == {"get_forecast": ["address:10.0.0.9"], "get_alerts": ["address:10.0.0.10"]}
 
 
 def test_both_paths_of_the_older_transport_are_one_server(client: TestClient) -> None:
     server = find(client, "/files/")
     assert (server["transports"], server["calls"], len(server["endpoint_ids"])) == (["sse"], 7, 2)
     assert [(one["name"], one["sampled_calls"]) for one in server["items"]] == [("read_file", 1)]
+    # Answers come elsewhere than their calls: nobody knows whether those failed.
+    assert server["items"][0]["sampled_errors"] is server["uses"][0]["sampled_errors"] is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +219,7 @@ def test_both_paths_of_the_older_transport_are_one_server(client: TestClient) ->
         ("tool=get_alerts", ["/mcp"]),
         ("transport=sse", ["/files/"]),
         ("q=weather", ["/mcp"]),
-        ("auth=none", ["/files/", "/mcp"]),
+        ("auth=none", ["/files/", "/mcp", "/stock"]),
         ("exposure=external", []),
     ],
 )
@@ -130,15 +230,17 @@ def test_filters_of_the_list(client: TestClient, query: str, paths: list[str]) -
 def test_the_list_has_pages(client: TestClient) -> None:
     first = read(client, "mcp/servers?limit=1")
     second = read(client, f"mcp/servers?limit=1&cursor={first['next_cursor']}")
-    assert first["total"] == 2
-    assert {first["items"][0]["path"], second["items"][0]["path"]} == {"/mcp", "/files/"}
-    assert second["next_cursor"] is None
+    third = read(client, f"mcp/servers?limit=1&cursor={second['next_cursor']}")
+    assert first["total"] == 3
+    paths = [page["items"][0]["path"] for page in (first, second, third)]
+    assert sorted(paths) == ["/files/", "/mcp", "/stock"]
+    assert third["next_cursor"] is None
 
 
 def test_the_list_is_exported(client: TestClient) -> None:
     text = client.get("/api/v1/exports/mcp/servers.csv").text
     assert "weather-server" in text
-    assert len(text.splitlines()) == 3
+    assert len(text.splitlines()) == 4
 
 
 def test_an_unknown_server_is_refused_in_one_sentence(client: TestClient) -> None:
