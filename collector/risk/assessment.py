@@ -21,6 +21,7 @@ from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.hops import HOP_ROUTES
 from collector.inventory.endpoints.operations import list_recent
 from collector.inventory.endpoints.predicates import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
+from collector.inventory.mcp_states import find_answering
 from collector.inventory.query import MINUTE_SECONDS, Rollup, Since, Span, span_since
 from collector.risk.finding import (
     SELF,
@@ -294,6 +295,7 @@ class RiskAssessor:
         span = span_since(Since.DAY, now)
         measured = self._endpoints.measure(list(ids), span)
         before, findings = self.table.read_pasts(ids), self.table.read_findings(ids)
+        servers = find_answering(self._store, ids)
         records: list[RiskRecord] = []
         pasts: list[RiskRecord] = []
         changed: list[Finding] = []
@@ -312,6 +314,7 @@ class RiskAssessor:
                 now=now,
                 seconds=span.seconds,
                 weak_tls=heard.choices if (heard := weak.get(endpoint.service)) is not None else (),
+                is_mcp_server=name in servers,
             )
             present, news = self._find(seen, findings.get(name, []), since_fixed)
             changed += news

@@ -81,7 +81,8 @@ class Recent:
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """One endpoint; `now` in unix seconds, `seconds` that its figures cover. `weak_tls`: of its service."""
+    """One endpoint; `now` in unix seconds, `seconds` that its figures cover. `weak_tls`: of its service;
+    `is_mcp_server`: it answered as one."""
 
     endpoint: Endpoint
     past: Past
@@ -89,6 +90,7 @@ class Circumstances:
     now: float
     seconds: int
     weak_tls: tuple[WeakChoice, ...] = ()
+    is_mcp_server: bool = False
 
     @cached_property
     def data(self) -> tuple[DataFound, ...]:

@@ -276,6 +276,16 @@ def _find_inner_page(seen: Circumstances) -> Evidence | None:
     )
 
 
+def _find_open_mcp_server(seen: Circumstances) -> Evidence | None:
+    served = seen.endpoint.status.success
+    if not (seen.is_mcp_server and seen.is_external and seen.is_open) or served < _HABIT_CALLS_MIN:
+        return None
+    return Evidence(
+        why=f"An MCP server answered {served:,} calls without credentials, and is reached from outside.",
+        signs=("external",),
+    )
+
+
 def _find_new_exposure(seen: Circumstances) -> Evidence | None:
     past = seen.past
     if not seen.is_external or past.exposure_before != ExposureLevel.INTERNAL or not past.exposure_since:
@@ -327,6 +337,7 @@ _FINDERS: Final[dict[str, Finder]] = {
     "guessable_objects": _find_guessable,
     "change_without_authentication": _find_open_change,
     "inner_page_from_outside": _find_inner_page,
+    "mcp_server_without_authentication": _find_open_mcp_server,
     "internal_reached_from_outside": _find_new_exposure,
     "missing_authentication": _find_lost_login,
     "credentials_in_url": _find_credentials_in_url,

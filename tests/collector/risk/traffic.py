@@ -96,6 +96,7 @@ class Sensor:
         self.templater = Templater(load_vocabulary(), keyed_hash)
         services = _Services({port: name for name, port in self._ports.items()})
         self.schemas = SchemaBook(load_vocabulary(), ALL)
+        self.schemas.hash_by(keyed_hash)
         reader = BodyReader(ALL, self.schemas, compile_classes(classes))
         self._describer = Describer(
             self.templater, services, keyed_hash, DescribeSettings(), reader, schemas=self.schemas
