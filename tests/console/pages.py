@@ -30,7 +30,7 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/services", current="Services", has_rows=True),
     ConsolePage(path="/services/{service}", current="Services"),
     ConsolePage(path="/mcp", current="MCP servers", has_rows=True),
-    ConsolePage(path="/mcp/655669b3cc31a719", current="MCP servers"),
+    ConsolePage(path="/mcp/ep0090", current="MCP servers"),
     ConsolePage(path="/specs", current="Descriptions"),
     ConsolePage(path="/changes", current="Changes"),
     ConsolePage(path="/findings", current="Findings", has_rows=True),

@@ -166,13 +166,13 @@ def test_mcp_servers(product: Product) -> None:
 
     with serve(make_server(SECRETS[0]), "stateless") as port:
         play("stateless", port, partial(wait_for_known, inventory, port))
-        pins = {one["name"]: one["description_pin"] for one in find(inventory, port)["items"]}
+        pins = {one["name"]: one["pins"][0]["description_hash"] for one in find(inventory, port)["items"]}
     wait_until(lambda: count_pins(product, port) == len(TOOLS) + 1, "the pins of tools and prompts")
     with serve(make_server(SECRETS[4]), "stateless", port):
         play("stateless", port, partial(wait_until, lambda: list_changes(inventory), "the alert"))
     (alert,) = list_changes(inventory)
     assert "get_forecast" in alert["title"]
-    after = {one["name"]: one["description_pin"] for one in find(inventory, port)["items"]}
+    after = {one["name"]: one["pins"][0]["description_hash"] for one in find(inventory, port)["items"]}
     assert {name for name in pins if pins[name] != after[name]} == {"get_forecast"}
 
     texts += json.dumps(alert)

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Final
 
 from collector.alerting.alert import AlertKind, Report, Severity
@@ -365,7 +366,7 @@ def _word_shadows(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Wor
     # Whoever reads it may not see the others, so it does not name them.
     why = (
         f"Expected was each name at one server. Others offered these first: {_list(facts)}. A client that uses both "
-        f"may call the wrong one (shadowing). `apidae get mcp-servers --tool {facts[0].label}` lists them."
+        f"may call the wrong one (shadowing). `apidae get mcp-servers --tool {quote(facts[0].label)}` lists them."
     )
     shared = [fact.label in _GENERIC or len(_list_owners(server, fact, look)) >= _SHARED_MIN for fact in facts]
     return _Words(f"{server.label} offers {what}", why, Severity.LOW if all(shared) else Severity.MEDIUM)
