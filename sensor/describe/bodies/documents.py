@@ -26,6 +26,7 @@ from sensor.describe.bodies.markup import read_elements, read_html, read_text
 from sensor.describe.bodies.records import ENVELOPE_DEPTH_MAX, find_records, is_of_page, name_rows, spread
 from sensor.describe.bodies.streams import (
     find_calls,
+    find_cut_event,
     has_endpoint_event,
     read_messages,
     split_envelopes,
@@ -201,6 +202,7 @@ class Document(msgspec.Struct, frozen=True, gc=False):
     tree: object = None  # All that was read, its envelope too, for the schema; private to the node.
     calls: Sequence[dict[str, Any]] = ()  # Messages of JSON-RPC that `tree` has in another form.
     messages: Sequence[bytes] = ()  # All of a stream of events, of which `tree` has some.
+    cut: bytes = b""  # The last event of a stream of events that was cut, as far as it came.
     has_endpoint_event: bool = False  # It is a stream of MCP's older transport.
 
     def __repr__(self) -> str:
@@ -293,7 +295,8 @@ def _read_events(data: bytes, is_complete: bool) -> Document:
     if messages and not any(message[:1] in (b"{", b"[", b'"') for message in messages):
         return Document(read_text(b"\n".join(messages).decode("utf-8", "replace")), None, tree=Binary())
     document = _read_messages(messages)
-    return msgspec.structs.replace(document, messages=messages, has_endpoint_event=has_endpoint_event(data))
+    cut = b"" if is_complete else find_cut_event(data)
+    return msgspec.structs.replace(document, messages=messages, cut=cut, has_endpoint_event=has_endpoint_event(data))
 
 
 def _read_enveloped(data: bytes, is_complete: bool) -> Document:

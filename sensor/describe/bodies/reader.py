@@ -39,7 +39,13 @@ from sensor.describe.bodies.logins import Login, LoginRequest, LoginResponse, fi
 from sensor.describe.bodies.message_types import REFLECTION_METHODS, MessageTypes
 from sensor.describe.bodies.protobuf import read_protobuf
 from sensor.describe.bodies.sampling import BodySampler, RecordEstimates, SampleRule
-from sensor.describe.bodies.streams import find_calls, find_calls_of_stream, may_hold_calls, split_envelopes
+from sensor.describe.bodies.streams import (
+    find_calls,
+    find_calls_of_stream,
+    may_hold_calls,
+    parse_cut_call,
+    split_envelopes,
+)
 from sensor.http.http1.head import RequestHead, read_media_type
 from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
 from sensor.sensitive.kinds import (
@@ -206,6 +212,7 @@ class BodyDocument(msgspec.Struct, frozen=True, gc=False):
     is_complete: bool
     calls: Sequence[dict[str, Any]] = ()  # Messages of JSON-RPC that `tree` has in another form.
     messages: Sequence[bytes] = ()  # All of a stream of events, of which `tree` has some.
+    cut: bytes = b""  # The last event of a stream of events that was cut, as far as it came.
     has_endpoint_event: bool = False  # It is a stream of MCP's older transport.
 
     def __repr__(self) -> str:
@@ -420,11 +427,19 @@ class BodyReader:
         return records, known
 
 
-def list_calls(document: BodyDocument) -> Sequence[dict[str, Any]]:
-    """All messages of JSON-RPC in a document, as they are. Cost: some 60 us of a stream of 64 KiB without any."""
-    if document.messages:
-        return find_calls_of_stream(document.messages)
-    return document.calls or find_calls(document.tree)
+def list_calls(document: BodyDocument) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """All messages of JSON-RPC in a document, as they are, and the last one of a document that was cut. Cost: some 60
+    us of a stream of 64 KiB without any."""
+    if document.messages or document.cut:
+        cut = parse_cut_call(document.cut) if document.cut else None
+        return find_calls_of_stream(document.messages), cut
+    if document.is_complete:
+        return list(document.calls) or find_calls(document.tree), None
+    tree = document.tree
+    if isinstance(tree, list):
+        last = tree[-1] if tree else None
+        return find_calls(tree[:-1]), last if isinstance(last, dict) else None
+    return [], tree if isinstance(tree, dict) else None
 
 
 def _show(document: Document, media_type: str, content_type: bytes, *, is_complete: bool) -> BodyDocument:
@@ -436,6 +451,7 @@ def _show(document: Document, media_type: str, content_type: bytes, *, is_comple
         is_complete,
         document.calls,
         document.messages,
+        document.cut,
         document.has_endpoint_event,
     )
 

@@ -74,6 +74,22 @@ def split_events(data: bytes, *, is_complete: bool) -> list[bytes]:
     return [event for event in events if event.strip() not in (b"", b"[DONE]")]
 
 
+def find_cut_event(data: bytes) -> bytes:
+    """Data of the event at the end of a stream that was cut, as far as it came."""
+    begin = max(data.rfind(b"\n\n"), data.rfind(b"\n\r\n"), data.rfind(b"\r\r"), 0)
+    lines = _LINE_END.split(data[begin:])
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+
+
+def parse_cut_call(data: bytes) -> dict[str, Any] | None:
+    """A message of JSON-RPC as far as it came; its id may stand behind the cut."""
+    try:
+        found = from_json(data, allow_partial=True)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def may_hold_calls(data: bytes) -> bool:
     """Whether a message, or one of several, may be one of JSON-RPC."""
     return any(sign in data for sign in _CALL_SIGNS)

@@ -112,33 +112,39 @@ def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDo
     """None where nothing of the protocol shows. `request` and `response` as they were parsed. Cost: 5 us of others."""
     if call.method == "GET":
         return _read_stream(response) if response is not None and response.media_type == EVENTS else None
-    asked = list_calls(request) if request is not None else ()
+    asked, _ = list_calls(request) if request is not None else ([], None)
     requests = tuple(_find_requests(asked))
     if not requests:
         return None
     if any("result" in one for one in asked):
         return None  # Who answers in the same body may hear its own answer: a service that repeats what it gets.
-    # A message of a stream is whole, or it was not read.
-    is_whole = response is not None and (response.is_complete or response.media_type == EVENTS)
     by_id = {one.id: one for one in requests}
     answers: list[McpAnswer] = []
     answered: dict[object, bool] = {}  # Whether the call of this id failed,
     results: dict[object, dict[str, Any]] = {}  # or what it gave.
-    for one in list_calls(response) if response is not None else ():
+    told, cut = list_calls(response) if response is not None else ([], None)
+    for one in told:
         key = one.get("id")
         if _is_answer(one):
             result, waiting = one["result"], by_id.get(key)
-            answers.append(McpAnswer(result, is_whole, waiting is None or "cursor" not in waiting.params))
+            answers.append(McpAnswer(result, True, waiting is None or "cursor" not in waiting.params))
             answered[key] = result.get("isError") is True
             if waiting is not None:
                 results[key] = result
         elif isinstance(key, str | int) and isinstance(one.get("error"), dict):
             answered[key] = True
+    left = [one.id for one in requests if one.id not in answered]
+    if cut is not None and left and isinstance(result := cut.get("result"), dict):
+        # Its id may stand behind the cut, as servers like to write the result first.
+        answers.append(McpAnswer(result, False, False))
+        key = cut.get("id")
+        results[key if isinstance(key, str | int) and key in by_id else left[0]] = result
     is_accepted = call.status_code == _ACCEPTED
-    has_tool = any(one.operation.kind == "tool" and (is_accepted or one.id in answered) for one in requests)
+    tools = [one.id for one in requests if one.operation.kind == "tool"]
+    has_tool = any(is_accepted or key in answered or key in results for key in tools)
     return McpCall(
         answers=tuple(answers),
-        unread=() if is_accepted else tuple(_find_unread(requests, answered, response, is_whole=is_whole)),
+        unread=() if is_accepted else tuple(_find_unread(requests, answered, response)),
         uses=tuple(_find_uses(requests, answered)),
         versions=(*_find_versions(call, requests),) if answers else (),
         transport=McpTransport.SSE if is_accepted else McpTransport.STREAMABLE_HTTP if answers else None,
@@ -148,11 +154,14 @@ def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDo
 
 def _read_stream(response: BodyDocument) -> McpCall | None:
     """Answers in a stream that a GET opened. Of streamable HTTP that is a stream which was resumed."""
-    answers = tuple(McpAnswer(one["result"], True, True) for one in list_calls(response) if _is_answer(one))
+    told, cut = list_calls(response)
+    answers = [McpAnswer(one["result"], True, True) for one in told if _is_answer(one)]
+    if response.has_endpoint_event and cut is not None and isinstance(cut.get("result"), dict):
+        answers.append(McpAnswer(cut["result"], False, False))
     if not answers:
         return None
     transport = McpTransport.SSE if response.has_endpoint_event else None
-    return McpCall(answers, (), (), (), transport, any(_is_of_server(one.result) for one in answers))
+    return McpCall(tuple(answers), (), (), (), transport, any(_is_of_server(one.result) for one in answers))
 
 
 def _is_answer(message: dict[str, Any]) -> bool:
@@ -183,13 +192,14 @@ def _find_uses(requests: Sequence[_Request], answered: dict[object, bool]) -> It
 
 
 def _find_unread(
-    requests: Sequence[_Request], answered: dict[object, bool], response: BodyDocument | None, *, is_whole: bool
+    requests: Sequence[_Request], answered: dict[object, bool], response: BodyDocument | None
 ) -> Iterator[McpItemKind]:
     """Lists of which not all was read. Where the answer ended without one, it comes in another stream."""
+    if response is not None and response.is_complete and not _is_opaque(response):
+        return
     for one in requests:
         kind = _ASKED.get(one.operation.name) if one.operation.kind == "method" else None
-        is_missing = one.id not in answered and (response is None or not response.is_complete or _is_opaque(response))
-        if kind is not None and (is_missing or (one.id in answered and not is_whole)):
+        if kind is not None and one.id not in answered:
             yield kind
 
 

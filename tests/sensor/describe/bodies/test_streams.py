@@ -254,7 +254,24 @@ def test_calls_of_json_rpc_are_kept_as_they_are() -> None:
         document = read(data, media_type)
         assert document.tree != answer  # Its rows have the names of columns.
         seen = BodyDocument(media_type, b"", document.tree, True, document.calls, document.messages)
-        assert list_calls(seen) == [answer]
+        assert list_calls(seen) == ([answer], None)
+
+
+@pytest.mark.parametrize("media_type", ["text/event-stream", "application/json"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_of_a_call_that_is_cut_what_came_is_known(media_type: str, line_end: str) -> None:
+    answer = {"result": {"tools": [{"name": f"tool{number}"} for number in range(9)]}, "jsonrpc": "2.0", "id": 1}
+    notice = {"jsonrpc": "2.0", "method": "notifications/message"}
+    is_stream = media_type == "text/event-stream"
+    data = write_events([notice, answer], line_end=line_end) if is_stream else json.dumps(answer).encode()
+    for cut in (60, len(json.dumps(answer)) - 60):
+        document = read(data[:-cut], media_type, is_complete=False)
+        seen = BodyDocument(media_type, b"", document.tree, False, document.calls, document.messages, document.cut)
+        whole, last = list_calls(seen)
+        assert whole == ([notice] if is_stream else [])
+        assert last is not None
+        assert "id" not in last
+        assert last["result"]["tools"][:1] == answer["result"]["tools"][:1]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

@@ -1,5 +1,6 @@
 """What leaves the node of a server of the Model Context Protocol: names, shapes and keyed hashes, and no text."""
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from sensor.core.calls import AuthenticationKind, Credentials, Hop, NamedEnds, PrincipalKind, Role
 from sensor.core.keyed import KeyedHash
+from sensor.describe.bodies.documents import read_document
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas import book
@@ -121,7 +123,9 @@ class Node:
 
 
 def _document(tree: object, is_complete: bool = True, media_type: str = "application/json") -> BodyDocument:
-    return BodyDocument(media_type, media_type.encode(), tree, is_complete)
+    messages = tree if isinstance(tree, list) else [tree]
+    written = [json.dumps(one).encode() for one in messages] if media_type == "text/event-stream" else []
+    return BodyDocument(media_type, media_type.encode(), tree, is_complete, messages=written)
 
 
 def _pin(*tools: dict[str, Any]) -> list[McpItem]:
@@ -485,6 +489,30 @@ def test_a_state_is_reported_where_something_changed_and_else_now_and_then() -> 
     assert node.take_server().items[0].last_seen == node.now_ns // SECOND
     node.call(LIST, {"tools": [TOOL, {**TOOL, "name": "get_alerts"}]})
     assert len(node.take_server().items) == 2
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_of_a_list_that_is_cut_all_tools_but_the_last_are_known(is_stream: bool, is_known: bool) -> None:
+    node = Node()
+    if is_known:
+        node.call({"method": "initialize"}, INTRODUCTION)
+    tools = [{**TOOL, "name": name} for name in ("get_forecast", "get_alerts", "get_places")]
+    body = json.dumps({"result": {"tools": tools}, "jsonrpc": "2.0", "id": 0}).encode()[:-80]
+    data, media_type = (b"data: " + body, "text/event-stream") if is_stream else (body, "application/json")
+    document = read_document(data, media_type, is_complete=False)
+    assert document is not None
+    fields = document.tree, False, document.calls, document.messages, document.cut
+    call = BodyCall(7, 200, b"", b"", 0, 0, node.now_ns, None, method="POST")
+    node.book.learn_bodies(
+        call, _document({"jsonrpc": "2.0", "id": 0, **LIST}), BodyDocument(media_type, b"", *fields), ()
+    )
+    server = node.take_server()
+    named = [one.name for one in server.items if one.kind is McpItemKind.TOOL]
+    assert named == ["get_forecast", "get_alerts"]
+    listed = next(one for one in server.lists if one.kind is McpItemKind.TOOL)
+    assert (listed.read, listed.unread) == (0, 1)
+    assert server.transports == (McpTransport.STREAMABLE_HTTP,)
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/event-stream"])
