@@ -102,6 +102,13 @@ LIST_COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         "id/3 name service path/1 transports/4 protocol_versions/6 version/5 tools prompts/7 resources/7 clients calls "
         "authentication/1 exposure/1 last_seen/2"
     ),
+    "mcp/tools": describe_columns(
+        "server=server.id/4 server_name=server.name/2 service=server.service path=server.path/1 kind=item.kind "
+        "name=item.name id=item.id/8 arguments=item.arguments.name/3 may_destroy=item.may_destroy/1 "
+        "listed=item.is_listed/5 sampled_calls=item.sampled_calls/2 errors=item.sampled_errors/6 "
+        "clients=item.clients/2 consumers=item.consumers/7 exposure=server.exposure/3 "
+        "authentication=server.authentication/3 changed_at=item.changed_at/4 last_seen=item.last_seen/6"
+    ),
     "services": describe_columns(
         "service cluster/7 namespace/6 endpoints calls errors/1 p95_ms/2 risk findings/1 exposure/1 last_seen/4"
     ),

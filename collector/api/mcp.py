@@ -1,4 +1,4 @@
-"""`/mcp/servers`: servers of the Model Context Protocol, what they offer and who uses it."""
+"""`/mcp/servers` and `/mcp/tools`: servers of the Model Context Protocol, what they offer and who uses it."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -10,7 +10,7 @@ from collector.api.base_model import Model, OptionalTime, Time
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.filters import SpanParameters
-from collector.inventory.mcp import McpInventory, McpServerQuery
+from collector.inventory.mcp import McpInventory, McpServerQuery, McpToolQuery
 from collector.inventory.mcp_states import McpKind, McpTransport
 
 
@@ -101,6 +101,33 @@ class McpServerDetailModel(McpServerModel):
     uses: tuple[McpUseModel, ...] = Field(description="Most calls first.")
 
 
+class McpToolServerModel(Model):
+    """The server that lists a tool."""
+
+    id: str
+    name: str
+    cluster: str
+    service: str = Field(examples=["shop/weather:8000"])
+    path: str = Field(examples=["/mcp"])
+    authentication: AuthenticationLevel
+    exposure: ExposureLevel
+
+
+class McpToolModel(Model):
+    """A tool, prompt or resource with its server."""
+
+    server: McpToolServerModel
+    item: McpItemModel
+
+
+class McpToolPageModel(Model):
+    """One page of what all servers offer, by service, path, kind and name."""
+
+    items: tuple[McpToolModel, ...]
+    next_cursor: str | None
+    total: int
+
+
 class McpServerPageModel(Model):
     """One page of servers, by service and path."""
 
@@ -117,6 +144,11 @@ def build_mcp_routes(*, servers: McpInventory, clock: Callable[[], float]) -> AP
     def list_mcp_servers(query: Annotated[McpServerQuery, Query()]) -> McpServerPageModel:
         """Servers of the Model Context Protocol that were called in the span, with how much they offer."""
         return McpServerPageModel.model_validate(servers.list_servers(query, query.find_span(clock())))
+
+    @router.get("/tools", summary="List tools of all MCP servers")
+    def list_mcp_tools(query: Annotated[McpToolQuery, Query()]) -> McpToolPageModel:
+        """Tools, prompts and resources of every server that was called in the span, with who uses them."""
+        return McpToolPageModel.model_validate(servers.list_tools(query, query.find_span(clock())))
 
     @router.get("/servers/{server_id}", summary="Show one MCP server")
     def get_mcp_server(server_id: str, parameters: Annotated[SpanParameters, Query()]) -> McpServerDetailModel:

@@ -94,6 +94,7 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /mcp
         GET /mcp/servers
         GET /mcp/servers/{server_id}
+        GET /mcp/tools
         GET /mcp/{server_id}
         GET /me
         GET /sessions

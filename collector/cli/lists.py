@@ -206,6 +206,12 @@ LISTS: Mapping[str, ListCommand] = {
         query="collector.inventory.mcp:McpServerQuery",
         columns=LIST_COLUMNS["mcp/servers"],
     ),
+    "mcp-tools": ListCommand(
+        help="List the tools, prompts and resources of all MCP servers, with who uses them.",
+        path="mcp/tools",
+        query="collector.inventory.mcp:McpToolQuery",
+        columns=LIST_COLUMNS["mcp/tools"],
+    ),
     "map": ListCommand(
         help="List who calls which service, most calls first.",
         path="map",

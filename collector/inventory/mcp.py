@@ -195,6 +195,55 @@ class McpServerQuery(ListQuery, SpanParameters):
         )
 
 
+class McpToolQuery(ListQuery, SpanParameters):
+    """Filters and page of the list of what all servers offer."""
+
+    q: Annotated[Text, Filter(None, title="Search")] = Field(
+        default="",
+        max_length=SEARCH_CHARACTERS_MAX,
+        description="Words that must all occur in cluster, service, path, or the names of server and tool.",
+    )
+    server: Annotated[Text, Filter(None)] = Field(
+        default="", max_length=SEARCH_CHARACTERS_MAX, description="Id of one server."
+    )
+    kind: Annotated[McpKind | None, Filter(None, title="Kind")] = Field(default=None, description="Default: all.")
+    may_destroy: Annotated[bool | None, Filter(None, title="May destroy")] = Field(
+        default=None, description="Tools that may destroy, or all others. Default: all."
+    )
+    exposure: Annotated[ExposureLevel | None, Filter(None, title="Exposure")] = Field(
+        default=None, description="Of the server. Default: all."
+    )
+    auth: Annotated[AuthenticationLevel | None, Filter(None, title="Credentials")] = Field(
+        default=None, description="How many of the server's successful calls carried credentials. Default: all."
+    )
+
+    def fits(self, tool: "McpTool") -> bool:
+        """Whether a tool passes the filters."""
+        server, item = tool.server, tool.item
+        text = f"{server.cluster} {server.service}{server.path} {server.name} {item.name}".lower()
+        return (
+            all(word in text for word in self.q.lower().split())
+            and (not self.server or self.server in (server.id, *server.known_ids))
+            and self.kind in (None, item.kind)
+            and self.may_destroy in (None, item.may_destroy)
+            and self.exposure in (None, server.exposure)
+            and self.auth in (None, server.authentication)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpTool:
+    """A tool, prompt or resource, or instructions, with the server that lists it."""
+
+    server: McpServer
+    item: McpItem
+
+    @property
+    def place(self) -> str:
+        """Where it is in the list: what is listed, by service, path, kind and name."""
+        return f"{_place(self.server)}\x1f{self.item.kind}\x1f{self.item.name or '~'}\x1f{self.item.id}"
+
+
 @dataclass(slots=True)
 class _Group:
     """States of one server, of each route the newest first."""
@@ -225,6 +274,22 @@ class McpInventory:
         shown, next_cursor = query.cut(left, lambda last: Cursor(value=last[0], id=last[0]))
         items = self._add_uses([one for _, one in shown], span)
         return Page(items=tuple(items), next_cursor=next_cursor, total=len(found))
+
+    def list_tools(self, query: McpToolQuery, span: Span) -> Page[McpTool]:
+        """One page of what all servers offer; raises CursorError when the cursor is not of this query."""
+        after = query.read_cursor(str)
+        all_tools = (McpTool(server=one, item=item) for one in self.read_all(span) for item in one.items)
+        found = sorted((one for one in all_tools if query.fits(one)), key=lambda one: one.place)
+        left = [one for one in found if after is None or one.place > str(after.value)]
+        shown, next_cursor = query.cut(left, lambda last: Cursor(value=last.place, id=last.place))
+        servers = {one.server.id: one.server for one in shown}
+        used = {
+            (server.id, item.kind, item.id): McpTool(server=server, item=item)
+            for server in self._add_uses(list(servers.values()), span)
+            for item in server.items
+        }
+        items = tuple(used[one.server.id, one.item.kind, one.item.id] for one in shown)
+        return Page(items=items, next_cursor=next_cursor, total=len(found))
 
     def find_server(self, server_id: str, parameters: SpanParameters, now: float) -> McpServer:
         """One server by its id, or by that of another of its endpoints. Raises UnknownError."""

@@ -119,6 +119,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /consumers": Example(query="limit=1"),
     "GET /services": Example(query="limit=1"),
     "GET /mcp/servers": Example(query="auth=none", saves=("SERVER_ID", "items.0.id")),
+    "GET /mcp/tools": Example(query="may_destroy=true&limit=1"),
     "GET /exports/alerts.json": Example(query="state=open"),
     "GET /alerts": Example(query="severity=high&limit=1"),
     "GET /incidents": Example(query="limit=1"),

@@ -124,6 +124,7 @@ KNOWN = {
     ("prompt", "describe_weather"): 1,
     ("resource", ""): 0,
     ("resource_template", "station"): 0,
+    ("instructions", ""): 0,
 }
 
 
@@ -167,7 +168,7 @@ def test_mcp_servers(product: Product) -> None:
     with serve(make_server(SECRETS[0]), "stateless") as port:
         play("stateless", port, partial(wait_for_known, inventory, port))
         pins = {one["name"]: one["pins"][0]["description_hash"] for one in find(inventory, port)["items"]}
-    wait_until(lambda: count_pins(product, port) == len(TOOLS) + 1, "the pins of tools and prompts")
+    wait_until(lambda: count_pins(product, port) == len(TOOLS) + 2, "pins of tools, the prompt, instructions")
     with serve(make_server(SECRETS[4]), "stateless", port):
         play("stateless", port, partial(wait_until, lambda: list_changes(inventory), "the alert"))
     (alert,) = list_changes(inventory)

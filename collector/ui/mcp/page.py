@@ -15,6 +15,7 @@ from collector.ui.site import Page, Site
 
 PATH = "/mcp"
 EXPORT = "/api/v1/exports/mcp/servers"
+TOOLS_EXPORT = "/api/v1/exports/mcp/tools"
 CONSUMERS_SHOWN = 3  # Of one tool; all of them are in the second table.
 
 
@@ -40,6 +41,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             "first_link": link_to(PATH, asked) if query.cursor else "",
             "next_link": link_to(PATH, asked, cursor=page.next_cursor) if page.next_cursor else "",
             "export_link": f"{EXPORT}.csv?{filters}",
+            "tools_link": f"{TOOLS_EXPORT}.csv?since={query.since.value}",
             "complaint": complaint,
         }
         return site.render(request, "mcp/list.html", values, status=422 if complaint else 200)

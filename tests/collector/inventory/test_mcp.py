@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -241,6 +242,37 @@ def test_the_list_is_exported(client: TestClient) -> None:
     text = client.get("/api/v1/exports/mcp/servers.csv").text
     assert "weather-server" in text
     assert len(text.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("kind=prompt", ["greet"]),
+        ("may_destroy=true&q=stock", ["drop_stock", "get_stock"]),
+        ("may_destroy=false", ["greet"]),
+        ("q=orders+forecast", ["get_forecast"]),
+        ("server=ep0003", ["read_file"]),
+        ("exposure=external", []),
+    ],
+)
+def test_tools_of_all_servers_are_a_list(client: TestClient, query: str, names: list[str]) -> None:
+    found = read(client, f"mcp/tools?{query}")
+    assert sorted(one["item"]["name"] for one in found["items"]) == sorted(names)
+    assert found["total"] == len(names)
+
+
+def test_tools_of_all_servers_have_pages_and_an_export(client: TestClient) -> None:
+    names, cursor = [], ""
+    while True:
+        page = read(client, f"mcp/tools?limit=2{cursor}")
+        names += [one["item"]["id"] for one in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={quote(page['next_cursor'])}"
+    assert len(names) == page["total"]
+    lines = client.get("/api/v1/exports/mcp/tools.csv").text.splitlines()
+    assert len(lines) == 1 + page["total"]
+    assert any("get_forecast" in line and "address:10.0.0.9" in line for line in lines)
 
 
 def test_an_unknown_server_is_refused_in_one_sentence(client: TestClient) -> None:
