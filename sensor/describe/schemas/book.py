@@ -204,7 +204,7 @@ class SchemaBook:
         self._offered: dict[int, _Key] | None = None  # By digest; None of a collector that takes no offers.
         self._counts = SchemaCounts()
         self._keyed: KeyedHash | None = None
-        self._mcp_names = McpNames(self._name_listed, self._judge_claim)
+        self._mcp_names = McpNames(self._name_listed, self._name_argument)
 
     # Learning
 
@@ -349,6 +349,9 @@ class SchemaBook:
         """A name that a server lists; empty where it may not leave. A person's is no name of a tool of all."""
         is_hidden = self._judge_operation(name) is Telling.NEVER or self._vocabulary.is_name(name)
         return "" if is_hidden else name
+
+    def _name_argument(self, name: str) -> str:
+        return self._name_listed(name) or self._judge_claim(name)
 
     def _describe_operation(
         self, call: BodyCall, operation: Operation, request: BodyDocument, response: BodyDocument | None

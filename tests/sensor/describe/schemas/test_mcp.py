@@ -242,6 +242,12 @@ def test_names_that_look_like_values_are_reported_by_their_hash_alone() -> None:
     assert item.arguments[0].name.startswith("{")
 
 
+def test_names_of_arguments_are_the_servers_own() -> None:
+    named = {"literalSearch": "literalSearch", "width": "width", "john_miller": "{word}", "ada@example.org": "{email}"}
+    (item,) = _pin({**TOOL, "inputSchema": {"properties": {name: {} for name in named}}})
+    assert dict(zip(named, (one.name for one in item.arguments), strict=True)) == named
+
+
 def test_uses_are_counted_by_caller_and_tool() -> None:
     node = Node()
     node.call(LIST, {"tools": [TOOL]})
