@@ -45,6 +45,7 @@ MAX_SERVER_NODES: Final = 8_192  # Items, arguments and pins of one server.
 MAX_PROTOCOL_VERSIONS: Final = 8
 # An item that no list had for so long is evicted for a new one. A list of many pages is read in less.
 STALE_SECONDS: Final = 600
+NAMES_MAX: Final = 1_024  # Assessed of one call; further arguments when they are listed again.
 # So often a state is reported in which nothing is new but when lists were seen.
 REFRESH_SECONDS: Final = 300
 # How pins are made: raise it with each change of `_pin_item`, or all servers seem to have changed.
@@ -135,7 +136,25 @@ class McpNames:
     """Which names may leave, by the vocabulary of the book. `name` of tools and servers, `argument` of fields."""
 
     def __init__(self, name: Callable[[str], str], argument: Callable[[str], str]) -> None:
-        self.name, self.argument = name, argument
+        self._name, self._argument = name, argument
+        self._left = 0
+
+    def begin(self) -> None:
+        """Another call, of which so many arguments are assessed: each name that was never seen takes some 40 us."""
+        self._left = NAMES_MAX
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no more is assessed of this call."""
+        return self._left <= 0
+
+    def name(self, text: str) -> str:
+        self._left -= 1
+        return self._name(text)
+
+    def argument(self, text: str) -> str:
+        self._left -= 1
+        return self._argument(text)
 
 
 @dataclass(slots=True)
@@ -149,6 +168,7 @@ class _Item:
     hints: tuple[bool, bool | None, bool | None] = (False, None, None)
     pins: dict[_Pin, tuple[int, int]] = field(default_factory=dict)
     pins_left_out: int = 0
+    is_read: bool = False  # Its arguments are those of the newest pin.
 
     @property
     def nodes(self) -> int:
@@ -197,6 +217,7 @@ class McpTally:
 
     def learn(self, call: McpCall, names: McpNames, keyed: KeyedHash, time_ns: int) -> bool:
         """What one call shows. Returns whether the state is to be reported again. Never raises."""
+        names.begin()
         seconds = time_ns // _SECOND_NS
         self._seen = max(self._seen, seconds)
         if call.transport is not None and call.transport not in self.transports:
@@ -283,9 +304,9 @@ class McpTally:
         seen = known.pins.pop(pin, None)
         known.pins[pin] = (seconds if seen is None else seen[0], seconds)
         # Most lists are as before: what follows from the same texts is the same.
-        if pin != newest:
+        if pin != newest or not known.is_read:
             self._read_item(kind, known, item, names)
-        self._is_changed |= seen is None
+            self._is_changed |= seen is None or known.is_read
         self.nodes += known.nodes
 
     def _read_item(self, kind: McpItemKind, known: _Item, item: dict[str, Any], names: McpNames) -> None:
@@ -295,9 +316,12 @@ class McpTally:
             del known.pins[next(iter(known.pins))]
             known.pins_left_out += 1
         listed = item.get("name")
+        # A tool or prompt of another name is another one.
         is_shown = kind is not McpItemKind.RESOURCE and isinstance(listed, str)
-        known.name = names.name(str(listed)) if is_shown else ""
-        allowed = max(min(MAX_ARGUMENTS, room - 1 - len(known.pins)), 0)
+        if is_shown and (not known.name or kind is McpItemKind.RESOURCE_TEMPLATE):
+            known.name = names.name(str(listed))
+        known.is_read = not names.is_spent
+        allowed = max(min(MAX_ARGUMENTS, room - 1 - len(known.pins)), 0) if known.is_read else 0
         known.arguments = tuple(_list_arguments(kind, item, names, allowed))
         hints = item.get("annotations")
         hints = hints if isinstance(hints, dict) else {}

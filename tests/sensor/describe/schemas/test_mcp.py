@@ -379,13 +379,27 @@ def test_what_servers_list_and_who_uses_them_takes_bounded_memory(monkeypatch: p
     assert {one.route_id for one in parts if one.part is SchemaPart.MCP} == {109, 110}
 
 
+def test_of_one_list_a_bounded_number_of_names_is_assessed_and_the_others_of_the_next() -> None:
+    node = Node()
+    properties = {f"field{number}": {"type": "string"} for number in range(9)}
+    tools = [{"name": f"tool{number}", "inputSchema": {"properties": properties}} for number in range(150)]
+    node.call(LIST, {"tools": tools})
+    first = node.take_server().items
+    assert all(one.name for one in first)
+    assert 0 < sum(1 for one in first if not one.arguments) < 150
+    node.call(LIST, {"tools": tools})
+    assert all(one.name and len(one.arguments) == 9 for one in node.take_server().items)
+
+
 def test_one_server_takes_bounded_memory() -> None:
     node = Node()
     properties = {f"field{number}": {"type": "string"} for number in range(64)}
     tools = [{"name": f"tool{number}", "inputSchema": {"properties": properties}} for number in range(512)]
-    node.call(LIST, {"tools": tools})
+    for _ in range(20):
+        node.call(LIST, {"tools": tools})
     items = node.take_server().items
     assert len(items) > 100
+    assert sum(len(one.arguments) for one in items) > 4_000
     assert sum(1 + len(one.arguments) + len(one.pins) for one in items) <= MAX_SERVER_NODES
 
 
