@@ -25,9 +25,10 @@ _SIZES: Final = f"""
 SELECT route_id, sum(length(fields)) AS size FROM schemas WHERE part = {_SERVER}
 GROUP BY route_id ORDER BY route_id LIMIT {ROUTES_MAX}"""
 
+# PREWHERE by columns of the key, which versions of a row share: large columns are read of these rows alone.
 _STATES: Final = f"""
 SELECT route_id, fields FROM schemas FINAL
-WHERE part = {_SERVER} AND route_id IN {{routes:Array(UInt64)}}
+PREWHERE part = {_SERVER} AND route_id IN {{routes:Array(UInt64)}}
 ORDER BY route_id, time DESC, node, boot_id, generation
 LIMIT {STATES_OF_ROUTE} BY route_id"""
 
@@ -183,7 +184,8 @@ SELECT s.route_id AS route_id, coalesce({names}, '') AS consumer, one.kind AS ki
     sum(one.calls) AS calls, sum(one.errors) AS errors, sum(one.answered) AS answered, max(one.last_seen) AS last_seen
 FROM schemas AS s FINAL
 ARRAY JOIN JSONExtract(s.operations, 'Array(Tuple({_USE}))') AS one
-WHERE s.part = {_USES} AND s.route_id IN {{routes:Array(UInt64)}} AND s.time >= {{start:UInt32}} AND consumer != ''
+PREWHERE s.part = {_USES} AND s.route_id IN {{routes:Array(UInt64)}}
+WHERE s.time >= {{start:UInt32}} AND consumer != ''
 GROUP BY route_id, consumer, kind, id
 ORDER BY route_id, calls DESC, consumer, kind, id
 LIMIT {USES_OF_ROUTE} BY route_id"""

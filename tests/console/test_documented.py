@@ -184,6 +184,7 @@ def find_names(collector: SeededCollector, directory: Path) -> dict[str, str]:
         "ALERT": collector.alert_id,
         "ENDPOINT": "ep0001",
         "FINDING": ask(collector, "findings?state=open&limit=1")[0]["id"],
+        "MCP_SERVER": "ep0090",
         "SERVICE": "shop/users:8080",
     }
 
