@@ -11,6 +11,7 @@ earlier sensor still captures. Capture then begins as soon as that sensor has de
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from sensor.capture.packets.capture import PacketCapture
@@ -181,13 +182,15 @@ def _add_tls(
         return below
     # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
     duty = DutyCycle(DutySettings(calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst))
+    proc = str(settings.proc_path)
     capture = TlsCapture(
         below=below,
         program=program,
         clock=clock,
-        proc=str(settings.proc_path),
+        proc=proc,
         min_age_seconds=TLS_MIN_AGE_SECONDS,
         read_scope=scope.read_pids,
+        find_cgroup_id=partial(scope.find_cgroup_id, proc),
         unread=unread,
         bodies=bodies if settings.read_bodies else None,
         duty=None if isinstance(below, SyscallCapture) else duty,

@@ -488,6 +488,7 @@ class Library(IntEnum):
     GO = 3
     BORING = 4
     RUSTLS = 5
+    JAVA = 6
 
 
 class TlsCounter(IntEnum):

@@ -377,6 +377,22 @@ class CgroupScope:
         except OSError:
             return False
 
+    def find_cgroup_id(self, proc: str, pid: int) -> int:
+        """The id of the cgroup in which a process is; 0 where that is not known, as on cgroup v1."""
+        if self.mount is None:
+            return 0
+        try:
+            with open(f"{proc}/{pid}/cgroup", "rb") as file:  # noqa: PTH123
+                lines = file.read().split(b"\n")
+            path = next((os.fsdecode(line[3:]) for line in lines if line.startswith(b"0::")), "")
+            if path.startswith("/.."):
+                # As a reader in a cgroup namespace of its own sees what is beside it: from its own cgroup.
+                own = CgroupTree(self.mount, clock=time.monotonic).path(DEFAULT_CGROUP_PATH.stat().st_ino)
+                path = os.path.normpath(f"{own or ''}{path}")
+            return os.stat(f"{self.mount}{path}").st_ino if path else 0  # noqa: PTH116
+        except OSError:
+            return 0
+
     def read_pids(self) -> frozenset[int] | None:
         """The processes that are in it now. None where that is not known: the whole host is watched, or some are not
         in the sensor's process namespace. 20 us a cgroup."""

@@ -21,6 +21,7 @@ from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.program import Program
 from scripts.proxies import ProxyMissingError, find_proxy
+from sensor.capture.java.build import build_jar
 from tests.e2e.certificates import Certificate
 from tests.e2e.daemon import Daemon, find_program
 from tests.e2e.openssl11 import find_openssl11
@@ -256,10 +257,15 @@ class Servers:
             return [sys.executable, str(HERE / "app_openssl.py"), *map(str, find_openssl11()), kind.partition("_")[2]]
         if kind == "node":
             return [find_or_skip("node", "nodejs"), str(HERE / "app.js")]
-        if kind == "java":
+        if kind.startswith("java"):
             java = find_or_skip("java", "default-jdk-headless")
-            return [java, "-Xshare:auto", "-XX:TieredStopAtLevel=1", str(HERE / "App.java")]
+            agent = [f"-javaagent:{self._build_java_agent()}"] if kind == "java_agent" else []
+            return [java, "-Xshare:auto", "-XX:TieredStopAtLevel=1", *agent, str(HERE / "App.java")]
         return [str(self._build_go("-s -w" if kind == "go_stripped" else ""))]
+
+    def _build_java_agent(self) -> Path:
+        find_or_skip("javac", "default-jdk-headless")
+        return build_jar(self._directory / "apidae-java.jar")
 
     def _build_go(self, flags: str) -> Path:
         """`flags` are the linker's: `-s -w` leaves out all symbols."""

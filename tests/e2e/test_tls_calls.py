@@ -28,10 +28,10 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.capt
 
 ADDRESS = "127.0.0.1"
 STILL_SECONDS = 3.0
-KINDS = ("nginx", "python", "asyncio", "node", "apache", "go", "go_stripped")
+KINDS = ("nginx", "python", "asyncio", "node", "apache", "go", "go_stripped", "java_agent")
 PROXIES = ("haproxy",)
 ALL = (*KINDS, *PROXIES)
-LIBRARIES = {"go": "Go crypto/tls", "go_stripped": "Go crypto/tls"}
+LIBRARIES = {"go": "Go crypto/tls", "go_stripped": "Go crypto/tls", "java_agent": "Java"}
 # Of curl: whom it calls and how.
 CURLS = {
     "curl": ("go", ("--http1.1",)),
@@ -131,6 +131,8 @@ def observed(
         return len(lines) >= 3 + copies and sum("libssl" in line for line in lines) >= copies
 
     wait_until(are_found, "libraries are found")
+    if "java_agent" not in told.skipped:
+        wait_until(lambda: "reading what the Java agent" in sensor.log_path.read_text(), "the Java agent reads")
     for kind, port in told.ports.items():
         if kind not in ALL:
             continue

@@ -37,7 +37,7 @@ STILL_SECONDS = 4.0
 SEARCH_SECONDS = 5.0  # The longest between two files whose library is found.
 # Of each server that is not read, what the reason says.
 REASONS = {
-    "java": "Java encrypts in code that it makes as it runs, which is not read.",
+    "java": "Java encrypts in code that it makes as it runs, where probes cannot be.",
     "nss": "NSS is not read.",
     "rustls": "rustls is read only where the symbols of its version 0.23 remain.",
     "renamed": "No library of TLS that can be read was found in its process.",

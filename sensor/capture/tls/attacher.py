@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from common.token_bucket import TokenBucket
+from sensor.capture.java.agents import JavaAgents
 from sensor.capture.tls.code import is_instruction
 from sensor.capture.tls.duty import DutyCycle
 from sensor.capture.tls.elf import READ_BYTES_MAX, WORK_MAX
-from sensor.capture.tls.finder import Found, search_file
+from sensor.capture.tls.finder import JAVA, Found, search_file
 from sensor.capture.tls.openssl import Site, Sites
 from sensor.capture.tls.processes import CgroupShares, FileId, MappedFile, ProcessFiles
 from sensor.capture.tls.unread import UnreadProcesses
@@ -134,9 +135,12 @@ class Attacher:
         monotonic: Callable[[], float],
         unread: UnreadProcesses | None = None,
         duty: DutyCycle | None = None,
+        agents: JavaAgents | None = None,
     ) -> None:
-        """`duty`: who is read a part of the time; without it everybody always is."""
+        """`duty`: who is read a part of the time; without it everybody always is. `agents`: of Java processes, into
+        which no probe goes."""
         self._duty = duty
+        self._agents = agents
         self._unread = unread or UnreadProcesses()
         self._prober = prober
         self._close_probes = close_probes
@@ -190,6 +194,8 @@ class Attacher:
             os.close(held.fd)
         self._held.clear()
         self._searcher.close()
+        if self._agents is not None:
+            self._agents.stop()
         self._files, self.shares, self.over = (), {}, {}
         self._unread.update(None)
 
@@ -229,10 +235,17 @@ class Attacher:
         self.take_turns()
         self._files = tuple(self._list_files(mapped))
         reasons: dict[int, str] = {}
+        java = self._agents.look(self._list_java()) if self._agents is not None else {}
         for probed in self._files:
             for pid in probed.pids:
-                reasons[pid] = reasons.get(pid) or ("" if probed.sites else probed.reason)
+                reason = "" if probed.sites else probed.reason
+                if probed.library == JAVA:
+                    reason = java.get(pid, reason)
+                reasons[pid] = reasons.get(pid) or reason
         self._unread.update(reasons)
+
+    def _list_java(self) -> set[int]:
+        return {pid for probed in self._files if probed.library == JAVA for pid in probed.pids}
 
     def _list_files(self, mapped: Mapping[FileId, MappedFile]) -> Iterator[ProbedFile]:
         for file, held in self._held.items():

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_labelled, make_totals
+from sensor.capture.java.agents import JavaAgents
 from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
@@ -44,6 +45,7 @@ from sensor.ebpf.abi import (
     Binding,
     ConnectionKind,
     Counter,
+    Library,
     OverflowTotals,
     Records,
     SyscallCounter,
@@ -194,16 +196,18 @@ class TlsCapture(Capture):
         proc: str,
         min_age_seconds: float,
         read_scope: Callable[[], Collection[int] | None] = lambda: None,
+        find_cgroup_id: Callable[[int], int] = lambda _: 0,
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
         duty: DutyCycle | None = None,
         calls_per_second: int,
     ) -> None:
-        """`read_scope` gives the processes that are read, None for all; `bodies` says how much of them is kept for
-        reading, `duty` who is read a part of the time; `calls_per_second` of a process are read, if the governor does
-        not say less."""
+        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process; `bodies` says
+        how much of them is kept for reading, `duty` who is read a part of the time; `calls_per_second` of a process are
+        read, if the governor does not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._duty = duty
+        self._agents = JavaAgents(proc, find_cgroup_id=find_cgroup_id, monotonic_ns=clock.monotonic_ns)
         self._bodies = bodies
         self._below = below
         self._program = program
@@ -223,6 +227,7 @@ class TlsCapture(Capture):
             monotonic=time.monotonic,
             unread=unread,
             duty=duty,
+            agents=self._agents,
         )
         self._meter = RunTimeMeter(
             tuple(program.programs.values()),
@@ -244,6 +249,7 @@ class TlsCapture(Capture):
         exchanges = self._below.read()
         is_behind = self._ring.pending_bytes() > BEHIND_BYTES
         exchanges += self._reader.take(with_breaks(self._ring.read(READ_LIMIT), is_behind=is_behind))
+        exchanges += self._reader.take(with_breaks(self._agents.read(READ_LIMIT), is_behind=is_behind))
         exchanges += self._reader.poll(self._clock.monotonic_ns())
         return exchanges
 
@@ -254,11 +260,11 @@ class TlsCapture(Capture):
         return self._below.list_open_calls(connection)
 
     def has_events(self) -> bool:
-        return self._below.has_events() or self._ring.pending_bytes() > 0
+        return self._below.has_events() or self._count_pending() > 0
 
     def is_pressing(self) -> bool:
         """Whether those below are, or there is any of TLS: everything of it goes by events."""
-        return self._ring.pending_bytes() > 0 or self._below.is_pressing()
+        return self._count_pending() > 0 or self._below.is_pressing()
 
     def has_records(self) -> bool:
         return self._below.has_records()
@@ -283,7 +289,10 @@ class TlsCapture(Capture):
 
     def pending_bytes(self) -> int:
         """In all rings."""
-        return self._below.pending_bytes() + self._ring.pending_bytes()
+        return self._below.pending_bytes() + self._count_pending()
+
+    def _count_pending(self) -> int:
+        return self._ring.pending_bytes() + self._agents.pending_bytes()
 
     def counters(self) -> Mapping[Counter, int]:
         """Of the capture below, with what was only estimated: what the sensor's own process spends on TLS shows in its
@@ -326,7 +335,8 @@ class TlsCapture(Capture):
     def _count_lost(self, totals: Sequence[int]) -> int:
         """Calls whose events found the ring full; it never falls."""
         events, calls = totals[SyscallCounter.EVENTS], self._reader.stage.count().used
-        lost = estimate_lost_calls(totals[SyscallCounter.EVENTS_LOST], events, calls)
+        events_lost = totals[SyscallCounter.EVENTS_LOST] + self._agents.counts().dropped_records
+        lost = estimate_lost_calls(events_lost, events + self._agents.events, calls)
         self._lost_calls = max(self._lost_calls, lost)
         return self._lost_calls
 
@@ -421,6 +431,7 @@ class TlsCapture(Capture):
             ),
             *make_gauges(gauges, "tls_"),
             *reader.figures(),
+            *self._agents.figures(),
         )
         return (*self._below.figures(), *own)
 
@@ -457,6 +468,7 @@ class TlsCapture(Capture):
         self._last_counters = self._read_counters()
         self._is_closed = True
         self._meter.stop()
+        self._agents.close()
         self._program.close()
         self._ring.close()
         self._below.close()
@@ -475,6 +487,9 @@ class TlsCapture(Capture):
         messages of a WebSocket, which are no calls."""
         if self._is_closed:
             return
-        refuse_session(self._program, event, verdict)
+        if event.library == Library.JAVA:
+            self._agents.refuse(event.socket)
+        else:
+            refuse_session(self._program, event, verdict)
         if verdict is Verdict.UPGRADED and event.family:
             self._below.update(MapName.WEBSOCKETS, {find_client_key(event): b"\1"})

@@ -224,9 +224,10 @@ RUSTLS: Final[Mapping[str, Probed]] = {
         for number in range(1, OTHERS_MAX + 1)
     },
 }
+JAVA: Final = "Java"
 # Library, why it is not read, the file's name or what is in it.
 _UNREAD: Final = (
-    ("Java", "Java encrypts in code that it makes as it runs, which is not read.", "libjvm.so", b""),
+    (JAVA, "Java encrypts in code that it makes as it runs, where probes cannot be.", "libjvm.so", b""),
     ("NSS", "NSS is not read.", "libssl3.so", b""),
     # Where a program panics, or makes an error, it names its source, symbols or not.
     ("rustls", "rustls is read only where the symbols of its version 0.23 remain.", "", b"/rustls-0."),

@@ -35,6 +35,7 @@ LIBRARY_NAMES: Final = {
     Library.GO: "Go crypto/tls",
     Library.BORING: "BoringSSL",
     Library.RUSTLS: "rustls",
+    Library.JAVA: "Java",
 }
 
 Exchanges = list[Exchange | StreamExchange]

@@ -20,6 +20,7 @@ enum tls_library {
   L_GO = 3,
   L_BORING = 4, /* Without symbols: nobody sees it free a session. */
   L_RUSTLS = 5,
+  L_JAVA = 6, /* Of the sensor's making: sensor/capture/java. */
 };
 
 enum tls_counter {

@@ -1,0 +1,312 @@
+"""Finds the agents that run in Java processes, and reads what they write.
+
+An agent holds a file in memory (tmpfs) that has no name any more. The sensor finds its descriptor in /proc and takes a
+copy of it (pidfd_getfd(2), Linux 5.6, CAP_SYS_PTRACE), so it follows no path of the process. It takes only a file of
+tmpfs: to read one of those never waits for somebody else.
+
+The thread that looks at processes (sensor.capture.tls.attacher) calls `look` once a second. The loop's thread reads.
+"""
+
+import ctypes
+import logging
+import os
+import re
+import select
+import stat
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from common.figures import Figure, make_gauges, make_totals
+from sensor.capture.java.ring import (
+    COMMAND_READ,
+    COMMAND_WAIT,
+    STATE_FAILED,
+    STATE_READING,
+    STATE_WAITING,
+    AgentRing,
+    RingCounts,
+    RingError,
+)
+
+logger = logging.getLogger(__name__)
+
+# Processes that are read at a time; each agent has 4 MiB of its own.
+MAX_RINGS: Final = 64
+# Descriptors of a process that are looked at; the agent's has a low number, for it starts early.
+MAX_DESCRIPTORS: Final = 4_096
+LONGEST_REST_SECONDS: Final = 64.0
+TOO_MANY: Final = f"Java processes are read up to {MAX_RINGS} at a time, and there are more."
+FAILED: Final = "The Java agent in this process failed: its standard error says why."
+_RING_LINK: Final = re.compile(rb".*/apidae-java-[0-9a-f]{1,16} \(deleted\)", re.DOTALL)
+_PIDFD_GETFD: Final = 438  # The same number on every processor.
+_TMPFS_MAGIC: Final = 0x01021994  # statfs(2)
+_STATFS_BYTES: Final = 256
+_SECOND_NS: Final = 1_000_000_000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Process:
+    """A Java process; `ring` while its agent is read."""
+
+    pidfd: int
+    reason: str | None = None  # Why it is not read; None: it has no agent.
+    ring: AgentRing | None = None
+    state: int = STATE_WAITING  # Of the agent.
+    rest_seconds: float = 1.0
+    next_look_ns: int = 0
+
+
+class JavaAgents:
+    """The agents of this node. Two threads share it."""
+
+    def __init__(
+        self,
+        proc: str,
+        *,
+        find_cgroup_id: Callable[[int], int],
+        monotonic_ns: Callable[[], int],
+    ) -> None:
+        """`find_cgroup_id`: of a process; 0 where it is not known."""
+        self._proc = proc
+        self._find_cgroup_id = find_cgroup_id
+        self._monotonic_ns = monotonic_ns
+        self._lock = threading.Lock()  # Of all that follows.
+        self._processes: dict[int, _Process] = {}
+        self._serial = 0
+        self._gone = RingCounts()  # Sums of rings that are not read any more.
+        self._gone_events = 0
+        self.found_total = 0
+        self.broken_total = 0  # Rings that were given up for what they held.
+
+    # The thread that looks
+
+    def look(self, pids: Collection[int]) -> Mapping[int, str]:
+        """Once a second, with the Java processes there are. Of those with an agent: why it is not read, empty where it
+        is."""
+        now_ns = self._monotonic_ns()
+        with self._lock:
+            for pid in list(self._processes):
+                process = self._processes[pid]
+                if pid not in pids or _has_ended(process.pidfd):
+                    self._forget(pid)
+                elif process.ring is not None:
+                    self._beat(process, now_ns)
+            for pid in pids:
+                self._look_at(pid, now_ns)
+            return {pid: one.reason for pid, one in self._processes.items() if one.reason is not None}
+
+    def stop(self) -> None:
+        """Each agent takes its patches out within a second; what it has given stays readable."""
+        with self._lock:
+            for process in self._processes.values():
+                if process.ring is not None:
+                    try:
+                        process.ring.order(COMMAND_WAIT)
+                    except OSError as error:
+                        self._give_up(process, error)
+
+    def close(self) -> None:
+        """After `stop`: forgets all agents."""
+        with self._lock:
+            for pid in list(self._processes):
+                self._forget(pid)
+
+    def _look_at(self, pid: int, now_ns: int) -> None:
+        process = self._processes.get(pid)
+        if process is None:
+            try:
+                process = self._processes[pid] = _Process(pidfd=os.pidfd_open(pid))
+            except OSError:
+                return  # It has ended.
+        if process.ring is not None or now_ns < process.next_look_ns:
+            return
+        process.next_look_ns = now_ns + int(process.rest_seconds * _SECOND_NS)
+        process.rest_seconds = min(2 * process.rest_seconds, LONGEST_REST_SECONDS)
+        if sum(one.ring is not None for one in self._processes.values()) >= MAX_RINGS:
+            process.reason = TOO_MANY
+            return
+        fd = take_ring(self._proc, pid, process.pidfd)
+        if fd is None:
+            return
+        try:
+            ring = AgentRing(fd, process=pid, cgroup_id=self._find_cgroup_id(pid), serial=self._serial)
+            ring.beat(now_ns)
+            ring.order(COMMAND_READ)
+        except (OSError, RingError) as error:
+            os.close(fd)
+            process.reason = f"Its Java agent cannot be read: {error}."
+            logger.warning("the Java agent of process %d cannot be read: %s", pid, error)
+            return
+        self._serial += 1
+        self.found_total += 1
+        process.ring, process.reason, process.state = ring, "", STATE_WAITING
+        logger.info("process %d has the Java agent", pid)
+
+    def _beat(self, process: _Process, now_ns: int) -> None:
+        assert process.ring is not None
+        try:
+            process.ring.beat(now_ns)
+            process.ring.order(COMMAND_READ)  # It may have been stopped.
+            state = process.ring.counts().state
+        except (OSError, RingError) as error:
+            self._give_up(process, error)
+            return
+        if state != process.state:
+            process.state = state
+            process.reason = FAILED if state == STATE_FAILED else ""
+            if state == STATE_READING:
+                logger.info("reading what the Java agent of process %d gives", process.ring.process)
+
+    # The thread that reads
+
+    def read(self, limit: int) -> list[memoryview]:
+        """Up to `limit` records of each process, as the kernel would give them."""
+        now_ns = self._monotonic_ns()
+        found: list[memoryview] = []
+        with self._lock:
+            for process in self._processes.values():
+                if process.ring is not None:
+                    try:
+                        found += process.ring.read(limit, now_ns)
+                    except (OSError, RingError) as error:
+                        self._give_up(process, error)
+        return found
+
+    def pending_bytes(self) -> int:
+        """What waits to be read."""
+        waiting = 0
+        with self._lock:
+            for process in self._processes.values():
+                if process.ring is not None:
+                    try:
+                        waiting += process.ring.pending_bytes()
+                    except (OSError, RingError) as error:
+                        self._give_up(process, error)
+        return waiting
+
+    def refuse(self, session: int) -> None:
+        """No more of a session is wanted."""
+        with self._lock:
+            for process in self._processes.values():
+                if process.ring is not None and process.ring.owns(session):
+                    try:
+                        process.ring.refuse(session)
+                    except OSError as error:
+                        self._give_up(process, error)
+
+    def counts(self) -> RingCounts:
+        """What all agents have counted."""
+        with self._lock:
+            total = self._gone
+            for process in self._processes.values():
+                if process.ring is not None:
+                    total = _add(total, process.ring)
+            return total
+
+    @property
+    def events(self) -> int:
+        """Records so far."""
+        with self._lock:
+            return self._gone_events + sum(one.ring.events for one in self._processes.values() if one.ring is not None)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        counts = self.counts()
+        with self._lock:
+            states = [one.state for one in self._processes.values() if one.ring is not None]
+        totals = (
+            ("agents", "Java processes whose agent was found.", self.found_total),
+            ("broken_agents", "Java agents given up because of what their memory held.", self.broken_total),
+            ("records_dropped", "Reads and writes of Java that found the ring full.", counts.dropped_records),
+            ("bytes_dropped", "Bytes of these reads and writes.", counts.dropped_bytes),
+            (
+                "ambiguous",
+                "Java connections whose socket seemed to be another one's.",
+                counts.ambiguous,
+            ),
+            ("failures", "Reads and writes that a Java agent failed to copy.", counts.failures),
+        )
+        gauge = ("reading", "Java processes whose agent gives what they read and write.", states.count(STATE_READING))
+        return (*make_totals(totals, "tls_java_"), *make_gauges((gauge,), "tls_java_"))
+
+    def state(self, pid: int) -> int | None:
+        """What the agent of a process says of itself now; None where none is read."""
+        with self._lock:
+            process = self._processes.get(pid)
+            return process.ring.counts().state if process is not None and process.ring is not None else None
+
+    # Both, under the lock
+
+    def _give_up(self, process: _Process, error: Exception) -> None:
+        assert process.ring is not None
+        self.broken_total += 1
+        logger.warning("the Java agent of process %d is not read any more: %s", process.ring.process, error)
+        self._close(process)
+        process.reason = f"Its Java agent is not read any more: {error}."
+        process.next_look_ns = self._monotonic_ns() + int(LONGEST_REST_SECONDS * _SECOND_NS)
+
+    def _forget(self, pid: int) -> None:
+        process = self._processes.pop(pid)
+        self._close(process)
+        os.close(process.pidfd)
+
+    def _close(self, process: _Process) -> None:
+        if process.ring is not None:
+            self._gone = _add(self._gone, process.ring)
+            self._gone_events += process.ring.events
+            process.ring.close()
+            process.ring = None
+
+
+def _add(total: RingCounts, ring: AgentRing) -> RingCounts:
+    try:
+        own = ring.counts()
+    except (OSError, RingError):
+        return total  # It is cut short; whoever reads it gives it up.
+    return RingCounts(
+        dropped_records=total.dropped_records + own.dropped_records,
+        dropped_bytes=total.dropped_bytes + own.dropped_bytes,
+        ambiguous=total.ambiguous + own.ambiguous,
+        failures=total.failures + own.failures,
+    )
+
+
+def _has_ended(pidfd: int) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def take_ring(proc: str, pid: int, pidfd: int) -> int | None:
+    """A descriptor of the memory of a process's agent; None where it has none."""
+    directory = f"{proc}/{pid}/fd"
+    try:
+        numbers = sorted(map(int, os.listdir(directory)))  # noqa: PTH208 - names only.
+    except OSError:
+        return None
+    for number in numbers[:MAX_DESCRIPTORS]:
+        try:
+            link = os.readlink(os.fsencode(f"{directory}/{number}"))  # noqa: PTH115 - it leads to no path.
+        except OSError:
+            continue
+        if _RING_LINK.fullmatch(link):
+            fd = int(_libc.syscall(_PIDFD_GETFD, pidfd, number, 0))
+            if fd < 0:
+                code = ctypes.get_errno()
+                logger.debug("no copy of descriptor %d of process %d: %s", number, pid, os.strerror(code))
+                continue
+            if _is_memory(fd):
+                return fd
+            os.close(fd)
+    return None
+
+
+def _is_memory(fd: int) -> bool:
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _libc.fstatfs(fd, buffer):
+        return False
+    kind = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], "little")
+    return kind == _TMPFS_MAGIC and stat.S_ISREG(os.fstat(fd).st_mode)

@@ -1,0 +1,86 @@
+package io.apidae.java;
+
+import java.lang.instrument.Instrumentation;
+
+/**
+ * The one thread of the agent: puts the patches in while a sensor reads, and takes them out when it does not.
+ *
+ * <p>A sensor that ends, or is killed, no longer writes its heartbeat. Then the classes are as the JDK made them.
+ */
+public final class Watcher extends Thread {
+  private static final long LOOK_MILLISECONDS = 500;
+  private static final long SILENCE_NANOSECONDS = 5_000_000_000L;
+  private static boolean isStarted;
+
+  private final Instrumentation instrumentation;
+  private final Ring ring;
+  private Patches patches; // While they are in.
+
+  private Watcher(Instrumentation instrumentation, Ring ring) {
+    super(null, null, "apidae", 0, false);
+    this.instrumentation = instrumentation;
+    this.ring = ring;
+    setDaemon(true);
+  }
+
+  /** A second agent in the same process does nothing. */
+  public static synchronized void start(Instrumentation instrumentation) throws Exception {
+    if (isStarted) return;
+    new Watcher(instrumentation, new Ring()).start();
+    isStarted = true;
+  }
+
+  private static synchronized void forget() {
+    isStarted = false;
+  }
+
+  @Override
+  public void run() {
+    long beat = ring.heartbeat(), heardAt = System.nanoTime() - SILENCE_NANOSECONDS;
+    try {
+      while (ring.command() != Ring.COMMAND_END) {
+        long now = System.nanoTime();
+        if (ring.heartbeat() != beat) {
+          beat = ring.heartbeat();
+          heardAt = now;
+        }
+        boolean isRead = ring.command() == Ring.COMMAND_READ && now - heardAt < SILENCE_NANOSECONDS;
+        if (isRead && patches == null) putIn();
+        if (!isRead && patches != null) takeOut(Ring.STATE_WAITING);
+        Thread.sleep(LOOK_MILLISECONDS);
+      }
+      takeOut(Ring.STATE_ENDED);
+    } catch (Throwable failure) {
+      System.err.println("apidae: the Java agent ends: " + failure);
+      try {
+        takeOut(Ring.STATE_FAILED);
+      } catch (Throwable second) {
+        System.err.println("apidae: " + second);
+      }
+    }
+    try {
+      ring.close();
+    } catch (java.io.IOException failure) {
+      System.err.println("apidae: " + failure);
+    }
+    forget();
+  }
+
+  private void putIn() throws Exception {
+    Hooks.readInto(null); // It is ready before a thread of the application calls it.
+    Patches fresh = new Patches();
+    patches = fresh;
+    fresh.putIn(instrumentation);
+    Hooks.readInto(ring);
+    ring.setState(Ring.STATE_READING);
+  }
+
+  private void takeOut(int state) throws Exception {
+    Hooks.readInto(null);
+    ring.setState(state);
+    if (patches == null) return;
+    Patches old = patches;
+    patches = null;
+    old.takeOut(instrumentation);
+  }
+}

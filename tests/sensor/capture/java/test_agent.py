@@ -1,0 +1,83 @@
+"""The Java agent in real processes: every call of servers over SSLEngine and SSLSocket, and nothing left behind."""
+
+import ssl
+from collections.abc import Iterator
+
+import pytest
+
+from sensor.core.calls import Exchange, Role
+from tests.e2e.tls_cases import make_context
+from tests.e2e.traffic import MIX, Table, expect, send_mix
+from tests.e2e.wire import RawClient, Sent
+from tests.sensor.capture.java.jvms import ADDRESS, CGROUP_ID, Jvms, Sensor
+from tests.waiting import wait_for_equal
+
+pytestmark = [pytest.mark.full("sensor.capture.java")]
+
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+@pytest.fixture(scope="module")
+def jvms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jvms]:
+    running = Jvms(tmp_path_factory.mktemp("jvms"))
+    yield running
+    running.stop()
+
+
+def tabulate(calls: list[Exchange]) -> Table:
+    """As `expect` does what was sent."""
+    sent = []
+    for call in calls:
+        method, target, _ = call.request_head.split(b" ", 2)
+        figures = call.figures
+        sent.append(
+            Sent(
+                method=method.decode(),
+                target=target.decode(),
+                status=figures.status_code,
+                request_bytes=figures.request_bytes,
+                response_bytes=figures.response_bytes,
+            )
+        )
+    return expect(sent)
+
+
+def send(jvms: Jvms, port: int, version: ssl.TLSVersion) -> list[Sent]:
+    """23 calls over one connection."""
+    with RawClient(ADDRESS, port, tls=make_context(jvms.certificate, version)) as client:
+        send_mix(client)
+        return client.calls
+
+
+@pytest.mark.parametrize("kind", ["engine", "socket"])
+def test_every_call_is_read_with_its_status_its_bytes_and_its_addresses(jvms: Jvms, kind: str) -> None:
+    program, port = jvms.start(kind)
+    sensor = Sensor(program.pid)
+    sensor.start()
+    sent = [call for version in VERSIONS for call in send(jvms, port, version)]
+    wait_for_equal(sensor.read, len(VERSIONS) * len(MIX), "calls")
+    assert tabulate(sensor.calls) == expect(sent)
+    ends = [call.ends for call in sensor.calls]
+    server = {(one.role, one.process, one.cgroup_id, one.local_address, one.local_port) for one in ends}
+    assert server == {(Role.SERVER, program.pid, CGROUP_ID, ADDRESS, port)}
+    assert len({one.remote_port for one in ends} - {0}) == len(VERSIONS)
+    counts = sensor.agents.counts()
+    assert (counts.dropped_records, counts.ambiguous, counts.failures) == (0, 0, 0)
+    sensor.agents.stop()
+
+
+def test_patches_are_out_while_no_sensor_reads_and_in_again_for_the_next(jvms: Jvms) -> None:
+    program, port = jvms.start("engine")
+    killed = Sensor(program.pid)  # It says nothing when it ends.
+    killed.start()
+    killed.wait_until_patches_are_out()
+    send(jvms, port, ssl.TLSVersion.TLSv1_3)
+    assert killed.read() == 0, "the classes are as the JDK made them"
+    following = Sensor(program.pid)
+    following.start()
+    send(jvms, port, ssl.TLSVersion.TLSv1_3)
+    wait_for_equal(following.read, len(MIX), "calls")
+    following.agents.stop()
+    killed.wait_until_patches_are_out()
+    send(jvms, port, ssl.TLSVersion.TLSv1_3)
+    assert program.is_running
