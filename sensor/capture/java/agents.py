@@ -1,8 +1,7 @@
 """Finds the agents that run in Java processes, and reads what they write.
 
-An agent holds a file in memory (tmpfs) that has no name any more. The sensor finds its descriptor in /proc and takes a
-copy of it (pidfd_getfd(2), Linux 5.6, CAP_SYS_PTRACE), so it follows no path of the process. It takes only a file of
-tmpfs: to read one of those never waits for somebody else.
+An agent holds a file in memory (tmpfs) that has no name any more. The sensor opens it by its descriptor in /proc, so it
+follows no path of the process. It takes only a file of tmpfs: to read one of those never waits for somebody else.
 
 The thread that looks at processes (sensor.capture.tls.attacher) calls `look` once a second. The loop's thread reads.
 """
@@ -11,7 +10,6 @@ import ctypes
 import logging
 import os
 import re
-import select
 import stat
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -40,10 +38,10 @@ LONGEST_REST_SECONDS: Final = 64.0
 TOO_MANY: Final = f"Java processes are read up to {MAX_RINGS} at a time, and there are more."
 FAILED: Final = "The Java agent in this process failed: its standard error says why."
 _RING_LINK: Final = re.compile(rb".*/apidae-java-[0-9a-f]{1,16} \(deleted\)", re.DOTALL)
-_PIDFD_GETFD: Final = 438  # The same number on every processor.
 _TMPFS_MAGIC: Final = 0x01021994  # statfs(2)
 _STATFS_BYTES: Final = 256
 _SECOND_NS: Final = 1_000_000_000
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -51,7 +49,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class _Process:
     """A Java process; `ring` while its agent is read."""
 
-    pidfd: int
+    directory: int  # In /proc: it leads to this process, and to no later one with its number.
     reason: str | None = None  # Why it is not read; None: it has no agent.
     ring: AgentRing | None = None
     state: int = STATE_WAITING  # Of the agent.
@@ -90,7 +88,7 @@ class JavaAgents:
         with self._lock:
             for pid in list(self._processes):
                 process = self._processes[pid]
-                if pid not in pids or _has_ended(process.pidfd):
+                if pid not in pids or _has_ended(process.directory):
                     self._forget(pid)
                 elif process.ring is not None:
                     self._beat(process, now_ns)
@@ -118,7 +116,7 @@ class JavaAgents:
         process = self._processes.get(pid)
         if process is None:
             try:
-                process = self._processes[pid] = _Process(pidfd=os.pidfd_open(pid))
+                process = self._processes[pid] = _Process(directory=os.open(f"{self._proc}/{pid}", _DIRECTORY))
             except OSError:
                 return  # It has ended.
         if process.ring is not None or now_ns < process.next_look_ns:
@@ -128,7 +126,7 @@ class JavaAgents:
         if sum(one.ring is not None for one in self._processes.values()) >= MAX_RINGS:
             process.reason = TOO_MANY
             return
-        fd = take_ring(self._proc, pid, process.pidfd)
+        fd = open_ring(process.directory)
         if fd is None:
             return
         try:
@@ -251,7 +249,7 @@ class JavaAgents:
     def _forget(self, pid: int) -> None:
         process = self._processes.pop(pid)
         self._close(process)
-        os.close(process.pidfd)
+        os.close(process.directory)
 
     def _close(self, process: _Process) -> None:
         if process.ring is not None:
@@ -274,39 +272,44 @@ def _add(total: RingCounts, ring: AgentRing) -> RingCounts:
     )
 
 
-def _has_ended(pidfd: int) -> bool:
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(0))
-
-
-def take_ring(proc: str, pid: int, pidfd: int) -> int | None:
-    """A descriptor of the memory of a process's agent; None where it has none."""
-    directory = f"{proc}/{pid}/fd"
+def _has_ended(directory: int) -> bool:
     try:
-        numbers = sorted(map(int, os.listdir(directory)))  # noqa: PTH208 - names only.
+        os.stat("fd", dir_fd=directory)
+    except OSError:
+        return True
+    return False
+
+
+def open_ring(directory: int) -> int | None:
+    """A descriptor of the memory of an agent, given its process's directory in /proc; None where it has none."""
+    try:
+        descriptors = os.open("fd", _DIRECTORY, dir_fd=directory)
     except OSError:
         return None
-    for number in numbers[:MAX_DESCRIPTORS]:
-        try:
-            link = os.readlink(os.fsencode(f"{directory}/{number}"))  # noqa: PTH115 - it leads to no path.
-        except OSError:
-            continue
-        if _RING_LINK.fullmatch(link):
-            fd = int(_libc.syscall(_PIDFD_GETFD, pidfd, number, 0))
-            if fd < 0:
-                code = ctypes.get_errno()
-                logger.debug("no copy of descriptor %d of process %d: %s", number, pid, os.strerror(code))
-                continue
-            if _is_memory(fd):
-                return fd
-            os.close(fd)
+    try:
+        for number in sorted(map(int, os.listdir(descriptors)))[:MAX_DESCRIPTORS]:  # noqa: PTH208 - by descriptor.
+            try:
+                link = os.readlink(b"%d" % number, dir_fd=descriptors)
+                if not _RING_LINK.fullmatch(link) or not _is_memory(descriptors, number):
+                    continue
+                return os.open(b"%d" % number, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptors)
+            except OSError as error:
+                logger.debug("descriptor %d of a Java process is not read: %s", number, error)
+    except OSError:
+        pass  # It has ended.
+    finally:
+        os.close(descriptors)
     return None
 
 
-def _is_memory(fd: int) -> bool:
-    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
-    if _libc.fstatfs(fd, buffer):
-        return False
-    kind = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], "little")
-    return kind == _TMPFS_MAGIC and stat.S_ISREG(os.fstat(fd).st_mode)
+def _is_memory(descriptors: int, number: int) -> bool:
+    """Looked at before it is opened, for to open some files has effects."""
+    handle = os.open(b"%d" % number, os.O_PATH | os.O_CLOEXEC, dir_fd=descriptors)
+    try:
+        buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+        if _libc.fstatfs(handle, buffer):
+            return False
+        kind = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], "little")
+        return kind == _TMPFS_MAGIC and stat.S_ISREG(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,10 @@ def test_every_call_is_read_with_its_status_its_bytes_and_its_addresses(jvms: Jv
     assert len({one.remote_port for one in ends} - {0}) == len(VERSIONS)
     counts = sensor.agents.counts()
     assert (counts.dropped_records, counts.ambiguous, counts.failures) == (0, 0, 0)
+    # A sensor may be root without the right to write to files of others.
+    descriptors = Path(f"/proc/{program.pid}/fd").iterdir()
+    (memory,) = [one.stat() for one in descriptors if "apidae-java-" in str(one.readlink())]
+    assert (memory.st_nlink, memory.st_mode & 0o777) == (0, 0o666)
     sensor.agents.stop()
 
 

@@ -1,16 +1,17 @@
 package io.apidae.java;
 
+import java.io.FileInputStream;
 import java.io.IOException;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.PosixFilePermissions;
-import java.security.SecureRandom;
 import java.util.Set;
 
 /**
@@ -77,7 +78,7 @@ final class Ring {
     }
     if (made == null) throw new IOException("no place in memory (tmpfs) for what the sensor reads: " + tried);
     memory = made;
-    secret = new SecureRandom().nextLong();
+    secret = makeRandom();
     memory.putInt(VERSION_AT, VERSION);
     memory.putInt(SIZE_AT, DATA_BYTES);
     memory.putLong(SECRET, secret);
@@ -88,17 +89,40 @@ final class Ring {
     if (!Files.isDirectory(directory)) throw new IOException(directory + " is not there");
     String kind = Files.getFileStore(directory).type();
     if (!kind.equals("tmpfs")) throw new IOException(directory + " is on " + kind);
-    Path path = directory.resolve("apidae-java-" + Long.toHexString(new SecureRandom().nextLong()));
+    Path path = directory.resolve("apidae-java-" + Long.toHexString(makeRandom()));
     var options = Set.of(StandardOpenOption.CREATE_NEW, StandardOpenOption.READ, StandardOpenOption.WRITE);
     var mode = PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------"));
     FileChannel file = FileChannel.open(path, options, mode);
     kept = file;
     try {
       Files.delete(path);
+      allow(path);
       return file.map(FileChannel.MapMode.READ_WRITE, 0, HEADER_BYTES + DATA_BYTES).order(ByteOrder.LITTLE_ENDIAN);
     } catch (IOException failure) {
       file.close();
       throw failure;
+    }
+  }
+
+  /**
+   * Lets the sensor open what has lost its name, also one that runs as root without all rights of root. Nobody else gets
+   * there: the only way leads through this process's directory in /proc.
+   */
+  private static void allow(Path path) {
+    Path deleted = Path.of(path + " (deleted)");
+    try (DirectoryStream<Path> descriptors = Files.newDirectoryStream(Path.of("/proc/self/fd"))) {
+      for (Path descriptor : descriptors)
+        if (Files.isSymbolicLink(descriptor) && Files.readSymbolicLink(descriptor).equals(deleted))
+          Files.setPosixFilePermissions(descriptor, PosixFilePermissions.fromString("rw-rw-rw-"));
+    } catch (IOException | RuntimeException failure) {
+      System.err.println("apidae: only a sensor with all rights of root can read this process: " + failure);
+    }
+  }
+
+  /** Of the kernel's: the classes that make random numbers belong to the application, which may set them up first. */
+  private static long makeRandom() throws IOException {
+    try (FileInputStream kernel = new FileInputStream("/dev/urandom")) {
+      return ByteBuffer.wrap(kernel.readNBytes(8)).getLong();
     }
   }
 
