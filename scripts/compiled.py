@@ -1,4 +1,5 @@
-"""`scripts/compile`: the eBPF programs for every node, as files that packages and images hold.
+"""`scripts/compile`: the eBPF programs for every node, and the Java agent where a JDK is here, as files that packages
+and images hold.
 
 bcc makes maps while it compiles, so this needs root, which the build of a container image does not have.
 """
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from sensor.capture.java.build import BuildError, build_jar
 from sensor.ebpf.compile import SHIPPED_DIRECTORY, Build, build_http1, ship_image
 from sensor.ebpf.loader import LoadError, compile_build
 from sensor.ebpf.tracepoints import ProbeSettings, build_syscalls
@@ -46,6 +48,11 @@ def main() -> int:
     except LoadError as error:
         print(f"scripts/compile: {error}", file=sys.stderr)
         return 1
+    try:
+        jar = build_jar()
+        print(f"{jar.name}: {jar.stat().st_size:,} bytes")
+    except BuildError as error:
+        print(f"scripts/compile: without the Java agent, {error}", file=sys.stderr)
     return 0
 
 

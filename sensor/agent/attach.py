@@ -191,6 +191,7 @@ def _add_tls(
         min_age_seconds=TLS_MIN_AGE_SECONDS,
         read_scope=scope.read_pids,
         find_cgroup_id=partial(scope.find_cgroup_id, proc),
+        state_dir=settings.state_dir,
         unread=unread,
         bodies=bodies if settings.read_bodies else None,
         duty=None if isinstance(below, SyscallCapture) else duty,

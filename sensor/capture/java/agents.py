@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_totals
+from sensor.capture.java.attachments import WITHDRAWN, Attachments
 from sensor.capture.java.ring import (
+    COMMAND_END,
     COMMAND_READ,
     COMMAND_WAIT,
     STATE_FAILED,
@@ -66,8 +68,11 @@ class JavaAgents:
         *,
         find_cgroup_id: Callable[[int], int],
         monotonic_ns: Callable[[], int],
+        attachments: Attachments | None = None,
     ) -> None:
-        """`find_cgroup_id`: of a process; 0 where it is not known."""
+        """`find_cgroup_id`: of a process; 0 where it is not known. Without `attachments` only agents are read that the
+        JVM was started with."""
+        self._attachments = attachments
         self._proc = proc
         self._find_cgroup_id = find_cgroup_id
         self._monotonic_ns = monotonic_ns
@@ -85,6 +90,8 @@ class JavaAgents:
         """Once a second, with the Java processes there are. Of those with an agent: why it is not read, empty where it
         is."""
         now_ns = self._monotonic_ns()
+        if self._attachments is not None:
+            self._attachments.reread()
         with self._lock:
             for pid in list(self._processes):
                 process = self._processes[pid]
@@ -92,6 +99,7 @@ class JavaAgents:
                     self._forget(pid)
                 elif process.ring is not None:
                     self._beat(process, now_ns)
+                    self._withdraw(pid, process)
             for pid in pids:
                 self._look_at(pid, now_ns)
             return {pid: one.reason for pid, one in self._processes.items() if one.reason is not None}
@@ -111,6 +119,8 @@ class JavaAgents:
         with self._lock:
             for pid in list(self._processes):
                 self._forget(pid)
+        if self._attachments is not None:
+            self._attachments.close()
 
     def _look_at(self, pid: int, now_ns: int) -> None:
         process = self._processes.get(pid)
@@ -119,8 +129,19 @@ class JavaAgents:
                 process = self._processes[pid] = _Process(directory=os.open(f"{self._proc}/{pid}", _DIRECTORY))
             except OSError:
                 return  # It has ended.
-        if process.ring is not None or now_ns < process.next_look_ns:
+        if process.ring is not None:
             return
+        if now_ns >= process.next_look_ns:
+            self._search(pid, process, now_ns)
+        if process.ring is None and self._attachments is not None:
+            reason = self._attachments.step(pid)
+            if reason == "":
+                self._search(pid, process, now_ns)
+            elif reason is not None:
+                process.reason = reason
+
+    def _search(self, pid: int, process: _Process, now_ns: int) -> None:
+        """Its agent."""
         process.next_look_ns = now_ns + int(process.rest_seconds * _SECOND_NS)
         process.rest_seconds = min(2 * process.rest_seconds, LONGEST_REST_SECONDS)
         if sum(one.ring is not None for one in self._processes.values()) >= MAX_RINGS:
@@ -142,6 +163,17 @@ class JavaAgents:
         self.found_total += 1
         process.ring, process.reason, process.state = ring, "", STATE_WAITING
         logger.info("process %d has the Java agent", pid)
+
+    def _withdraw(self, pid: int, process: _Process) -> None:
+        if process.ring is None or self._attachments is None or not self._attachments.is_withdrawn(pid):
+            return
+        try:
+            process.ring.order(COMMAND_END)
+        except OSError as error:
+            self._give_up(process, error)
+            return
+        self._close(process)
+        process.reason = WITHDRAWN
 
     def _beat(self, process: _Process, now_ns: int) -> None:
         assert process.ring is not None
@@ -215,8 +247,12 @@ class JavaAgents:
         counts = self.counts()
         with self._lock:
             states = [one.state for one in self._processes.values() if one.ring is not None]
+            tried = self._attachments
+            attached, failed = (tried.attached_total, tried.failed_total) if tried is not None else (0, 0)
         totals = (
             ("agents", "Java processes whose agent was found.", self.found_total),
+            ("attached", "Java processes that the agent was attached to.", attached),
+            ("attach_failures", "Tries to attach the Java agent that failed.", failed),
             ("broken_agents", "Java agents given up because of what their memory held.", self.broken_total),
             ("records_dropped", "Reads and writes of Java that found the ring full.", counts.dropped_records),
             ("bytes_dropped", "Bytes of these reads and writes.", counts.dropped_bytes),
@@ -225,6 +261,7 @@ class JavaAgents:
                 "Java connections whose socket seemed to be another one's.",
                 counts.ambiguous,
             ),
+            ("stalls", "Incomplete records of Java agents that were skipped after 2 s.", counts.stalls),
             ("failures", "Reads and writes that a Java agent failed to copy.", counts.failures),
         )
         gauge = ("reading", "Java processes whose agent gives what they read and write.", states.count(STATE_READING))
@@ -249,6 +286,8 @@ class JavaAgents:
     def _forget(self, pid: int) -> None:
         process = self._processes.pop(pid)
         self._close(process)
+        if self._attachments is not None:
+            self._attachments.forget(pid)
         os.close(process.directory)
 
     def _close(self, process: _Process) -> None:
@@ -269,6 +308,7 @@ def _add(total: RingCounts, ring: AgentRing) -> RingCounts:
         dropped_bytes=total.dropped_bytes + own.dropped_bytes,
         ambiguous=total.ambiguous + own.ambiguous,
         failures=total.failures + own.failures,
+        stalls=total.stalls + own.stalls,
     )
 
 

@@ -42,10 +42,12 @@ def build_jar(jar: Path = JAR) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"javac refuses the sources of the Java agent: {done.stderr.strip()}")
-        with zipfile.ZipFile(jar, "w") as file:
+        part = jar.with_suffix(".part")  # A JVM may have the jar open.
+        with zipfile.ZipFile(part, "w") as file:
             _add(file, "META-INF/MANIFEST.MF", MANIFEST.encode())
             for path in sorted(classes.rglob("*.class")):
                 _add(file, path.relative_to(classes).as_posix(), path.read_bytes())
+        part.replace(jar)
     return jar
 
 

@@ -53,13 +53,14 @@ class RingError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingCounts:
-    """What the agent counted."""
+    """What the agent counted; `stalls`: incomplete records that were skipped."""
 
     dropped_records: int = 0
     dropped_bytes: int = 0
     state: int = 0
     ambiguous: int = 0
     failures: int = 0
+    stalls: int = 0
 
 
 class AgentRing:
@@ -86,7 +87,7 @@ class AgentRing:
         self._stalled: tuple[int, int, int] | None = None  # Position, head, since when.
         self._refused = 0
         self.events = 0
-        self.stalled_total = 0  # Times that incomplete records were skipped.
+        self._stalls = 0
         self._free()
 
     def beat(self, now_ns: int) -> None:
@@ -115,7 +116,12 @@ class AgentRing:
             raise RingError("the memory of the Java agent was cut short")
         records, size, state, ambiguous, failures = _COUNTS.unpack(content)
         return RingCounts(
-            dropped_records=records, dropped_bytes=size, state=state, ambiguous=ambiguous, failures=failures
+            dropped_records=records,
+            dropped_bytes=size,
+            state=state,
+            ambiguous=ambiguous,
+            failures=failures,
+            stalls=self._stalls,
         )
 
     def pending_bytes(self) -> int:
@@ -213,7 +219,7 @@ class AgentRing:
         if now_ns - stalled[2] < STALL_NS:
             return False
         self._position, self._stalled = stalled[1], None
-        self.stalled_total += 1
+        self._stalls += 1
         return True
 
     def _free(self) -> None:

@@ -15,10 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_labelled, make_totals
 from sensor.capture.java.agents import JavaAgents
+from sensor.capture.java.attachments import Attachments
+from sensor.capture.java.consent import Consent
 from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
@@ -197,17 +200,23 @@ class TlsCapture(Capture):
         min_age_seconds: float,
         read_scope: Callable[[], Collection[int] | None] = lambda: None,
         find_cgroup_id: Callable[[int], int] = lambda _: 0,
+        state_dir: Path | None = None,
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
         duty: DutyCycle | None = None,
         calls_per_second: int,
     ) -> None:
-        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process; `bodies` says
-        how much of them is kept for reading, `duty` who is read a part of the time; `calls_per_second` of a process are
-        read, if the governor does not say less."""
+        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process; `state_dir`
+        may hold consent to the Java agent; `bodies` says how much of them is kept for reading, `duty` who is read a
+        part of the time; `calls_per_second` of a process are read, if the governor does not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._duty = duty
-        self._agents = JavaAgents(proc, find_cgroup_id=find_cgroup_id, monotonic_ns=clock.monotonic_ns)
+        self._agents = JavaAgents(
+            proc,
+            find_cgroup_id=find_cgroup_id,
+            monotonic_ns=clock.monotonic_ns,
+            attachments=Attachments(proc, Consent(state_dir)),
+        )
         self._bodies = bodies
         self._below = below
         self._program = program

@@ -10,6 +10,7 @@ import pytest
 
 from scripts.live.program import Program
 from sensor.capture.java.agents import JavaAgents
+from sensor.capture.java.attachments import Attachments
 from sensor.capture.java.build import build_jar
 from sensor.capture.java.ring import STATE_READING, STATE_WAITING
 from sensor.capture.tls.reader import TlsReader
@@ -70,9 +71,14 @@ def make_key_store(certificate: Certificate, directory: Path) -> Path:
 class Sensor:
     """What of a sensor reads Java; `calls` are all that it gave so far."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, attachments: Attachments | None = None) -> None:
         self.pid = pid
-        self.agents = JavaAgents("/proc", find_cgroup_id=lambda _: CGROUP_ID, monotonic_ns=time.monotonic_ns)
+        self.agents = JavaAgents(
+            "/proc",
+            find_cgroup_id=lambda _: CGROUP_ID,
+            monotonic_ns=time.monotonic_ns,
+            attachments=attachments,
+        )
         self.reader = TlsReader(
             to_unix_ns=lambda ns: ns, refuse=lambda event, verdict: self.agents.refuse(event.socket)
         )

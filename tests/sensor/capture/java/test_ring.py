@@ -153,7 +153,7 @@ def test_a_record_that_nobody_finishes_is_skipped(agent: Agent) -> None:
     assert read(ring) == [] and read(ring, now_ns=NOW + STALL_NS - 1) == []
     agent.put(b"two")
     assert [data for _, data in read(ring, now_ns=NOW + STALL_NS)] == [b"two"]
-    assert ring.stalled_total == 1
+    assert ring.counts().stalls == 1
 
 
 def test_payload_never_looks_like_a_record(agent: Agent) -> None:

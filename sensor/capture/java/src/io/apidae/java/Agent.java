@@ -11,6 +11,8 @@ import java.util.jar.JarFile;
  * fails the application: what goes wrong is one line on standard error.
  */
 public final class Agent {
+  private static boolean isOnPath;
+
   private Agent() {}
 
   public static void premain(String options, Instrumentation instrumentation) {
@@ -19,11 +21,18 @@ public final class Agent {
 
   public static void agentmain(String options, Instrumentation instrumentation) {
     try {
-      File jar = new File(Agent.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-      instrumentation.appendToBootstrapClassLoaderSearch(new JarFile(jar));
+      addClasses(instrumentation);
       Watcher.start(instrumentation);
     } catch (Throwable failure) {
       System.err.println("apidae: the Java agent does not start: " + failure);
     }
+  }
+
+  /** Once: an agent that left and comes again is the first one's classes, whose jar may be gone. */
+  private static synchronized void addClasses(Instrumentation instrumentation) throws Exception {
+    if (isOnPath) return;
+    File jar = new File(Agent.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+    instrumentation.appendToBootstrapClassLoaderSearch(new JarFile(jar));
+    isOnPath = true;
   }
 }
