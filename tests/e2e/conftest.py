@@ -114,7 +114,7 @@ class Product:
 
     def __init__(self, directory: Path, at_end: Callable[[Callable[[], object]], object]) -> None:
         self.data_directory = directory / "data"
-        self._state_directory = directory / "sensor"
+        self.state_directory = directory / "sensor"
         self._logs = directory / "logs"
         self._logs.mkdir()
         self._at_end = at_end
@@ -148,7 +148,7 @@ class Product:
         """Capturing when it returns, unless told not to wait; the one before is stopped first."""
         self._replace("sensor")
         program = make_command(constants or {})
-        sensor = start_sensor(address, self._state_directory, self._logs, *extra, wait=wait, program=program)
+        sensor = start_sensor(address, self.state_directory, self._logs, *extra, wait=wait, program=program)
         self._running["sensor"] = sensor
         self._at_end(sensor.stop)
         return sensor
@@ -163,7 +163,7 @@ class Product:
         waiting = ("--takeover-wait-seconds", str(FOLLOW_SECONDS), "--kubernetes", "off")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-            after = start_sensor(address, self._state_directory, logs, *waiting, wait=False, program=program)
+            after = start_sensor(address, self.state_directory, logs, *waiting, wait=False, program=program)
         self._running["sensor"] = after
         self._at_end(after.stop)
         wait_until(
