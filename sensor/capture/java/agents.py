@@ -19,7 +19,6 @@ from typing import Final
 from common.figures import Figure, make_gauges, make_totals
 from sensor.capture.java.attachments import WITHDRAWN, Attachments
 from sensor.capture.java.ring import (
-    COMMAND_END,
     COMMAND_READ,
     COMMAND_WAIT,
     STATE_FAILED,
@@ -68,10 +67,12 @@ class JavaAgents:
         *,
         find_cgroup_id: Callable[[int], int],
         monotonic_ns: Callable[[], int],
+        requests_per_second: int,
         attachments: Attachments | None = None,
     ) -> None:
         """`find_cgroup_id`: of a process; 0 where it is not known. Without `attachments` only agents are read that the
         JVM was started with."""
+        self._requests_per_second = requests_per_second
         self._attachments = attachments
         self._proc = proc
         self._find_cgroup_id = find_cgroup_id
@@ -98,8 +99,7 @@ class JavaAgents:
                 if pid not in pids or _has_ended(process.directory):
                     self._forget(pid)
                 elif process.ring is not None:
-                    self._beat(process, now_ns)
-                    self._withdraw(pid, process)
+                    self._beat(pid, process, now_ns)
             for pid in pids:
                 self._look_at(pid, now_ns)
             return {pid: one.reason for pid, one in self._processes.items() if one.reason is not None}
@@ -152,8 +152,6 @@ class JavaAgents:
             return
         try:
             ring = AgentRing(fd, process=pid, cgroup_id=self._find_cgroup_id(pid), serial=self._serial)
-            ring.beat(now_ns)
-            ring.order(COMMAND_READ)
         except (OSError, RingError) as error:
             os.close(fd)
             process.reason = f"Its Java agent cannot be read: {error}."
@@ -163,32 +161,27 @@ class JavaAgents:
         self.found_total += 1
         process.ring, process.reason, process.state = ring, "", STATE_WAITING
         logger.info("process %d has the Java agent", pid)
+        self._beat(pid, process, now_ns)
 
-    def _withdraw(self, pid: int, process: _Process) -> None:
-        if process.ring is None or self._attachments is None or not self._attachments.is_withdrawn(pid):
-            return
+    def _beat(self, pid: int, process: _Process, now_ns: int) -> None:
+        ring = process.ring
+        assert ring is not None
+        is_wanted = not ring.is_attached or (self._attachments is not None and self._attachments.has_consent(pid))
         try:
-            process.ring.order(COMMAND_END)
-        except OSError as error:
-            self._give_up(process, error)
-            return
-        self._close(process)
-        process.reason = WITHDRAWN
-
-    def _beat(self, process: _Process, now_ns: int) -> None:
-        assert process.ring is not None
-        try:
-            process.ring.beat(now_ns)
-            process.ring.order(COMMAND_READ)  # It may have been stopped.
-            state = process.ring.counts().state
+            ring.limit(self._requests_per_second)
+            if is_wanted:
+                ring.beat(now_ns)
+            ring.order(COMMAND_READ if is_wanted else COMMAND_WAIT)  # It may have been stopped.
+            state = ring.counts().state
         except (OSError, RingError) as error:
             self._give_up(process, error)
             return
-        if state != process.state:
-            process.state = state
-            process.reason = FAILED if state == STATE_FAILED else ""
-            if state == STATE_READING:
-                logger.info("reading what the Java agent of process %d gives", process.ring.process)
+        if is_wanted == (process.reason == WITHDRAWN):
+            logger.info("consent to the Java agent in process %d was %s", pid, "given" if is_wanted else "withdrawn")
+        if state == STATE_READING != process.state:
+            logger.info("reading what the Java agent of process %d gives", pid)
+        process.state = state
+        process.reason = FAILED if state == STATE_FAILED else "" if is_wanted else WITHDRAWN
 
     # The thread that reads
 
@@ -308,6 +301,7 @@ def _add(total: RingCounts, ring: AgentRing) -> RingCounts:
         dropped_bytes=total.dropped_bytes + own.dropped_bytes,
         ambiguous=total.ambiguous + own.ambiguous,
         failures=total.failures + own.failures,
+        over_budget=total.over_budget + own.over_budget,
         stalls=total.stalls + own.stalls,
     )
 

@@ -53,7 +53,6 @@ class Attachments:
         self._children: dict[int, Child] = {}
         self._tries: dict[int, int] = {}
         self._reasons: dict[int, str] = {}  # Of those that failed.
-        self._attached: set[int] = set()
         self.attached_total = 0
         self.failed_total = 0
 
@@ -83,21 +82,15 @@ class Attachments:
             self._children[pid] = self._start(self._proc, pid, self._jar)
         return ATTACHING
 
-    def is_withdrawn(self, pid: int) -> bool:
-        """Whether the agent of a JVM is there by this sensor, and no longer wanted; then it is forgotten."""
-        if pid not in self._attached or self._covers(pid):
-            return False
-        self._attached.discard(pid)
-        self._tries.pop(pid, None)
-        logger.info("the Java agent leaves process %d: consent was withdrawn", pid)
-        return True
+    def has_consent(self, pid: int) -> bool:
+        """Whether the file consents to the agent in a JVM now, whichever sensor attached it."""
+        return self._covers(pid)
 
     def forget(self, pid: int) -> None:
         """A process has ended."""
         self._stop(self._children.pop(pid, None))
         self._tries.pop(pid, None)
         self._reasons.pop(pid, None)
-        self._attached.discard(pid)
 
     def close(self) -> None:
         """Ends what is under way."""
@@ -111,7 +104,6 @@ class Attachments:
             lines = errors.read().decode(errors="replace").splitlines()
         if not child.returncode:
             self.attached_total += 1
-            self._attached.add(pid)
             logger.info("the Java agent is attached to process %d", pid)
             return True
         self.failed_total += 1

@@ -16,19 +16,21 @@ from typing import Final
 
 from sensor.ebpf.abi import SYSCALL_EVENT, Binding, Library, SyscallEvent, SyscallKind
 
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER_BYTES: Final = 4_096
 DATA_BYTES_MAX: Final = 1 << 24
 COPY_BYTES_MAX: Final = 16_384
 REFUSALS: Final = 256
 MAGIC: Final = b"APIDJAV1"
-# Magic, version, size of the ring, secret.
-_START: Final = struct.Struct("<8sIIQ")
+# Magic, version, size of the ring, secret, how the agent came.
+_START: Final = struct.Struct("<8sIIQI")
 _WORD: Final = struct.Struct("<Q")
-_HEAD_AT, _COUNTS_AT, _TAIL_AT, _HEARTBEAT_AT, _COMMAND_AT, _REFUSAL_COUNT_AT = 64, 128, 192, 200, 208, 216
+_HEAD_AT, _COUNTS_AT = 64, 128
+_TAIL_AT, _HEARTBEAT_AT, _COMMAND_AT, _REFUSAL_COUNT_AT, _BUDGET_AT = 192, 200, 208, 216, 224
 _REFUSALS_AT: Final = 1_024
-# Records and bytes dropped, state, connections whose socket is ambiguous, failures within the agent.
-_COUNTS: Final = struct.Struct("<5Q")
+# Records and bytes dropped, state, connections whose socket is ambiguous, failures within the agent, requests beyond
+# the budget.
+_COUNTS: Final = struct.Struct("<6Q")
 # Position under the secret, length, kind, family, time, connection, sequence, other, size, length of the data, ports,
 # addresses; 8 bytes of 96 are free.
 _RECORD: Final = struct.Struct("<QIBB2xQQ4I2H4x16s16s8x")
@@ -39,8 +41,9 @@ READ_BYTES: Final = 1 << 18
 STALL_NS: Final = 2_000_000_000
 # What a process says of its clock is taken within this much of now.
 LATE_NS_MAX: Final = 60_000_000_000
-COMMAND_WAIT, COMMAND_END, COMMAND_READ = 0, 1, 2
-STATE_WAITING, STATE_READING, STATE_ENDED, STATE_FAILED = 0, 1, 2, 3
+COMMAND_WAIT, COMMAND_READ = 0, 2
+STATE_WAITING, STATE_READING, STATE_FAILED = 0, 1, 3
+CAME_WITH_JVM, CAME_ATTACHED = 1, 2
 _KINDS: Final = frozenset((SyscallKind.READ, SyscallKind.WRITE, SyscallKind.CLOSED))
 # Of all sessions no other has these bits: a number of the kernel's is a cookie, or a time with the first one.
 _SESSION_BITS: Final = 3 << 62
@@ -60,6 +63,7 @@ class RingCounts:
     state: int = 0
     ambiguous: int = 0
     failures: int = 0
+    over_budget: int = 0
     stalls: int = 0
 
 
@@ -71,11 +75,14 @@ class AgentRing:
         start = os.pread(fd, _START.size, 0)
         if len(start) < _START.size:
             raise RingError("the memory of the Java agent is too short")
-        magic, version, size, self._secret = _START.unpack(start)
+        magic, version, size, self._secret, way = _START.unpack(start)
         if magic != MAGIC or version != VERSION:
             raise RingError(f"the Java agent has the format {magic[:8]!r} {version}, and this sensor reads {VERSION}")
         if not READ_BYTES <= size <= DATA_BYTES_MAX or size & (size - 1):
             raise RingError(f"the Java agent's ring has {size} bytes")
+        if way not in (CAME_WITH_JVM, CAME_ATTACHED):
+            raise RingError(f"the Java agent came in the way {way}")
+        self.is_attached = way == CAME_ATTACHED  # To a JVM that ran, with consent that may be withdrawn.
         self._fd = fd
         self._size = size
         self.process = process
@@ -95,8 +102,12 @@ class AgentRing:
         os.pwrite(self._fd, _WORD.pack(now_ns), _HEARTBEAT_AT)
 
     def order(self, command: int) -> None:
-        """COMMAND_READ, COMMAND_WAIT, or COMMAND_END, after which the agent is gone. Raises OSError."""
+        """COMMAND_READ or COMMAND_WAIT. Raises OSError."""
         os.pwrite(self._fd, _WORD.pack(command), _COMMAND_AT)
+
+    def limit(self, requests_per_second: int) -> None:
+        """Beyond them the agent copies nothing and counts. Raises OSError."""
+        os.pwrite(self._fd, _WORD.pack(requests_per_second), _BUDGET_AT)
 
     def refuse(self, session: int) -> None:
         """No more of a session is wanted. Raises OSError."""
@@ -114,13 +125,14 @@ class AgentRing:
         content = os.pread(self._fd, _COUNTS.size, _COUNTS_AT)
         if len(content) < _COUNTS.size:
             raise RingError("the memory of the Java agent was cut short")
-        records, size, state, ambiguous, failures = _COUNTS.unpack(content)
+        records, size, state, ambiguous, failures, over_budget = _COUNTS.unpack(content)
         return RingCounts(
             dropped_records=records,
             dropped_bytes=size,
             state=state,
             ambiguous=ambiguous,
             failures=failures,
+            over_budget=over_budget,
             stalls=self._stalls,
         )
 

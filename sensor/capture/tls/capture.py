@@ -215,6 +215,7 @@ class TlsCapture(Capture):
             proc,
             find_cgroup_id=find_cgroup_id,
             monotonic_ns=clock.monotonic_ns,
+            requests_per_second=calls_per_second,
             attachments=Attachments(proc, Consent(state_dir)),
         )
         self._bodies = bodies

@@ -71,12 +71,13 @@ def make_key_store(certificate: Certificate, directory: Path) -> Path:
 class Sensor:
     """What of a sensor reads Java; `calls` are all that it gave so far."""
 
-    def __init__(self, pid: int, attachments: Attachments | None = None) -> None:
+    def __init__(self, pid: int, attachments: Attachments | None = None, *, requests_per_second: int = 10_000) -> None:
         self.pid = pid
         self.agents = JavaAgents(
             "/proc",
             find_cgroup_id=lambda _: CGROUP_ID,
             monotonic_ns=time.monotonic_ns,
+            requests_per_second=requests_per_second,
             attachments=attachments,
         )
         self.reader = TlsReader(

@@ -86,3 +86,14 @@ def test_patches_are_out_while_no_sensor_reads_and_in_again_for_the_next(jvms: J
     killed.wait_until_patches_are_out()
     send(jvms, port, ssl.TLSVersion.TLSv1_3)
     assert program.is_running
+
+
+@pytest.mark.parametrize("kind", ["engine", "socket"])
+def test_calls_beyond_the_budget_are_counted_and_not_copied(jvms: Jvms, kind: str) -> None:
+    program, port = jvms.start(kind)
+    sensor = Sensor(program.pid, requests_per_second=1)
+    sensor.start()
+    send(jvms, port, ssl.TLSVersion.TLSv1_3)
+    wait_for_equal(lambda: sensor.read() + sensor.agents.counts().over_budget, len(MIX), "calls")
+    assert sensor.agents.counts().over_budget
+    sensor.agents.stop()

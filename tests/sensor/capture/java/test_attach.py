@@ -10,6 +10,7 @@ import pytest
 from sensor.capture.java.attach import AttachError, read_target
 from sensor.capture.java.attachments import ATTACHING, NO_JAR, WITHDRAWN, Attachments, Child
 from sensor.capture.java.consent import FILE_NAME, Consent
+from sensor.capture.java.ring import STATE_WAITING
 from tests.e2e.tls_cases import make_context
 from tests.e2e.traffic import MIX, send_mix
 from tests.e2e.wire import RawClient
@@ -35,10 +36,6 @@ def consent_to(directory: Path, *patterns: str) -> Consent:
     return Consent(directory)
 
 
-def list_descriptors(pid: int) -> list[str]:
-    return [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()]
-
-
 def test_a_jvm_that_runs_is_read_with_consent_and_left_when_it_is_withdrawn(jvms: Jvms, tmp_path: Path) -> None:
     program, port = jvms.start("engine", has_agent=False)
     attachments = Attachments("/proc", consent_to(tmp_path, "*"), jar=jvms.jar)
@@ -51,15 +48,21 @@ def test_a_jvm_that_runs_is_read_with_consent_and_left_when_it_is_withdrawn(jvms
     wait_for_equal(sensor.read, len(VERSIONS) * len(MIX), "calls")
     assert not any(one.endswith(".jar") and "apidae-" in one for one in list_files(program.pid)), "the jar has no name"
     consent_to(tmp_path)
+    # A sensor that did not attach it itself.
+    sensor.agents.close()
+    sensor = Sensor(program.pid, attachments := Attachments("/proc", Consent(tmp_path), jar=jvms.jar))
     wait_for_equal(sensor.look, WITHDRAWN, "consent is withdrawn")
-    wait_until(lambda: not any("apidae-java-" in one for one in list_descriptors(program.pid)), "the agent has left")
-    assert program.is_running
+    wait_until(lambda: sensor.agents.state(program.pid) == STATE_WAITING, "the patches are out")
+    with RawClient(ADDRESS, port, tls=make_context(jvms.certificate, VERSIONS[0])) as client:
+        send_mix(client)
+    assert program.is_running and sensor.read() == 0
     # And once more.
     consent_to(tmp_path, "*", "# again")
     sensor.start()
     with RawClient(ADDRESS, port, tls=make_context(jvms.certificate, VERSIONS[0])) as client:
         send_mix(client)
-    wait_for_equal(sensor.read, (len(VERSIONS) + 1) * len(MIX), "calls")
+    wait_for_equal(sensor.read, len(MIX), "calls")
+    assert attachments.attached_total == 0, "it is the same agent"
     sensor.agents.stop()
     sensor.agents.close()
 

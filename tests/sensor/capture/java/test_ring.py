@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.capture.java.ring import (
+    CAME_WITH_JVM,
     COPY_BYTES_MAX,
     HEADER_BYTES,
     LATE_NS_MAX,
@@ -35,7 +36,7 @@ class Agent:
     def __init__(self, *, position: int = 0) -> None:
         self.fd = os.memfd_create("ring")
         os.truncate(self.fd, HEADER_BYTES + SIZE)
-        os.pwrite(self.fd, struct.pack("<8sIIQ", MAGIC, VERSION, SIZE, SECRET), 0)
+        os.pwrite(self.fd, struct.pack("<8sIIQI", MAGIC, VERSION, SIZE, SECRET, CAME_WITH_JVM), 0)
         self.position = position
         self._publish()
 

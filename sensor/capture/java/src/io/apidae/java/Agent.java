@@ -8,31 +8,33 @@ import java.util.jar.JarFile;
  * Where the JVM starts the agent: with {@code -javaagent}, or when it is attached.
  *
  * <p>The other classes go to the bootstrap class path, where the patched classes of the JDK find them. The agent never
- * fails the application: what goes wrong is one line on standard error.
+ * fails the application: what goes wrong is one line on standard error, or the answer to who attaches it.
  */
 public final class Agent {
-  private static boolean isOnPath;
+  private static boolean isTried;
 
   private Agent() {}
 
   public static void premain(String options, Instrumentation instrumentation) {
-    agentmain(options, instrumentation);
-  }
-
-  public static void agentmain(String options, Instrumentation instrumentation) {
     try {
-      addClasses(instrumentation);
-      Watcher.start(instrumentation);
+      start(instrumentation, Ring.CAME_WITH_JVM);
     } catch (Throwable failure) {
       System.err.println("apidae: the Java agent does not start: " + failure);
     }
   }
 
-  /** Once: an agent that left and comes again is the first one's classes, whose jar may be gone. */
-  private static synchronized void addClasses(Instrumentation instrumentation) throws Exception {
-    if (isOnPath) return;
+  /** What it throws, who attaches it learns: the application runs on. */
+  public static void agentmain(String options, Instrumentation instrumentation) throws Exception {
+    start(instrumentation, Ring.CAME_ATTACHED).deleteOnExit();
+  }
+
+  /** Once in the life of a JVM: its class path would name a second jar, whose name others may take. Gives the jar. */
+  private static synchronized File start(Instrumentation instrumentation, int way) throws Exception {
+    if (isTried) throw new IllegalStateException("the Java agent was loaded before");
+    isTried = true;
     File jar = new File(Agent.class.getProtectionDomain().getCodeSource().getLocation().toURI());
     instrumentation.appendToBootstrapClassLoaderSearch(new JarFile(jar));
-    isOnPath = true;
+    Watcher.start(instrumentation, way);
+    return jar;
   }
 }

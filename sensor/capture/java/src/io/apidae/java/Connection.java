@@ -18,8 +18,10 @@ final class Connection {
   private static final int TRIES_MAX = 64;
 
   /** First words of HTTP: methods, a response, and the preface of HTTP/2. */
+  private static final String RESPONSE = "HTTP/1.";
+  private static final String PREFACE = "PRI * ";
   private static final String[] STARTS = {
-    "GET ", "POST ", "PUT ", "DELETE ", "HEAD ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ", "HTTP/1.", "PRI * "
+    "GET ", "POST ", "PUT ", "DELETE ", "HEAD ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ", RESPONSE, PREFACE
   };
 
   final long number = NUMBERS.incrementAndGet();
@@ -32,6 +34,9 @@ final class Connection {
   private volatile int kind = UNKNOWN;
   private volatile boolean isTold;
   private int tries;
+  private boolean isHttp2;
+  private int kindOfRequests; // Of records: reads of a server, writes of a client.
+  private volatile boolean isMuted; // From a request that the budget has no room for until the next.
   private long refusals;
 
   /** Plain bytes moved: `size` in `pieces`, from their positions. */
@@ -39,12 +44,12 @@ final class Connection {
     AtomicLong own = moved[kindOfRecord - 1];
     long sequence = own.getAndAdd(size);
     if (kind == OTHER) return;
-    if (kind == UNKNOWN) judge(pieces, first);
+    if (kind == UNKNOWN) judge(pieces, first, kindOfRecord);
     if (kind == HTTP && refusals != ring.refusals()) {
       refusals = ring.refusals();
       if (ring.isRefused(number)) kind = OTHER;
     }
-    if (kind != HTTP) return;
+    if (kind != HTTP || !isGranted(ring, kindOfRecord, pieces, first)) return;
     isTold = true;
     ring.put(this, kindOfRecord, sequence, moved[2 - kindOfRecord].get(), pieces, first, size);
   }
@@ -56,18 +61,37 @@ final class Connection {
     kind = OTHER;
   }
 
-  private void judge(ByteBuffer[] pieces, int first) {
+  private void judge(ByteBuffer[] pieces, int first, int kindOfRecord) {
+    String start = findStart(pieces, first);
+    if (start != null) {
+      kindOfRequests = start.equals(RESPONSE) ? Ring.KIND_READ + Ring.KIND_WRITE - kindOfRecord : kindOfRecord;
+      isHttp2 = start.equals(PREFACE);
+      kind = HTTP;
+    } else if (++tries >= TRIES_MAX) {
+      kind = OTHER;
+    }
+  }
+
+  /** The first word of HTTP with which the bytes begin; null where there is none. */
+  private static String findStart(ByteBuffer[] pieces, int first) {
     ByteBuffer piece = pieces[first];
     while (!piece.hasRemaining() && first + 1 < pieces.length) piece = pieces[++first];
     for (String start : STARTS) {
       int length = Math.min(start.length(), piece.remaining()), same = 0;
       while (same < length && piece.get(piece.position() + same) == start.charAt(same)) same++;
-      if (length > 0 && same == length) {
-        kind = HTTP;
-        return;
-      }
+      if (length > 0 && same == length) return start;
     }
-    if (++tries >= TRIES_MAX) kind = OTHER;
+    return null;
+  }
+
+  /**
+   * Whether the sensor's budget has room: for a request, and then for all of its call. Of HTTP/2 nobody sees here where
+   * one begins, so each piece in the direction of requests is taken for one.
+   */
+  private boolean isGranted(Ring ring, int kindOfRecord, ByteBuffer[] pieces, int first) {
+    if (isHttp2) return kindOfRecord != kindOfRequests || ring.takeRequest();
+    if (kindOfRecord == kindOfRequests && findStart(pieces, first) != null) isMuted = !ring.takeRequest();
+    return !isMuted;
   }
 
   void bind(Socket socket) {

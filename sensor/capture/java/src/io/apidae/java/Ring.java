@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * Memory that the sensor reads: a header, and records in a ring. Its twin is sensor/capture/java/ring.py.
@@ -22,50 +23,58 @@ import java.util.Set;
  * a record is its position under a secret of this ring, so neither old bytes nor payload can look like a record.
  */
 final class Ring {
-  static final int VERSION = 1;
+  static final int VERSION = 2;
   static final int HEADER_BYTES = 4096;
   static final int DATA_BYTES = 1 << 22;
   static final int RECORD_BYTES = 96;
   static final int COPY_BYTES_MAX = 16384;
   static final int REFUSALS = 256;
 
-  // Offsets in the header. The sensor writes those from TAIL to COMMAND and the refusals, this side the others.
+  // Offsets in the header. The sensor writes those from TAIL to BUDGET and the refusals, this side the others.
   private static final int MAGIC = 0;
   private static final int VERSION_AT = 8;
   private static final int SIZE_AT = 12;
   private static final int SECRET = 16;
+  private static final int WAY = 24;
   private static final int HEAD = 64;
   private static final int DROPPED_RECORDS = 128;
   private static final int DROPPED_BYTES = 136;
   private static final int STATE = 144;
   private static final int AMBIGUOUS = 152;
   private static final int FAILURES = 160;
+  private static final int OVER_BUDGET = 168;
   private static final int TAIL = 192;
   private static final int HEARTBEAT = 200;
   private static final int COMMAND = 208;
   private static final int REFUSAL_COUNT = 216;
+  private static final int BUDGET = 224;
   private static final int REFUSALS_AT = 1024;
   private static final long MAGIC_WORD = 0x3156414a44495041L; // "APIDJAV1"
 
   static final int STATE_WAITING = 0;
   static final int STATE_READING = 1;
-  static final int STATE_ENDED = 2;
   static final int STATE_FAILED = 3;
 
-  static final int COMMAND_END = 1;
   static final int COMMAND_READ = 2;
+
+  /** How the agent came. */
+  static final int CAME_WITH_JVM = 1;
+  static final int CAME_ATTACHED = 2;
 
   static final int KIND_READ = 1;
   static final int KIND_WRITE = 2;
   static final int KIND_CLOSED = 5;
   private static final int KIND_PAD = 0;
 
+  /** Requests that are saved up within its budget, as time. */
+  private static final long SAVED_NANOSECONDS = 1_000_000_000L;
   private static final VarHandle WORD = MethodHandles.byteBufferViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
 
   private final ByteBuffer memory;
   private final long secret;
+  private final AtomicLong paidUntil = new AtomicLong(System.nanoTime() - SAVED_NANOSECONDS);
 
-  Ring() throws IOException {
+  Ring(int way) throws IOException {
     ByteBuffer made = null;
     StringBuilder tried = new StringBuilder();
     for (String directory : new String[] {"/dev/shm", "/run", "/tmp"}) {
@@ -82,6 +91,7 @@ final class Ring {
     memory.putInt(VERSION_AT, VERSION);
     memory.putInt(SIZE_AT, DATA_BYTES);
     memory.putLong(SECRET, secret);
+    memory.putInt(WAY, way);
     WORD.setRelease(memory, MAGIC, MAGIC_WORD);
   }
 
@@ -126,12 +136,8 @@ final class Ring {
     }
   }
 
-  /** By this descriptor the sensor finds the memory. */
+  /** By this descriptor the sensor finds the memory; it stays open. */
   private static FileChannel kept;
-
-  void close() throws IOException {
-    if (kept != null) kept.close();
-  }
 
   long heartbeat() {
     return (long) WORD.getAcquire(memory, HEARTBEAT);
@@ -151,6 +157,24 @@ final class Ring {
 
   void countFailure() {
     WORD.getAndAdd(memory, FAILURES, 1L);
+  }
+
+  /**
+   * Whether one more request may be copied: as many a second as the sensor allows, and one second's saved up. A request
+   * beyond them is counted.
+   */
+  boolean takeRequest() {
+    long budget = (long) WORD.getAcquire(memory, BUDGET);
+    if (budget > 0) {
+      long price = 1_000_000_000L / budget, now = System.nanoTime();
+      while (true) {
+        long paid = paidUntil.get(), from = Math.max(paid, now - SAVED_NANOSECONDS);
+        if (from + price > now) break;
+        if (paidUntil.compareAndSet(paid, from + price)) return true;
+      }
+    }
+    WORD.getAndAdd(memory, OVER_BUDGET, 1L);
+    return false;
   }
 
   long refusals() {

@@ -5,12 +5,12 @@ import java.lang.instrument.Instrumentation;
 /**
  * The one thread of the agent: puts the patches in while a sensor reads, and takes them out when it does not.
  *
- * <p>A sensor that ends, or is killed, no longer writes its heartbeat. Then the classes are as the JDK made them.
+ * <p>A sensor that ends, or is killed, no longer writes its heartbeat. Then the classes are as the JDK made them. The
+ * ring stays as long as the process, so that every sensor finds that an agent is here, also one that failed.
  */
 public final class Watcher extends Thread {
   private static final long LOOK_MILLISECONDS = 500;
   private static final long SILENCE_NANOSECONDS = 5_000_000_000L;
-  private static boolean isStarted;
 
   private final Instrumentation instrumentation;
   private final Ring ring;
@@ -23,22 +23,16 @@ public final class Watcher extends Thread {
     setDaemon(true);
   }
 
-  /** A second agent in the same process does nothing. */
-  public static synchronized void start(Instrumentation instrumentation) throws Exception {
-    if (isStarted) return;
-    new Watcher(instrumentation, new Ring()).start();
-    isStarted = true;
-  }
-
-  private static synchronized void forget() {
-    isStarted = false;
+  /** `way`: how the agent came, for the sensor. */
+  public static void start(Instrumentation instrumentation, int way) throws Exception {
+    new Watcher(instrumentation, new Ring(way)).start();
   }
 
   @Override
   public void run() {
     long beat = ring.heartbeat(), heardAt = System.nanoTime() - SILENCE_NANOSECONDS;
     try {
-      while (ring.command() != Ring.COMMAND_END) {
+      while (true) {
         long now = System.nanoTime();
         if (ring.heartbeat() != beat) {
           beat = ring.heartbeat();
@@ -49,7 +43,6 @@ public final class Watcher extends Thread {
         if (!isRead && patches != null) takeOut(Ring.STATE_WAITING);
         Thread.sleep(LOOK_MILLISECONDS);
       }
-      takeOut(Ring.STATE_ENDED);
     } catch (Throwable failure) {
       System.err.println("apidae: the Java agent ends: " + failure);
       try {
@@ -58,12 +51,6 @@ public final class Watcher extends Thread {
         System.err.println("apidae: " + second);
       }
     }
-    try {
-      ring.close();
-    } catch (java.io.IOException failure) {
-      System.err.println("apidae: " + failure);
-    }
-    forget();
   }
 
   private void putIn() throws Exception {
