@@ -1,13 +1,14 @@
 """Makes the jar of the Java agent: `python -m sensor.capture.java.build`.
 
-Needs a JDK (javac), from 11 on; what it makes runs on Java 11 and later. The same sources and the same javac give the
-same bytes.
+Needs a JDK (javac), from 11 on. What it makes runs on Java 11 and later; on Java 8 it starts and does nothing. The same
+sources and the same javac give the same bytes.
 """
 
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
 from typing import Final
@@ -16,6 +17,9 @@ SOURCES: Final = Path(__file__).parent / "src"
 # Beside the sources, not kept in git; a wheel has it where it was made before (pyproject.toml).
 JAR: Final = Path(__file__).parent / "apidae-java.jar"
 RELEASE: Final = "11"
+# What Java 8 loads of the jar (JAVA_TOOL_OPTIONS reaches every JVM of a host).
+OLDEST: Final = SOURCES / "io/apidae/java/Agent.java"
+OLDEST_RELEASE: Final = "8"
 MANIFEST: Final = """\
 Manifest-Version: 1.0
 Premain-Class: io.apidae.java.Agent
@@ -37,11 +41,8 @@ def build_jar(jar: Path = JAR) -> Path:
         raise BuildError("javac is not installed: apt-get install default-jdk-headless")
     with tempfile.TemporaryDirectory() as name:
         classes = Path(name)
-        sources = sorted(map(str, SOURCES.rglob("*.java")))
-        command = [javac, "--release", RELEASE, "-Xlint:all", "-Werror", "-g:none", "-d", name, *sources]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BuildError(f"javac refuses the sources of the Java agent: {done.stderr.strip()}")
+        _compile(javac, RELEASE, classes, sorted(SOURCES.rglob("*.java")))
+        _compile(javac, OLDEST_RELEASE, classes, [OLDEST])
         part = jar.with_suffix(".part")  # A JVM may have the jar open.
         with zipfile.ZipFile(part, "w") as file:
             _add(file, "META-INF/MANIFEST.MF", MANIFEST.encode())
@@ -49,6 +50,15 @@ def build_jar(jar: Path = JAR) -> Path:
                 _add(file, path.relative_to(classes).as_posix(), path.read_bytes())
         part.replace(jar)
     return jar
+
+
+def _compile(javac: str, release: str, classes: Path, sources: Sequence[Path]) -> None:
+    # `options`: newer ones announce the end of Java 8. `classfile`: Agent is older than the classes that it names.
+    checks = ("-Xlint:all,-options,-classfile", "-Werror", "-g:none")
+    command = [javac, "--release", release, *checks, "-cp", str(classes), "-d", str(classes), *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(f"javac refuses the sources of the Java agent: {done.stderr.strip()}")
 
 
 def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -18,6 +18,8 @@ from sensor.core.calls import Exchange
 from sensor.http.http2.exchange import StreamExchange
 from tests.e2e.application import HERE
 from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.traffic import Table, expect
+from tests.e2e.wire import Sent
 from tests.waiting import wait_until
 
 ADDRESS = "127.0.0.1"
@@ -39,16 +41,26 @@ class Jvms:
         self.certificate = make_certificate(directory, "server", f"IP:{ADDRESS}")
         self._running: list[Program] = []
 
-    def start(self, kind: str, *, options: Sequence[str] = (), has_agent: bool = True) -> tuple[Program, int]:
-        """`engine`: a server over SSLEngine, `socket`: over SSLSocket. Gives it and its port."""
-        command = ["java", *OPTIONS, *VERIFYING, *options]
+    def start(
+        self,
+        kind: str,
+        *,
+        options: Sequence[str] = (),
+        has_agent: bool = True,
+        jar: Path | None = None,
+        within: Sequence[str] = (),
+    ) -> tuple[Program, int]:
+        """`engine`: a server over SSLEngine, `socket`: over SSLSocket, `stream`: over SSLEngine and streams. Gives
+        it and its port. `within`: a command that runs it."""
+        command = [*within, "java", *OPTIONS, *VERIFYING, *options]
         if has_agent:
-            command.append(f"-javaagent:{self.jar}")
+            command.append(f"-javaagent:{jar or self.jar}")
         if kind == "engine":
             command += [str(HERE / "App.java"), ADDRESS, str(self.certificate.certificate), str(self.certificate.key)]
         else:
             source = Path(__file__).parent / "SocketServer.java"
             command += [str(source), ADDRESS, str(make_key_store(self.certificate, self.directory))]
+            command += ["engine"] if kind == "stream" else []
         program = Program(kind, command, self.directory / f"{kind}-{len(self._running)}.log")
         self._running.append(program)
         return program, int(program.wait_for("ready", READY_SECONDS)["port"])
@@ -66,6 +78,24 @@ def make_key_store(certificate: Certificate, directory: Path) -> Path:
     command = ["openssl", "pkcs12", "-export", *pair, "-out", str(store), "-passout", "pass:secret"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return store
+
+
+def tabulate(calls: list[Exchange]) -> Table:
+    """As `expect` does what was sent."""
+    sent = []
+    for call in calls:
+        method, target, _ = call.request_head.split(b" ", 2)
+        figures = call.figures
+        sent.append(
+            Sent(
+                method=method.decode(),
+                target=target.decode(),
+                status=figures.status_code,
+                request_bytes=figures.request_bytes,
+                response_bytes=figures.response_bytes,
+            )
+        )
+    return expect(sent)
 
 
 class Sensor:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sensor.core.calls import Exchange, Role
+from sensor.core.calls import Role
 from tests.e2e.tls_cases import make_context
-from tests.e2e.traffic import MIX, Table, expect, send_mix
+from tests.e2e.traffic import MIX, expect, send_mix
 from tests.e2e.wire import RawClient, Sent
-from tests.sensor.capture.java.jvms import ADDRESS, CGROUP_ID, Jvms, Sensor
+from tests.sensor.capture.java.jvms import ADDRESS, CGROUP_ID, Jvms, Sensor, tabulate
 from tests.waiting import wait_for_equal
 
 pytestmark = [pytest.mark.full("sensor.capture.java")]
@@ -23,24 +23,6 @@ def jvms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jvms]:
     running = Jvms(tmp_path_factory.mktemp("jvms"))
     yield running
     running.stop()
-
-
-def tabulate(calls: list[Exchange]) -> Table:
-    """As `expect` does what was sent."""
-    sent = []
-    for call in calls:
-        method, target, _ = call.request_head.split(b" ", 2)
-        figures = call.figures
-        sent.append(
-            Sent(
-                method=method.decode(),
-                target=target.decode(),
-                status=figures.status_code,
-                request_bytes=figures.request_bytes,
-                response_bytes=figures.response_bytes,
-            )
-        )
-    return expect(sent)
 
 
 def send(jvms: Jvms, port: int, version: ssl.TLSVersion) -> list[Sent]:

@@ -160,19 +160,10 @@ final class ClassFile {
       out.writeByte(0xb4); // getfield
       out.writeShort(addMember(9, self, OUTER, outer));
     }
-    int local = 1, at = 1;
-    String descriptor = patch.descriptor;
-    for (; descriptor.charAt(at) != ')'; at++, local++) {
-      boolean isReference = descriptor.charAt(at) == '[' || descriptor.charAt(at) == 'L';
-      if (!isReference && descriptor.charAt(at) != 'I') throw new IOException("argument of " + patch.method);
-      out.writeByte(isReference ? 0x19 : 0x15); // aload, iload
-      out.writeByte(local);
-      while (descriptor.charAt(at) == '[') at++;
-      if (descriptor.charAt(at) == 'L') at = descriptor.indexOf(';', at);
-    }
+    loadArguments(out, patch);
     out.writeByte(0xb8); // invokestatic
     out.writeShort(addHook(patch.hook, patch.hookDescriptor));
-    char returned = descriptor.charAt(at + 1);
+    char returned = patch.descriptor.charAt(patch.descriptor.indexOf(')') + 1);
     out.writeByte(returned == 'V' ? 0xb1 : returned == 'I' ? 0xac : 0xb0); // return, ireturn, areturn
     byte[] chosen = made.toByteArray();
     int length = 6 + chosen.length, padding = -length & 3;
@@ -189,14 +180,28 @@ final class ClassFile {
     return whole.toByteArray();
   }
 
-  /** {@code Hooks.hook(this);} */
+  /** {@code Hooks.hook(this, ..);} */
   private byte[] makeCall(Patch patch) throws IOException {
     ByteArrayOutputStream made = new ByteArrayOutputStream();
     DataOutputStream out = new DataOutputStream(made);
     out.writeByte(0x2a);
+    loadArguments(out, patch);
     out.writeByte(0xb8);
     out.writeShort(addHook(patch.hook, patch.hookDescriptor));
+    while (made.size() % 4 != 0) out.writeByte(0);
     return made.toByteArray();
+  }
+
+  private static void loadArguments(DataOutputStream out, Patch patch) throws IOException {
+    String descriptor = patch.descriptor;
+    for (int at = 1, local = 1; descriptor.charAt(at) != ')'; at++, local++) {
+      boolean isReference = descriptor.charAt(at) == '[' || descriptor.charAt(at) == 'L';
+      if (!isReference && descriptor.charAt(at) != 'I') throw new IOException("argument of " + patch.method);
+      out.writeByte(isReference ? 0x19 : 0x15); // aload, iload
+      out.writeByte(local);
+      while (descriptor.charAt(at) == '[') at++;
+      if (descriptor.charAt(at) == 'L') at = descriptor.indexOf(';', at);
+    }
   }
 
   private static byte[] moveLines(byte[] table, int by) throws IOException {

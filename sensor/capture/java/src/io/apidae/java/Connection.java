@@ -8,7 +8,7 @@ import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
 import java.util.concurrent.atomic.AtomicLong;
 
-/** What is known of one connection over TLS. Only what looks like HTTP leaves the process. */
+/** What is known of one connection over TLS. Only what begins like a message of HTTP leaves the process. */
 final class Connection {
   private static final AtomicLong NUMBERS = new AtomicLong();
   private static final int UNKNOWN = 0;
@@ -17,12 +17,18 @@ final class Connection {
   /** Pieces that may be the middle of a message before the connection counts as no HTTP. */
   private static final int TRIES_MAX = 64;
 
-  /** First words of HTTP: methods, a response, and the preface of HTTP/2. */
+  /** How HTTP begins: requests (RFC 9112, section 3), a response, and the preface of HTTP/2. None begins another. */
   private static final String RESPONSE = "HTTP/1.";
-  private static final String PREFACE = "PRI * ";
+  private static final String PREFACE = "PRI * HTTP/2";
   private static final String[] STARTS = {
-    "GET ", "POST ", "PUT ", "DELETE ", "HEAD ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ", RESPONSE, PREFACE
+    "GET /", "POST /", "PUT /", "DELETE /", "HEAD /", "OPTIONS /", "PATCH /", "TRACE /",
+    "GET http", "POST http", "PUT http", "DELETE http", "HEAD http", "OPTIONS http", "PATCH http", "TRACE http",
+    "OPTIONS *", "CONNECT ", RESPONSE, PREFACE
   };
+  private static final int LONGEST = PREFACE.length();
+  /** Bytes with which none of them begins, and those that are too few to say. */
+  private static final String NONE = "";
+  private static final String TOO_FEW = "?";
 
   final long number = NUMBERS.incrementAndGet();
   final byte[] localAddress = new byte[16];
@@ -35,23 +41,31 @@ final class Connection {
   private volatile boolean isTold;
   private int tries;
   private boolean isHttp2;
-  private int kindOfRequests; // Of records: reads of a server, writes of a client.
+  private int requests; // Their direction: read by a server, written by a client.
   private volatile boolean isMuted; // From a request that the budget has no room for until the next.
   private long refusals;
 
+  // Of each direction the last bytes that may be the beginning of such a word, while it is not known what this is.
+  private final byte[][] kept = {new byte[LONGEST], new byte[LONGEST]};
+  private final int[] keptBytes = new int[2];
+  private final long[] keptEnds = new long[2]; // Their end in the direction.
+
   /** Plain bytes moved: `size` in `pieces`, from their positions. */
-  void move(Ring ring, int kindOfRecord, ByteBuffer[] pieces, int first, int size) {
-    AtomicLong own = moved[kindOfRecord - 1];
-    long sequence = own.getAndAdd(size);
-    if (kind == OTHER) return;
-    if (kind == UNKNOWN) judge(pieces, first, kindOfRecord);
-    if (kind == HTTP && refusals != ring.refusals()) {
+  void move(Ring ring, int kindOfRecord, ByteBuffer[] pieces, int size) {
+    int direction = kindOfRecord - 1;
+    long sequence = moved[direction].getAndAdd(size);
+    if (kind == UNKNOWN) judge(ring, direction, sequence, pieces, size);
+    else if (kind == HTTP) pass(ring, direction, sequence, pieces, size);
+  }
+
+  private void pass(Ring ring, int direction, long sequence, ByteBuffer[] pieces, int size) {
+    if (refusals != ring.refusals()) {
       refusals = ring.refusals();
       if (ring.isRefused(number)) kind = OTHER;
     }
-    if (kind != HTTP || !isGranted(ring, kindOfRecord, pieces, first)) return;
+    if (kind != HTTP || !isGranted(ring, direction, pieces, size)) return;
     isTold = true;
-    ring.put(this, kindOfRecord, sequence, moved[2 - kindOfRecord].get(), pieces, first, size);
+    ring.put(this, direction + 1, sequence, moved[1 - direction].get(), pieces, 0, size);
   }
 
   /** The connection has ended. */
@@ -61,37 +75,71 @@ final class Connection {
     kind = OTHER;
   }
 
-  private void judge(ByteBuffer[] pieces, int first, int kindOfRecord) {
-    String start = findStart(pieces, first);
-    if (start != null) {
-      kindOfRequests = start.equals(RESPONSE) ? Ring.KIND_READ + Ring.KIND_WRITE - kindOfRecord : kindOfRecord;
-      isHttp2 = start.equals(PREFACE);
+  /** What is kept of before with this piece, or this piece alone, may be the beginning of a message. */
+  private synchronized void judge(Ring ring, int direction, long sequence, ByteBuffer[] pieces, int size) {
+    if (kind == UNKNOWN) {
+      byte[] bytes = kept[direction];
+      int before = keptBytes[direction], count = copy(pieces, size, bytes, before);
+      String start = findStart(bytes, count);
+      if (start == NONE && before > 0) {
+        before = 0;
+        count = copy(pieces, size, bytes, 0);
+        start = findStart(bytes, count);
+      }
+      keptBytes[direction] = start == TOO_FEW ? count : start == NONE ? 0 : before;
+      if (start == TOO_FEW) keptEnds[direction] = sequence + size;
+      if (start == NONE && ++tries >= TRIES_MAX) kind = OTHER;
+      if (start == TOO_FEW || start == NONE) return;
+      requests = start == RESPONSE ? 1 - direction : direction;
+      isHttp2 = start == PREFACE;
       kind = HTTP;
-    } else if (++tries >= TRIES_MAX) {
-      kind = OTHER;
+      release(ring, 1 - direction);
+      release(ring, direction);
     }
+    if (kind == HTTP) pass(ring, direction, sequence, pieces, size);
   }
 
-  /** The first word of HTTP with which the bytes begin; null where there is none. */
-  private static String findStart(ByteBuffer[] pieces, int first) {
-    ByteBuffer piece = pieces[first];
-    while (!piece.hasRemaining() && first + 1 < pieces.length) piece = pieces[++first];
-    for (String start : STARTS) {
-      int length = Math.min(start.length(), piece.remaining()), same = 0;
-      while (same < length && piece.get(piece.position() + same) == start.charAt(same)) same++;
-      if (length > 0 && same == length) return start;
-    }
-    return null;
+  /** Gives the bytes that were kept. */
+  private void release(Ring ring, int direction) {
+    int count = keptBytes[direction];
+    if (count == 0) return;
+    keptBytes[direction] = 0;
+    pass(ring, direction, keptEnds[direction] - count, new ByteBuffer[] {ByteBuffer.wrap(kept[direction], 0, count)}, count);
   }
 
   /**
    * Whether the sensor's budget has room: for a request, and then for all of its call. Of HTTP/2 nobody sees here where
    * one begins, so each piece in the direction of requests is taken for one.
    */
-  private boolean isGranted(Ring ring, int kindOfRecord, ByteBuffer[] pieces, int first) {
-    if (isHttp2) return kindOfRecord != kindOfRequests || ring.takeRequest();
-    if (kindOfRecord == kindOfRequests && findStart(pieces, first) != null) isMuted = !ring.takeRequest();
+  private boolean isGranted(Ring ring, int direction, ByteBuffer[] pieces, int size) {
+    if (isHttp2) return direction != requests || ring.takeRequest();
+    if (direction == requests) {
+      byte[] bytes = new byte[LONGEST];
+      if (findStart(bytes, copy(pieces, size, bytes, 0)) != NONE) isMuted = !ring.takeRequest();
+    }
     return !isMuted;
+  }
+
+  /** The first bytes, as many as there is room for from `count` on; gives how many are then there. */
+  private static int copy(ByteBuffer[] pieces, int size, byte[] to, int count) {
+    int left = Math.min(size, to.length - count);
+    for (int at = 0; left > 0; at++) {
+      ByteBuffer piece = pieces[at];
+      for (int place = piece.position(); left > 0 && place < piece.limit(); place++, left--) to[count++] = piece.get(place);
+    }
+    return count;
+  }
+
+  /** One of STARTS, NONE or TOO_FEW. */
+  private static String findStart(byte[] bytes, int count) {
+    String found = NONE;
+    for (String start : STARTS) {
+      int same = 0, length = start.length();
+      while (same < count && same < length && bytes[same] == start.charAt(same)) same++;
+      if (same == length) return start;
+      if (same == count) found = TOO_FEW;
+    }
+    return found;
   }
 
   void bind(Socket socket) {

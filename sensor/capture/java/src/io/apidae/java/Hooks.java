@@ -3,6 +3,8 @@ package io.apidae.java;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.lang.instrument.Instrumentation;
+import java.lang.ref.WeakReference;
 import java.net.Socket;
 import java.nio.ByteBuffer;
 import java.nio.channels.SocketChannel;
@@ -15,8 +17,9 @@ import javax.net.ssl.SSLEngineResult;
  * What the patched methods of JSSE call (Patches lists them).
  *
  * <p>A patched method asks {@link #isOutermost}. Where that is true it calls a method here instead of doing its work;
- * this calls it again, now for its work, and then copies the plain bytes that it moved. No lock of the application is
- * held meanwhile, and what goes wrong here is counted and never reaches the application.
+ * this calls it again, now for its work, and copies the plain bytes that it moved. A thread may hold locks of the JDK
+ * meanwhile (SSLEngineImpl's own in JDK 11), so nothing here waits for another thread's work. What goes wrong here is
+ * counted and never reaches the application.
  */
 public final class Hooks {
   private static final int MAPS = 64;
@@ -24,7 +27,8 @@ public final class Hooks {
   /** What a thread does. */
   private static final class State {
     boolean isWithin; // The next patched method is to do its work.
-    SocketChannel channel; // From which it received last, until a connection was found to be of it.
+    WeakReference<SocketChannel> channel = new WeakReference<>(null); // From which it received last,
+    final Memory received = new Memory(); // and where to, until an engine used that.
   }
 
   private static final ThreadLocal<State> STATES =
@@ -60,8 +64,35 @@ public final class Hooks {
     return false;
   }
 
-  public static void noteChannel(SocketChannel channel) {
-    if (ring != null) STATES.get().channel = channel;
+  /** Before patches are in: what the application's threads call is ready. */
+  static void prepare(Instrumentation instrumentation) throws Exception {
+    try {
+      Memory.open(instrumentation);
+    } catch (Exception | Error failure) {
+      throw failure;
+    } catch (Throwable failure) {
+      throw new IllegalStateException(failure);
+    }
+    STATES.get();
+    new Connection();
+  }
+
+  public static void note(SocketChannel channel, ByteBuffer to) {
+    Ring into = ring;
+    if (into == null) return;
+    try {
+      State state = STATES.get();
+      if (state.channel.get() != channel) state.channel = new WeakReference<>(channel);
+      state.received.forget();
+      if (to != null) state.received.set(to);
+    } catch (Throwable failure) {
+      into.countFailure();
+    }
+  }
+
+  public static void note(SocketChannel channel, ByteBuffer[] to, int offset, int length) {
+    if (ring == null || to == null || offset < 0 || offset >= to.length || length <= 0) return;
+    note(channel, to[offset]);
   }
 
   public static int read(InputStream stream, Socket socket, byte[] to, int offset, int length) throws IOException {
@@ -77,7 +108,10 @@ public final class Hooks {
     return moved;
   }
 
+  /** What is written is recorded first: the answer may arrive, in another thread, before this one goes on. */
   public static void write(OutputStream stream, Socket socket, byte[] from, int offset, int length) throws IOException {
+    if (from != null && length > 0 && offset >= 0 && length <= from.length - offset)
+      see(socket, Ring.KIND_WRITE, from, offset, length);
     State state = STATES.get();
     state.isWithin = true;
     try {
@@ -85,7 +119,6 @@ public final class Hooks {
     } finally {
       state.isWithin = false;
     }
-    if (length > 0) see(socket, Ring.KIND_WRITE, from, offset, length);
   }
 
   private static void see(Socket socket, int kind, byte[] memory, int offset, int size) {
@@ -94,7 +127,7 @@ public final class Hooks {
     try {
       Connection connection = find(socket);
       if (connection.family == 0) connection.bind(socket);
-      connection.move(into, kind, new ByteBuffer[] {ByteBuffer.wrap(memory, offset, size)}, 0, size);
+      connection.move(into, kind, new ByteBuffer[] {ByteBuffer.wrap(memory, offset, size)}, size);
     } catch (Throwable failure) {
       into.countFailure();
     }
@@ -102,7 +135,7 @@ public final class Hooks {
 
   public static SSLEngineResult wrap(SSLEngine engine, ByteBuffer[] from, int offset, int length, ByteBuffer to)
       throws IOException {
-    ByteBuffer[] before = ring != null ? remember(from, offset, length) : null;
+    ByteBuffer[] before = remember(from, offset, length);
     State state = STATES.get();
     state.isWithin = true;
     SSLEngineResult result;
@@ -118,8 +151,9 @@ public final class Hooks {
 
   public static SSLEngineResult unwrap(SSLEngine engine, ByteBuffer from, ByteBuffer[] to, int offset, int length)
       throws IOException {
-    ByteBuffer[] before = ring != null ? remember(to, offset, length) : null;
+    ByteBuffer[] before = remember(to, offset, length);
     State state = STATES.get();
+    boolean isReceived = state.received.isSet() && isReceived(state, from);
     state.isWithin = true;
     SSLEngineResult result;
     try {
@@ -127,7 +161,7 @@ public final class Hooks {
     } finally {
       state.isWithin = false;
     }
-    if (result.bytesConsumed() > 0 && state.channel != null) bind(engine, state);
+    if (isReceived && result.bytesConsumed() > 0) bind(engine, state);
     if (before != null && result.bytesProduced() > 0)
       see(engine, state, Ring.KIND_READ, before, result.bytesProduced());
     return result;
@@ -135,31 +169,49 @@ public final class Hooks {
 
   /** The buffers as they are now; null where they are not as they should be, which the engine itself will say. */
   private static ByteBuffer[] remember(ByteBuffer[] buffers, int offset, int length) {
-    if (buffers == null || offset < 0 || length < 0 || offset + length > buffers.length) return null;
-    ByteBuffer[] same = new ByteBuffer[length];
-    for (int at = 0; at < length; at++) {
-      if (buffers[offset + at] == null) return null;
-      same[at] = buffers[offset + at].duplicate();
+    Ring into = ring;
+    if (into == null || buffers == null || offset < 0 || length < 0 || length > buffers.length - offset) return null;
+    try {
+      ByteBuffer[] same = new ByteBuffer[length];
+      for (int at = 0; at < length; at++) {
+        if (buffers[offset + at] == null) return null;
+        same[at] = buffers[offset + at].duplicate();
+      }
+      return same;
+    } catch (Throwable failure) {
+      into.countFailure();
+      return null;
     }
-    return same;
+  }
+
+  /** Whether this is what the thread received last; else that is forgotten, for it was of something else. */
+  private static boolean isReceived(State state, ByteBuffer from) {
+    try {
+      if (from != null && state.received.holds(from)) return true;
+    } catch (Throwable failure) {
+      Ring into = ring;
+      if (into != null) into.countFailure();
+    }
+    state.received.forget();
+    return false;
   }
 
   private static void see(SSLEngine engine, State state, int kind, ByteBuffer[] pieces, int size) {
     Ring into = ring;
     if (into == null) return;
     try {
-      find(engine).move(into, kind, pieces, 0, size);
+      find(engine).move(into, kind, pieces, size);
     } catch (Throwable failure) {
       into.countFailure();
     }
   }
 
-  /** An engine knows no socket: it is of the one from which this thread received just before. */
+  /** An engine knows no socket: it is of the one from which its thread received what it unwraps. */
   private static void bind(SSLEngine engine, State state) {
     Ring into = ring;
-    SocketChannel channel = state.channel;
-    state.channel = null;
-    if (into == null) return;
+    SocketChannel channel = state.channel.get();
+    state.received.forget();
+    if (into == null || channel == null) return;
     try {
       Connection connection = find(engine);
       if (connection.family == 0) {

@@ -27,7 +27,9 @@ final class Patch {
     return new Patch(owner, method, descriptor, method, "(" + self + outer + descriptor.substring(1), true, hasOuter);
   }
 
+  /** The hook takes this and the same arguments. */
   static Patch before(String owner, String method, String descriptor, String hook, String self) {
-    return new Patch(owner, method, descriptor, hook, "(" + self + ")V", false, false);
+    String arguments = descriptor.substring(1, descriptor.indexOf(')'));
+    return new Patch(owner, method, descriptor, hook, "(" + self + arguments + ")V", false, false);
   }
 }

@@ -21,8 +21,8 @@ final class Patches implements ClassFileTransformer {
     Patch.around(SOCKET + "$AppInputStream", "read", "([BII)I", "Ljava/io/InputStream;", true),
     Patch.around(SOCKET + "$AppOutputStream", "write", "([BII)V", "Ljava/io/OutputStream;", true),
     Patch.before(SOCKET, "close", "()V", "close", "Ljava/lang/Object;"),
-    Patch.before(CHANNEL, "read", "(" + BUFFER + ")I", "noteChannel", "Ljava/nio/channels/SocketChannel;"),
-    Patch.before(CHANNEL, "read", "([" + BUFFER + "II)J", "noteChannel", "Ljava/nio/channels/SocketChannel;"),
+    Patch.before(CHANNEL, "read", "(" + BUFFER + ")I", "note", "Ljava/nio/channels/SocketChannel;"),
+    Patch.before(CHANNEL, "read", "([" + BUFFER + "II)J", "note", "Ljava/nio/channels/SocketChannel;"),
   };
 
   private final List<Class<?>> classes = new ArrayList<>();

@@ -11,6 +11,7 @@ import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
@@ -105,8 +106,10 @@ final class Ring {
     FileChannel file = FileChannel.open(path, options, mode);
     kept = file;
     try {
+      Object key = Files.readAttributes(path, BasicFileAttributes.class).fileKey();
       Files.delete(path);
-      allow(path);
+      allow(key);
+      fill(file);
       return file.map(FileChannel.MapMode.READ_WRITE, 0, HEADER_BYTES + DATA_BYTES).order(ByteOrder.LITTLE_ENDIAN);
     } catch (IOException failure) {
       file.close();
@@ -114,15 +117,22 @@ final class Ring {
     }
   }
 
+  /** Takes all of its memory now: where that is full, this fails, and not a thread of the application that writes later. */
+  private static void fill(FileChannel file) throws IOException {
+    ByteBuffer zeros = ByteBuffer.allocate(HEADER_BYTES);
+    for (int left = HEADER_BYTES + DATA_BYTES; left > 0; left -= HEADER_BYTES) {
+      for (zeros.clear(); zeros.hasRemaining(); ) file.write(zeros);
+    }
+  }
+
   /**
    * Lets the sensor open what has lost its name, also one that runs as root without all rights of root. Nobody else gets
    * there: the only way leads through this process's directory in /proc.
    */
-  private static void allow(Path path) {
-    Path deleted = Path.of(path + " (deleted)");
+  private static void allow(Object key) {
     try (DirectoryStream<Path> descriptors = Files.newDirectoryStream(Path.of("/proc/self/fd"))) {
       for (Path descriptor : descriptors)
-        if (Files.isSymbolicLink(descriptor) && Files.readSymbolicLink(descriptor).equals(deleted))
+        if (Files.exists(descriptor) && key.equals(Files.readAttributes(descriptor, BasicFileAttributes.class).fileKey()))
           Files.setPosixFilePermissions(descriptor, PosixFilePermissions.fromString("rw-rw-rw-"));
     } catch (IOException | RuntimeException failure) {
       System.err.println("apidae: only a sensor with all rights of root can read this process: " + failure);

@@ -1,6 +1,7 @@
 package io.apidae.java;
 
 import java.lang.instrument.Instrumentation;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * The one thread of the agent: puts the patches in while a sensor reads, and takes them out when it does not.
@@ -9,7 +10,7 @@ import java.lang.instrument.Instrumentation;
  * ring stays as long as the process, so that every sensor finds that an agent is here, also one that failed.
  */
 public final class Watcher extends Thread {
-  private static final long LOOK_MILLISECONDS = 500;
+  private static final long LOOK_NANOSECONDS = 500_000_000L;
   private static final long SILENCE_NANOSECONDS = 5_000_000_000L;
 
   private final Instrumentation instrumentation;
@@ -41,7 +42,8 @@ public final class Watcher extends Thread {
         boolean isRead = ring.command() == Ring.COMMAND_READ && now - heardAt < SILENCE_NANOSECONDS;
         if (isRead && patches == null) putIn();
         if (!isRead && patches != null) takeOut(Ring.STATE_WAITING);
-        Thread.sleep(LOOK_MILLISECONDS);
+        Thread.interrupted(); // The application may interrupt all threads of a group: it means nothing here.
+        LockSupport.parkNanos(LOOK_NANOSECONDS);
       }
     } catch (Throwable failure) {
       System.err.println("apidae: the Java agent ends: " + failure);
@@ -54,7 +56,7 @@ public final class Watcher extends Thread {
   }
 
   private void putIn() throws Exception {
-    Hooks.readInto(null); // It is ready before a thread of the application calls it.
+    Hooks.prepare(instrumentation);
     Patches fresh = new Patches();
     patches = fresh;
     fresh.putIn(instrumentation);
