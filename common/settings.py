@@ -40,6 +40,7 @@ from pydantic.fields import FieldInfo
 
 # Marks a list that has no form with commas: its items are tables, or may hold a comma.
 AS_JSON: Final = "as JSON"
+DIRECTORY: Final = Path("/etc/apidae")
 _CREDENTIAL: Final = re.compile(r"""(?<=://)[^/@\s"]+(?=@)|(?<=\?)[^\s"]+""")  # A URL's user and query.
 
 
@@ -104,6 +105,12 @@ class ProgramSettings(Group):
     """All settings of a program."""
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)  # Where each setting came from that was named.
+    _directory: Path = PrivateAttr(default=DIRECTORY)
+
+    @property
+    def directory(self) -> Path:
+        """Of the settings file, also where there is none: other files of the administrator's lie beside it."""
+        return self._directory
 
     program: ClassVar[str]  # `sensor` or `collector`.
     # What a name of an earlier version is now, as the end of a sentence: "now NAME", or why it is not needed.
@@ -207,7 +214,7 @@ def load(
     config_variable = name_variable(model, "config")
     named = environment.get(config_variable)
     path = config_path or (Path(named) if named else None)
-    if path is None and (default := Path(f"/etc/apidae/{model.program}.toml")).exists():
+    if path is None and (default := DIRECTORY / f"{model.program}.toml").exists():
         path = default
     settings = list_settings(model)
     values, sources = dict(defaults or {}), dict[str, str]()
@@ -232,6 +239,8 @@ def load(
     except ValidationError as error:
         raise ConfigError(_explain(model, error, sources)) from None
     loaded._sources.update(sources)
+    if path is not None:
+        loaded._directory = path.parent
     return loaded
 
 

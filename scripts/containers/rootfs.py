@@ -16,6 +16,7 @@ from typing import Final
 
 from scripts.compiled import compile_programs
 from scripts.containers.containerfile import Change, Copy, Run, Stage, read_stages
+from sensor.capture.java.build import JAR, BuildError, build_jar
 from sensor.ebpf.compile import SHIPPED_DIRECTORY
 from sensor.ebpf.loader import LoadError
 
@@ -81,6 +82,10 @@ def _compile_programs() -> None:
         list(compile_programs(PROGRAMS))
     except LoadError as error:
         raise NotBuiltError(f"the eBPF programs cannot be compiled here: {error}") from error
+    try:
+        build_jar(PROGRAMS / JAR.name)
+    except BuildError as error:
+        raise NotBuiltError(f"the Java agent cannot be built here: {error}") from error
 
 
 def _make_base(base: str) -> Path:
@@ -125,10 +130,13 @@ def _copy(step: Copy, root: Path, directory: str, made: dict[str, Path]) -> None
         if origin.is_dir() and step.stage:
             _copy_tree(origin, target)
         elif origin.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "*.image")
+            ignored = shutil.ignore_patterns("__pycache__", "*.image", JAR.name)
             shutil.copytree(origin, target, ignore=ignored, dirs_exist_ok=True)
             if origin == ROOT / "sensor":
-                _copy_tree(PROGRAMS, target / SHIPPED_DIRECTORY.relative_to(origin))
+                for program in PROGRAMS.iterdir():
+                    place = JAR if program.name == JAR.name else SHIPPED_DIRECTORY / program.name
+                    (target / place.relative_to(origin)).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(program, target / place.relative_to(origin))
         else:
             is_directory = step.target.endswith("/") or len(step.sources) > 1
             (target if is_directory else target.parent).mkdir(parents=True, exist_ok=True)
@@ -208,6 +216,6 @@ def _digest(path: Path, stages: list[Stage]) -> str:
         for source in step.sources:
             origin = ROOT / source
             for file in sorted(origin.rglob("*") if origin.is_dir() else [origin]):
-                if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".image":
+                if file.is_file() and "__pycache__" not in file.parts and file.suffix not in (".image", ".jar"):
                     digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     return digest.hexdigest()

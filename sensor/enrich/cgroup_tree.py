@@ -377,10 +377,10 @@ class CgroupScope:
         except OSError:
             return False
 
-    def find_cgroup_id(self, proc: str, pid: int) -> int:
-        """The id of the cgroup in which a process is; 0 where that is not known, as on cgroup v1."""
+    def find_cgroup_path(self, proc: str, pid: int) -> str:
+        """The cgroup in which a process is, from the mount; empty where that is not known, as on cgroup v1."""
         if self.mount is None:
-            return 0
+            return ""
         try:
             with open(f"{proc}/{pid}/cgroup", "rb") as file:  # noqa: PTH123
                 lines = file.read().split(b"\n")
@@ -389,6 +389,14 @@ class CgroupScope:
                 # As a reader in a cgroup namespace of its own sees what is beside it: from its own cgroup.
                 own = CgroupTree(self.mount, clock=time.monotonic).path(DEFAULT_CGROUP_PATH.stat().st_ino)
                 path = os.path.normpath(f"{own or ''}{path}")
+        except OSError:
+            return ""
+        return path
+
+    def find_cgroup_id(self, proc: str, pid: int) -> int:
+        """Its id; 0 where that is not known."""
+        path = self.find_cgroup_path(proc, pid)
+        try:
             return os.stat(f"{self.mount}{path}").st_ino if path else 0  # noqa: PTH116
         except OSError:
             return 0

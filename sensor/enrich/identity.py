@@ -219,6 +219,11 @@ class NodeIdentity:
         name = _UNKNOWN if owner.kind is OwnerKind.NONE else self._name_owner(owner, None, is_from_process=False)
         return self._build_service((cgroup_id, 0, ""), name)
 
+    def pod_workload(self, cgroup_id: int) -> str:
+        """`namespace/workload` of a cgroup of a Pod that Kubernetes knows; empty for others."""
+        pod = self._pods.name(own_path(self._cgroups.path(cgroup_id) or "")) if self._pods else None
+        return f"{pod.namespace}/{pod.workload}" if pod is not None else ""
+
     def process_service(self, process: Process | None) -> Service:
         """The service of a process that is not called by port, of port 0."""
         return self._build_service((0, 0, ""), _UNKNOWN if process is None else self._name_process(process))

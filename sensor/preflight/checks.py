@@ -19,6 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sensor.capture.java.build import JAR
+from sensor.capture.java.consent import FILE_NAME
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.ebpf.compile import has_shipped
 from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, CgroupScope, ScopeError, read_scope
@@ -66,6 +68,8 @@ class Environment:
     bcc: Bcc
     has_programs: bool  # The package holds them compiled for this machine, so bcc is not needed.
     probes: dict[str, str]  # TRIED_PROBES: empty where a real attempt worked, else why not.
+    is_attaching_java: bool = False  # TLS is read, and the file java-attach names JVMs.
+    has_java_agent: bool = True  # The package holds its jar.
     # The same of a start's own programs, by kernel side; one that was not tried is not in it.
     programs: dict[KernelSide, str] = field(default_factory=dict)
 
@@ -158,6 +162,7 @@ MIN_MEMLOCK_BYTES = 128 << 20
 # include/uapi/linux/capability.h
 _CAP_DAC_READ_SEARCH, _CAP_NET_ADMIN, _CAP_SYS_PTRACE, _CAP_SYS_ADMIN, _CAP_SYS_RESOURCE = 2, 12, 19, 21, 24
 _CAP_PERFMON, _CAP_BPF = 38, 39
+_CAP_SETGID, _CAP_SETUID, _CAP_SYS_CHROOT = 6, 7, 18
 _BCC_FIX = "Install the operating system's package (apt-get install python3-bpfcc) and use a venv that sees it."
 
 
@@ -188,7 +193,11 @@ def run_preflight(
 ) -> list[Check]:
     """The checks of this node, in the order of the table. 0.3 s, and what `try_programs` takes, which loads those of a
     start (`sensor.preflight.program_trial`); raises nothing else."""
-    environment = read(settings.cgroup_path)
+    environment = replace(
+        read(settings.cgroup_path),
+        is_attaching_java=settings.read_tls and (settings.directory / FILE_NAME).exists(),
+        has_java_agent=JAR.exists(),
+    )
     return check_environment(replace(environment, programs=dict(try_programs(environment))), settings.capture)
 
 
@@ -204,7 +213,7 @@ def check_environment(environment: Environment, way: CaptureWay = CaptureWay.AUT
     elif has_scope and way is CaptureWay.AUTO and fallback.status is CheckStatus.OK:
         checks = [_excuse(check) if check.name in _OF_PACKETS else check for check in checks]
     place = 1 + next(place for place, check in enumerate(checks) if check.name == _PACKETS)
-    return [*checks[:place], fallback, *_check_tls(environment), *checks[place:]]
+    return [*checks[:place], fallback, *_check_tls(environment), *_check_java(environment), *checks[place:]]
 
 
 def is_capture_possible(checks: Sequence[Check]) -> bool:
@@ -433,6 +442,30 @@ def _check_tls(environment: Environment) -> list[Check]:
     if refusal:
         return [_warn("TLS programs", refusal, f"Calls under TLS are not read; others are. {_REFUSED}")]
     return [_pass("TLS programs", "all programs loaded")]
+
+
+def _check_java(environment: Environment) -> list[Check]:
+    """A row where the Java agent is to be put into JVMs."""
+    if not environment.is_attaching_java:
+        return []
+    name = "Java agent"
+    if not environment.has_java_agent:
+        return [
+            _warn(name, "this installation does not hold it", "Run python -m sensor.capture.java.build with a JDK.")
+        ]
+    wanted = (
+        (_CAP_SYS_CHROOT, "SYS_CHROOT"),
+        (_CAP_SETUID, "SETUID"),
+        (_CAP_SETGID, "SETGID"),
+        (_CAP_SYS_PTRACE, "SYS_PTRACE"),
+    )
+    missing = [text for bit, text in wanted if not _has(environment, bit)]
+    if missing:
+        advice = (
+            "It cannot be put into JVMs. In the chart set sensor.javaAttach; else add them to the unit or container."
+        )
+        return [_warn(name, f"without {', '.join(missing)}", advice)]
+    return [_pass(name, "may be put into the JVMs that java-attach names")]
 
 
 def _check_ring(environment: Environment) -> Check:

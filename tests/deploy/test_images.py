@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from scripts.containers.containerfile import ContainerfileError, Copy, Run, read_stages
 from scripts.containers.rootfs import CONTAINERFILES, EMPTY, ROOT, SIDES, SUITES
 from scripts.helm.settings_schema import CHART
+from sensor.capture.java.build import JAR
 
 LOCK = (ROOT / "requirements/run.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -143,6 +144,17 @@ def test_capabilities_by_hand_are_those_of_the_chart() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     told = re.findall(r"--cap-add (\w+)", (CONTAINERFILES / "README.md").read_text())
     assert told == values["sensor"]["capabilities"]
+
+
+def test_the_documented_command_copies_the_java_agent_out_of_the_image() -> None:
+    (command,) = re.findall(r'`sh -c "([^"]*)"`', (ROOT / "docs/use/tls.md").read_text())
+    program, origin, _, _ = command.split()
+    assert program in _slim["SHELL"].split()
+    assert origin == f"/opt/apidae/lib/{_slim['PYTHON'].rpartition('/')[2]}/site-packages/{JAR.relative_to(ROOT)}"
+    steps = [
+        step.command for step in read_stages(CONTAINERFILES / "sensor.Containerfile")[0].steps if isinstance(step, Run)
+    ]
+    assert any(step.startswith(f"ls {JAR.relative_to(ROOT)} ||") for step in steps), "an image without it is not built"
 
 
 def test_images_keep_what_their_packages_depend_on() -> None:

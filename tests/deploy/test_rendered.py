@@ -19,8 +19,9 @@ from scripts.containers.containerfile import read_stages
 from scripts.containers.rootfs import CONTAINERFILES
 from scripts.helm.render import RENDERED, list_examples, render, render_example, rendered_path, run_helm
 from scripts.helm.settings_schema import CHART, SIDES
+from sensor.capture.java.consent import FILE_NAME
 from sensor.cli.commands import READY_FILE
-from tests.deploy.chart import VERSIONS, Document, container, documents, find, need_helm
+from tests.deploy.chart import VERSIONS, Document, container, default_values, documents, find, need_helm
 from tests.deploy.cluster import serve
 from tests.documented import BLOCKS, SHELL
 
@@ -86,6 +87,31 @@ def test_the_sensor_has_the_rights_it_says_and_no_others() -> None:
     table = (CHART.parents[2] / "docs" / "use" / "kubernetes.md").read_text()
     for name in security["capabilities"]["add"]:
         assert f"| `{name}` |" in table, f"docs/use/kubernetes.md does not say what {name} is for"
+
+
+def test_to_attach_to_jvms_the_sensor_has_three_rights_more_and_the_nodes_processes() -> None:
+    need_helm()
+    rendered = documents("everything")
+    added = set(container(rendered, "sensor")["securityContext"]["capabilities"]["add"])
+    assert added - set(default_values()["sensor"]["capabilities"]) == {"SYS_CHROOT", "SETUID", "SETGID"}
+    assert find(rendered, "DaemonSet")["spec"]["template"]["spec"]["hostPID"] is True
+    config = find(rendered, "ConfigMap", "sensor")["data"]
+    assert config[FILE_NAME] == "shop/*\n/system.slice/tomcat*.service\n"
+    # It lies beside the settings file, where the sensor looks for it.
+    (mount,) = [one for one in container(rendered, "sensor")["volumeMounts"] if one["name"] == "config"]
+    (variable,) = [one for one in container(rendered, "sensor")["env"] if one["name"] == "APIDAE_SENSOR_CONFIG"]
+    assert str(Path(variable["value"]).parent) == mount["mountPath"]
+    allowed = find(rendered, "SecurityContextConstraints")
+    assert allowed["allowHostPID"] is True and set(allowed["allowedCapabilities"]) == added
+    table = (CHART.parents[2] / "docs" / "use" / "kubernetes.md").read_text()
+    for name in added:
+        assert f"`{name}`" in table, f"docs/use/kubernetes.md does not say what {name} is for"
+
+
+def test_jvms_are_attached_to_only_where_tls_is_read() -> None:
+    need_helm()
+    done = render(4, "--set", "image.repository=a.example/b", "--set", "sensor.javaAttach={shop/*}")
+    assert done.status and "sensor.settings.read_tls is not: set it to true" in done.errors
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -218,6 +218,8 @@ WRONG = [
     ({"collector": {"settings": {"store_url": {"name": "a"}}}}, "key"),
     ({"collector": {"settings": {"notifiers": [{"kind": "slack", "url": "https://hooks"}]}}}, "https://hooks"),
     ({"sensor": {"capabilities": ["ALL"]}}, "ALL"),
+    ({"sensor": {"javaAttach": ["java"]}}, "java"),
+    ({"sensor": {"javaAttach": ["shop/a b"]}}, "shop/a b"),
     ({"sensor": {"stateDir": "relative"}}, "relative"),
     ({"sensor": {"hostPID": "yes"}}, "yes"),
     ({"sensor": {"metricsPort": 70000}}, "70000"),

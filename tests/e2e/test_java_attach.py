@@ -48,7 +48,7 @@ def test_a_jvm_that_runs_is_read_where_a_file_consents(
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
     config.write_text("read_tls = true\n")
     sensor = product.start_sensor(address, "--config", str(config))
-    (product.state_directory / FILE_NAME).write_text(f"# Ours.\n{cgroup}\n")
+    config.with_name(FILE_NAME).write_text(f"# Ours.\n{cgroup}\n")
     wait_until(lambda: "reading what the Java agent" in sensor.log_path.read_text(), "the Java agent reads")
     with RawClient(ADDRESS, port, tls=make_context(certificate, ssl.TLSVersion.TLSv1_3)) as client:
         send_mix(client)

@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -44,8 +44,15 @@ class Attachments:
     """What was tried. Not thread-safe."""
 
     def __init__(
-        self, proc: str, consent: Consent, start: Callable[[str, int, Path], Child] = start_attaching, jar: Path = JAR
+        self,
+        proc: str,
+        consent: Consent,
+        start: Callable[[str, int, Path], Child] = start_attaching,
+        jar: Path = JAR,
+        list_names: Callable[[int], Collection[str]] = lambda _: (),
     ) -> None:
+        """`list_names`: of a process, by which it may be covered, beside its cgroup as /proc has it."""
+        self._list_names = list_names
         self._proc = proc
         self._consent = consent
         self._start = start
@@ -131,4 +138,5 @@ class Attachments:
                 unified, version1 = parse_cgroups(file.read())
         except OSError:
             return False
-        return self._consent.covers(version1[0] if unified == "/" and version1 else unified)
+        own = version1[0] if unified == "/" and version1 else unified
+        return any(name and self._consent.covers(name) for name in (own, *self._list_names(pid)))

@@ -1,7 +1,8 @@
 """Which running JVMs the sensor may attach the Java agent to: those of cgroups that a file names.
 
-The file `java-attach` in the state directory has a pattern a line, of the path of a cgroup as /proc/PID/cgroup has it,
-with `*` and `?`; `#` begins a comment. Only root writes there. Without the file nothing is attached.
+The file `java-attach` beside the settings file has a pattern a line, with `*` and `?`: of the path of a cgroup as
+/proc/PID/cgroup has it, or of `namespace/workload` of a Pod. `#` begins a comment. Without the file nothing is
+attached.
 """
 
 import logging
@@ -18,8 +19,8 @@ _BYTES_MAX: Final = 1 << 16
 class Consent:
     """Reads the file again where it has changed."""
 
-    def __init__(self, state_dir: Path | None) -> None:
-        self._path = state_dir / FILE_NAME if state_dir is not None else None
+    def __init__(self, directory: Path | None) -> None:
+        self._path = directory / FILE_NAME if directory is not None else None
         self._stamp: tuple[int, int] | None = None
         self._patterns: tuple[str, ...] = ()
 
@@ -45,6 +46,6 @@ class Consent:
         self._stamp, self._patterns = stamp, tuple(text for text in texts if text)
         logger.info("the Java agent is attached to JVMs of cgroups %s", ", ".join(self._patterns) or "none")
 
-    def covers(self, cgroup: str) -> bool:
-        """Whether JVMs of a cgroup may get the agent."""
-        return any(fnmatchcase(cgroup, pattern) for pattern in self._patterns)
+    def covers(self, name: str) -> bool:
+        """Whether JVMs of a cgroup or workload may get the agent."""
+        return any(fnmatchcase(name, pattern) for pattern in self._patterns)

@@ -200,15 +200,17 @@ class TlsCapture(Capture):
         min_age_seconds: float,
         read_scope: Callable[[], Collection[int] | None] = lambda: None,
         find_cgroup_id: Callable[[int], int] = lambda _: 0,
-        state_dir: Path | None = None,
+        config_directory: Path | None = None,
+        list_names: Callable[[int], Collection[str]] = lambda _: (),
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
         duty: DutyCycle | None = None,
         calls_per_second: int,
     ) -> None:
-        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process; `state_dir`
-        may hold consent to the Java agent; `bodies` says how much of them is kept for reading, `duty` who is read a
-        part of the time; `calls_per_second` of a process are read, if the governor does not say less."""
+        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process;
+        `config_directory` may hold consent to the Java agent, in which a process has the names of `list_names`;
+        `bodies` says how much of them is kept for reading, `duty` who is read a part of the time; `calls_per_second` of
+        a process are read, if the governor does not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._duty = duty
         self._agents = JavaAgents(
@@ -216,7 +218,7 @@ class TlsCapture(Capture):
             find_cgroup_id=find_cgroup_id,
             monotonic_ns=clock.monotonic_ns,
             requests_per_second=calls_per_second,
-            attachments=Attachments(proc, Consent(state_dir)),
+            attachments=Attachments(proc, Consent(config_directory), list_names=list_names),
         )
         self._bodies = bodies
         self._below = below

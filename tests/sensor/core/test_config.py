@@ -34,6 +34,7 @@ def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(tmp_pat
 def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
     path = write_file(tmp_path, 'cluster = "east"\n')
     assert load(None, {"APIDAE_SENSOR_CONFIG": str(path)}).cluster == "east"
+    assert load(None, {"APIDAE_SENSOR_CONFIG": str(path)}).directory == path.parent
 
 
 def test_lists_come_with_commas_or_as_toml(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def test_a_pod_is_named_by_its_workload_on_every_node_alike(node: Node, pods: Fa
     )
     assert node.identity.client_workload(cgroup_id, "10.244.1.7", 40_000) == "shop/cart"
     assert node.identity.client_service(cgroup_id).workload == "cart"
+    assert node.identity.pod_workload(cgroup_id) == "shop/cart"
+    unit = node.add_cgroup("/system.slice/shop.service")
+    assert node.identity.pod_workload(unit) == node.identity.pod_workload(1) == ""
 
 
 def test_a_client_without_a_cgroup_is_named_by_its_address(node: Node, pods: FakePods, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from sensor.capture.java.consent import FILE_NAME
 from sensor.core.config import CaptureWay
 from sensor.ebpf.bpf_syscall import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS
 from sensor.enrich.cgroup_tree import WHOLE_HOST, CgroupScope, ScopeError
@@ -71,6 +72,8 @@ class Settings:
 
     cgroup_path: Path
     capture: CaptureWay = CaptureWay.AUTO
+    read_tls: bool = False
+    directory: Path = Path("/etc/apidae")
 
 
 def break_probe(name: str, problem: str) -> dict[str, Any]:
@@ -186,6 +189,27 @@ def test_a_scope_that_cannot_be_kept_stops_every_way_of_capture(way: CaptureWay)
     checks = check_environment(dataclasses.replace(GOOD, scope=problem), way)
     assert not is_capture_possible(checks)
     assert explain_failure(checks) == str(problem)
+
+
+def test_what_the_java_agent_needs_is_in_the_table_where_it_is_wanted(tmp_path: Path) -> None:
+    def read_rows(settings: Settings, **facts: Any) -> list[tuple[CheckStatus, str]]:
+        checks = run_preflight(settings, read=lambda _: dataclasses.replace(GOOD, **facts))  # type: ignore[arg-type]
+        return [(check.status, check.observed) for check in checks if check.name == "Java agent"]
+
+    settings = Settings(GOOD.cgroup_path, read_tls=True, directory=tmp_path)
+    assert read_rows(settings) == []
+    (tmp_path / FILE_NAME).write_text("/system.slice/*\n")
+    assert read_rows(dataclasses.replace(settings, read_tls=False)) == []
+    # The chart's six: without SYS_CHROOT, SETUID and SETGID.
+    chart = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 2 | 1 << 19 | 1 << 21
+    for facts, observed in (
+        ({}, "may be put into the JVMs that java-attach names"),
+        ({"capabilities": chart}, "without SYS_CHROOT, SETUID, SETGID"),
+        ({"has_java_agent": False}, "this installation does not hold it"),
+    ):
+        environment = dataclasses.replace(GOOD, is_attaching_java=True, **facts)
+        assert [row.observed for row in check_environment(environment) if row.name == "Java agent"] == [observed]
+    assert len(read_rows(settings)) == 1
 
 
 def test_what_is_watched_is_in_the_table() -> None:

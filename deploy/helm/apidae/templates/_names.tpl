@@ -29,6 +29,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{- /* Rights that the sensor needs besides those of the values, to put the agent into JVMs of other Pods. */ -}}
+{{- define "apidae.capabilities" -}}
+{{ (.Values.sensor.javaAttach | empty | ternary (list) (list "SYS_CHROOT" "SETUID" "SETGID") | concat .Values.sensor.capabilities | uniq) | toJson }}
+{{- end }}
+
+{{- define "apidae.hostPID" -}}
+{{ or .Values.sensor.hostPID (not (empty .Values.sensor.javaAttach)) }}
+{{- end }}
+
 {{- define "apidae.tokens" -}}
 {{ .Values.auth.existingSecret | default (printf "%s-tokens" (include "apidae.name" .)) }}
 {{- end }}

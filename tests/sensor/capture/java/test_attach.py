@@ -107,6 +107,30 @@ def test_without_consent_nothing_is_attached(tmp_path: Path) -> None:
     attachments.close()
 
 
+def test_a_pod_is_covered_by_its_workload_and_by_its_cgroup_from_the_root(tmp_path: Path) -> None:
+    """A sensor in a Pod sees cgroups of others from its own one."""
+    (tmp_path / "10").mkdir()
+    (tmp_path / "10/cgroup").write_text("0::/../../kubepods-pod1.slice/cri-1.scope\n")
+    names = ["/kubepods.slice/kubepods-pod1.slice/cri-1.scope", "shop/cart"]
+    for number, (pattern, covered) in enumerate(
+        (
+            ("shop/cart", True),
+            ("shop/*", True),
+            ("/kubepods.slice/*/cri-*", True),
+            ("shop/card", False),
+            ("cart", False),
+        )
+    ):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        consent = consent_to(directory, pattern)
+        attachments = Attachments(
+            str(tmp_path), consent, start=fail, jar=tmp_path / "none.jar", list_names=lambda _: names
+        )
+        attachments.reread()
+        assert (attachments.step(10) == NO_JAR) is covered, pattern
+
+
 def test_an_installation_without_the_jar_says_so(tmp_path: Path) -> None:
     (tmp_path / "10").mkdir()
     (tmp_path / "10/cgroup").write_text("0::/a\n")
