@@ -65,6 +65,16 @@ class Jvms:
         self._running.append(program)
         return program, int(program.wait_for("ready", READY_SECONDS)["port"])
 
+    def start_client(self, port: int, start: Path, options: Sequence[str] = ()) -> Program:
+        """Calls a server over HTTP/2 when the file `start` is there, and then says `done`."""
+        source = Path(__file__).parent / "Client.java"
+        command = ["java", *OPTIONS, *VERIFYING, *options, f"-javaagent:{self.jar}", str(source)]
+        command += [f"https://{ADDRESS}:{port}", str(self.certificate.authority), str(start)]
+        program = Program("client", command, self.directory / f"client-{len(self._running)}.log")
+        self._running.append(program)
+        program.wait_for("ready", READY_SECONDS)
+        return program
+
     def stop(self) -> None:
         """Ends what was started."""
         for program in self._running:

@@ -1,16 +1,18 @@
 """The Java agent in real processes: every call of servers over SSLEngine and SSLSocket, and nothing left behind."""
 
 import ssl
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sensor.core.calls import Role
+from tests.e2e.application import Servers
 from tests.e2e.tls_cases import make_context
 from tests.e2e.traffic import MIX, expect, send_mix
 from tests.e2e.wire import RawClient, Sent
-from tests.sensor.capture.java.jvms import ADDRESS, CGROUP_ID, Jvms, Sensor, tabulate
+from tests.sensor.capture.java.jvms import ADDRESS, CGROUP_ID, READY_SECONDS, Jvms, Sensor, tabulate
 from tests.waiting import wait_for_equal
 
 pytestmark = [pytest.mark.full("sensor.capture.java")]
@@ -78,4 +80,23 @@ def test_calls_beyond_the_budget_are_counted_and_not_copied(jvms: Jvms, kind: st
     send(jvms, port, ssl.TLSVersion.TLSv1_3)
     wait_for_equal(lambda: sensor.read() + sensor.agents.counts().over_budget, len(MIX), "calls")
     assert sensor.agents.counts().over_budget
+    sensor.agents.stop()
+
+
+def test_calls_of_the_jdks_client_over_http2_are_read(jvms: Jvms, tmp_path: Path) -> None:
+    servers = Servers(tmp_path, jvms.certificate)
+    try:
+        port = servers.start("nginx", ADDRESS).port
+        start = tmp_path / "start"
+        program = jvms.start_client(port, start)
+        sensor = Sensor(program.pid)
+        sensor.start()
+        start.touch()
+        program.wait_for("done", READY_SECONDS)
+        wait_for_equal(sensor.read, 23, "calls")
+    finally:
+        servers.stop()
+    assert Counter(call.figures.status_code for call in sensor.calls) == {200: 17, 404: 6}
+    assert {call.ends.role for call in sensor.calls} == {Role.CLIENT}
+    assert sensor.agents.counts().failures == 0
     sensor.agents.stop()
