@@ -14,7 +14,6 @@ import logging
 import queue
 import socket
 import struct
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -26,11 +25,10 @@ from common.bounded import BoundedDict
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import StopEvent, StopKind
 from sensor.ebpf.enforcement_maps import StopMaps
-from sensor.enrich.sockets import visit_namespaces
+from sensor.enrich.sockets import find_socket, visit_namespaces
 
 SOCK_DESTROY: Final = 21
 _NETLINK_SOCK_DIAG: Final = 4
-_NLM_F_REQUEST: Final = 0x1
 _NLM_F_REQUEST_ACK: Final = 0x5
 _NLMSG_ERROR: Final = 2
 _ALL_STATES: Final = 0xFFFFFFFF
@@ -52,9 +50,6 @@ _NOT_ENTERING: Final = (
 # Of a connection of which only its ends are known.
 UNKNOWN_COOKIE: Final = 0
 _NO_COOKIE: Final = (1 << 64) - 1  # INET_DIAG_NOCOOKIE.
-_SOCK_DIAG_BY_FAMILY: Final = 20
-_ID_PLACE: Final = 4  # Of struct inet_diag_sockid in struct inet_diag_msg.
-_COOKIE_PLACE: Final = _ID_PLACE + 4 + 32 + 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +65,14 @@ class Connection:
     remote_port: int
 
 
-def write_request(connection: Connection, *, kind: int = SOCK_DESTROY) -> bytes:
-    """The netlink message that destroys a socket, or asks for it; pure."""
+def write_request(connection: Connection) -> bytes:
+    """The netlink message that destroys a socket; pure."""
     family = socket.AF_INET if connection.family == 4 else socket.AF_INET6
     body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES)
     body += _PORTS.pack(connection.local_port, connection.remote_port)
     body += connection.local_address.ljust(16, b"\0") + connection.remote_address.ljust(16, b"\0")
     body += _TAIL.pack(0, connection.cookie)
-    flags = _NLM_F_REQUEST_ACK if kind == SOCK_DESTROY else _NLM_F_REQUEST
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
+    return _HEADER.pack(_HEADER.size + len(body), SOCK_DESTROY, _NLM_F_REQUEST_ACK, 1, 0) + body
 
 
 def _find_cookie(channel: socket.socket, connection: Connection) -> int:
@@ -86,15 +80,10 @@ def _find_cookie(channel: socket.socket, connection: Connection) -> int:
 
     Without its cookie nothing is ever destroyed: where a connection is gone, the kernel finds the socket that listens
     there."""
-    channel.send(write_request(replace(connection, cookie=_NO_COOKIE), kind=_SOCK_DIAG_BY_FAMILY))
-    answer = channel.recv(1 << 12)
-    _, kind, *_ = _HEADER.unpack_from(answer)
-    body = answer[_HEADER.size :]
-    if kind != _SOCK_DIAG_BY_FAMILY or len(body) < _COOKIE_PLACE + 8:
-        return 0
-    if _PORTS.unpack_from(body, _ID_PLACE) != (connection.local_port, connection.remote_port):
-        return 0
-    return int.from_bytes(body[_COOKIE_PLACE : _COOKIE_PLACE + 8], sys.byteorder)
+    family = socket.AF_INET if connection.family == 4 else socket.AF_INET6
+    local = connection.local_address, connection.local_port
+    found = find_socket(channel, family, local, (connection.remote_address, connection.remote_port))
+    return found.cookie if found is not None else 0
 
 
 def _destroy(channel: socket.socket, request: bytes) -> int:

@@ -21,7 +21,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,13 +31,17 @@ _RTM_GETADDR = 22
 _RTM_NEWADDR = 20
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
+_NLM_F_REQUEST = 0x1
 _NLM_F_REQUEST_DUMP = 0x301
+_ALL_STATES = 0xFFFF_FFFF
+_ANY_INTERFACE = bytes(4) + b"\xff" * 8  # And any cookie (INET_DIAG_NOCOOKIE).
 _INET_DIAG_ULP_INFO = 19
 _INET_DIAG_CGROUP_ID = 21
 _INET_ULP_INFO_NAME = 1
 _KERNEL_TLS = b"tls\0"
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
+SYN_RECEIVED = 3  # A state; those below are bits of states.
 ESTABLISHED = 1 << 1
 UNCONNECTED = 1 << 7  # TCP_CLOSE: a datagram socket that is bound and talks to anybody.
 LISTEN = 1 << 10
@@ -78,6 +82,7 @@ class TcpSocket:
     cgroup_id: (
         int  # The cgroup it was created in: what bpf_skb_cgroup_id reports for its connections; 0 before Linux 5.7.
     )
+    state: int = field(default=0, compare=False)  # Of TCP.
 
 
 def dump_sockets(states: int) -> list[TcpSocket]:
@@ -131,6 +136,21 @@ def parse_unix_sockets(message: bytes) -> Iterator[UnixSocket]:
             yield UnixSocket(name=name, kind=of_kind, state=state, inode=inode, uid=maker)
 
 
+def find_socket(
+    channel: socket.socket, family: int, local: tuple[bytes, int], remote: tuple[bytes, int]
+) -> TcpSocket | None:
+    """The connected TCP socket with these ends, addresses of 4 or 16 bytes, in the namespace in which the channel
+    (NETLINK_SOCK_DIAG) was opened. 20 us. Raises OSError."""
+    ends = struct.pack("!HH", local[1], remote[1]) + local[0].ljust(16, b"\0") + remote[0].ljust(16, b"\0")
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES, ends + _ANY_INTERFACE)
+    channel.send(_HEADER.pack(_HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + body)
+    for found in parse_sockets(channel.recv(_RECEIVE_BYTES)):
+        # Where it is gone the kernel gives the one that listens there.
+        if (found.port, found.remote_port) == (local[1], remote[1]):
+            return found
+    return None
+
+
 def count_kernel_tls() -> Counter[tuple[int, int]]:
     """Open connections that the kernel encrypts (kTLS), by (cgroup id, local port). Raises OSError."""
     found: Counter[tuple[int, int]] = Counter()
@@ -170,7 +190,7 @@ def parse_sockets(message: bytes) -> Iterator[TcpSocket]:
     for kind, body in _parts(message):
         if kind != SOCK_DIAG_BY_FAMILY or len(body) < _SOCKET_BYTES:
             continue
-        family, *_ = _SOCKET_HEAD.unpack_from(body)
+        family, state, *_ = _SOCKET_HEAD.unpack_from(body)
         port, remote_port = _SOCKET_PORTS.unpack_from(body, 4)
         _, cookie, *_, inode = _SOCKET_TAIL.unpack_from(body, 40)
         attributes = _attributes(body[_SOCKET_BYTES:])
@@ -182,6 +202,7 @@ def parse_sockets(message: bytes) -> Iterator[TcpSocket]:
             inode=inode,
             cookie=cookie,
             cgroup_id=_read_cgroup_id(attributes),
+            state=state,
         )
 
 

@@ -61,6 +61,13 @@ class UserTree:
         finally:
             os.close(descriptor)
 
+    def open_directory(self, path: str) -> int:
+        """A descriptor that stands for a directory (O_PATH). Raises OSError where there is none that may be used."""
+        with self._find(path) as (handle, _):
+            if not stat.S_ISDIR(os.fstat(handle).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            return os.dup(handle)
+
     def resolve(self, path: str) -> str:
         """The path without links and dots; as it is where it leads nowhere."""
         try:

@@ -1,65 +1,101 @@
 """Finds the agents that run in Java processes, and reads what they write.
 
-An agent holds a file in memory (tmpfs) that has no name any more. The sensor opens it by its descriptor in /proc, so it
-follows no path of the process. It takes only a file of tmpfs: to read one of those never waits for somebody else.
-
-The thread that looks at processes (sensor.capture.tls.attacher) calls `look` once a second. The loop's thread reads.
+Two threads share it. The one that looks at processes (sensor.capture.tls.attacher) calls `look` once a second: it
+searches, attaches, and hands over what it opened. It may wait for /proc. The loop's thread reads, and shows the agents
+that it does. It owns what it reads and closes it. So neither waits for the other: the lock is held to change a list.
 """
 
-import ctypes
+import heapq
 import logging
 import os
-import re
-import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from math import ceil
+from typing import Final, TypeVar
 
+from common.bounded import BoundedDict
 from common.figures import Figure, make_gauges, make_totals
 from sensor.capture.java.attachments import WITHDRAWN, Attachments
+from sensor.capture.java.connections import ProcessConnections
 from sensor.capture.java.ring import (
     COMMAND_READ,
     COMMAND_WAIT,
     STATE_FAILED,
     STATE_READING,
-    STATE_WAITING,
+    UNKNOWN_ENDS,
     AgentRing,
+    Ends,
     RingCounts,
     RingError,
 )
+from sensor.capture.java.search import FileKey, Found, find_ring, open_directory, read_cgroup, read_start
+from sensor.capture.tls.processes import CgroupShares
+from sensor.ebpf.abi import SYSCALL_EVENT, SyscallKind
 
 logger = logging.getLogger(__name__)
 
-# Processes that are read at a time; each agent has 4 MiB of its own.
+_T = TypeVar("_T")
+
+# Processes that are read at a time; each agent has 4 MiB of its own. The places are shared along the cgroup tree.
 MAX_RINGS: Final = 64
-# Descriptors of a process that are looked at; the agent's has a low number, for it starts early.
-MAX_DESCRIPTORS: Final = 4_096
+# Processes in whose descriptors an agent is searched in one look: some 5 ms each, where they have many.
+SEARCHES_MAX: Final = 16
+# Records that are read at a time are at most so many bytes, of all agents.
+TURN_BYTES_MAX: Final = 1 << 23
 LONGEST_REST_SECONDS: Final = 64.0
+# A process may be moved to another cgroup.
+LOOKS_PER_CGROUP: Final = 10
+# Cgroups of which the loss is known.
+LOST_CGROUPS_MAX: Final = 4_096
+# Of lost records: a request, its answer, and half of the answers have a second one.
+RECORDS_OF_A_CALL: Final = 3
+# Far below what a collector takes; no node loses as many.
+LOST_CALLS_MAX: Final = 1 << 39
 TOO_MANY: Final = f"Java processes are read up to {MAX_RINGS} at a time, and there are more."
 FAILED: Final = "The Java agent in this process failed: its standard error says why."
-_RING_LINK: Final = re.compile(rb".*/apidae-java-[0-9a-f]{1,16} \(deleted\)", re.DOTALL)
-_TMPFS_MAGIC: Final = 0x01021994  # statfs(2)
-_STATFS_BYTES: Final = 256
+_BROKEN: Final = "Its Java agent is not read any more: {}."
 _SECOND_NS: Final = 1_000_000_000
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_libc = ctypes.CDLL(None, use_errno=True)
+# How connections end: of a process that has ended, and of one that is no longer looked at.
+_ENDED: Final = (SyscallKind.CLOSED,)
+_LEFT: Final = (SyscallKind.CUT, SyscallKind.CLOSED)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Reading:
+    """An agent that is read."""
+
+    ring: AgentRing
+    connections: ProcessConnections | None  # None: nobody may ask for them.
+    key: FileKey
+    cgroup: str  # Whose place it takes.
+    # By the thread that looks:
+    is_wanted: bool = False
+    ending: tuple[SyscallKind, ...] = ()  # Not empty: it is closed when all is read.
+    # By the thread that reads:
+    error: str = ""  # Why it was given up.
+    is_leaving: bool = False  # The agent reads no more: its connections end when all is read.
+    is_closed: bool = False
+
+    def prove(self, ends: Ends) -> Ends:
+        """What the kernel confirms of a connection."""
+        return self.connections.prove(ends, self.ring.cgroup_id) if self.connections is not None else UNKNOWN_ENDS
 
 
 @dataclass(slots=True, kw_only=True)
 class _Process:
-    """A Java process; `ring` while its agent is read."""
+    """A Java process; of the thread that looks."""
 
-    directory: int  # In /proc: it leads to this process, and to no later one with its number.
+    start: int = 0  # In ticks: another process with its number has another one. 0: not known yet.
     reason: str | None = None  # Why it is not read; None: it has no agent.
-    ring: AgentRing | None = None
-    state: int = STATE_WAITING  # Of the agent.
+    reading: _Reading | None = None
     rest_seconds: float = 1.0
-    next_look_ns: int = 0
+    next_search_ns: int = 0
 
 
 class JavaAgents:
-    """The agents of this node. Two threads share it."""
+    """The agents of this node."""
 
     def __init__(
         self,
@@ -70,20 +106,32 @@ class JavaAgents:
         requests_per_second: int,
         attachments: Attachments | None = None,
     ) -> None:
-        """`find_cgroup_id`: of a process; 0 where it is not known. Without `attachments` only agents are read that the
-        JVM was started with."""
-        self._requests_per_second = requests_per_second
+        """`find_cgroup_id`: of a process; 0 where it is not known. Of each process so many requests are read. Without
+        `attachments` only agents are read that the JVM was started with."""
         self._attachments = attachments
         self._proc = proc
         self._find_cgroup_id = find_cgroup_id
         self._monotonic_ns = monotonic_ns
-        self._lock = threading.Lock()  # Of all that follows.
+        # Of the thread that looks.
         self._processes: dict[int, _Process] = {}
+        self._places = CgroupShares()
         self._serial = 0
-        self._gone = RingCounts()  # Sums of rings that are not read any more.
-        self._gone_events = 0
+        self._looks = 0
         self.found_total = 0
-        self.broken_total = 0  # Rings that were given up for what they held.
+        # Of both.
+        self._lock = threading.Lock()
+        self._readings: tuple[_Reading, ...] = ()
+        # Of the thread that reads.
+        self._requests_per_second = requests_per_second
+        self._is_stopped = False
+        self._beat_at_ns = 0
+        self._turn = 0
+        self._last: deque[memoryview] = deque()  # Ends of connections.
+        self._total = RingCounts()
+        self._lost: BoundedDict[int, int] = BoundedDict(LOST_CGROUPS_MAX)
+        self._lost_calls = 0
+        self.events = 0  # Records so far.
+        self.broken_total = 0  # Agents that were given up for what they held.
 
     # The thread that looks
 
@@ -91,259 +139,340 @@ class JavaAgents:
         """Once a second, with the Java processes there are. Of those with an agent: why it is not read, empty where it
         is."""
         now_ns = self._monotonic_ns()
-        if self._attachments is not None:
-            self._attachments.reread()
-        with self._lock:
-            for pid in list(self._processes):
-                process = self._processes[pid]
-                if pid not in pids or _has_ended(process.directory):
-                    self._forget(pid)
-                elif process.ring is not None:
-                    self._beat(pid, process, now_ns)
-            for pid in pids:
-                self._look_at(pid, now_ns)
-            return {pid: one.reason for pid, one in self._processes.items() if one.reason is not None}
+        self._looks += 1
+        has_changed = self._attachments is not None and self._attachments.reread()
+        for pid in self._processes.keys() - set(pids):
+            self._forget(pid)
+        due: list[tuple[int, int]] = []
+        for pid in pids:
+            process = self._processes.setdefault(pid, _Process())
+            if process.reading is not None:
+                self._use(pid, process, now_ns)
+                continue
+            if has_changed or (self._attachments is not None and self._attachments.is_busy(pid)):
+                process.rest_seconds, process.next_search_ns = 1.0, min(process.next_search_ns, now_ns)
+            if now_ns >= process.next_search_ns:
+                due.append((process.next_search_ns, pid))
+        for _, pid in heapq.nsmallest(SEARCHES_MAX, due):
+            self._use(pid, self._processes[pid], now_ns)
+        return {pid: one.reason for pid, one in self._processes.items() if one.reason is not None}
 
-    def stop(self) -> None:
-        """Each agent takes its patches out within a second; what it has given stays readable."""
-        with self._lock:
-            for process in self._processes.values():
-                if process.ring is not None:
-                    try:
-                        process.ring.order(COMMAND_WAIT)
-                    except OSError as error:
-                        self._give_up(process, error)
-
-    def close(self) -> None:
-        """After `stop`: forgets all agents."""
-        with self._lock:
-            for pid in list(self._processes):
-                self._forget(pid)
-        if self._attachments is not None:
-            self._attachments.close()
-
-    def _look_at(self, pid: int, now_ns: int) -> None:
-        process = self._processes.get(pid)
-        if process is None:
-            try:
-                process = self._processes[pid] = _Process(directory=os.open(f"{self._proc}/{pid}", _DIRECTORY))
-            except OSError:
-                return  # It has ended.
-        if process.ring is not None:
-            return
-        if now_ns >= process.next_look_ns:
-            self._search(pid, process, now_ns)
-        if process.ring is None and self._attachments is not None:
-            reason = self._attachments.step(pid)
-            if reason == "":
-                self._search(pid, process, now_ns)
-            elif reason is not None:
-                process.reason = reason
-
-    def _search(self, pid: int, process: _Process, now_ns: int) -> None:
-        """Its agent."""
-        process.next_look_ns = now_ns + int(process.rest_seconds * _SECOND_NS)
-        process.rest_seconds = min(2 * process.rest_seconds, LONGEST_REST_SECONDS)
-        if sum(one.ring is not None for one in self._processes.values()) >= MAX_RINGS:
-            process.reason = TOO_MANY
-            return
-        fd = open_ring(process.directory)
-        if fd is None:
+    def _use(self, pid: int, process: _Process, now_ns: int) -> None:
+        """By one descriptor of its directory: so all is of the same process."""
+        try:
+            directory = open_directory(self._proc, pid)
+        except OSError:
+            self._forget(pid)
             return
         try:
-            ring = AgentRing(fd, process=pid, cgroup_id=self._find_cgroup_id(pid), serial=self._serial)
-        except (OSError, RingError) as error:
-            os.close(fd)
+            start = read_start(directory)
+            if process.start not in (0, start):
+                self._forget(pid)
+                process = self._processes[pid] = _Process()
+            process.start = start
+            if process.reading is not None:
+                self._watch(directory, pid, process, process.reading, now_ns)
+            else:
+                self._search(directory, pid, process, now_ns)
+        except OSError as error:
+            logger.debug("process %d is not looked at: %s", pid, error)  # It has ended.
+            if process.reading is not None:
+                self._forget(pid)
+        finally:
+            os.close(directory)
+
+    def _watch(self, directory: int, pid: int, process: _Process, reading: _Reading, now_ns: int) -> None:
+        """One that is read. Raises OSError where it has ended."""
+        ring = reading.ring
+        if self._attachments is not None and self._attachments.is_busy(pid):
+            self._attachments.step(pid, directory)  # The agent is there before its program knows.
+        if reading.error:
+            process.reason = _BROKEN.format(reading.error)
+            self._leave(process, now_ns)
+            return
+        is_wanted = self._is_wanted(pid, ring, directory)
+        if is_wanted != reading.is_wanted:
+            logger.info("consent to the Java agent in process %d was %s", pid, "given" if is_wanted else "withdrawn")
+        reading.is_wanted = is_wanted
+        process.reason = FAILED if ring.state == STATE_FAILED else "" if is_wanted else WITHDRAWN
+        if not self._looks % LOOKS_PER_CGROUP:
+            ring.cgroup_id = self._find_cgroup_id(pid)
+
+    def _is_wanted(self, pid: int, ring: AgentRing, directory: int) -> bool:
+        """An agent that came with the JVM is its owner's wish; another one needs consent at each look."""
+        if not ring.is_attached:
+            return True
+        return self._attachments is not None and self._attachments.has_consent(pid, directory)
+
+    def _search(self, directory: int, pid: int, process: _Process, now_ns: int) -> None:
+        """An agent in a process; where there is none, it is attached if consent covers it. Raises OSError where it has
+        ended."""
+        process.next_search_ns = now_ns + int(process.rest_seconds * _SECOND_NS)
+        process.rest_seconds = min(2 * process.rest_seconds, LONGEST_REST_SECONDS)
+        found = find_ring(directory, {one.key for one in self._readings})
+        if found is None and self._attachments is not None:
+            is_full = len(self._readings) >= MAX_RINGS
+            reason = TOO_MANY if is_full and self._attachments.has_consent(pid, directory) else None
+            reason = reason or self._attachments.step(pid, directory)
+            process.reason = process.reason if reason is None else reason
+            found = find_ring(directory, {one.key for one in self._readings}) if reason == "" else None
+        if found is None:
+            return
+        if found.reason:
+            process.reason = found.reason
+            return
+        reading = None
+        try:
+            cgroup = read_cgroup(directory)
+            if not self._make_place(cgroup, now_ns):
+                process.reason = TOO_MANY
+                return
+            reading = self._open(found, directory, pid, cgroup, now_ns)
+        except RingError as error:
             process.reason = f"Its Java agent cannot be read: {error}."
             logger.warning("the Java agent of process %d cannot be read: %s", pid, error)
             return
-        self._serial += 1
+        finally:
+            if reading is None:
+                os.close(found.fd)
+        self._places.add(cgroup, 1)
         self.found_total += 1
-        process.ring, process.reason, process.state = ring, "", STATE_WAITING
+        process.reading, process.reason = reading, "" if reading.is_wanted else WITHDRAWN
+        with self._lock:
+            self._readings = (*self._readings, reading)
         logger.info("process %d has the Java agent", pid)
-        self._beat(pid, process, now_ns)
 
-    def _beat(self, pid: int, process: _Process, now_ns: int) -> None:
-        ring = process.ring
-        assert ring is not None
-        is_wanted = not ring.is_attached or (self._attachments is not None and self._attachments.has_consent(pid))
+    def _open(self, found: Found, directory: int, pid: int, cgroup: str, now_ns: int) -> _Reading:
+        """Raises RingError, OSError."""
+        self._serial += 1
+        reading: _Reading
+        ring = AgentRing(
+            found.fd,
+            process=pid,
+            cgroup_id=self._find_cgroup_id(pid),
+            serial=self._serial,
+            now_ns=now_ns,
+            prove=lambda ends: reading.prove(ends),
+            requests_per_second=self._requests_per_second,
+        )
+        read_start(directory)  # It lives, so the cgroup is its.
+        is_wanted = self._is_wanted(pid, ring, directory)
+        connections = None
         try:
-            ring.limit(self._requests_per_second)
-            if is_wanted:
-                ring.beat(now_ns)
-            ring.order(COMMAND_READ if is_wanted else COMMAND_WAIT)  # It may have been stopped.
-            state = ring.counts().state
-        except (OSError, RingError) as error:
-            self._give_up(process, error)
-            return
-        if is_wanted == (process.reason == WITHDRAWN):
-            logger.info("consent to the Java agent in process %d was %s", pid, "given" if is_wanted else "withdrawn")
-        if state == STATE_READING != process.state:
-            logger.info("reading what the Java agent of process %d gives", pid)
-        process.state = state
-        process.reason = FAILED if state == STATE_FAILED else "" if is_wanted else WITHDRAWN
+            connections = ProcessConnections(directory, lambda: self._monotonic_ns() / _SECOND_NS)
+        except OSError as error:
+            logger.warning("calls of the Java process %d are reported without addresses: %s", pid, error)
+        reading = _Reading(ring=ring, connections=connections, key=found.key, cgroup=cgroup, is_wanted=is_wanted)
+        return reading
+
+    def _make_place(self, cgroup: str, now_ns: int) -> bool:
+        """Whether one more of a cgroup may be read. Where all places are taken, the heaviest cgroup gives one."""
+        taken = [one for one in self._processes.values() if one.reading is not None]
+        if len(taken) < MAX_RINGS:
+            return True
+        heaviest = max(taken, key=lambda one: self._places.rank(one.reading.cgroup) if one.reading else ())
+        assert heaviest.reading is not None
+        if not self._places.is_heavier(heaviest.reading.cgroup, cgroup):
+            return False
+        heaviest.reading.ending = _LEFT
+        heaviest.reason = TOO_MANY
+        self._leave(heaviest, now_ns)
+        return True
+
+    def _leave(self, process: _Process, now_ns: int) -> None:
+        """It is read no more, for a while."""
+        assert process.reading is not None
+        self._places.add(process.reading.cgroup, -1)
+        process.reading = None
+        process.next_search_ns = now_ns + int(LONGEST_REST_SECONDS * _SECOND_NS)
+
+    def _forget(self, pid: int) -> None:
+        """A process has ended, or is no Java process any more."""
+        process = self._processes.pop(pid)
+        if process.reading is not None:
+            self._places.add(process.reading.cgroup, -1)
+            process.reading.ending = _ENDED
+        if self._attachments is not None:
+            self._attachments.forget(pid)
 
     # The thread that reads
 
+    def start(self) -> None:
+        """Before the first look, or after `stop`: what was written meanwhile is of nobody."""
+        self._is_stopped = False
+        for one in self._readings:
+            self._try(one, AgentRing.resume)
+
+    def stop(self) -> None:
+        """When nobody looks any more: each agent takes its patches out within a second. What it has given until now
+        stays readable, and then the ends of its connections."""
+        self._is_stopped = True
+        for one in self._readings:
+            self._try(one, AgentRing.stop)
+        self._beat(self._monotonic_ns())
+
+    def close(self) -> None:
+        """After `stop`: forgets all agents."""
+        for one in self._readings:
+            self._end(one, _LEFT)
+        self._processes.clear()
+        if self._attachments is not None:
+            self._attachments.close()
+
+    def limit(self, requests_per_second: int) -> None:
+        """Of each process from now on."""
+        self._requests_per_second = requests_per_second
+        for one in self._readings:
+            self._try(one, lambda ring: ring.limit(requests_per_second))
+
     def read(self, limit: int) -> list[memoryview]:
-        """Up to `limit` records of each process, as the kernel would give them."""
+        """Up to `limit` records, as the kernel would give them; of all agents by turns."""
         now_ns = self._monotonic_ns()
-        found: list[memoryview] = []
-        with self._lock:
-            for process in self._processes.values():
-                if process.ring is not None:
-                    try:
-                        found += process.ring.read(limit, now_ns)
-                    except (OSError, RingError) as error:
-                        self._give_up(process, error)
+        if now_ns - self._beat_at_ns >= _SECOND_NS:
+            self._beat(now_ns)
+        for one in self._readings:
+            if one.ending:
+                self._try(one, AgentRing.stop)
+        found = [self._last.popleft() for _ in range(min(len(self._last), limit))]
+        waiting = [one for one in self._readings if self._count_waiting(one)]
+        self._turn += 1
+        bytes_left = TURN_BYTES_MAX
+        for place in range(len(waiting)):
+            one = waiting[(self._turn + place) % len(waiting)]
+            rest = len(waiting) - place
+            records = self._read(one, ceil((limit - len(found)) / rest), bytes_left // rest, now_ns)
+            bytes_left -= sum(map(len, records))
+            found += records
+        for one in self._readings:
+            if (self._is_stopped or one.is_leaving or one.ending) and not self._count_pending(one, now_ns):
+                one.is_leaving = False
+                if one.ending:
+                    self._end(one, one.ending)
+                else:
+                    self._last += one.ring.end_sessions(_LEFT)
         return found
 
     def pending_bytes(self) -> int:
-        """What waits to be read."""
-        waiting = 0
-        with self._lock:
-            for process in self._processes.values():
-                if process.ring is not None:
-                    try:
-                        waiting += process.ring.pending_bytes()
-                    except (OSError, RingError) as error:
-                        self._give_up(process, error)
+        """What waits to be read, of complete records; ends of connections too."""
+        now_ns = self._monotonic_ns()
+        waiting = len(self._last) * SYSCALL_EVENT.size
+        for one in self._readings:
+            waiting += self._count_pending(one, now_ns) + (self._is_stopped and one.ring.has_sessions)
         return waiting
 
     def refuse(self, session: int) -> None:
         """No more of a session is wanted."""
-        with self._lock:
-            for process in self._processes.values():
-                if process.ring is not None and process.ring.owns(session):
-                    try:
-                        process.ring.refuse(session)
-                    except OSError as error:
-                        self._give_up(process, error)
-
-    def counts(self) -> RingCounts:
-        """What all agents have counted."""
-        with self._lock:
-            total = self._gone
-            for process in self._processes.values():
-                if process.ring is not None:
-                    total = _add(total, process.ring)
-            return total
+        for one in self._readings:
+            if one.ring.owns(session):
+                self._try(one, lambda ring: ring.refuse(session))
 
     @property
-    def events(self) -> int:
-        """Records so far."""
-        with self._lock:
-            return self._gone_events + sum(one.ring.events for one in self._processes.values() if one.ring is not None)
+    def is_reading(self) -> bool:
+        """Whether there is an agent, so that its memory has to be looked at."""
+        return bool(self._readings)
+
+    @property
+    def counts(self) -> RingCounts:
+        """What all agents have counted, as of a second ago."""
+        return self._total
+
+    @property
+    def lost_calls(self) -> int:
+        """Calls whose records were lost, and those beyond the budget; it never falls."""
+        return min(self._lost_calls, LOST_CALLS_MAX)
+
+    @property
+    def lost_by_cgroup(self) -> Mapping[int, int]:
+        """The same by cgroup, of the latest ones."""
+        return self._lost
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        counts = self.counts()
-        with self._lock:
-            states = [one.state for one in self._processes.values() if one.ring is not None]
-            tried = self._attachments
-            attached, failed = (tried.attached_total, tried.failed_total) if tried is not None else (0, 0)
+        counts = self._total
+        tried = self._attachments
+        attached, failed = (tried.attached_total, tried.failed_total) if tried is not None else (0, 0)
         totals = (
             ("agents", "Java processes whose agent was found.", self.found_total),
             ("attached", "Java processes that the agent was attached to.", attached),
             ("attach_failures", "Tries to attach the Java agent that failed.", failed),
             ("broken_agents", "Java agents given up because of what their memory held.", self.broken_total),
-            ("records_dropped", "Reads and writes of Java that found the ring full.", counts.dropped_records),
-            ("bytes_dropped", "Bytes of these reads and writes.", counts.dropped_bytes),
             (
-                "ambiguous",
-                "Java connections whose socket seemed to be another one's.",
-                counts.ambiguous,
+                "records_dropped",
+                "Reads and writes of Java that found the ring full or were skipped.",
+                counts.lost_records,
             ),
+            ("bytes_dropped", "Bytes of these reads and writes.", counts.lost_bytes),
+            ("over_budget", "Requests of Java beyond the budget: their calls were not copied.", counts.over_budget),
+            ("ambiguous", "Java connections whose socket seemed to be another one's.", counts.ambiguous),
+            ("unproven", "Java connections whose client's address the kernel did not confirm.", counts.unproven),
             ("stalls", "Incomplete records of Java agents that were skipped after 2 s.", counts.stalls),
             ("failures", "Reads and writes that a Java agent failed to copy.", counts.failures),
         )
-        gauge = ("reading", "Java processes whose agent gives what they read and write.", states.count(STATE_READING))
+        reading = sum(one.ring.state == STATE_READING for one in self._readings)
+        gauge = ("reading", "Java processes whose agent gives what they read and write.", reading)
         return (*make_totals(totals, "tls_java_"), *make_gauges((gauge,), "tls_java_"))
 
     def state(self, pid: int) -> int | None:
-        """What the agent of a process says of itself now; None where none is read."""
+        """What the agent of a process says of itself, as of a second ago; None where none is read."""
+        return next((one.ring.state for one in self._readings if one.ring.process == pid), None)
+
+    def _beat(self, now_ns: int) -> None:
+        """Shows all agents that they are read, or that they are not, and adds up what they counted."""
+        self._beat_at_ns = now_ns
+        for one in self._readings:
+            self._beat_one(one, now_ns)
+
+    def _beat_one(self, one: _Reading, now_ns: int) -> None:
+        ring, before = one.ring, one.ring.state
+        is_read = one.is_wanted and not self._is_stopped and not one.ending
+        command = COMMAND_READ if is_read else COMMAND_WAIT
+        self._try(one, lambda ring: ring.beat(now_ns, command))
+        counts = self._try(one, lambda ring: ring.take_counts(now_ns)) if not one.is_closed else None
+        if counts is None:
+            return
+        self._count(ring, counts)
+        if ring.state == STATE_READING != before:
+            logger.info("reading what the Java agent of process %d gives", ring.process)
+        if before == STATE_READING != ring.state:
+            one.is_leaving = True  # What it reads again has other numbers.
+
+    def _count(self, ring: AgentRing, counts: RingCounts) -> None:
+        self._total += counts
+        calls = ceil(counts.lost_records / RECORDS_OF_A_CALL) + counts.over_budget
+        if calls:
+            self._lost_calls += calls
+            self._lost.renew(ring.cgroup_id, self._lost.get(ring.cgroup_id, 0) + calls)
+
+    def _count_waiting(self, one: _Reading) -> int:
+        return self._try(one, lambda ring: ring.waiting_bytes) or 0
+
+    def _count_pending(self, one: _Reading, now_ns: int) -> int:
+        return self._try(one, lambda ring: ring.pending_bytes(now_ns)) or 0
+
+    def _read(self, one: _Reading, limit: int, bytes_max: int, now_ns: int) -> list[memoryview]:
+        records = self._try(one, lambda ring: ring.read(limit, bytes_max, now_ns)) or []
+        self.events += len(records)
+        return records
+
+    def _try(self, one: _Reading, act: Callable[[AgentRing], _T]) -> _T | None:
+        """What it gives; None where the agent is given up."""
+        try:
+            return act(one.ring)
+        except (OSError, RingError) as error:
+            self.broken_total += 1
+            logger.warning("the Java agent of process %d is not read any more: %s", one.ring.process, error)
+            one.error = str(error)
+            self._end(one, _LEFT)
+            return None
+
+    def _end(self, one: _Reading, kinds: tuple[SyscallKind, ...]) -> None:
+        """Its connections end, and it is closed."""
+        if one.is_closed:
+            return
+        one.is_closed = True
         with self._lock:
-            process = self._processes.get(pid)
-            return process.ring.counts().state if process is not None and process.ring is not None else None
-
-    # Both, under the lock
-
-    def _give_up(self, process: _Process, error: Exception) -> None:
-        assert process.ring is not None
-        self.broken_total += 1
-        logger.warning("the Java agent of process %d is not read any more: %s", process.ring.process, error)
-        self._close(process)
-        process.reason = f"Its Java agent is not read any more: {error}."
-        process.next_look_ns = self._monotonic_ns() + int(LONGEST_REST_SECONDS * _SECOND_NS)
-
-    def _forget(self, pid: int) -> None:
-        process = self._processes.pop(pid)
-        self._close(process)
-        if self._attachments is not None:
-            self._attachments.forget(pid)
-        os.close(process.directory)
-
-    def _close(self, process: _Process) -> None:
-        if process.ring is not None:
-            self._gone = _add(self._gone, process.ring)
-            self._gone_events += process.ring.events
-            process.ring.close()
-            process.ring = None
-
-
-def _add(total: RingCounts, ring: AgentRing) -> RingCounts:
-    try:
-        own = ring.counts()
-    except (OSError, RingError):
-        return total  # It is cut short; whoever reads it gives it up.
-    return RingCounts(
-        dropped_records=total.dropped_records + own.dropped_records,
-        dropped_bytes=total.dropped_bytes + own.dropped_bytes,
-        ambiguous=total.ambiguous + own.ambiguous,
-        failures=total.failures + own.failures,
-        over_budget=total.over_budget + own.over_budget,
-        stalls=total.stalls + own.stalls,
-    )
-
-
-def _has_ended(directory: int) -> bool:
-    try:
-        os.stat("fd", dir_fd=directory)
-    except OSError:
-        return True
-    return False
-
-
-def open_ring(directory: int) -> int | None:
-    """A descriptor of the memory of an agent, given its process's directory in /proc; None where it has none."""
-    try:
-        descriptors = os.open("fd", _DIRECTORY, dir_fd=directory)
-    except OSError:
-        return None
-    try:
-        for number in sorted(map(int, os.listdir(descriptors)))[:MAX_DESCRIPTORS]:  # noqa: PTH208 - by descriptor.
-            try:
-                link = os.readlink(b"%d" % number, dir_fd=descriptors)
-                if not _RING_LINK.fullmatch(link) or not _is_memory(descriptors, number):
-                    continue
-                return os.open(b"%d" % number, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptors)
-            except OSError as error:
-                logger.debug("descriptor %d of a Java process is not read: %s", number, error)
-    except OSError:
-        pass  # It has ended.
-    finally:
-        os.close(descriptors)
-    return None
-
-
-def _is_memory(descriptors: int, number: int) -> bool:
-    """Looked at before it is opened, for to open some files has effects."""
-    handle = os.open(b"%d" % number, os.O_PATH | os.O_CLOEXEC, dir_fd=descriptors)
-    try:
-        buffer = ctypes.create_string_buffer(_STATFS_BYTES)
-        if _libc.fstatfs(handle, buffer):
-            return False
-        kind = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], "little")
-        return kind == _TMPFS_MAGIC and stat.S_ISREG(os.fstat(handle).st_mode)
-    finally:
-        os.close(handle)
+            self._readings = tuple(other for other in self._readings if other is not one)
+        self._last += one.ring.end_sessions(kinds)
+        self._count(one.ring, one.ring.close())
+        if one.connections is not None:
+            one.connections.close()

@@ -178,6 +178,8 @@ class Attacher:
     def start(self) -> None:
         """What runs now is probed when this returns; what starts later, within seconds."""
         self._stopping.clear()
+        if self._agents is not None:
+            self._agents.start()
         self._try(self.look)
         self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
         self._thread.start()

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_labelled, make_totals
@@ -90,7 +91,8 @@ class PortEstimates:
         # Time, turns and calls of the last seconds in which it was not estimated.
         self._before: dict[Port, deque[tuple[float, int, int]]] = {}
         self._updated_at = 0.0  # The last time; 0: never.
-        self._lost = 0  # Calls of all ports, as of then.
+        self._lost = 0  # Calls of all ports, as of then,
+        self._lost_by_cgroup: dict[int, int] = {}  # and of one cgroup's.
         self._gaps: dict[Port, int] = {}  # Turns that are no calls, as of the last time,
         self._looks: dict[Port, tuple[PortReading, int]] = {}  # and as of now.
 
@@ -101,9 +103,11 @@ class PortEstimates:
         readings: Mapping[Port, PortReading],
         shares: Mapping[int, float],
         lost_calls: int = 0,
+        lost_by_cgroup: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
-        """The kernel's counts and what was read, both since the start, as are `lost_calls`: those of all ports;
-        `shares`: of the processes that make more calls than are read (`DutyCycle.over`). Once a second."""
+        """The kernel's counts and what was read, both since the start, as are `lost_calls`: those of all ports, and
+        `lost_by_cgroup`: those of one cgroup's; `shares`: of the processes that make more calls than are read
+        (`DutyCycle.over`). Once a second."""
         for count in counts:
             if count.kind is not PortProtocol.ENCRYPTED or count.role is not CoverageRole.LISTENING:
                 continue
@@ -141,20 +145,31 @@ class PortEstimates:
                 reading.estimated += missing
             if now >= one.ends_at:
                 del self._open[port]
-        self._share_loss(lost_calls)
+        self._share_loss(lost_calls, lost_by_cgroup)
         self._updated_at = now
 
-    def _share_loss(self, lost_calls: int) -> None:
-        """Lost calls belong to the ports where the kernel counted more turns than calls were read since the last
-        time."""
-        new, self._lost = lost_calls - self._lost, lost_calls
-        missing = {port: gap - self._gaps.get(port, 0) for port, (_, gap) in self._looks.items()}
+    def _share_loss(self, lost_calls: int, lost_by_cgroup: Mapping[int, int]) -> None:
+        """Lost calls belong to the ports where the kernel counted more turns than calls were read since the last time.
+        What a process says that it lost belongs to ports of its cgroup."""
+        missing = {port: max(0, gap - self._gaps.get(port, 0)) for port, (_, gap) in self._looks.items()}
         self._gaps = {port: gap for port, (_, gap) in self._looks.items()}
-        total = sum(gap for gap in missing.values() if gap > 0)
+        for cgroup_id, lost in lost_by_cgroup.items():
+            own = {port: gap for port, gap in missing.items() if port[0] == cgroup_id}
+            missing.update(self._share(lost - self._lost_by_cgroup.get(cgroup_id, 0), own))
+        self._share(lost_calls - self._lost, missing)
+        self._lost, self._lost_by_cgroup = lost_calls, dict(lost_by_cgroup)
+        self._looks.clear()
+
+    def _share(self, new: int, missing: Mapping[Port, int]) -> dict[Port, int]:
+        """So many lost calls among ports by what they miss; what they miss then."""
+        total = sum(missing.values())
+        left = dict(missing)
         if new > 0 and total:
             for port, gap in missing.items():
-                self._looks[port][0].lost += max(0, round(min(new, total) * gap / total))
-        self._looks.clear()
+                share = round(min(new, total) * gap / total)
+                self._looks[port][0].lost += share
+                left[port] = gap - share
+        return left
 
 
 # Events taken from the ring at once: 8 to 40 ms of work.
@@ -218,7 +233,7 @@ class TlsCapture(Capture):
             find_cgroup_id=find_cgroup_id,
             monotonic_ns=clock.monotonic_ns,
             requests_per_second=calls_per_second,
-            attachments=Attachments(proc, Consent(config_directory), list_names=list_names),
+            attachments=Attachments(Consent(config_directory), time.monotonic, list_names=list_names),
         )
         self._bodies = bodies
         self._below = below
@@ -279,10 +294,11 @@ class TlsCapture(Capture):
         return self._count_pending() > 0 or self._below.is_pressing()
 
     def has_records(self) -> bool:
-        return self._below.has_records()
+        return self._below.has_records() or self._agents.is_reading
 
     def is_due(self, ahead_seconds: float) -> bool:
-        return self._below.is_due(ahead_seconds)
+        """Nobody rings for what Java wrote, so it is looked for as records are."""
+        return self._below.is_due(ahead_seconds) or self._agents.pending_bytes() > 0
 
     def read_records(self, *, is_all: bool = False) -> Records:
         return self._below.read_records(is_all=is_all)
@@ -330,6 +346,7 @@ class TlsCapture(Capture):
             return
         self._calls_per_second = calls_per_second
         self._program.limit(calls_per_second)
+        self._agents.limit(calls_per_second)
         if self._duty is not None:
             self._duty.limit(calls_per_second)
 
@@ -337,7 +354,7 @@ class TlsCapture(Capture):
         """The accounts below, and that of TLS: calls reported, and what the ring or the budget refused. Where processes
         are read in turns, what is over the budget is estimated and not lost."""
         count, totals = self._reader.stage.count(), self._read_counters()
-        dropped = {**dict(count.dropped), "ring_full": self._count_lost(totals)}
+        dropped = {**dict(count.dropped), "ring_full": self._count_lost(totals), "java": self._agents.lost_calls}
         if self._duty is None:
             dropped["over_budget"] = totals[SyscallCounter.REFUSED]
         seen = count.used + sum(dropped.values())
@@ -347,8 +364,7 @@ class TlsCapture(Capture):
     def _count_lost(self, totals: Sequence[int]) -> int:
         """Calls whose events found the ring full; it never falls."""
         events, calls = totals[SyscallCounter.EVENTS], self._reader.stage.count().used
-        events_lost = totals[SyscallCounter.EVENTS_LOST] + self._agents.counts().dropped_records
-        lost = estimate_lost_calls(events_lost, events + self._agents.events, calls)
+        lost = estimate_lost_calls(totals[SyscallCounter.EVENTS_LOST], events + self._agents.events, calls)
         self._lost_calls = max(self._lost_calls, lost)
         return self._lost_calls
 
@@ -367,7 +383,8 @@ class TlsCapture(Capture):
     def _estimate(self, counts: Sequence[PortCount]) -> None:
         """Calls of ports whose processes are read in turns."""
         lost = self._count_lost(self._read_counters())
-        self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over, lost)
+        lost_by_cgroup = self._agents.lost_by_cgroup
+        self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over, lost, lost_by_cgroup)
 
     def figures(self) -> tuple[Figure, ...]:
         counters, reader, attacher = self._read_counters(), self._reader, self._attacher

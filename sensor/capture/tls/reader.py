@@ -142,7 +142,7 @@ class TlsReader:
     def _note_call(self, exchange: Exchange) -> None:
         if not exchange.ends.remote_port:
             self.unbound_calls += exchange.figures.calls
-        elif exchange.ends.role is Role.SERVER:
+        if exchange.ends.local_port and exchange.ends.role is Role.SERVER:
             self._count(exchange)
 
     def _is_served_here(self, exchange: Exchange) -> bool:

@@ -1,5 +1,6 @@
 """Java servers over TLS with the agent in them, and what the sensor's side reads of it."""
 
+import contextlib
 import shutil
 import subprocess
 import time
@@ -26,8 +27,9 @@ ADDRESS = "127.0.0.1"
 OPTIONS = ("-Xshare:auto", "-XX:TieredStopAtLevel=1")
 # The patched code must pass the verifier, which the JVM does not ask for its own classes.
 VERIFYING = ("-XX:+UnlockDiagnosticVMOptions", "-XX:+BytecodeVerificationLocal")
-CGROUP_ID = 77
+CGROUP_ID = 1  # Of the root, which is everybody's: so sockets are found by descriptors.
 READY_SECONDS = 60.0
+STATE_AT = 144  # In the agent's memory.
 
 
 class Jvms:
@@ -108,8 +110,26 @@ def tabulate(calls: list[Exchange]) -> Table:
     return expect(sent)
 
 
+def find_memory(pid: int) -> Path:
+    """The descriptor of the agent's memory, in a process that may close others meanwhile."""
+    found = []
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if "apidae-java-" in str(one.readlink()):
+                found.append(one)
+    (memory,) = found
+    return memory
+
+
+def read_state(pid: int) -> int:
+    """What the agent of a process says of itself now, whoever reads it."""
+    with find_memory(pid).open("rb") as file:
+        file.seek(STATE_AT)
+        return int.from_bytes(file.read(8), "little")
+
+
 class Sensor:
-    """What of a sensor reads Java; `calls` are all that it gave so far."""
+    """What of a sensor reads Java. `calls` are all that it gave so far. `read` shows the agent that somebody does."""
 
     def __init__(self, pid: int, attachments: Attachments | None = None, *, requests_per_second: int = 10_000) -> None:
         self.pid = pid
@@ -127,15 +147,22 @@ class Sensor:
 
     def look(self) -> str | None:
         """Why the process is not read; empty where it is, None where it has no agent."""
-        return self.agents.look({self.pid}).get(self.pid)
+        reason = self.agents.look({self.pid}).get(self.pid)
+        self.read()
+        return reason
 
     def start(self) -> None:
         """Returns once the agent has its patches in."""
-        wait_until(lambda: self.look() == "" and self.agents.state(self.pid) == STATE_READING, "the agent reads")
+        wait_until(lambda: self.look() == "" and read_state(self.pid) == STATE_READING, "the agent reads")
 
     def wait_until_patches_are_out(self) -> None:
         """Without a heartbeat."""
-        wait_until(lambda: self.agents.state(self.pid) == STATE_WAITING, "the agent waits")
+        wait_until(lambda: read_state(self.pid) == STATE_WAITING, "the agent waits")
+
+    def end(self) -> None:
+        """As a sensor does."""
+        self.agents.stop()
+        self.agents.close()
 
     def read(self) -> int:
         """How many calls there are by now."""

@@ -13,11 +13,11 @@ import pytest
 
 from sensor.capture.java.ring import STATE_READING
 from sensor.capture.syscalls.streams import unpack_event
-from sensor.ebpf.abi import SyscallKind
+from sensor.ebpf.abi import SyscallEvent, SyscallKind
 from tests.e2e.tls_cases import make_context
 from tests.e2e.traffic import MIX, send_mix
 from tests.e2e.wire import RawClient, build_request
-from tests.sensor.capture.java.jvms import ADDRESS, READY_SECONDS, Jvms, Sensor
+from tests.sensor.capture.java.jvms import ADDRESS, READY_SECONDS, Jvms, Sensor, read_state
 from tests.waiting import wait_for_equal, wait_until
 
 pytestmark = [pytest.mark.full("sensor.capture.java")]
@@ -82,8 +82,8 @@ def test_a_jar_that_is_overwritten_while_its_process_runs_is_not_missed(jvms: Jv
     with connect(jvms, port) as client:
         send_mix(client)
     wait_for_equal(sensor.read, len(MIX), "calls")
-    assert sensor.agents.counts().failures == 0
-    sensor.agents.stop()
+    assert sensor.agents.counts.failures == 0
+    sensor.end()
 
 
 def test_an_interrupted_agent_goes_on(jvms: Jvms) -> None:
@@ -94,8 +94,8 @@ def test_an_interrupted_agent_goes_on(jvms: Jvms) -> None:
         with connect(jvms, port) as client:
             send_mix(client)
         wait_for_equal(sensor.read, number * len(MIX), "calls")
-    assert sensor.agents.state(program.pid) == STATE_READING
-    sensor.agents.stop()
+    assert read_state(program.pid) == STATE_READING
+    sensor.end()
 
 
 def test_a_channel_that_a_thread_read_for_something_else_gives_no_address(jvms: Jvms) -> None:
@@ -107,8 +107,8 @@ def test_a_channel_that_a_thread_read_for_something_else_gives_no_address(jvms: 
             client.call("GET", f"/orders/{number}")
     wait_for_equal(sensor.read, 23, "calls")
     assert {(call.ends.local_port, call.ends.remote_port) for call in sensor.calls} == {(0, 0)}
-    assert sensor.agents.counts().ambiguous == 0
-    sensor.agents.stop()
+    assert sensor.agents.counts.ambiguous == 0
+    sensor.end()
 
 
 @pytest.mark.parametrize("kind", ["engine", "socket"])
@@ -123,7 +123,7 @@ def test_a_message_in_single_bytes_is_read_and_other_protocols_are_not(jvms: Jvm
     with connect(jvms, port) as client:
         for _ in range(3):
             client.call("GET", "/orders/1", cuts=tuple(range(1, len(build_request("GET", "/orders/1")))))
-    events = []
+    events: list[tuple[SyscallEvent, bytes]] = []
 
     def join_requests() -> bytes:
         events.extend(unpack_event(one) for one in sensor.agents.read(1_000))
@@ -131,7 +131,7 @@ def test_a_message_in_single_bytes_is_read_and_other_protocols_are_not(jvms: Jvm
 
     wait_for_equal(join_requests, 3 * build_request("GET", "/orders/1"), "requests")
     assert len({event.socket for event, _ in events}) == 1, "nothing of the other connections"
-    sensor.agents.stop()
+    sensor.end()
 
 
 def test_an_answer_is_recorded_before_it_is_sent(jvms: Jvms) -> None:
@@ -141,11 +141,11 @@ def test_an_answer_is_recorded_before_it_is_sent(jvms: Jvms) -> None:
     sensor.start()
     with connect(jvms, port) as client:
         client.send_pieces([build_request("GET", f"/large/{LARGE}")])
-        events = []
+        events: list[SyscallEvent] = []
 
         def has_answer() -> bool:
             events.extend(unpack_event(one)[0] for one in sensor.agents.read(1_000))
             return any(event.kind == SyscallKind.WRITE and event.size > LARGE for event in events)
 
         wait_until(has_answer, "the answer, which nobody reads")
-    sensor.agents.stop()
+    sensor.end()
