@@ -38,7 +38,7 @@ _MOUNTS_BYTES_MAX: Final = 1 << 20
 LOCAL_TYPES: Final = frozenset(
     (
         *(b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"zfs", b"f2fs", b"bcachefs", b"jfs", b"squashfs", b"erofs"),
-        *(b"overlay", b"tmpfs", b"ramfs", b"rootfs", b"virtiofs", b"9p"),
+        *(b"overlay", b"tmpfs", b"devtmpfs", b"ramfs", b"rootfs", b"virtiofs", b"9p"),
     )
 )
 

@@ -12,6 +12,7 @@ stop the reading: so what stays incomplete for `STALL_NS` is skipped, and counte
 """
 
 import contextlib
+import errno
 import os
 import struct
 from collections.abc import Callable, Collection
@@ -135,6 +136,8 @@ class AgentRing:
         start = os.pread(fd, _START.size, 0)
         if len(start) < _START.size:
             raise RingError("the memory of the Java agent is too short")
+        if not any(start[: len(MAGIC)]):
+            raise OSError(errno.EAGAIN, "the Java agent has not begun yet")
         magic, version, size, self._secret, way = _START.unpack(start)
         if magic != MAGIC or version != VERSION:
             raise RingError(f"the Java agent has the format {magic[:8]!r} {version}, and this sensor reads {VERSION}")

@@ -1,6 +1,7 @@
 """Attaching the Java agent to JVMs that run: only with consent, never harmful, and gone when consent is withdrawn."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -137,6 +138,46 @@ def test_a_jvm_that_was_asked_before_is_not_asked_again(jvms: Jvms, tmp_path: Pa
     assert [sensor.look() for _ in range(3)] == [sensor.look()] * 3 and attachments.failed_total == 1
     assert program.is_running
     sensor.agents.close()
+
+
+# With its own /tmp and /dev/shm, but for the files that it needs; then as nobody.
+APART = """
+chmod -R a+rX "$1" && mount --bind "$1" /mnt && mount -t tmpfs -o mode=1777 none /tmp && mkdir -p "$1" &&
+mount --bind /mnt "$1" && mount -t tmpfs -o mode=1777 none /dev/shm && shift &&
+exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+"""
+
+
+def test_a_jvm_of_another_user_in_other_namespaces_is_attached_to(jvms: Jvms, tmp_path: Path) -> None:
+    """Its files are in its own root directory and of its own user."""
+    if os.geteuid() or shutil.which("unshare") is None or shutil.which("setpriv") is None:
+        pytest.skip("needs root, unshare and setpriv (apt-get install util-linux)")
+    if not all(path.stat().st_mode & 0o005 == 0o005 for path in Path(__file__).parents):
+        pytest.skip("needs a checkout that every user may read")
+    namespaces = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+    within = (*namespaces, "sh", "-c", APART, "sh", str(jvms.directory))
+    program, port = jvms.start("socket", has_agent=False, within=within)
+    pid = find_jvm(program.pid)
+    attachments = Attachments(consent_to(tmp_path, find_own_pattern()), time.monotonic, jar=jvms.jar)
+    sensor = Sensor(pid, attachments)
+    sensor.start()
+    with RawClient(ADDRESS, port, tls=make_context(jvms.certificate, VERSIONS[0])) as client:
+        send_mix(client)
+        wait_for_equal(sensor.read, len(MIX), "calls")
+    assert {(call.ends.local_port, call.ends.remote_address) for call in sensor.calls} == {(port, ADDRESS)}
+    assert Path(f"/proc/{pid}").stat().st_uid == 65_534
+    wait_until(lambda: sensor.look() == "" and not attachments.is_busy(pid), "the program ends")
+    (name,) = Path(f"/proc/{pid}/root/dev/shm").iterdir()
+    assert (name.stat().st_uid, name.stat().st_size) == (65_534, 0), "an empty file holds the jar's name"
+    sensor.end()
+    program.stop()
+
+
+def find_jvm(pid: int) -> int:
+    """The process itself, or the one that it started."""
+    while Path(f"/proc/{pid}/comm").read_text().strip() != "java":
+        (pid,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return pid
 
 
 class Host:

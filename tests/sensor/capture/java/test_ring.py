@@ -231,6 +231,13 @@ def test_memory_that_is_cut_short_ends_the_reading(agent: Agent, size: int) -> N
         ring.read(10, BYTES_MAX, NOW)
 
 
+def test_memory_that_is_not_filled_yet_is_no_error(agent: Agent) -> None:
+    """The agent writes its first word last."""
+    os.pwrite(agent.fd, bytes(8), 0)
+    with pytest.raises(BlockingIOError):
+        agent.open()
+
+
 def test_another_version_is_refused_with_its_number(agent: Agent) -> None:
     os.pwrite(agent.fd, struct.pack("<I", 9), 8)
     with pytest.raises(RingError, match="9"):

@@ -43,6 +43,27 @@ def test_lost_calls_are_of_the_port_where_turns_are_missing() -> None:
     assert {port: reading.lost for (_, port), reading in readings.items()} == {443: 40 + 18, 8443: 0}
 
 
+def test_what_a_process_says_that_it_lost_is_of_ports_of_its_cgroup() -> None:
+    """However much that is, and however much others miss."""
+    estimates, readings = PortEstimates(), {(cgroup, 443): PortReading(processes={10}) for cgroup in (7, 8)}
+    for second, (lost, said) in enumerate(((0, 0), (0, 0), (0, 1 << 39), (25, 1 << 39))):
+        for (cgroup, _), reading in readings.items():
+            reading.calls += 100 - 20 * (second >= 2) - 10 * (cgroup == 8 and second >= 2)
+        counts = [
+            PortCount(
+                port=443,
+                kind=PortProtocol.ENCRYPTED,
+                connections=2,
+                bytes=0,
+                cgroup_id=cgroup,
+                exchanges=100 * (second + 1),
+            )
+            for cgroup, _ in readings
+        ]
+        estimates.update(100.0 + second, counts, readings, {}, lost, {7: said} if said else {})
+    assert {cgroup: reading.lost for (cgroup, _), reading in readings.items()} == {7: 20 + 10, 8: 15}
+
+
 def test_what_is_always_read_is_not_estimated() -> None:
     port = Port()
     for _ in range(5):

@@ -1,0 +1,316 @@
+"""Processes that hold memory like the Java agent's, also hostile ones: what is taken of them, and how it ends."""
+
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sensor.capture.java import agents as module
+from sensor.capture.java.agents import TOO_MANY, JavaAgents
+from sensor.capture.java.attachments import WITHDRAWN, Attachments
+from sensor.capture.java.connections import ProcessConnections
+from sensor.capture.java.consent import FILE_NAME, Consent
+from sensor.capture.java.ring import (
+    CAME_ATTACHED,
+    CAME_WITH_JVM,
+    COMMAND_READ,
+    COMMAND_WAIT,
+    STATE_READING,
+    STATE_WAITING,
+    UNKNOWN_ENDS,
+    Ends,
+)
+from sensor.capture.java.search import find_ring, read_cgroup
+from sensor.capture.syscalls.streams import unpack_event
+from sensor.ebpf.abi import SyscallEvent, SyscallKind
+from tests.sensor.capture.java.test_ring import NOW, Agent, set_counts
+
+COMMAND_AT, HEARTBEAT_AT = 208, 200
+SECOND_NS = 1_000_000_000
+MEMORY = Path("/dev/shm")
+CGROUP_ID = 7
+
+
+class Holder(Agent):
+    """A process that holds such memory, and this one that writes into it."""
+
+    def __init__(self, *, way: int = CAME_WITH_JVM, shared: "Holder | None" = None, directory: Path = MEMORY) -> None:
+        super().__init__(way=way)
+        if shared is None:
+            path = directory / f"apidae-java-{secrets.token_hex(8)}"
+            path.touch()
+            named = os.open(path, os.O_RDWR)
+            path.unlink()
+            os.write(named, os.pread(self.fd, 1 << 20, 0))
+            os.close(self.fd)
+            self.fd = named
+        else:
+            os.close(self.fd)
+            self.fd = os.dup(shared.fd)
+        self.program = subprocess.Popen(["sleep", "600"], pass_fds=(self.fd,))
+        self.directory = os.open(f"/proc/{self.program.pid}", os.O_RDONLY)
+
+    @property
+    def pid(self) -> int:
+        return self.program.pid
+
+    def end(self) -> None:
+        self.program.kill()
+        self.program.wait()
+
+    def close(self) -> None:
+        self.end()
+        os.close(self.fd)
+        os.close(self.directory)
+
+
+class Host:
+    """A sensor's side, with a clock of its own."""
+
+    def __init__(self, attachments: Attachments | None = None) -> None:
+        self.now = NOW
+        self.holders: list[Holder] = []
+        self.agents = JavaAgents(
+            "/proc",
+            find_cgroup_id=lambda _: CGROUP_ID,
+            monotonic_ns=lambda: self.now,
+            requests_per_second=10_000,
+            attachments=attachments,
+        )
+
+    def add(self, *, way: int = CAME_WITH_JVM, shared: Holder | None = None) -> Holder:
+        self.holders.append(Holder(way=way, shared=shared))
+        return self.holders[-1]
+
+    def look(self) -> dict[int, str]:
+        """A second later."""
+        self.now += SECOND_NS
+        return dict(self.agents.look({one.pid for one in self.holders}))
+
+    def read(self, limit: int = 1_000) -> list[tuple[SyscallEvent, bytes]]:
+        return [unpack_event(one) for one in self.agents.read(limit)]
+
+
+@contextmanager
+def run_host(attachments: Attachments | None = None) -> Iterator[Host]:
+    host = Host(attachments)
+    try:
+        yield host
+    finally:
+        host.agents.stop()
+        host.agents.close()
+        for holder in host.holders:
+            holder.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with run_host() as one:
+        yield one
+
+
+def test_forged_counters_end_the_reading_of_their_process_alone(host: Host) -> None:
+    forger, other = host.add(), host.add()
+    assert set(host.look().values()) == {""}
+    host.read()
+    set_counts(forger, 2**64 - 1, 2**64 - 1, 1, 2**60, 2**60, 2**60)
+    set_counts(other, 6, 600, 1, 0, 0, 2)
+    host.now += SECOND_NS
+    host.read()
+    assert (host.agents.lost_calls, dict(host.agents.lost_by_cgroup)) == (4, {CGROUP_ID: 4})
+    reasons = host.look()
+    assert "not read any more" in reasons[forger.pid] and reasons[other.pid] == ""
+    other.put(b"GET / HTTP/1.1\r\n\r\n")
+    assert [event.process for event, _ in host.read()] == [other.pid]
+
+
+def test_memory_that_two_processes_share_is_read_once(host: Host) -> None:
+    first = host.add()
+    host.look()
+    second = host.add(shared=first)
+    assert host.look() == {first.pid: ""} and host.agents.found_total == 1
+    first.put(b"GET")
+    assert [event.process for event, _ in host.read()] == [first.pid]
+    assert second.pid not in host.look()
+
+
+def test_all_are_read_by_turns_within_one_limit(host: Host) -> None:
+    holders = [host.add() for _ in range(3)]
+    host.look()
+    for holder in holders:
+        for _ in range(40):
+            holder.put(b"GET")
+    processes = [event.process for _ in range(4) for event, _ in host.read(6)]
+    assert len(processes) == 24 and {processes.count(one.pid) for one in holders} == {8}
+
+
+def test_a_ring_that_never_ends_does_not_keep_the_sensor(host: Host) -> None:
+    """It moves its head on, with records that never are complete, and with complete ones."""
+    holders = [host.add(), host.add()]
+    host.look()
+    for holder in holders:
+        holder.put(b"GET / HTTP/1.1\r\n\r\n")
+    host.agents.stop()
+    holders[0].put(b"more")
+    events, turns = [], 0
+    while host.agents.pending_bytes() and turns < 10:
+        events += host.read()
+        holders[0].put(b"more")
+        holders[1].put(b"never done", is_complete=False)
+        turns += 1
+    assert turns < 10
+    kinds = [SyscallKind.READ, SyscallKind.CUT, SyscallKind.CLOSED]
+    for holder in holders:
+        assert [event.kind for event, _ in events if event.process == holder.pid] == kinds
+
+
+def test_connections_of_a_process_that_ended_end_after_its_last_record(host: Host) -> None:
+    holder = host.add()
+    host.look()
+    holder.put(b"GET", connection=1)
+    host.read()
+    holder.put(b"last", connection=1)
+    holder.end()
+    host.holders.clear()
+    assert host.look() == {}
+    events = host.read() + host.read()
+    assert [(event.kind, data) for event, data in events] == [(SyscallKind.READ, b"last"), (SyscallKind.CLOSED, b"")]
+    assert host.agents.pending_bytes() == 0 and not host.agents.is_reading
+    holder.close()
+
+
+def test_connections_of_an_agent_that_stops_reading_are_left(host: Host) -> None:
+    """What it reads again has other numbers."""
+    holder = host.add()
+    set_counts(holder, 0, 0, STATE_READING, 0, 0, 0)
+    host.look()
+    holder.put(b"GET")
+    set_counts(holder, 0, 0, STATE_WAITING, 0, 0, 0)
+    host.now += SECOND_NS
+    assert [event.kind for event, _ in host.read()] == [SyscallKind.READ]
+    assert [event.kind for event, _ in host.read()] == [SyscallKind.CUT, SyscallKind.CLOSED]
+    assert host.agents.is_reading
+
+
+def test_whoever_reads_gives_the_heartbeat(host: Host) -> None:
+    """A look may take a minute, and patches would come out meanwhile."""
+    holder = host.add()
+    host.look()
+    beats = []
+    for _ in range(3):
+        host.now += SECOND_NS
+        host.read()
+        beats.append(holder.read_word(HEARTBEAT_AT))
+        assert holder.read_word(COMMAND_AT) == COMMAND_READ
+    assert len(set(beats)) == 3
+    host.agents.stop()
+    assert holder.read_word(COMMAND_AT) == COMMAND_WAIT
+
+
+def test_an_agent_that_an_earlier_sensor_attached_needs_consent_at_each_look(tmp_path: Path) -> None:
+    consent = tmp_path / FILE_NAME
+    with run_host(Attachments(Consent(tmp_path), time.monotonic)) as host:
+        holder = host.add(way=CAME_ATTACHED)
+        own = read_cgroup(holder.directory)
+        for text, reason, command in (
+            ("", WITHDRAWN, COMMAND_WAIT),
+            (f"{own}\n", "", COMMAND_READ),
+            ("# no more\n", WITHDRAWN, COMMAND_WAIT),
+        ):
+            consent.write_text(text)
+            consent.chmod(0o600)
+            host.look()
+            assert host.look() == {holder.pid: reason}
+            host.read()
+            assert holder.read_word(COMMAND_AT) == command
+
+
+def test_a_process_beyond_the_places_has_the_reason(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RINGS", 1)
+    first = host.add()
+    assert host.look() == {first.pid: ""}
+    second = host.add()
+    assert host.look() == {first.pid: "", second.pid: TOO_MANY}
+
+
+def test_a_file_that_is_no_memory_is_not_opened(tmp_path: Path) -> None:
+    with open("/proc/mounts") as mounts:  # noqa: PTH123
+        kinds = dict(line.split()[1:3] for line in mounts)
+    place = next(str(one) for one in (tmp_path, *tmp_path.parents) if str(one) in kinds)
+    if kinds[place] == "tmpfs":
+        pytest.skip("the temporary directory is in memory itself")
+    holder = Holder(directory=tmp_path)
+    try:
+        assert find_ring(holder.directory, ()) is None
+    finally:
+        holder.close()
+
+
+def test_what_a_process_changes_meanwhile_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handle that was checked is opened, whatever the descriptor's number leads to by then."""
+    holder = Holder()
+    opened: list[str] = []
+    original = os.open
+
+    def note(path: str | bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_RDWR:
+            opened.append(os.fsdecode(path))
+        return original(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", note)
+    try:
+        found = find_ring(holder.directory, ())
+        assert found is not None and not found.reason
+        os.close(found.fd)
+        assert [path.rpartition("/")[0] for path in opened] == ["/proc/self/fd"]
+    finally:
+        holder.close()
+
+
+def get_ends(connection: socket.socket) -> Ends:
+    (local, local_port), (remote, remote_port) = connection.getsockname(), connection.getpeername()
+    return Ends(
+        family=4,
+        local_port=local_port,
+        remote_port=remote_port,
+        local_address=socket.inet_aton(local) + bytes(12),
+        remote_address=socket.inet_aton(remote) + bytes(12),
+    )
+
+
+def test_only_a_connection_of_the_process_itself_is_proven() -> None:
+    """Here is one; another process, of the same user, host and cgroup, has it not."""
+    other = subprocess.Popen(["sleep", "600"])
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(server.getsockname())
+    accepted, _ = server.accept()
+    ends = get_ends(accepted)
+    made_up = Ends(
+        family=4,
+        local_port=ends.local_port,
+        remote_port=9,
+        local_address=ends.local_address,
+        remote_address=socket.inet_aton("192.0.2.1") + bytes(12),
+    )
+    proofs = []
+    for pid in (os.getpid(), other.pid):
+        directory = os.open(f"/proc/{pid}", os.O_RDONLY)
+        connections = ProcessConnections(directory, time.monotonic)
+        os.close(directory)
+        # Of no cgroup, so by its descriptors; then of a cgroup that none of these sockets has.
+        proofs.append([connections.prove(one, 0) for one in (ends, made_up)])
+        assert connections.prove(ends, 1 << 40) == UNKNOWN_ENDS
+        connections.close()
+    mapped = bytes(10) + b"\xff\xff" + socket.inet_aton("127.0.0.1")
+    assert proofs[0] == [ends, Ends(family=6, local_port=ends.local_port, local_address=mapped)]
+    assert proofs[1] == [UNKNOWN_ENDS, UNKNOWN_ENDS]
+    for end in (accepted, client, server):
+        end.close()
+    other.kill()
+    other.wait()
