@@ -53,7 +53,7 @@ SERVERS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "Jetty": (
-        "libjetty9-java libjetty9-extra-java",
+        "libjetty9-java",
         (
             *(f"jetty9-{name}" for name in ("server", "http", "io", "util", "alpn-server", "alpn-java-server")),
             *("jetty9-http2-server", "jetty9-http2-common", "jetty9-http2-hpack", "servlet-api"),
@@ -108,7 +108,18 @@ class JavaServers:
         classes = self._directory / name
         class_path = ":".join(map(str, paths))
         sources = [str(HERE / "java" / f"{one}.java") for one in (*SOURCES.get(name, ()), "Answers", f"{name}App")]
-        command = [self._javac, "-nowarn", "-proc:none", "-cp", class_path, "-d", str(classes), *sources]
+        command = [
+            self._javac,
+            "--release",
+            "11",
+            "-nowarn",
+            "-proc:none",
+            "-cp",
+            class_path,
+            "-d",
+            str(classes),
+            *sources,
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=READY_SECONDS)
         options = (
             "-Xshare:auto",

@@ -229,6 +229,8 @@ JAVA: Final = "Java"
 _UNREAD: Final = (
     (JAVA, "Java encrypts in code that it makes as it runs, where probes cannot be.", "libjvm.so", b""),
     ("NSS", "NSS is not read.", "libssl3.so", b""),
+    # What a native image says of how it was made.
+    ("GraalVM", "A native image of GraalVM is not read: it takes no agent.", "", b"com.oracle.svm.core.VM="),
     # Where a program panics, or makes an error, it names its source, symbols or not.
     ("rustls", "rustls is read only where the symbols of its version 0.23 remain.", "", b"/rustls-0."),
     ("OpenSSL", "An OpenSSL within a program is not read where its symbols were taken out.", "", b"ssl/ssl_lib.c\0"),

@@ -52,7 +52,7 @@ def connect(jvms: Jvms, port: int) -> RawClient:
 
 def test_where_there_is_no_room_for_all_its_memory_the_agent_does_not_start(jvms: Jvms) -> None:
     """Else the first write to a page beyond would end the process (SIGBUS)."""
-    if os.geteuid() or shutil.which("unshare") is None or os.path.ismount("/tmp"):  # noqa: PTH
+    if os.geteuid() or shutil.which("unshare") is None or os.path.ismount("/tmp"):
         pytest.skip("needs root, unshare (apt-get install util-linux) and a /tmp that is no mount")
     program, port = jvms.start("socket", within=("unshare", "--mount", "sh", "-c", SMALL_MOUNT, "sh"))
     with connect(jvms, port) as client:

@@ -73,6 +73,7 @@ def test_a_program_without_tls() -> None:
     ("mark", "library"),
     [
         (b"/cargo/rustls-0.23.12/src/conn.rs", "rustls"),
+        (b"com.oracle.svm.core.VM=GraalVM CE 25.0.2+10.1", "GraalVM"),
         (b"ssl/ssl_lib.c", "OpenSSL"),
         (b"/ssl/ssl_lib.cc", "BoringSSL"),
     ],
