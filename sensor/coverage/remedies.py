@@ -36,6 +36,7 @@ OF_DROPS: Final[dict[str, str]] = {
     "ring_full": _MORE_ROOM,
     "pipeline_too_deep": "Find the client that sends so many requests without waiting for answers.",
     "over_budget": "Raise heads_per_second.",
+    "java": "Give the sensor more CPU, or raise heads_per_second.",
     "looked_away": "Raise heads_per_second, so that processes of TLS are read all the time.",
     "request_head_lost": "Calls that began before the sensor look so; if it goes on, look for packet loss.",
     "request_empty": _NOT_HTTP,

@@ -84,6 +84,10 @@ _WORDS: dict[tuple[str, str], _Words] = {
         meaning="A process made more calls over TLS than are read, on a kernel that cannot read it in turns.",
         advice="Raise heads_per_second, or use Linux 6.10 or later, where such calls are estimated.",
     ),
+    ("tls", "java"): _Words(
+        meaning="Java agents counted calls that found their memory full, or that were beyond the budget of a process.",
+        advice="Give the sensor more CPU (capture_budget_core_share), or raise heads_per_second.",
+    ),
     ("tls", "request_head_lost"): _HEAD_LOST,
     ("tls", "looked_away"): _LOOKED_AWAY,
     ("describe", "failed"): _FAILED,
