@@ -33,7 +33,7 @@ from sensor.enrich.file_contents import TASKS
 # A path of a container's file has some ten, and a link or two.
 STEPS_MAX: Final = 64
 # Of a mount table; a node with a hundred Pods has some 100 KB. What is mounted later in it is not entered.
-_MOUNTS_BYTES_MAX: Final = 1 << 20
+MOUNTS_BYTES_MAX: Final = 1 << 20
 # A network's may not answer for minutes, and a user's own may never. Those of a virtual machine's host do.
 LOCAL_TYPES: Final = frozenset(
     (
@@ -93,7 +93,7 @@ class UserTree:
         opened = [os.open(self._top, flags | (0 if self._owner is None else os.O_NOFOLLOW))]
         names: list[str] = []
         try:
-            top_mount = _find_mount(opened[0])
+            top_mount = find_mount(opened[0])
             self._check(opened[0], top_mount)
             waiting, steps = path.split("/")[::-1], 0
             while waiting:
@@ -123,7 +123,7 @@ class UserTree:
 
     def _check(self, handle: int, top_mount: bytes) -> int:
         """The mode of a step; the mount is looked at first, for another one may not answer. Raises OSError."""
-        mount = _find_mount(handle)
+        mount = find_mount(handle)
         if self._types.get(mount) not in LOCAL_TYPES or (self._owner is not None and mount != top_mount):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         status = os.fstat(handle)
@@ -133,11 +133,8 @@ class UserTree:
 
     @cached_property
     def _types(self) -> dict[bytes, bytes]:
-        """Kinds of file systems by the ids of their mounts."""
         with self._mounts.open("rb") as file:
-            lines = file.read(_MOUNTS_BYTES_MAX).split(b"\n")
-        parts = [line.partition(b" - ") for line in lines]
-        return {mount.split(b" ", 1)[0]: rest.split(b" ", 1)[0] for mount, _, rest in parts}
+            return read_mount_types(file.read(MOUNTS_BYTES_MAX))
 
 
 def open_plain(handle: int, bytes_max: int | None = None) -> int:
@@ -149,16 +146,28 @@ def open_plain(handle: int, bytes_max: int | None = None) -> int:
     return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _find_mount(handle: int) -> bytes:
-    """The id of the mount on which a descriptor's file lies."""
+def read_mount_types(mountinfo: bytes) -> dict[bytes, bytes]:
+    """Kinds of file systems by the ids of their mounts, given a mountinfo."""
+    parts = [line.partition(b" - ") for line in mountinfo.split(b"\n")]
+    return {mount.split(b" ", 1)[0]: rest.split(b" ", 1)[0] for mount, _, rest in parts}
+
+
+def find_mount(handle: int) -> bytes:
+    """The id of the mount on which a descriptor's file lies. Asks the kernel alone, not the file system. Raises
+    OSError."""
     descriptor = os.open(f"/proc/self/fdinfo/{handle}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for line in os.read(descriptor, 4_096).split(b"\n"):
-            name, _, value = line.partition(b":")
-            if name == b"mnt_id":
-                return value.strip()
+        return read_mount(os.read(descriptor, 4_096))
     finally:
         os.close(descriptor)
+
+
+def read_mount(fdinfo: bytes) -> bytes:
+    """The id of the mount, given the fdinfo of a descriptor."""
+    for line in fdinfo.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if name == b"mnt_id":
+            return value.strip()
     return b""
 
 

@@ -45,6 +45,8 @@ SEARCHES_MAX: Final = 16
 # Records that are read at a time are at most so many bytes, of all agents.
 TURN_BYTES_MAX: Final = 1 << 23
 LONGEST_REST_SECONDS: Final = 64.0
+# Consent that nobody asked for in this time counts as none: a look may wait for one process.
+CONSENT_SECONDS: Final = 120
 # A process may be moved to another cgroup.
 LOOKS_PER_CGROUP: Final = 10
 # Cgroups of which the loss is known.
@@ -121,6 +123,7 @@ class JavaAgents:
         # Of both.
         self._lock = threading.Lock()
         self._readings: tuple[_Reading, ...] = ()
+        self._looked_at_ns = monotonic_ns()  # When a look was finished.
         # Of the thread that reads.
         self._requests_per_second = requests_per_second
         self._is_stopped = False
@@ -155,6 +158,7 @@ class JavaAgents:
                 due.append((process.next_search_ns, pid))
         for _, pid in heapq.nsmallest(SEARCHES_MAX, due):
             self._use(pid, self._processes[pid], now_ns)
+        self._looked_at_ns = self._monotonic_ns()
         return {pid: one.reason for pid, one in self._processes.items() if one.reason is not None}
 
     def _use(self, pid: int, process: _Process, now_ns: int) -> None:
@@ -300,6 +304,7 @@ class JavaAgents:
     def start(self) -> None:
         """Before the first look, or after `stop`: what was written meanwhile is of nobody."""
         self._is_stopped = False
+        self._looked_at_ns = self._monotonic_ns()
         for one in self._readings:
             self._try(one, AgentRing.resume)
 
@@ -424,7 +429,8 @@ class JavaAgents:
 
     def _beat_one(self, one: _Reading, now_ns: int) -> None:
         ring, before = one.ring, one.ring.state
-        is_read = one.is_wanted and not self._is_stopped and not one.ending
+        has_lapsed = ring.is_attached and now_ns - self._looked_at_ns > CONSENT_SECONDS * _SECOND_NS
+        is_read = one.is_wanted and not has_lapsed and not self._is_stopped and not one.ending
         command = COMMAND_READ if is_read else COMMAND_WAIT
         self._try(one, lambda ring: ring.beat(now_ns, command))
         counts = self._try(one, lambda ring: ring.take_counts(now_ns)) if not one.is_closed else None

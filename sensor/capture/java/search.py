@@ -3,20 +3,22 @@
 The agent holds a file in memory (tmpfs) that has no name any more. The sensor opens it by its descriptor in /proc, so
 it follows no path of the process. Anybody may hold any file, and to open some has effects, or never ends. So a
 descriptor is looked at through a handle that opens nothing (O_PATH). That handle is what is opened, whatever the
-process does meanwhile.
+process does meanwhile. A file system may never answer, so none is asked before the kernel says that the file lies in
+memory which the process has mounted.
 """
 
-import ctypes
 import logging
 import os
 import re
 import stat
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Final
 
 from sensor.enrich.processes import parse_cgroups
+from sensor.enrich.user_files import MOUNTS_BYTES_MAX, find_mount, read_mount, read_mount_types
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +26,8 @@ logger = logging.getLogger(__name__)
 DESCRIPTORS_MAX: Final = 4_096
 _CGROUP_BYTES_MAX: Final = 1 << 16
 _RING_LINK: Final = re.compile(rb".*/apidae-java-[0-9a-f]{1,16} \(deleted\)", re.DOTALL)
-_TMPFS_MAGIC: Final = 0x01021994  # statfs(2)
-_STATFS_BYTES: Final = 256
+_MEMORY: Final = b"tmpfs"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_libc = ctypes.CDLL(None, use_errno=True)
 
 FileKey = tuple[int, int]  # Device and inode.
 
@@ -83,8 +83,9 @@ def find_ring(directory: int, held: Container[FileKey]) -> Found | None:
     try:
         with os.scandir(descriptors) as entries:
             numbers = [entry.name for entry in islice(entries, DESCRIPTORS_MAX)]
+        read_types = cache(lambda: read_mount_types(read_at(directory, "mountinfo", MOUNTS_BYTES_MAX)))
         for number in numbers:
-            found = _look_at(descriptors, os.fsencode(number), held)
+            found = _look_at(directory, number, held, read_types)
             if found is not None:
                 return found
     except OSError:
@@ -94,18 +95,26 @@ def find_ring(directory: int, held: Container[FileKey]) -> Found | None:
     return None
 
 
-def _look_at(descriptors: int, number: bytes, held: Container[FileKey]) -> Found | None:
+def _look_at(
+    directory: int, number: str, held: Container[FileKey], read_types: Callable[[], Mapping[bytes, bytes]]
+) -> Found | None:
     try:
-        if not _RING_LINK.fullmatch(os.readlink(number, dir_fd=descriptors)):
+        # Of bytes: its name may be anything.
+        if not _RING_LINK.fullmatch(os.readlink(f"fd/{number}".encode(), dir_fd=directory)):
             return None
-        handle = os.open(number, os.O_PATH | os.O_CLOEXEC, dir_fd=descriptors)
+        # Even a handle may have its file system asked, as that of NFS.
+        if read_types().get(read_mount(read_at(directory, f"fdinfo/{number}", 4_096))) != _MEMORY:
+            return None
+        handle = os.open(f"fd/{number}", os.O_PATH | os.O_CLOEXEC, dir_fd=directory)
     except OSError as error:
-        logger.debug("descriptor %s of a Java process is not looked at: %s", number.decode(), error)
+        logger.debug("descriptor %s of a Java process is not looked at: %s", number, error)
         return None
     try:
+        if read_types().get(find_mount(handle)) != _MEMORY:  # It is another one by now.
+            return None
         status = os.fstat(handle)
         key = status.st_dev, status.st_ino
-        if not _is_memory(handle, status) or key in held:
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink or key in held:
             return None
         try:
             return Found(fd=os.open(f"/proc/self/fd/{handle}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), key=key)
@@ -113,11 +122,3 @@ def _look_at(descriptors: int, number: bytes, held: Container[FileKey]) -> Found
             return Found(reason=f"The memory of its Java agent cannot be opened: {error.strerror}.")
     finally:
         os.close(handle)
-
-
-def _is_memory(handle: int, status: os.stat_result) -> bool:
-    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
-    if _libc.fstatfs(handle, buffer):
-        return False
-    kind = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], "little")
-    return kind == _TMPFS_MAGIC and stat.S_ISREG(status.st_mode) and not status.st_nlink

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sensor.capture.java import agents as module
-from sensor.capture.java.agents import TOO_MANY, JavaAgents
+from sensor.capture.java.agents import CONSENT_SECONDS, TOO_MANY, JavaAgents
 from sensor.capture.java.attachments import WITHDRAWN, Attachments
 from sensor.capture.java.connections import ProcessConnections
 from sensor.capture.java.consent import FILE_NAME, Consent
@@ -231,6 +231,26 @@ def test_an_agent_that_an_earlier_sensor_attached_needs_consent_at_each_look(tmp
             assert holder.read_word(COMMAND_AT) == command
 
 
+def test_consent_that_nobody_asked_for_of_late_lapses(tmp_path: Path) -> None:
+    """A look that waits for one process keeps no agent that was attached."""
+    consent = tmp_path / FILE_NAME
+    with run_host(Attachments(Consent(tmp_path), time.monotonic)) as host:
+        attached, own = host.add(way=CAME_ATTACHED), host.add()
+        consent.write_text(f"{read_cgroup(attached.directory)}\n")
+        consent.chmod(0o600)
+        host.look()
+        host.look()
+        for seconds, command in ((CONSENT_SECONDS, COMMAND_READ), (1, COMMAND_WAIT)):
+            host.now += seconds * SECOND_NS
+            host.read()
+            assert attached.read_word(COMMAND_AT) == command
+        assert own.read_word(COMMAND_AT) == COMMAND_READ
+        host.look()
+        host.now += SECOND_NS
+        host.read()
+        assert attached.read_word(COMMAND_AT) == COMMAND_READ
+
+
 def test_a_process_beyond_the_places_has_the_reason(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_RINGS", 1)
     first = host.add()
@@ -250,6 +270,29 @@ def test_a_file_that_is_no_memory_is_not_opened(tmp_path: Path) -> None:
         assert find_ring(holder.directory, ()) is None
     finally:
         holder.close()
+
+
+def test_a_file_is_asked_nothing_before_it_is_known_to_lie_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system of a user may never answer. Here is one that the process has not mounted, as if it had left it."""
+    file = os.memfd_create("made/apidae-java-1")
+    program = subprocess.Popen(["sleep", "600"], pass_fds=(file,))
+    directory = os.open(f"/proc/{program.pid}", os.O_RDONLY)
+    asked: list[int] = []
+    original = os.fstat
+
+    def note(handle: int) -> os.stat_result:
+        asked.append(handle)
+        return original(handle)
+
+    monkeypatch.setattr(os, "fstat", note)
+    try:
+        assert os.readlink(f"fd/{file}", dir_fd=directory).endswith("/apidae-java-1 (deleted)")
+        assert (find_ring(directory, ()), asked) == (None, [])
+    finally:
+        program.kill()
+        program.wait()
+        os.close(file)
+        os.close(directory)
 
 
 def test_what_a_process_changes_meanwhile_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
