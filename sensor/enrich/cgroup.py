@@ -109,8 +109,7 @@ def own_path(path: str) -> CgroupOwner:
     Never raises; 4-10 us, so callers cache by id.
     """
     # A reader in a cgroup namespace of its own sees what is above it as `/../..` (cgroup_namespaces(7)).
-    parts = path.removesuffix(_DELETED).split("/")
-    components = [part.removeprefix("_") for part in parts if part not in ("", "..")]
+    components = _split(path)
     container, depth = _find_container(components)
     pod_uid = _find_pod(components)
     if pod_uid:  # Units above a Pod are the kubelet's or the runtime's.
@@ -123,6 +122,17 @@ def own_path(path: str) -> CgroupOwner:
     if container is None:
         return NOBODY
     return replace(container, user_id=_find_user(components[:depth]))
+
+
+def find_outer_pod(path: str) -> str:
+    """The uid of the outermost Pod of a path, which is the kubelet's word: what is below a Pod's cgroup may be named
+    in the Pod. Empty where there is none."""
+    return _find_pod(_split(path)[::-1])
+
+
+def _split(path: str) -> list[str]:
+    parts = path.removesuffix(_DELETED).split("/")
+    return [part.removeprefix("_") for part in parts if part not in ("", "..")]
 
 
 def _find_user(components: list[str]) -> int | None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
-from sensor.enrich.cgroup import NOBODY, RUNTIME_UNITS, CgroupOwner, OwnerKind, own_path
+from sensor.enrich.cgroup import NOBODY, RUNTIME_UNITS, CgroupOwner, OwnerKind, find_outer_pod, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
 from sensor.enrich.listeners import Listener, ListenerTable
@@ -220,9 +220,10 @@ class NodeIdentity:
         return self._build_service((cgroup_id, 0, ""), name)
 
     def pod_workload(self, cgroup_id: int) -> str:
-        """`namespace/workload` of a cgroup of a Pod that Kubernetes knows; empty for others."""
-        pod = self._pods.name(own_path(self._cgroups.path(cgroup_id) or "")) if self._pods else None
-        return f"{pod.namespace}/{pod.workload}" if pod is not None else ""
+        """`namespace/workload` of a cgroup of a Pod that Kubernetes knows; empty for others. For consent: nobody in a
+        Pod has a say in which one it is."""
+        uid = find_outer_pod(self._cgroups.path(cgroup_id) or "")
+        return self._pods.pod_workload(uid) if self._pods is not None and uid else ""
 
     def process_service(self, process: Process | None) -> Service:
         """The service of a process that is not called by port, of port 0."""

@@ -233,6 +233,12 @@ class Cluster:
         left_out = self.selection.find_exclusion(pod)
         return PodName(pod.namespace, pod.workload, is_proxy or pod.is_ingress, left_out, is_proxy)
 
+    def pod_workload(self, uid: str) -> str:
+        """`namespace/workload` of the Pod to which the API server gave a uid; empty where it gave it to none, as that
+        of a static Pod."""
+        pod = self.pods.get(uid)
+        return f"{pod.namespace}/{pod.workload}" if pod is not None else ""
+
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         """`namespace/workload` of the only Pod of this node that held an address from `first_ns` to `last_ns` (unix
         ns); empty where there is none, and while the API does not answer: another Pod may have the address then."""

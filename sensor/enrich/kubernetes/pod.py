@@ -317,6 +317,11 @@ class PodTable:
         0.2 us."""
         return self._by_uid.get(pod_uid) or self._by_container.get(container_id)
 
+    def get(self, object_uid: str) -> Pod | None:
+        """The Pod to which the API server gave a uid (metadata.uid): whoever may write its annotations cannot choose
+        it."""
+        return self._pods.get(object_uid)
+
     def __len__(self) -> int:
         """Pods that are there."""
         return len(self._pods) - len(self._gone)
@@ -330,10 +335,10 @@ class PodTable:
         """A whole list: what is not in it is gone."""
         with self._lock:
             listed = {pod.object_uid: pod for pod in pods}
-            for pod in listed.values():
-                self._put(pod)
             for uid in self._pods.keys() - listed.keys() - self._gone.keys():
                 self._end(uid)
+            for pod in listed.values():
+                self._put(pod)
             self._forget()
 
     def put(self, pod: Pod) -> None:
@@ -359,11 +364,20 @@ class PodTable:
         if known == pod and not was_gone:
             return
         self.addresses.put(pod, self._unix_clock())
-        self._pods[pod.object_uid] = self._by_uid[pod.uid] = pod
+        self._pods[pod.object_uid] = pod
+        if self._may_have_uid(pod):
+            self._by_uid[pod.uid] = pod
         # An older container of the Pod, which was restarted, stays with it.
         self._by_container.update((container_id, pod) for container_id, _ in pod.containers)
         if known is None or _naming(known) != _naming(pod):
             self.generation += 1
+
+    def _may_have_uid(self, pod: Pod) -> bool:
+        """Of a mirror only its annotation says so, which anybody may write: it takes no Pod's that is there."""
+        holder = self._by_uid.get(pod.uid)
+        if holder is None or pod.object_uid in (pod.uid, holder.object_uid):
+            return True
+        return holder.object_uid != holder.uid and holder.object_uid in self._gone
 
     def _forget(self) -> None:
         """Drops those that have been gone for long, or are too many."""

@@ -28,6 +28,10 @@ class FakePods:
     def name(self, owner: CgroupOwner) -> PodName | None:
         return self.names.get(owner.pod_uid)
 
+    def pod_workload(self, uid: str) -> str:
+        name = self.names.get(uid)
+        return f"{name.namespace}/{name.workload}" if name is not None else ""
+
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         return self.holders.get((address, first_ns, last_ns), "")
 
@@ -62,6 +66,15 @@ def test_a_pod_is_named_by_its_workload_on_every_node_alike(node: Node, pods: Fa
     assert node.identity.pod_workload(cgroup_id) == "shop/cart"
     unit = node.add_cgroup("/system.slice/shop.service")
     assert node.identity.pod_workload(unit) == node.identity.pod_workload(1) == ""
+
+
+def test_a_cgroup_that_a_pod_names_itself_is_of_no_other_pod(node: Node, pods: FakePods) -> None:
+    """By the kubelet's cgroup, which is the outermost: a name below it may be anybody's."""
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    web = make_deployment_pod("web")
+    pods.tell(make_uid(f"shop/{web['metadata']['name']}"), PodName("shop", "web", False, ""))
+    within = node.add_cgroup(find_cgroup(CART) + find_cgroup(web))
+    assert node.identity.pod_workload(within) == "shop/cart"
 
 
 def test_a_client_without_a_cgroup_is_named_by_its_address(node: Node, pods: FakePods, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from sensor.enrich.kubernetes.pod import KEEP_SECONDS, MAX_GONE, Pod, PodObject,
 from tests.cluster.pods import make_container_id, make_deployment_pod, make_pod, make_uid
 from tests.sensor.enrich.fakes import FakeClock
 
+MIRROR = "kubernetes.io/config.mirror"
+
 
 def read(raw: dict[str, object], *label_keys: str) -> Pod:
     return read_pod(msgspec.convert(raw, PodObject), label_keys=label_keys)
@@ -34,8 +36,34 @@ def test_a_pod_is_found_by_uid_before_its_containers_run() -> None:
 
 def test_a_static_pod_is_found_by_the_uid_of_its_cgroup() -> None:
     table = PodTable(clock=FakeClock())
-    table.put(read(make_pod("etcd-n1", annotations={"kubernetes.io/config.mirror": "a" * 32})))
+    table.put(read(make_pod("etcd-n1", annotations={MIRROR: "a" * 32})))
     assert table.find(container_id="", pod_uid="a" * 32) is not None
+
+
+def test_a_pod_that_says_to_be_static_takes_no_uid_of_another() -> None:
+    """Whoever may create a Pod may write the annotation of a mirror."""
+    table = PodTable(clock=FakeClock())
+    uid = make_uid("shop/a")
+    mirror = read(make_pod("b", annotations={MIRROR: uid}))
+    table.put(mirror)
+    assert table.find(container_id="", pod_uid=uid) is mirror and table.get(uid) is None
+    owner = read(make_pod("a"))
+    table.put(owner)
+    table.put(read(make_pod("c", annotations={MIRROR: uid})))
+    table.replace([owner, read(make_pod("b", annotations={MIRROR: uid}, ip="10.244.1.8"))])
+    assert table.find(container_id="", pod_uid=uid) is table.get(uid) is owner
+
+
+def test_a_mirror_that_is_made_again_has_the_uid_of_its_static_pod() -> None:
+    table = PodTable(clock=FakeClock())
+    first, second = (make_pod("etcd-n1", annotations={MIRROR: "a" * 32}) for _ in range(2))
+    second["metadata"]["uid"] = make_uid("second")
+    table.put(read(first))
+    table.put(read(second))
+    found = table.find(container_id="", pod_uid="a" * 32)
+    assert found is not None and found.object_uid == first["metadata"]["uid"]
+    table.replace([again := read(second | {"status": first["status"] | {"podIPs": [{"ip": "10.244.1.8"}]}})])
+    assert table.find(container_id="", pod_uid="a" * 32) is again
 
 
 def test_a_pod_that_is_gone_keeps_its_name_for_a_while() -> None:
