@@ -260,6 +260,12 @@ def give_up_capabilities() -> None:
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), _libc.capset(header, bytes(24)))
 
 
+def forbid_tracing() -> None:
+    """From now on, or until this process changes its user, only who has CAP_SYS_PTRACE reads or traces it. Raises
+    OSError where the kernel refuses."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
+
+
 def confine(seconds_max: int) -> None:
     """So much memory and time, and no system calls but those above; where memory is short, the kernel ends this process
     before the sensor. Raises OSError where the kernel refuses."""
@@ -272,10 +278,8 @@ def confine(seconds_max: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (most, most))
-    _check(
-        _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0),
-        _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(_make_filter()), 0, 0),
-    )
+    forbid_tracing()
+    _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(_make_filter()), 0, 0))
 
 
 def _check(*results: int) -> None:

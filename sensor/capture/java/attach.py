@@ -31,7 +31,7 @@ from types import FrameType
 from typing import Final
 
 from sensor.capture.java.search import read_at, read_cgroup, read_start
-from sensor.core.sandbox import give_up_capabilities
+from sensor.core.sandbox import forbid_tracing, give_up_capabilities
 from sensor.enrich.user_files import UserTree
 
 # All of it: a JVM answers at a safepoint.
@@ -137,11 +137,13 @@ def _enter(root: int, target: Target) -> None:
     from there."""
     sys.path[:] = []
     sys.meta_path.clear()
+    forbid_tracing()
     os.fchdir(root)
     os.chroot(".")
     os.setgroups([])
     os.setresgid(target.group, target.group, target.group)
     os.setresuid(target.user, target.user, target.user)
+    forbid_tracing()  # Another user may be traced again.
     give_up_capabilities()
 
 

@@ -173,6 +173,22 @@ def test_a_jvm_of_another_user_in_other_namespaces_is_attached_to(jvms: Jvms, tm
     program.stop()
 
 
+ENTERS = """
+import ctypes, os, sys
+from sensor.capture.java.attach import Target, _enter
+user = int(sys.argv[1])
+_enter(os.open("/", os.O_PATH), Target(user=user, group=user, number=1))
+os._exit(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))  # PR_GET_DUMPABLE
+"""
+
+
+@pytest.mark.parametrize("user", [0, 65_534])
+def test_whoever_is_of_the_user_of_the_jvm_does_not_trace_the_program(user: int) -> None:
+    if os.geteuid():
+        pytest.skip("needs root")
+    assert subprocess.run([sys.executable, "-c", ENTERS, str(user)], check=False).returncode == 0
+
+
 def find_jvm(pid: int) -> int:
     """The process itself, or the one that it started."""
     while Path(f"/proc/{pid}/comm").read_text().strip() != "java":
