@@ -478,6 +478,7 @@ class Binding(IntFlag):
     DATA = 4
     NESTED = 8
     MANY = 16
+    CLIENT = 32
 
 
 class Library(IntEnum):

@@ -4,6 +4,9 @@ The kernel finds one connection by its ends, in the network namespace of the pro
 socket was made. That has to be the process's. Where the cgroup says nothing (cgroups v1, or the root, which is
 everybody's), one of the process's descriptors has to be the socket.
 
+A connection does not say who opened it. So the other end counts as a caller only where the process listens at
+its own end: else it could pass off as its client whomever it calls.
+
 A connection that is gone by now may be one of a port where the process listens. Then its own end is proven, and its
 client's only if the kernel still keeps that connection (TIME_WAIT).
 
@@ -52,18 +55,19 @@ class ProcessConnections:
         self._inodes: frozenset[int] = frozenset()
 
     def prove(self, ends: Ends, cgroup_id: int) -> Ends:
-        """What of them is true; 50 us."""
+        """What of them is true; 100 us."""
         try:
             found = self._find(ends)
             if found is not None and found.state == SYN_RECEIVED:  # Whoever sent that may have another address.
                 return UNKNOWN_ENDS
-            if found is not None and found.inode:
-                return ends if self._owns(found, cgroup_id) else UNKNOWN_ENDS
+            is_open = found is not None and found.inode
+            if found is not None and is_open and not self._owns(found, cgroup_id):
+                return UNKNOWN_ENDS
             listener = self._find(replace(ends, remote_address=bytes(16), remote_port=0))
         except OSError:
             return UNKNOWN_ENDS
         if listener is None or not self._owns(listener, cgroup_id):
-            return UNKNOWN_ENDS
+            return replace(ends, is_client=True) if is_open else UNKNOWN_ENDS
         if found is not None:  # Closed a moment ago: nobody else has that port.
             return ends
         # As an unknown address is everywhere.

@@ -78,13 +78,15 @@ class RingError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """Of a connection, as an event has them; `family` 0: not known; `remote_port` 0: of the other end nothing is."""
+    """Of a connection, as an event has them; `family` 0: not known; `remote_port` 0: of the other end nothing is.
+    `is_client`: nothing listens at its own end, so whoever calls there is nobody."""
 
     family: int = 0  # 4 or 6.
     local_port: int = 0
     remote_port: int = 0
     local_address: bytes = bytes(16)
     remote_address: bytes = bytes(16)
+    is_client: bool = False
 
 
 UNKNOWN_ENDS: Final = Ends()
@@ -382,7 +384,7 @@ class AgentRing:
             remote_port=ends.remote_port,
             kind=kind,
             family=ends.family,
-            bound=Binding.LAST if ends.family else 0,
+            bound=(Binding.LAST | Binding.CLIENT * ends.is_client) if ends.family else 0,
             library=Library.JAVA,
             process=self.process,
             local_address=ends.local_address,

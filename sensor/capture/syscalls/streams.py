@@ -24,7 +24,7 @@ from sensor.core.addresses import name_address
 from sensor.core.calls import CallFigures, Ends, Exchange, RawBodies, Role
 from sensor.core.health import StageCounter
 from sensor.coverage.unread import REFUSALS, UnreadEnd, UnreadReason, UnreadTotals
-from sensor.ebpf.abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
+from sensor.ebpf.abi import SYSCALL_EVENT, Binding, SyscallEvent, SyscallKind
 from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.http1.grammar import Fault
 from sensor.http.http1.head import shorten_head
@@ -482,17 +482,19 @@ def _find_ends(connection: Connection) -> Ends:
 
 
 def _name_ends(connection: Connection) -> Ends:
-    event = connection.event
-    remote_address = name_address(event.family, event.remote_address)
+    event, is_server = connection.event, connection.request_kind == READ
+    remote_address, remote_port = name_address(event.family, event.remote_address), event.remote_port
+    if is_server and event.bound & Binding.CLIENT:  # It passes itself off as one.
+        remote_address, remote_port = name_address(0, bytes(16)), 0
     return Ends(
         event.socket,
-        Role.SERVER if connection.request_kind == READ else Role.CLIENT,
+        Role.SERVER if is_server else Role.CLIENT,
         event.cgroup_id,
         _ROOT_CGROUP_ID if is_loopback(remote_address) else 0,
         name_address(event.family, event.local_address),
         event.local_port,
         remote_address,
-        event.remote_port,
+        remote_port,
         event.process,
     )
 

@@ -12,6 +12,7 @@ enum tls_binding {
   B_DATA = 4,   /* The library's own data name its descriptor. */
   B_NESTED = 8, /* The library itself sent or received while it read or wrote. */
   B_MANY = 16,  /* Two of these named two sockets: the stronger one is told. */
+  B_CLIENT = 32, /* Of the sensor's making (sensor/capture/java): this end can be the client's only. */
 };
 
 enum tls_library {

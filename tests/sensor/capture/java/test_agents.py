@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -347,12 +348,14 @@ def test_only_a_connection_of_the_process_itself_is_proven() -> None:
         connections = ProcessConnections(directory, time.monotonic)
         os.close(directory)
         # Of no cgroup, so by its descriptors; then of a cgroup that none of these sockets has.
-        proofs.append([connections.prove(one, 0) for one in (ends, made_up)])
+        proofs.append([connections.prove(one, 0) for one in (ends, made_up, get_ends(client))])
         assert connections.prove(ends, 1 << 40) == UNKNOWN_ENDS
         connections.close()
     mapped = bytes(10) + b"\xff\xff" + socket.inet_aton("127.0.0.1")
-    assert proofs[0] == [ends, Ends(family=6, local_port=ends.local_port, local_address=mapped)]
-    assert proofs[1] == [UNKNOWN_ENDS, UNKNOWN_ENDS]
+    own = Ends(family=6, local_port=ends.local_port, local_address=mapped)
+    # Where it listens, it may have been called; else it can only have called.
+    assert proofs[0] == [ends, own, replace(get_ends(client), is_client=True)]
+    assert proofs[1] == [UNKNOWN_ENDS] * 3
     for end in (accepted, client, server):
         end.close()
     other.kill()

@@ -3,6 +3,7 @@
 import os
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ from sensor.capture.java.ring import (
     RingError,
 )
 from sensor.capture.syscalls.streams import unpack_event
-from sensor.ebpf.abi import Library, SyscallEvent, SyscallKind
+from sensor.ebpf.abi import Binding, Library, SyscallEvent, SyscallKind
 
 SIZE = READ_BYTES
 BYTES_MAX = 1 << 23
@@ -409,6 +410,13 @@ def test_addresses_that_the_kernel_does_not_confirm_are_not_taken(agent: Agent) 
         assert (event.family, event.local_port, event.remote_port, event.bound) == (0, 0, 0, 0)
         assert not any(event.remote_address) and not any(event.local_address)
     assert len(asked) == 3 and ring.take_counts(NOW).unproven == 1
+
+
+def test_an_end_at_which_nobody_listens_is_reported_as_the_clients(agent: Agent) -> None:
+    ring = agent.open(prove=lambda ends: replace(ends, is_client=True))
+    agent.put(b"GET")
+    ((event, _),) = read(ring)
+    assert event.bound == Binding.LAST | Binding.CLIENT and event.remote_port == 50_000
 
 
 def test_addresses_that_are_confirmed_stay_those_of_their_connection(agent: Agent) -> None:

@@ -24,6 +24,7 @@ class Session:
         self.client_port, self.host = client_port, host  # Of the server.
         self.at = {SyscallKind.READ: 0, SyscallKind.WRITE: 0}
         self.is_bound = True
+        self.binding = Binding.NESTED
 
     def tell(self, kind: SyscallKind, data: bytes) -> list[Exchange | StreamExchange]:
         return self.reader.take([self.pack(kind, data)])
@@ -44,7 +45,7 @@ class Session:
             remote_port=(self.client_port if self.is_server else 443) * self.is_bound,
             kind=kind,
             family=4 * self.is_bound,
-            bound=Binding.NESTED if self.is_bound else 0,
+            bound=self.binding if self.is_bound else 0,
             library=Library.OPENSSL,
             process=10,
             local_address=(self.host if self.is_server else CLIENT) if self.is_bound else bytes(16),
@@ -79,6 +80,18 @@ def test_a_call_of_a_server() -> None:
     port = reader.read_port(3, 443)
     assert port is not None
     assert (port.calls, port.connections, port.libraries) == (1, 1, {"OpenSSL"})
+
+
+def test_an_end_that_can_be_the_clients_only_has_no_client() -> None:
+    """Whoever holds it may write into the Java agent's memory that it served a request, of whom it called."""
+    for is_server, remote in ((True, ("::", 0)), (False, ("10.0.0.1", 443))):
+        session = Session(make_reader(), 9, is_server=is_server)
+        session.binding = Binding.LAST | Binding.CLIENT
+        first, second = (SyscallKind.READ, SyscallKind.WRITE)[:: 1 if is_server else -1]
+        session.tell(first, REQUEST)
+        (call,) = session.tell(second, RESPONSE)
+        assert isinstance(call, Exchange) and call.ends.role is (Role.SERVER if is_server else Role.CLIENT)
+        assert (call.ends.remote_address, call.ends.remote_port) == remote
 
 
 def test_a_client_on_this_node_is_left_to_its_server() -> None:
