@@ -213,14 +213,17 @@ class JavaAgents:
         ended."""
         process.next_search_ns = now_ns + int(process.rest_seconds * _SECOND_NS)
         process.rest_seconds = min(2 * process.rest_seconds, LONGEST_REST_SECONDS)
+        attachments, reason = self._attachments, None
+        is_busy = attachments is not None and attachments.is_busy(pid)
+        if attachments is not None and is_busy:
+            reason = attachments.step(pid, directory)  # Whatever is found, the program has its end.
         found = find_ring(directory, {one.key for one in self._readings})
-        if found is None and self._attachments is not None:
+        if found is None and attachments is not None and not is_busy:
             is_full = len(self._readings) >= MAX_RINGS
-            reason = TOO_MANY if is_full and self._attachments.has_consent(pid, directory) else None
-            reason = reason or self._attachments.step(pid, directory)
-            process.reason = process.reason if reason is None else reason
-            found = find_ring(directory, {one.key for one in self._readings}) if reason == "" else None
+            reason = TOO_MANY if is_full and attachments.has_consent(pid, directory) else None
+            reason = reason or attachments.step(pid, directory)
         if found is None:
+            process.reason = reason or process.reason
             return
         if found.reason:
             process.reason = found.reason

@@ -14,7 +14,7 @@ import pytest
 
 from sensor.capture.java import agents as module
 from sensor.capture.java.agents import CONSENT_SECONDS, TOO_MANY, JavaAgents
-from sensor.capture.java.attachments import WITHDRAWN, Attachments
+from sensor.capture.java.attachments import WITHDRAWN, Attachments, Child
 from sensor.capture.java.connections import ProcessConnections
 from sensor.capture.java.consent import FILE_NAME, Consent
 from sensor.capture.java.ring import (
@@ -230,6 +230,27 @@ def test_an_agent_that_an_earlier_sensor_attached_needs_consent_at_each_look(tmp
             assert host.look() == {holder.pid: reason}
             host.read()
             assert holder.read_word(COMMAND_AT) == command
+
+
+def test_a_program_that_attached_ends_for_the_sensor_whatever_its_process_holds(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(f"{read_cgroup(os.open('/proc/self', os.O_RDONLY))}\n")
+    (tmp_path / FILE_NAME).chmod(0o600)
+    children: list[Child] = []
+
+    def start(pid: int, directory: int, cgroup: str, jar: Path) -> Child:
+        children.append(subprocess.Popen(["true"], stderr=subprocess.PIPE))
+        return children[-1]
+
+    attachments = Attachments(Consent(tmp_path), time.monotonic, start=start, jar=tmp_path)
+    with run_host(attachments) as host:
+        holder = host.add(way=CAME_ATTACHED)
+        os.pwrite(holder.fd, b"9", 8)  # Its version.
+        assert [attachments.reread(), attachments.reread()] == [False, True]
+        attachments.step(holder.pid, holder.directory)
+        children[0].wait()
+        assert attachments.is_busy(holder.pid)
+        assert "cannot be read" in host.look()[holder.pid]
+        assert not attachments.is_busy(holder.pid) and attachments.attached_total == 1
 
 
 def test_consent_that_nobody_asked_for_of_late_lapses(tmp_path: Path) -> None:
