@@ -17,11 +17,14 @@ from typing import Final, TypeVar
 
 from common.bounded import BoundedDict
 from common.figures import Figure, make_gauges, make_totals
+from common.token_bucket import TokenBucket
 from sensor.capture.java.attachments import WITHDRAWN, Attachments
 from sensor.capture.java.connections import ProcessConnections
 from sensor.capture.java.ring import (
     COMMAND_READ,
     COMMAND_WAIT,
+    RECORDS_PER_REQUEST,
+    SPENT_NS,
     STATE_FAILED,
     STATE_READING,
     UNKNOWN_ENDS,
@@ -44,6 +47,11 @@ MAX_RINGS: Final = 64
 SEARCHES_MAX: Final = 16
 # Records that are read at a time are at most so many bytes, of all agents.
 TURN_BYTES_MAX: Final = 1 << 23
+# Of the node, in requests of one process.
+NODE_SHARE: Final = 2
+# The kernel is asked for connections so often in a second, some 100 us each; of the others no address is known.
+PROOFS_PER_SECOND: Final = 200
+NODE_PROOFS_PER_SECOND: Final = 1_000
 LONGEST_REST_SECONDS: Final = 64.0
 # Consent that nobody asked for in this time counts as none: a look may wait for one process.
 CONSENT_SECONDS: Final = 120
@@ -72,6 +80,7 @@ class _Reading:
     connections: ProcessConnections | None  # None: nobody may ask for them.
     key: FileKey
     cgroup: str  # Whose place it takes.
+    proofs: TokenBucket
     # By the thread that looks:
     is_wanted: bool = False
     ending: tuple[SyscallKind, ...] = ()  # Not empty: it is closed when all is read.
@@ -80,9 +89,11 @@ class _Reading:
     is_leaving: bool = False  # The agent reads no more: its connections end when all is read.
     is_closed: bool = False
 
-    def prove(self, ends: Ends) -> Ends:
-        """What the kernel confirms of a connection."""
-        return self.connections.prove(ends, self.ring.cgroup_id) if self.connections is not None else UNKNOWN_ENDS
+    def prove(self, ends: Ends, node_proofs: TokenBucket) -> Ends:
+        """What the kernel confirms of a connection; nothing where it was asked too often."""
+        if self.connections is None or not (self.proofs.take() and node_proofs.take()):
+            return UNKNOWN_ENDS
+        return self.connections.prove(ends, self.ring.cgroup_id)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,6 +137,10 @@ class JavaAgents:
         self._looked_at_ns = monotonic_ns()  # When a look was finished.
         # Of the thread that reads.
         self._requests_per_second = requests_per_second
+        records = NODE_SHARE * RECORDS_PER_REQUEST * requests_per_second
+        self._budget = TokenBucket(records, records, self._monotonic)
+        self._quiet_until_ns = 0  # Nobody reads before.
+        self._proofs = TokenBucket(NODE_PROOFS_PER_SECOND, NODE_PROOFS_PER_SECOND, self._monotonic)
         self._is_stopped = False
         self._beat_at_ns = 0
         self._turn = 0
@@ -259,17 +274,24 @@ class JavaAgents:
             cgroup_id=self._find_cgroup_id(pid),
             serial=self._serial,
             now_ns=now_ns,
-            prove=lambda ends: reading.prove(ends),
+            prove=lambda ends: reading.prove(ends, self._proofs),
             requests_per_second=self._requests_per_second,
         )
         read_start(directory)  # It lives, so the cgroup is its.
         is_wanted = self._is_wanted(pid, ring, directory)
         connections = None
         try:
-            connections = ProcessConnections(directory, lambda: self._monotonic_ns() / _SECOND_NS)
+            connections = ProcessConnections(directory, self._monotonic)
         except OSError as error:
             logger.warning("calls of the Java process %d are reported without addresses: %s", pid, error)
-        reading = _Reading(ring=ring, connections=connections, key=found.key, cgroup=cgroup, is_wanted=is_wanted)
+        reading = _Reading(
+            ring=ring,
+            connections=connections,
+            key=found.key,
+            cgroup=cgroup,
+            proofs=TokenBucket(PROOFS_PER_SECOND, PROOFS_PER_SECOND, self._monotonic),
+            is_wanted=is_wanted,
+        )
         return reading
 
     def _make_place(self, cgroup: str, now_ns: int) -> bool:
@@ -330,6 +352,8 @@ class JavaAgents:
     def limit(self, requests_per_second: int) -> None:
         """Of each process from now on."""
         self._requests_per_second = requests_per_second
+        records = NODE_SHARE * RECORDS_PER_REQUEST * requests_per_second
+        self._budget.limit(records, records)
         for one in self._readings:
             self._try(one, lambda ring: ring.limit(requests_per_second))
 
@@ -344,15 +368,19 @@ class JavaAgents:
         found = [self._last.popleft() for _ in range(min(len(self._last), limit))]
         waiting = [one for one in self._readings if self._count_waiting(one)]
         self._turn += 1
-        bytes_left = TURN_BYTES_MAX
+        bytes_left, records_left = TURN_BYTES_MAX, max(0, min(limit - len(found), int(self._budget.tokens)))
         for place in range(len(waiting)):
             one = waiting[(self._turn + place) % len(waiting)]
             rest = len(waiting) - place
-            records = self._read(one, ceil((limit - len(found)) / rest), bytes_left // rest, now_ns)
+            records = self._read(one, ceil(records_left / rest), bytes_left // rest, now_ns)
             bytes_left -= sum(map(len, records))
+            records_left -= len(records)
+            self._budget.spend(len(records))
             found += records
+        if self._budget.tokens < 1:
+            self._quiet_until_ns = now_ns + SPENT_NS
         for one in self._readings:
-            if (self._is_stopped or one.is_leaving or one.ending) and not self._count_pending(one, now_ns):
+            if (self._is_stopped or one.is_leaving or one.ending) and not self._count_left(one, now_ns):
                 one.is_leaving = False
                 if one.ending:
                     self._end(one, one.ending)
@@ -424,6 +452,9 @@ class JavaAgents:
         """What the agent of a process says of itself, as of a second ago; None where none is read."""
         return next((one.ring.state for one in self._readings if one.ring.process == pid), None)
 
+    def _monotonic(self) -> float:
+        return self._monotonic_ns() / _SECOND_NS
+
     def _beat(self, now_ns: int) -> None:
         """Shows all agents that they are read, or that they are not, and adds up what they counted."""
         self._beat_at_ns = now_ns
@@ -455,8 +486,12 @@ class JavaAgents:
     def _count_waiting(self, one: _Reading) -> int:
         return self._try(one, lambda ring: ring.waiting_bytes) or 0
 
+    def _count_left(self, one: _Reading, now_ns: int) -> int:
+        """What is read of it yet; at the end of the sensor, what can be read at once."""
+        return self._count_pending(one, now_ns) if self._is_stopped else self._count_waiting(one)
+
     def _count_pending(self, one: _Reading, now_ns: int) -> int:
-        return self._try(one, lambda ring: ring.pending_bytes(now_ns)) or 0
+        return 0 if now_ns < self._quiet_until_ns else self._try(one, lambda ring: ring.pending_bytes(now_ns)) or 0
 
     def _read(self, one: _Reading, limit: int, bytes_max: int, now_ns: int) -> list[memoryview]:
         records = self._try(one, lambda ring: ring.read(limit, bytes_max, now_ns)) or []

@@ -50,6 +50,8 @@ _SECOND_NS: Final = 1_000_000_000
 STALL_NS: Final = 2 * _SECOND_NS
 # So long nothing waits, for whoever asks, after a reading that found nothing complete.
 QUIET_NS: Final = _SECOND_NS
+# And so long after all that the budget allows was read: no record is read by itself.
+SPENT_NS: Final = 100_000_000
 # What a process says of its clock is taken within this much of now.
 LATE_NS_MAX: Final = 60 * _SECOND_NS
 # No process moves or counts more in a second: what it says beyond that is made up.
@@ -215,7 +217,7 @@ class AgentRing:
     def pending_bytes(self, now_ns: int) -> int:
         """What waits to be read now. Raises OSError, RingError."""
         self._now_ns = max(now_ns, self._now_ns)
-        return 0 if now_ns < self._quiet_until_ns or self._budget.tokens < 1 else self.waiting_bytes
+        return 0 if now_ns < self._quiet_until_ns else self.waiting_bytes
 
     def read(self, limit: int, bytes_max: int, now_ns: int) -> list[memoryview]:
         """Up to `limit` records as `SYSCALL_EVENT` and data, and about `bytes_max` of them. Raises OSError,
@@ -239,6 +241,8 @@ class AgentRing:
             self._position += done
             waiting = self.waiting_bytes
         self._budget.spend(len(found))
+        if self._budget.tokens < 1:
+            self._quiet_until_ns = max(self._quiet_until_ns, now_ns + SPENT_NS)
         self._free()
         return found
 
@@ -334,7 +338,7 @@ class AgentRing:
             what = f"kind {kind}, family {family}, {length} of {size} bytes"
             raise RingError(f"the Java agent's ring has a record of {what}")
         number &= _NUMBER_MASK
-        session = self._sessions.get(number)
+        session = self._sessions.use(number)
         if session is None:
             session = self._sessions[number] = _Session()
         if family and not session.ends.family and session.tries < _TRIES_MAX:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sensor.capture.java import agents as module
-from sensor.capture.java.agents import CONSENT_SECONDS, TOO_MANY, JavaAgents
+from sensor.capture.java.agents import CONSENT_SECONDS, NODE_SHARE, PROOFS_PER_SECOND, TOO_MANY, JavaAgents
 from sensor.capture.java.attachments import WITHDRAWN, Attachments, Child
 from sensor.capture.java.connections import ProcessConnections
 from sensor.capture.java.consent import FILE_NAME, Consent
@@ -22,6 +22,8 @@ from sensor.capture.java.ring import (
     CAME_WITH_JVM,
     COMMAND_READ,
     COMMAND_WAIT,
+    RECORDS_PER_REQUEST,
+    SPENT_NS,
     STATE_READING,
     STATE_WAITING,
     UNKNOWN_ENDS,
@@ -74,15 +76,19 @@ class Holder(Agent):
 class Host:
     """A sensor's side, with a clock of its own."""
 
-    def __init__(self, attachments: Attachments | None = None) -> None:
+    def __init__(self, attachments: Attachments | None = None, requests_per_second: int = 10_000) -> None:
         self.now = NOW
         self.holders: list[Holder] = []
+        self.attachments, self.requests_per_second = attachments, requests_per_second
+        self.make()
+
+    def make(self) -> None:
         self.agents = JavaAgents(
             "/proc",
             find_cgroup_id=lambda _: CGROUP_ID,
             monotonic_ns=lambda: self.now,
-            requests_per_second=10_000,
-            attachments=attachments,
+            requests_per_second=self.requests_per_second,
+            attachments=self.attachments,
         )
 
     def add(self, *, way: int = CAME_WITH_JVM, shared: Holder | None = None) -> Holder:
@@ -99,8 +105,8 @@ class Host:
 
 
 @contextmanager
-def run_host(attachments: Attachments | None = None) -> Iterator[Host]:
-    host = Host(attachments)
+def run_host(attachments: Attachments | None = None, requests_per_second: int = 10_000) -> Iterator[Host]:
+    host = Host(attachments, requests_per_second)
     try:
         yield host
     finally:
@@ -149,6 +155,43 @@ def test_all_are_read_by_turns_within_one_limit(host: Host) -> None:
             holder.put(b"GET")
     processes = [event.process for _ in range(4) for event, _ in host.read(6)]
     assert len(processes) == 24 and {processes.count(one.pid) for one in holders} == {8}
+
+
+def test_all_have_one_budget_beside_their_own() -> None:
+    with run_host(requests_per_second=2) as host:
+        holders = [host.add() for _ in range(3)]
+        host.look()
+        for holder in holders:
+            for _ in range(2 * RECORDS_PER_REQUEST):
+                holder.put(b"GET")
+        most = NODE_SHARE * 2 * RECORDS_PER_REQUEST
+        assert len(host.read()) == most
+        host.now += SPENT_NS - 1
+        assert host.agents.pending_bytes() == 0
+        host.now += 1
+        assert host.agents.pending_bytes() > 0
+        host.now += SECOND_NS
+        assert len(host.read()) == 3 * 2 * RECORDS_PER_REQUEST - most
+
+
+def test_the_kernel_is_asked_for_so_many_connections_a_second(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the others no address is known."""
+    asked: list[Ends] = []
+
+    def prove(connections: ProcessConnections, ends: Ends, cgroup_id: int) -> Ends:
+        asked.append(ends)
+        return ends
+
+    monkeypatch.setattr(ProcessConnections, "prove", prove)
+    monkeypatch.setattr(module, "NODE_PROOFS_PER_SECOND", PROOFS_PER_SECOND + 10)
+    host.make()
+    for holder in (host.add(), host.add()):
+        host.look()
+        for number in range(PROOFS_PER_SECOND + 50):
+            holder.put(b"GET", connection=number)
+    families = [event.family for event, _ in host.read()]
+    assert len(asked) == families.count(4) == PROOFS_PER_SECOND + 10
+    assert families.count(0) == PROOFS_PER_SECOND + 90
 
 
 def test_a_ring_that_never_ends_does_not_keep_the_sensor(host: Host) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensor.capture.java import ring as module
 from sensor.capture.java.ring import (
     CAME_WITH_JVM,
     COPY_BYTES_MAX,
@@ -18,6 +19,7 @@ from sensor.capture.java.ring import (
     READ_BYTES,
     RECORD_BYTES,
     RECORDS_PER_REQUEST,
+    SPENT_NS,
     STALL_NS,
     UNKNOWN_ENDS,
     VERSION,
@@ -385,6 +387,8 @@ def test_a_process_beyond_its_budget_waits(agent: Agent) -> None:
         agent.put(b"")
     assert len(read(ring)) == RECORDS_PER_REQUEST
     assert (len(read(ring)), ring.pending_bytes(NOW)) == (0, 0)
+    # Not for each record that it may have.
+    assert ring.pending_bytes(NOW + SPENT_NS - 1) == 0 < ring.pending_bytes(NOW + SPENT_NS)
     assert len(read(ring, now_ns=NOW + 1_000_000_000)) == RECORDS_PER_REQUEST
 
 
@@ -432,6 +436,20 @@ def test_addresses_that_are_confirmed_stay_those_of_their_connection(agent: Agen
     agent.put(b"GET", connection=1, family=6)
     events = [event for event, _ in read(ring)]
     assert [event.family for event in events] == [4, 0, 4] and len(asked) == 1
+
+
+def test_a_connection_that_is_used_is_remembered(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SESSIONS_MAX", 2)
+    asked: list[Ends] = []
+
+    def confirm(ends: Ends) -> Ends:
+        asked.append(ends)
+        return ends
+
+    ring = agent.open(prove=confirm)
+    for connection in (1, 2, 1, 3, 1):
+        agent.put(b"GET", connection=connection)
+    assert len(read(ring)) == 5 and len(asked) == 3
 
 
 def test_connections_that_are_open_end_once(agent: Agent) -> None:
