@@ -52,6 +52,8 @@ NODE_SHARE: Final = 2
 # The kernel is asked for connections so often in a second, some 100 us each; of the others no address is known.
 PROOFS_PER_SECOND: Final = 200
 NODE_PROOFS_PER_SECOND: Final = 1_000
+# An agent that was opened so long ago and does not give what it reads gives its place first.
+IDLE_SECONDS: Final = 10
 LONGEST_REST_SECONDS: Final = 64.0
 # Consent that nobody asked for in this time counts as none: a look may wait for one process.
 CONSENT_SECONDS: Final = 120
@@ -81,6 +83,7 @@ class _Reading:
     key: FileKey
     cgroup: str  # Whose place it takes.
     proofs: TokenBucket
+    opened_ns: int
     # By the thread that looks:
     is_wanted: bool = False
     ending: tuple[SyscallKind, ...] = ()  # Not empty: it is closed when all is read.
@@ -88,6 +91,11 @@ class _Reading:
     error: str = ""  # Why it was given up.
     is_leaving: bool = False  # The agent reads no more: its connections end when all is read.
     is_closed: bool = False
+
+    def is_idle(self, now_ns: int) -> bool:
+        """Whether nothing is read of it."""
+        has_begun = self.ring.state == STATE_READING
+        return not self.is_wanted or (not has_begun and now_ns - self.opened_ns > IDLE_SECONDS * _SECOND_NS)
 
     def prove(self, ends: Ends, node_proofs: TokenBucket) -> Ends:
         """What the kernel confirms of a connection; nothing where it was asked too often."""
@@ -234,8 +242,8 @@ class JavaAgents:
             reason = attachments.step(pid, directory)  # Whatever is found, the program has its end.
         found = find_ring(directory, {one.key for one in self._readings})
         if found is None and attachments is not None and not is_busy:
-            is_full = len(self._readings) >= MAX_RINGS
-            reason = TOO_MANY if is_full and attachments.has_consent(pid, directory) else None
+            has_place = self._find_place(read_cgroup(directory), now_ns)[0]
+            reason = TOO_MANY if not has_place and attachments.has_consent(pid, directory) else None
             reason = reason or attachments.step(pid, directory)
         if found is None:
             process.reason = reason or process.reason
@@ -246,10 +254,13 @@ class JavaAgents:
         reading = None
         try:
             cgroup = read_cgroup(directory)
-            if not self._make_place(cgroup, now_ns):
+            has_place, leaving = self._find_place(cgroup, now_ns)
+            if not has_place:
                 process.reason = TOO_MANY
                 return
             reading = self._open(found, directory, pid, cgroup, now_ns)
+            if leaving is not None:
+                self._end_reading(leaving, now_ns)
         except RingError as error:
             process.reason = f"Its Java agent cannot be read: {error}."
             logger.warning("the Java agent of process %d cannot be read: %s", pid, error)
@@ -289,24 +300,33 @@ class JavaAgents:
             connections=connections,
             key=found.key,
             cgroup=cgroup,
+            opened_ns=now_ns,
             proofs=TokenBucket(PROOFS_PER_SECOND, PROOFS_PER_SECOND, self._monotonic),
             is_wanted=is_wanted,
         )
         return reading
 
-    def _make_place(self, cgroup: str, now_ns: int) -> bool:
-        """Whether one more of a cgroup may be read. Where all places are taken, the heaviest cgroup gives one."""
-        taken = [one for one in self._processes.values() if one.reading is not None]
+    def _find_place(self, cgroup: str, now_ns: int) -> tuple[bool, _Process | None]:
+        """Whether one more of a cgroup may be read, and who leaves for it. Where all places are taken, one gives its
+        that is read no more, or has not begun; else the heaviest cgroup."""
+        taken = [(one, one.reading) for one in self._processes.values() if one.reading is not None]
         if len(taken) < MAX_RINGS:
-            return True
-        heaviest = max(taken, key=lambda one: self._places.rank(one.reading.cgroup) if one.reading else ())
-        assert heaviest.reading is not None
-        if not self._places.is_heavier(heaviest.reading.cgroup, cgroup):
-            return False
-        heaviest.reading.ending = _LEFT
-        heaviest.reason = TOO_MANY
-        self._leave(heaviest, now_ns)
-        return True
+            return True, None
+        (is_idle, _), process, reading = max(
+            (((one.is_idle(now_ns), self._places.rank(one.cgroup)), process, one) for process, one in taken),
+            key=lambda each: each[0],
+        )
+        if not is_idle and not self._places.is_heavier(reading.cgroup, cgroup):
+            return False, None
+        return True, process
+
+    def _end_reading(self, process: _Process, now_ns: int) -> None:
+        """It gives its place to another one."""
+        assert process.reading is not None
+        if process.reading.is_wanted:
+            process.reason = TOO_MANY
+        process.reading.ending = _LEFT
+        self._leave(process, now_ns)
 
     def _leave(self, process: _Process, now_ns: int) -> None:
         """It is read no more, for a while."""

@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 
 from sensor.capture.java import agents as module
-from sensor.capture.java.agents import CONSENT_SECONDS, NODE_SHARE, PROOFS_PER_SECOND, TOO_MANY, JavaAgents
-from sensor.capture.java.attachments import WITHDRAWN, Attachments, Child
+from sensor.capture.java.agents import (
+    CONSENT_SECONDS,
+    IDLE_SECONDS,
+    NODE_SHARE,
+    PROOFS_PER_SECOND,
+    TOO_MANY,
+    JavaAgents,
+)
+from sensor.capture.java.attachments import ATTACHING, WITHDRAWN, Attachments, Child
 from sensor.capture.java.connections import ProcessConnections
 from sensor.capture.java.consent import FILE_NAME, Consent
 from sensor.capture.java.ring import (
@@ -322,6 +329,51 @@ def test_a_process_beyond_the_places_has_the_reason(host: Host, monkeypatch: pyt
     assert host.look() == {first.pid: ""}
     second = host.add()
     assert host.look() == {first.pid: "", second.pid: TOO_MANY}
+
+
+def test_agents_of_which_nothing_is_read_give_their_places_first(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may hold memory that only looks like an agent's."""
+    monkeypatch.setattr(module, "MAX_RINGS", 2)
+    read, fake = host.add(), host.add()
+    set_counts(read, 0, 0, STATE_READING, 0, 0, 0)
+    host.look()
+    host.now += IDLE_SECONDS * SECOND_NS
+    host.read()
+    broken = host.add()
+    os.pwrite(broken.fd, b"9", 8)  # Its version.
+    reasons = host.look()
+    assert (reasons[read.pid], reasons[fake.pid]) == ("", "") and "cannot be read" in reasons[broken.pid]
+    new = host.add()
+    reasons = host.look()
+    assert (reasons[read.pid], reasons[fake.pid], reasons[new.pid]) == ("", TOO_MANY, "")
+
+
+def test_agents_that_are_read_no_more_keep_nobody_from_being_attached_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_RINGS", 1)
+    program = subprocess.Popen(["sleep", "600"])
+    children: list[Child] = []
+
+    def start(pid: int, directory: int, cgroup: str, jar: Path) -> Child:
+        children.append(subprocess.Popen(["sleep", "600"], stderr=subprocess.PIPE))
+        return children[-1]
+
+    attachments = Attachments(Consent(tmp_path), time.monotonic, start=start, jar=tmp_path)
+    with run_host(attachments) as host:
+        fake = host.add()
+        host.look()
+        host.read()
+        (tmp_path / FILE_NAME).write_text(f"{read_cgroup(fake.directory)}\n")
+        (tmp_path / FILE_NAME).chmod(0o600)
+        host.look()
+        for seconds, reason in ((1, TOO_MANY), (IDLE_SECONDS, ATTACHING)):
+            host.now += seconds * SECOND_NS
+            assert host.agents.look((fake.pid, program.pid)) == {fake.pid: "", program.pid: reason}
+    for one in (children[0], program):
+        one.kill()
+        one.wait()
+    attachments.reread()
 
 
 def test_a_file_that_is_no_memory_is_not_opened(tmp_path: Path) -> None:
