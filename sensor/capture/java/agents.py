@@ -5,12 +5,13 @@ searches, attaches, and hands over what it opened. It may wait for /proc. The lo
 that it does. It owns what it reads and closes it. So neither waits for the other: the lock is held to change a list.
 """
 
+import contextlib
 import heapq
 import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Final, TypeVar
@@ -45,6 +46,7 @@ _T = TypeVar("_T")
 MAX_RINGS: Final = 64
 # Processes in whose descriptors an agent is searched in one look: some 5 ms each, where they have many.
 SEARCHES_MAX: Final = 16
+SEARCH_AMOUNT: Final = 1 << 10  # It is forgotten by halves.
 # Records that are read at a time are at most so many bytes, of all agents.
 TURN_BYTES_MAX: Final = 1 << 23
 # Of the node, in requests of one process.
@@ -108,6 +110,7 @@ class _Reading:
 class _Process:
     """A Java process; of the thread that looks."""
 
+    cgroup: str = "/"
     start: int = 0  # In ticks: another process with its number has another one. 0: not known yet.
     reason: str | None = None  # Why it is not read; None: it has no agent.
     reading: _Reading | None = None
@@ -136,6 +139,7 @@ class JavaAgents:
         # Of the thread that looks.
         self._processes: dict[int, _Process] = {}
         self._places = CgroupShares()
+        self._searched = CgroupShares()  # Of late.
         self._serial = 0
         self._looks = 0
         self.found_total = 0
@@ -169,20 +173,40 @@ class JavaAgents:
         has_changed = self._attachments is not None and self._attachments.reread()
         for pid in self._processes.keys() - set(pids):
             self._forget(pid)
-        due: list[tuple[int, int]] = []
+        due: dict[str, list[tuple[int, int]]] = {}
         for pid in pids:
-            process = self._processes.setdefault(pid, _Process())
+            process = self._processes.get(pid)
+            if process is None:
+                process = self._processes[pid] = _Process(cgroup=self._read_cgroup(pid))
             if process.reading is not None:
                 self._use(pid, process, now_ns)
                 continue
             if has_changed or (self._attachments is not None and self._attachments.is_busy(pid)):
                 process.rest_seconds, process.next_search_ns = 1.0, min(process.next_search_ns, now_ns)
             if now_ns >= process.next_search_ns:
-                due.append((process.next_search_ns, pid))
-        for _, pid in heapq.nsmallest(SEARCHES_MAX, due):
+                due.setdefault(process.cgroup, []).append((process.next_search_ns, pid))
+        self._searched.halve()
+        for pid in self._choose(due):
             self._use(pid, self._processes[pid], now_ns)
         self._looked_at_ns = self._monotonic_ns()
         return {pid: one.reason for pid, one in self._processes.items() if one.reason is not None}
+
+    def _choose(self, due: Mapping[str, list[tuple[int, int]]]) -> Iterator[int]:
+        """Processes to be searched now: of those cgroups first that had least searched of late, then the first due."""
+        for times in due.values():
+            heapq.heapify(times)
+        waiting = [(self._searched.rank(cgroup), times[0], cgroup) for cgroup, times in due.items()]
+        heapq.heapify(waiting)
+        left = SEARCHES_MAX
+        while waiting and left:
+            rank, _, cgroup = heapq.heappop(waiting)
+            times = due[cgroup]
+            if rank == self._searched.rank(cgroup):
+                left -= 1
+                self._searched.add(cgroup, SEARCH_AMOUNT)
+                yield heapq.heappop(times)[1]
+            if times:
+                heapq.heappush(waiting, (self._searched.rank(cgroup), times[0], cgroup))
 
     def _use(self, pid: int, process: _Process, now_ns: int) -> None:
         """By one descriptor of its directory: so all is of the same process."""
@@ -207,6 +231,15 @@ class JavaAgents:
                 self._forget(pid)
         finally:
             os.close(directory)
+
+    def _read_cgroup(self, pid: int) -> str:
+        with contextlib.suppress(OSError):  # It has ended.
+            directory = open_directory(self._proc, pid)
+            try:
+                return read_cgroup(directory)
+            finally:
+                os.close(directory)
+        return "/"
 
     def _watch(self, directory: int, pid: int, process: _Process, reading: _Reading, now_ns: int) -> None:
         """One that is read. Raises OSError where it has ended."""
@@ -234,6 +267,7 @@ class JavaAgents:
     def _search(self, directory: int, pid: int, process: _Process, now_ns: int) -> None:
         """An agent in a process; where there is none, it is attached if consent covers it. Raises OSError where it has
         ended."""
+        process.cgroup = read_cgroup(directory)
         process.next_search_ns = now_ns + int(process.rest_seconds * _SECOND_NS)
         process.rest_seconds = min(2 * process.rest_seconds, LONGEST_REST_SECONDS)
         attachments, reason = self._attachments, None
@@ -242,7 +276,7 @@ class JavaAgents:
             reason = attachments.step(pid, directory)  # Whatever is found, the program has its end.
         found = find_ring(directory, {one.key for one in self._readings})
         if found is None and attachments is not None and not is_busy:
-            has_place = self._find_place(read_cgroup(directory), now_ns)[0]
+            has_place = self._find_place(process.cgroup, now_ns)[0]
             reason = TOO_MANY if not has_place and attachments.has_consent(pid, directory) else None
             reason = reason or attachments.step(pid, directory)
         if found is None:
@@ -253,12 +287,11 @@ class JavaAgents:
             return
         reading = None
         try:
-            cgroup = read_cgroup(directory)
-            has_place, leaving = self._find_place(cgroup, now_ns)
+            has_place, leaving = self._find_place(process.cgroup, now_ns)
             if not has_place:
                 process.reason = TOO_MANY
                 return
-            reading = self._open(found, directory, pid, cgroup, now_ns)
+            reading = self._open(found, directory, pid, process.cgroup, now_ns)
             if leaving is not None:
                 self._end_reading(leaving, now_ns)
         except RingError as error:
@@ -268,7 +301,7 @@ class JavaAgents:
         finally:
             if reading is None:
                 os.close(found.fd)
-        self._places.add(cgroup, 1)
+        self._places.add(process.cgroup, 1)
         self.found_total += 1
         process.reading, process.reason = reading, "" if reading.is_wanted else WITHDRAWN
         with self._lock:

@@ -331,6 +331,25 @@ def test_a_process_beyond_the_places_has_the_reason(host: Host, monkeypatch: pyt
     assert host.look() == {first.pid: "", second.pid: TOO_MANY}
 
 
+def test_processes_of_one_cgroup_do_not_keep_those_of_others_waiting(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEARCHES_MAX", 1)
+    cgroups: dict[int, str] = {}
+
+    def read_cgroup_of(directory: int) -> str:
+        return cgroups[int(Path(f"/proc/self/fd/{directory}").readlink().name)]
+
+    monkeypatch.setattr(module, "read_cgroup", read_cgroup_of)
+    many = [host.add() for _ in range(4)]
+    cgroups |= {holder.pid: "/many/own" for holder in many}
+    alone = host.add()
+    cgroups[alone.pid] = "/alone"
+    found = [host.look() for _ in range(5)]
+    assert [len(one) for one in found] == [1, 2, 3, 4, 5]
+    assert alone.pid in found[1]
+
+
 def test_agents_of_which_nothing_is_read_give_their_places_first(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody may hold memory that only looks like an agent's."""
     monkeypatch.setattr(module, "MAX_RINGS", 2)
