@@ -205,7 +205,9 @@ class AgentRing:
         more = [new - old for new, old in zip(counted, self._counted, strict=True)]
         seconds = 1 + min(max(now_ns - self._counted_ns, 0), _ELAPSED_NS_MAX) / _SECOND_NS
         records, size, ambiguous, failures, over_budget = more
-        is_possible = max(records, ambiguous, failures, over_budget) <= RECORDS_PER_SECOND_MAX * seconds
+        most = RECORDS_PER_SECOND_MAX * seconds
+        over_budget = min(over_budget, int(most))  # Not copied, so as many as a process may be asked for.
+        is_possible = max(records, ambiguous, failures) <= most
         if min(more) < 0 or not is_possible or size > BYTES_PER_SECOND_MAX * seconds:
             raise RingError(f"the Java agent counted {more} more within {seconds:.0f} s")
         self._counted, self._counted_ns = counted, now_ns

@@ -16,6 +16,8 @@ import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 
 public class Client {
+  private static final int BODY_BYTES = 20_000; // Two frames.
+
   public static void main(String[] arguments) throws Exception {
     KeyStore trusted = KeyStore.getInstance("PKCS12");
     trusted.load(null, null);
@@ -33,7 +35,10 @@ public class Client {
     List<CompletableFuture<HttpResponse<String>>> calls = new ArrayList<>();
     for (int number = 0; number < 23; number++) {
       String path = number < 17 ? "/orders/" + number : "/missing/" + number;
-      HttpRequest request = HttpRequest.newBuilder(URI.create(arguments[0] + path)).build();
+      HttpRequest request =
+          HttpRequest.newBuilder(URI.create(arguments[0] + path))
+              .method("GET", HttpRequest.BodyPublishers.ofByteArray(new byte[BODY_BYTES]))
+              .build();
       calls.add(client.sendAsync(request, HttpResponse.BodyHandlers.ofString()));
       if (number == 0) calls.get(0).join(); // The others share its connection.
     }

@@ -19,6 +19,7 @@ from sensor.capture.java.ring import (
     READ_BYTES,
     RECORD_BYTES,
     RECORDS_PER_REQUEST,
+    RECORDS_PER_SECOND_MAX,
     SPENT_NS,
     STALL_NS,
     UNKNOWN_ENDS,
@@ -339,7 +340,6 @@ def test_counts_are_those_since_the_ring_was_opened(agent: Agent) -> None:
         (0, 2**63, 0, 0, 0, 0),
         (0, 0, 0, 2**45, 0, 0),
         (0, 0, 0, 0, 2**45, 0),
-        (0, 0, 0, 0, 0, 2**45),
         (0, 0, 2, 0, 0, 0),
     ],
 )
@@ -348,6 +348,12 @@ def test_counts_that_no_process_reaches_end_the_reading(agent: Agent, counts: tu
     set_counts(agent, *counts)
     with pytest.raises(RingError):
         ring.take_counts(NOW + 1_000_000_000)
+
+
+def test_requests_beyond_the_budget_count_up_to_what_a_process_can_do(agent: Agent) -> None:
+    ring = agent.open()
+    set_counts(agent, 0, 0, 1, 0, 0, 2**45)
+    assert ring.take_counts(NOW + 1_000_000_000).over_budget == 2 * RECORDS_PER_SECOND_MAX
 
 
 def test_counts_that_fall_end_the_reading(agent: Agent) -> None:

@@ -25,6 +25,11 @@ final class Connection {
     "GET http", "POST http", "PUT http", "DELETE http", "HEAD http", "OPTIONS http", "PATCH http", "TRACE http",
     "OPTIONS *", "CONNECT ", RESPONSE, PREFACE
   };
+  private static final int PREFACE_BYTES = 24;
+  /** The head of a frame (RFC 9113, section 4.1): three bytes of length, its type, and more. A request has one HEADERS. */
+  private static final int FRAME_HEAD_BYTES = 9;
+  private static final int TYPE_AT = 3;
+  private static final int HEADERS = 1;
   private static final int LONGEST = PREFACE.length();
   /** Bytes with which none of them begins, and those that are too few to say. */
   private static final String NONE = "";
@@ -42,6 +47,10 @@ final class Connection {
   private int tries;
   private boolean isHttp2;
   private int requests; // Their direction: read by a server, written by a client.
+  // Of HTTP/2, in that direction: bytes until the head of the next frame, how many of the head were seen, and its length.
+  private int toHead = PREFACE_BYTES;
+  private int headBytes;
+  private int frameBytes;
   private volatile boolean isMuted; // From a request that the budget has no room for until the next.
   private long refusals;
 
@@ -108,16 +117,42 @@ final class Connection {
   }
 
   /**
-   * Whether the sensor's budget has room: for a request, and then for all of its call. Of HTTP/2 nobody sees here where
-   * one begins, so each piece in the direction of requests is taken for one.
+   * Whether the sensor's budget has room: for a request, and then for all of its call. Of HTTP/2, where calls overlap, for
+   * all requests that begin in this piece.
    */
   private boolean isGranted(Ring ring, int direction, ByteBuffer[] pieces, int size) {
-    if (isHttp2) return direction != requests || ring.takeRequest();
+    if (isHttp2) return direction != requests || ring.takeRequests(countRequests(pieces, size));
     if (direction == requests) {
       byte[] bytes = new byte[LONGEST];
-      if (findStart(bytes, copy(pieces, size, bytes, 0)) != NONE) isMuted = !ring.takeRequest();
+      if (findStart(bytes, copy(pieces, size, bytes, 0)) != NONE) isMuted = !ring.takeRequests(1);
     }
     return !isMuted;
+  }
+
+  /** Of HTTP/2, those that begin here; each piece of their direction has to pass. */
+  private int countRequests(ByteBuffer[] pieces, int size) {
+    int found = 0, left = size;
+    for (int at = 0; left > 0; at++) {
+      ByteBuffer piece = pieces[at];
+      int place = piece.position(), end = Math.min(piece.limit(), place + left);
+      left -= end - place;
+      while (place < end) {
+        if (toHead > 0) {
+          int some = Math.min(toHead, end - place);
+          toHead -= some;
+          place += some;
+          continue;
+        }
+        int one = piece.get(place++) & 0xff;
+        if (headBytes < TYPE_AT) frameBytes = frameBytes << 8 | one;
+        else if (headBytes == TYPE_AT && one == HEADERS) found++;
+        if (++headBytes == FRAME_HEAD_BYTES) {
+          toHead = frameBytes;
+          headBytes = frameBytes = 0;
+        }
+      }
+    }
+    return found;
   }
 
   /** The first bytes, as many as there is room for from `count` on; gives how many are then there. */

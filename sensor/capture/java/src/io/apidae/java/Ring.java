@@ -170,20 +170,21 @@ final class Ring {
   }
 
   /**
-   * Whether one more request may be copied: as many a second as the sensor allows, and one second's saved up. A request
-   * beyond them is counted.
+   * Whether so many more requests may be copied: as many a second as the sensor allows, and one second's saved up. Those
+   * beyond them are counted.
    */
-  boolean takeRequest() {
+  boolean takeRequests(int count) {
+    if (count == 0) return true;
     long budget = (long) WORD.getAcquire(memory, BUDGET);
     if (budget > 0) {
-      long price = 1_000_000_000L / budget, now = System.nanoTime();
+      long price = count * (1_000_000_000L / budget), now = System.nanoTime();
       while (true) {
         long paid = paidUntil.get(), from = Math.max(paid, now - SAVED_NANOSECONDS);
         if (from + price > now) break;
         if (paidUntil.compareAndSet(paid, from + price)) return true;
       }
     }
-    WORD.getAndAdd(memory, OVER_BUDGET, 1L);
+    WORD.getAndAdd(memory, OVER_BUDGET, (long) count);
     return false;
   }
 
