@@ -46,7 +46,7 @@ ANSWER_BYTES_MAX: Final = 1 << 17
 _ARGUMENT_BYTES_MAX: Final = 4_096
 # What of the environment finds modules; the rest may hold tokens. Libraries of numpy start threads, which a fork would
 # not have.
-_VARIABLES: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
+VARIABLES: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 _OWN_VARIABLES: Final = {"OPENBLAS_NUM_THREADS": "1"}
 
 # Before each answer of the program: what its worker used.
@@ -141,7 +141,7 @@ class Sandbox:
             self._program = subprocess.Popen(
                 [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(self._seconds_max), *names],
                 pass_fds=[theirs.fileno()],
-                env={name: os.environ[name] for name in _VARIABLES if name in os.environ} | _OWN_VARIABLES,
+                env={name: os.environ[name] for name in VARIABLES if name in os.environ} | _OWN_VARIABLES,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )

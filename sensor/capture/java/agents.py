@@ -403,12 +403,10 @@ class JavaAgents:
             self._attachments.close()
 
     def limit(self, requests_per_second: int) -> None:
-        """Of each process from now on."""
+        """Of each process, from the next heartbeat on."""
         self._requests_per_second = requests_per_second
         records = NODE_SHARE * RECORDS_PER_REQUEST * requests_per_second
         self._budget.limit(records, records)
-        for one in self._readings:
-            self._try(one, lambda ring: ring.limit(requests_per_second))
 
     def read(self, limit: int) -> list[memoryview]:
         """Up to `limit` records, as the kernel would give them; of all agents by turns."""
@@ -520,6 +518,8 @@ class JavaAgents:
         is_read = one.is_wanted and not has_lapsed and not self._is_stopped and not one.ending
         command = COMMAND_READ if is_read else COMMAND_WAIT
         self._try(one, lambda ring: ring.beat(now_ns, command))
+        if not one.is_closed:
+            self._try(one, lambda ring: ring.limit(self._requests_per_second))
         counts = self._try(one, lambda ring: ring.take_counts(now_ns)) if not one.is_closed else None
         if counts is None:
             return

@@ -20,6 +20,7 @@ from sensor.capture.java.build import JAR
 from sensor.capture.java.consent import Consent
 from sensor.capture.java.search import read_cgroup, read_start
 from sensor.core.printable import make_printable
+from sensor.core.sandbox import VARIABLES
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ WITHDRAWN: Final = "Consent to the Java agent was withdrawn."
 NO_JAR: Final = "This installation has no Java agent: python -m sensor.capture.java.build makes it."
 NOT_STARTED: Final = "This JVM loaded the Java agent, which did not start: the standard error of the JVM says why."
 _NO_REASON: Final = "The Java agent could not be attached."
-_VARIABLES: Final = ("PATH", "PYTHONPATH", "PYTHONHOME")
 
 Child = subprocess.Popen[bytes]
 # The process, a descriptor of its directory in /proc, its cgroup, and the jar. Raises OSError.
@@ -44,7 +44,7 @@ Start = Callable[[int, int, str, Path], Child]
 def start_attaching(pid: int, directory: int, cgroup: str, jar: Path) -> Child:
     """The program that attaches to one JVM."""
     # The variables may hold tokens: only what finds modules.
-    environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    environment = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     arguments = (str(pid), str(directory), cgroup, str(jar))
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "sensor.capture.java.attach", *arguments],

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,12 +37,12 @@ from sensor.capture.java.ring import (
     UNKNOWN_ENDS,
     Ends,
 )
-from sensor.capture.java.search import find_ring, read_cgroup
+from sensor.capture.java.search import Found, find_ring, read_cgroup
 from sensor.capture.syscalls.streams import unpack_event
 from sensor.ebpf.abi import SyscallEvent, SyscallKind
 from tests.sensor.capture.java.test_ring import NOW, Agent, set_counts
 
-COMMAND_AT, HEARTBEAT_AT = 208, 200
+COMMAND_AT, HEARTBEAT_AT, BUDGET_AT = 208, 200, 224
 SECOND_NS = 1_000_000_000
 MEMORY = Path("/dev/shm")
 CGROUP_ID = 7
@@ -179,6 +180,21 @@ def test_all_have_one_budget_beside_their_own() -> None:
         assert host.agents.pending_bytes() > 0
         host.now += SECOND_NS
         assert len(host.read()) == 3 * 2 * RECORDS_PER_REQUEST - most
+
+
+def test_a_new_limit_reaches_agents_that_are_opened_meanwhile(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = host.add(), host.add()
+    opened = JavaAgents._open
+
+    def open_late(agents: JavaAgents, found: Found, directory: int, *rest: Any) -> Any:
+        reading = opened(agents, found, directory, *rest)
+        agents.limit(7)  # By another thread.
+        return reading
+
+    monkeypatch.setattr(JavaAgents, "_open", open_late)
+    host.look()
+    host.read()
+    assert [one.read_word(BUDGET_AT) for one in (first, second)] == [7, 7]
 
 
 def test_the_kernel_is_asked_for_so_many_connections_a_second(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
