@@ -68,6 +68,8 @@ RECORDS_OF_A_CALL: Final = 3
 # Far below what a collector takes; no node loses as many.
 LOST_CALLS_MAX: Final = 1 << 39
 TOO_MANY: Final = f"Java processes are read up to {MAX_RINGS} at a time, and there are more."
+NOT_SEARCHED: Final = "It is searched for the Java agent soon."
+SEARCHING: Final = "The Java agent is searched among its many descriptors."
 FAILED: Final = "The Java agent in this process failed: its standard error says why."
 _BROKEN: Final = "Its Java agent is not read any more: {}."
 _SECOND_NS: Final = 1_000_000_000
@@ -112,10 +114,11 @@ class _Process:
 
     cgroup: str = "/"
     start: int = 0  # In ticks: another process with its number has another one. 0: not known yet.
-    reason: str | None = None  # Why it is not read; None: it has no agent.
+    reason: str | None = NOT_SEARCHED  # Why it is not read; None: it has no agent.
     reading: _Reading | None = None
     rest_seconds: float = 1.0
     next_search_ns: int = 0
+    next_number: int = 0  # Of the descriptor with which its search goes on.
 
 
 class JavaAgents:
@@ -270,17 +273,25 @@ class JavaAgents:
         process.cgroup = read_cgroup(directory)
         process.next_search_ns = now_ns + int(process.rest_seconds * _SECOND_NS)
         process.rest_seconds = min(2 * process.rest_seconds, LONGEST_REST_SECONDS)
-        attachments, reason = self._attachments, None
+        attachments = self._attachments
         is_busy = attachments is not None and attachments.is_busy(pid)
         if attachments is not None and is_busy:
-            reason = attachments.step(pid, directory)  # Whatever is found, the program has its end.
-        found = find_ring(directory, {one.key for one in self._readings})
-        if found is None and attachments is not None and not is_busy:
+            # Whatever is found, the program has its end.
+            process.reason = attachments.step(pid, directory) or process.reason
+        found = find_ring(directory, {one.key for one in self._readings}, process.next_number)
+        process.next_number = found.next_number
+        if found.next_number:  # Until all are looked at, it may have one.
+            process.next_search_ns = now_ns
+            process.reason = SEARCHING if process.reason == NOT_SEARCHED else process.reason
+            return
+        if process.reason in (NOT_SEARCHED, SEARCHING):
+            process.reason = None
+        is_none = found.fd < 0 and not found.reason
+        if is_none and attachments is not None and not is_busy:
             has_place = self._find_place(process.cgroup, now_ns)[0]
             reason = TOO_MANY if not has_place and attachments.has_consent(pid, directory) else None
-            reason = reason or attachments.step(pid, directory)
-        if found is None:
-            process.reason = reason or process.reason
+            process.reason = reason or attachments.step(pid, directory) or process.reason
+        if is_none:
             return
         if found.reason:
             process.reason = found.reason

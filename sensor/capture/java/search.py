@@ -22,7 +22,8 @@ from sensor.enrich.user_files import MOUNTS_BYTES_MAX, find_mount, read_mount, r
 
 logger = logging.getLogger(__name__)
 
-# Descriptors of a process that are looked at, in their order; the agent's has a low number, for it starts early.
+# Descriptors of a process that are looked at in one search, in their order. The agent's has a low number where it
+# started early.
 DESCRIPTORS_MAX: Final = 4_096
 _CGROUP_BYTES_MAX: Final = 1 << 16
 _RING_LINK: Final = re.compile(rb".*/apidae-java-[0-9a-f]{1,16} \(deleted\)", re.DOTALL)
@@ -34,11 +35,13 @@ FileKey = tuple[int, int]  # Device and inode.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a process has: `fd` of the memory, or -1 and why it is not opened. Whoever gets it closes it."""
+    """What a process has: `fd` of the memory, or -1 and why it is not opened; empty where none was found. Whoever gets
+    it closes it."""
 
     fd: int = -1
     key: FileKey = (0, 0)
     reason: str = ""
+    next_number: int = 0  # Not 0: from this descriptor on it was not looked yet.
 
 
 def open_directory(proc: str, pid: int) -> int:
@@ -73,14 +76,17 @@ def read_cgroup(directory: int) -> str:
     return version1[0] if unified == "/" and version1 else unified
 
 
-def find_ring(directory: int, held: Container[FileKey]) -> Found | None:
-    """The memory of an agent in a process, given its directory in /proc; None where it has none, or only one of `held`,
-    which it shares with another process."""
+def find_ring(directory: int, held: Container[FileKey], first: int = 0) -> Found:
+    """The memory of an agent in a process, given its directory in /proc; nothing where it has none, or only one of
+    `held`, which it shares with another process. `first`: where an earlier search ended."""
     try:
         descriptors = os.open("fd", _DIRECTORY, dir_fd=directory)
     except OSError:
-        return None
+        return Found()
+    numbers: list[str] = []
     try:
+        # Descriptor N is at position N + 2, behind the two names that each directory has.
+        os.lseek(descriptors, first + 2 if first else 0, os.SEEK_SET)
         with os.scandir(descriptors) as entries:
             numbers = [entry.name for entry in islice(entries, DESCRIPTORS_MAX)]
         read_types = cache(lambda: read_mount_types(read_at(directory, "mountinfo", MOUNTS_BYTES_MAX)))
@@ -89,10 +95,10 @@ def find_ring(directory: int, held: Container[FileKey]) -> Found | None:
             if found is not None:
                 return found
     except OSError:
-        pass  # It has ended.
+        return Found()  # It has ended.
     finally:
         os.close(descriptors)
-    return None
+    return Found(next_number=int(numbers[-1]) + 1 if len(numbers) == DESCRIPTORS_MAX else 0)
 
 
 def _look_at(

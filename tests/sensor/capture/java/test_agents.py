@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from sensor.capture.java import agents as module
+from sensor.capture.java import search
 from sensor.capture.java.agents import (
     CONSENT_SECONDS,
     IDLE_SECONDS,
     NODE_SHARE,
+    NOT_SEARCHED,
     PROOFS_PER_SECOND,
+    SEARCHING,
     TOO_MANY,
     JavaAgents,
 )
@@ -362,8 +365,31 @@ def test_processes_of_one_cgroup_do_not_keep_those_of_others_waiting(
     alone = host.add()
     cgroups[alone.pid] = "/alone"
     found = [host.look() for _ in range(5)]
-    assert [len(one) for one in found] == [1, 2, 3, 4, 5]
-    assert alone.pid in found[1]
+    assert [list(one.values()).count("") for one in found] == [1, 2, 3, 4, 5]
+    assert found[1][alone.pid] == ""
+
+
+def test_an_agent_behind_many_descriptors_is_found_in_later_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is attached meanwhile."""
+    monkeypatch.setattr(search, "DESCRIPTORS_MAX", 1)
+    with run_host(Attachments(Consent(tmp_path), time.monotonic)) as host:
+        monkeypatch.setattr(host.attachments, "step", lambda *_: pytest.fail("it is attached"))
+        holder = host.add()
+        assert [host.look() for _ in range(4)] == [{holder.pid: SEARCHING}] * 3 + [{holder.pid: ""}]
+
+
+def test_a_process_that_was_not_searched_yet_has_the_reason(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEARCHES_MAX", 0)
+    holder = host.add()
+    assert host.look() == {holder.pid: NOT_SEARCHED}
+    program = subprocess.Popen(["sleep", "600"])
+    monkeypatch.setattr(module, "SEARCHES_MAX", 2)
+    host.now += SECOND_NS
+    assert host.agents.look((holder.pid, program.pid)) == {holder.pid: ""}
+    program.kill()
+    program.wait()
 
 
 def test_agents_of_which_nothing_is_read_give_their_places_first(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +445,7 @@ def test_a_file_that_is_no_memory_is_not_opened(tmp_path: Path) -> None:
         pytest.skip("the temporary directory is in memory itself")
     holder = Holder(directory=tmp_path)
     try:
-        assert find_ring(holder.directory, ()) is None
+        assert find_ring(holder.directory, ()) == Found()
     finally:
         holder.close()
 
@@ -439,7 +465,7 @@ def test_a_file_is_asked_nothing_before_it_is_known_to_lie_in_memory(monkeypatch
     monkeypatch.setattr(os, "fstat", note)
     try:
         assert os.readlink(f"fd/{file}", dir_fd=directory).endswith("/apidae-java-1 (deleted)")
-        assert (find_ring(directory, ()), asked) == (None, [])
+        assert (find_ring(directory, ()), asked) == (Found(), [])
     finally:
         program.kill()
         program.wait()
@@ -461,7 +487,7 @@ def test_what_a_process_changes_meanwhile_is_not_opened(monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "open", note)
     try:
         found = find_ring(holder.directory, ())
-        assert found is not None and not found.reason
+        assert found.fd >= 0 and not found.reason
         os.close(found.fd)
         assert [path.rpartition("/")[0] for path in opened] == ["/proc/self/fd"]
     finally:
