@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from typing import Final, TypeVar
 
@@ -159,7 +160,8 @@ class JavaAgents:
         self._is_stopped = False
         self._beat_at_ns = 0
         self._turn = 0
-        self._last: deque[memoryview] = deque()  # Ends of connections.
+        self._ends: deque[Iterator[memoryview]] = deque()  # Of connections.
+        self._ends_left = 0
         self._total = RingCounts()
         self._lost: BoundedDict[int, int] = BoundedDict(LOST_CGROUPS_MAX)
         self._lost_calls = 0
@@ -427,7 +429,7 @@ class JavaAgents:
         for one in self._readings:
             if one.ending:
                 self._try(one, AgentRing.stop)
-        found = [self._last.popleft() for _ in range(min(len(self._last), limit))]
+        found = self._take_ends(limit)
         waiting = [one for one in self._readings if self._count_waiting(one)]
         self._turn += 1
         bytes_left, records_left = TURN_BYTES_MAX, max(0, min(limit - len(found), int(self._budget.tokens)))
@@ -447,15 +449,15 @@ class JavaAgents:
                 if one.ending:
                     self._end(one, one.ending)
                 else:
-                    self._last += one.ring.end_sessions(_LEFT)
+                    self._end_sessions(one.ring, _LEFT)
         return found
 
     def pending_bytes(self) -> int:
         """What waits to be read, of complete records; ends of connections too."""
         now_ns = self._monotonic_ns()
-        waiting = len(self._last) * SYSCALL_EVENT.size
+        waiting = self._ends_left * SYSCALL_EVENT.size
         for one in self._readings:
-            waiting += self._count_pending(one, now_ns) + (self._is_stopped and one.ring.has_sessions)
+            waiting += self._count_pending(one, now_ns) + self._is_stopped * one.ring.open_sessions
         return waiting
 
     def refuse(self, session: int) -> None:
@@ -528,9 +530,7 @@ class JavaAgents:
         has_lapsed = ring.is_attached and now_ns - self._looked_at_ns > CONSENT_SECONDS * _SECOND_NS
         is_read = one.is_wanted and not has_lapsed and not self._is_stopped and not one.ending
         command = COMMAND_READ if is_read else COMMAND_WAIT
-        self._try(one, lambda ring: ring.beat(now_ns, command))
-        if not one.is_closed:
-            self._try(one, lambda ring: ring.limit(self._requests_per_second))
+        self._try(one, lambda ring: ring.beat(now_ns, command, self._requests_per_second))
         counts = self._try(one, lambda ring: ring.take_counts(now_ns)) if not one.is_closed else None
         if counts is None:
             return
@@ -580,7 +580,20 @@ class JavaAgents:
         one.is_closed = True
         with self._lock:
             self._readings = tuple(other for other in self._readings if other is not one)
-        self._last += one.ring.end_sessions(kinds)
+        self._end_sessions(one.ring, kinds)
         self._count(one.ring, one.ring.close())
         if one.connections is not None:
             one.connections.close()
+
+    def _end_sessions(self, ring: AgentRing, kinds: tuple[SyscallKind, ...]) -> None:
+        self._ends_left += ring.open_sessions * len(kinds)
+        self._ends.append(ring.end_sessions(kinds))
+
+    def _take_ends(self, limit: int) -> list[memoryview]:
+        found: list[memoryview] = []
+        while self._ends and len(found) < limit:
+            found += islice(self._ends[0], limit - len(found))
+            if len(found) < limit:
+                self._ends.popleft()
+        self._ends_left -= len(found)
+        return found

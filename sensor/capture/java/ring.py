@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -173,12 +173,13 @@ class AgentRing:
         self.state, *self._counted = self._read_counts()
         self._counted_ns = now_ns
 
-    def beat(self, now_ns: int, command: int) -> None:
+    def beat(self, now_ns: int, command: int, requests_per_second: int) -> None:
         """COMMAND_READ shows the agent that somebody reads; without it, or with COMMAND_WAIT, it takes its patches out.
         Raises OSError."""
         if command == COMMAND_READ:
             os.pwrite(self._fd, _WORD.pack(now_ns), _HEARTBEAT_AT)
         os.pwrite(self._fd, _WORD.pack(command), _COMMAND_AT)
+        self.limit(requests_per_second)
 
     def limit(self, requests_per_second: int) -> None:
         """Beyond them the agent copies nothing and counts. One that copies all the same is read no faster. Raises
@@ -263,15 +264,14 @@ class AgentRing:
             raise RingError(f"the Java agent's ring begins at byte {self._position}")
         self._free()
 
-    def end_sessions(self, kinds: Collection[SyscallKind]) -> list[memoryview]:
-        """Events of these kinds for each connection that is open."""
-        events = [
+    def end_sessions(self, kinds: Collection[SyscallKind]) -> Iterator[memoryview]:
+        """Events of these kinds for each connection that is open now, made as they are asked for."""
+        sessions, self._sessions = self._sessions, BoundedDict(SESSIONS_MAX)
+        return (
             memoryview(self._pack(number, one, kind=kind, sequence=one.written, other=one.read))
-            for number, one in self._sessions.items()
+            for number, one in sessions.items()
             for kind in kinds
-        ]
-        self._sessions.clear()
-        return events
+        )
 
     def close(self) -> RingCounts:
         """Gives the descriptor back. Returns what was not counted yet: what is not read any more is lost."""
@@ -291,9 +291,9 @@ class AgentRing:
         return own
 
     @property
-    def has_sessions(self) -> bool:
-        """Whether a connection is open of which something was read."""
-        return bool(self._sessions)
+    def open_sessions(self) -> int:
+        """Connections that are open, of which something was read."""
+        return len(self._sessions)
 
     @property
     def waiting_bytes(self) -> int:

@@ -38,6 +38,7 @@ from sensor.capture.java.ring import (
     STATE_READING,
     STATE_WAITING,
     UNKNOWN_ENDS,
+    AgentRing,
     Ends,
 )
 from sensor.capture.java.search import Found, find_ring, read_cgroup
@@ -253,6 +254,32 @@ def test_connections_of_a_process_that_ended_end_after_its_last_record(host: Hos
     assert [(event.kind, data) for event, data in events] == [(SyscallKind.READ, b"last"), (SyscallKind.CLOSED, b"")]
     assert host.agents.pending_bytes() == 0 and not host.agents.is_reading
     holder.close()
+
+
+def test_ends_of_many_connections_are_made_as_they_are_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 processes may have 4,096 each."""
+    holder = host.add()
+    host.look()
+    for number in range(5):
+        holder.put(b"GET", connection=number)
+    host.read()
+    holder.end()
+    host.agents.look(())
+    host.read()
+    made: list[int] = []
+    original = AgentRing._pack
+
+    def pack(ring: AgentRing, number: int, *rest: Any, **fields: Any) -> bytes:
+        made.append(number)
+        return original(ring, number, *rest, **fields)
+
+    monkeypatch.setattr(AgentRing, "_pack", pack)
+    sizes = []
+    while host.agents.pending_bytes():
+        found = host.read(2)
+        assert {event.kind for event, _ in found} == {SyscallKind.CLOSED}
+        sizes.append((len(found), len(made)))
+    assert sizes == [(2, 2), (2, 4), (1, 5)]
 
 
 def test_connections_of_an_agent_that_stops_reading_are_left(host: Host) -> None:

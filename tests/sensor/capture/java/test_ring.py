@@ -470,4 +470,4 @@ def test_connections_that_are_open_end_once(agent: Agent) -> None:
         (first.socket, SyscallKind.CLOSED),
     ]
     assert {(one.other, one.sequence, one.local_port) for one in ended} == {(13, 0, 443)}
-    assert ring.end_sessions((SyscallKind.CLOSED,)) == []
+    assert list(ring.end_sessions((SyscallKind.CLOSED,))) == []
