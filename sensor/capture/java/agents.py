@@ -251,9 +251,12 @@ class JavaAgents:
         ring = reading.ring
         if self._attachments is not None and self._attachments.is_busy(pid):
             self._attachments.step(pid, directory)  # The agent is there before its program knows.
-        if reading.error:
-            process.reason = _BROKEN.format(reading.error)
+        if reading.is_closed:
             self._leave(process, now_ns)
+            if reading.error:
+                process.reason = _BROKEN.format(reading.error)
+            else:  # Since `stop`.
+                self._search(directory, pid, process, now_ns)
             return
         is_wanted = self._is_wanted(pid, ring, directory)
         if is_wanted != reading.is_wanted:
@@ -282,12 +285,11 @@ class JavaAgents:
             process.reason = attachments.step(pid, directory) or process.reason
         found = find_ring(directory, {one.key for one in self._readings}, process.next_number)
         process.next_number = found.next_number
+        if process.reason in (NOT_SEARCHED, SEARCHING):
+            process.reason = SEARCHING if found.next_number else None
         if found.next_number:  # Until all are looked at, it may have one.
             process.next_search_ns = now_ns
-            process.reason = SEARCHING if process.reason == NOT_SEARCHED else process.reason
             return
-        if process.reason in (NOT_SEARCHED, SEARCHING):
-            process.reason = None
         is_none = found.fd < 0 and not found.reason
         if is_none and attachments is not None and not is_busy:
             has_place = self._find_place(process.cgroup, now_ns)[0]
@@ -369,8 +371,7 @@ class JavaAgents:
     def _end_reading(self, process: _Process, now_ns: int) -> None:
         """It gives its place to another one."""
         assert process.reading is not None
-        if process.reading.is_wanted:
-            process.reason = TOO_MANY
+        process.reason = TOO_MANY if process.reading.is_wanted else process.reason
         process.reading.ending = _LEFT
         self._leave(process, now_ns)
 
@@ -401,7 +402,7 @@ class JavaAgents:
 
     def stop(self) -> None:
         """When nobody looks any more: each agent takes its patches out within a second. What it has given until now
-        stays readable, and then the ends of its connections."""
+        stays readable, and then the ends of its connections; then nothing of it is held any more."""
         self._is_stopped = True
         for one in self._readings:
             self._try(one, AgentRing.stop)
@@ -446,8 +447,8 @@ class JavaAgents:
         for one in self._readings:
             if (self._is_stopped or one.is_leaving or one.ending) and not self._count_left(one, now_ns):
                 one.is_leaving = False
-                if one.ending:
-                    self._end(one, one.ending)
+                if one.ending or self._is_stopped:
+                    self._end(one, one.ending or _LEFT)
                 else:
                     self._end_sessions(one.ring, _LEFT)
         return found
@@ -577,9 +578,9 @@ class JavaAgents:
         """Its connections end, and it is closed."""
         if one.is_closed:
             return
-        one.is_closed = True
         with self._lock:
             self._readings = tuple(other for other in self._readings if other is not one)
+        one.is_closed = True  # From now on its memory may be found again.
         self._end_sessions(one.ring, kinds)
         self._count(one.ring, one.ring.close())
         if one.connections is not None:
