@@ -194,8 +194,8 @@ def _compare_server(server: McpServer, look: _Look) -> None:
         if name not in names and len(names) >= NAMES_MAX:
             if not any(fact.detail == _ALL for fact in before):
                 full = look.make(FactKind.MCP_ITEM, server, server.id, _ALL, "ever more names")
-                look.add(full, AlertKind.NEW_MCP_TOOL)
-            break
+                before.append(look.add(full, AlertKind.NEW_MCP_TOOL))
+            continue  # Behind it may be what is known, and is compared as ever.
         for pin in sorted(item.pins, key=lambda one: (one.first_seen, one.last_seen)):
             # Under another key, a name that is not shown is another one.
             is_new = is_settled and name not in names and (bool(item.name) or makers <= {pin.made_by})
@@ -212,7 +212,9 @@ def _compare_pin(
     listed = min(max(float(pin.last_seen), look.now - _KEPT_SECONDS), look.now)
     same = next((fact for fact in known if fact.detail == detail), None)
     if same is not None:
-        is_back = listed - same.seen_at >= RETURN_SECONDS and any(one.seen_at > same.seen_at for one in known)
+        # By the sight itself: a bound in time moves on while nobody lists it.
+        is_away = min(pin.last_seen, look.now) - same.seen_at >= RETURN_SECONDS
+        is_back = is_away and any(one.seen_at > same.seen_at for one in known)
         if is_back or listed - same.seen_at >= DAY_SECONDS:
             look.add(replace(same, seen_at=listed), AlertKind.MCP_TOOL_CHANGED if is_back else None)
         return

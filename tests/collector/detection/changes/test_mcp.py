@@ -153,6 +153,17 @@ def test_a_text_that_returns_after_a_week_is_reported_again(scene: Scene) -> Non
     assert scene.look(old) == []
 
 
+def test_a_text_that_is_in_old_states_alone_has_not_returned(scene: Scene) -> None:
+    scene.look(make_server(FORECAST))
+    scene.look(make_server(OTHER_TEXT), days=1)
+    # A server that is used every two weeks; the sensor tells its old text for as long as it lives.
+    listed = int(scene.now - DAY)
+    for _ in range(6):
+        by = int(scene.now + 14 * DAY - NOW)
+        old = make_pin(first_seen=listed - by, last_seen=listed - by)
+        assert scene.look(make_server(make_tool("get_forecast", old, make_pin("d2"))), days=14) == []
+
+
 def test_a_server_that_was_away_for_a_month_has_not_changed(scene: Scene) -> None:
     scene.look(make_server(FORECAST))
     assert scene.look(make_server(FORECAST), days=30) == []
@@ -202,8 +213,9 @@ def test_a_server_that_lists_ever_other_names_is_reported_in_these_words_and_the
     assert [scene.look(one) for one in more] == [[NEW_TOOL], []]
     assert "ever more names" in scene.told[-1].title
     assert len(scene.facts.read(["at shop/weather:80"])) == NAMES_MAX + 2
-    # What is known of it is compared as ever.
-    assert scene.look(make_server(make_tool("t7", make_pin("d2")))) == [CHANGED]
+    # What is known of it is compared as ever, behind a name that is not known too.
+    behind = make_tool("a7"), make_tool("t7", make_pin("d2")), make_tool("a8")
+    assert scene.look(make_server(*behind)) == [CHANGED]
 
 
 def test_a_new_tool_of_a_known_server_is_reported_after_a_day(scene: Scene) -> None:
