@@ -28,6 +28,7 @@ from sensor.describe.bodies.streams import (
     find_calls,
     find_cut_event,
     has_endpoint_event,
+    may_hold_calls,
     read_messages,
     split_envelopes,
     split_events,
@@ -292,9 +293,15 @@ def _read_sequence(data: bytes, is_complete: bool) -> Document:
 
 def _read_events(data: bytes, is_complete: bool) -> Document:
     messages = split_events(data, is_complete=is_complete)
-    if messages and not any(message[:1] in (b"{", b"[", b'"') for message in messages):
-        return Document(read_text(b"\n".join(messages).decode("utf-8", "replace")), None, tree=Binary())
-    document = _read_messages(messages)
+    document = None
+    if not messages or any(message.lstrip()[:1] in (b"{", b"[", b'"') for message in messages):
+        try:
+            document = _read_messages(messages)
+        except ValueError:
+            if not any(map(may_hold_calls, messages)):
+                raise
+    if document is None:
+        document = Document(read_text(b"\n".join(messages).decode("utf-8", "replace")), None, tree=Binary())
     cut = b"" if is_complete else find_cut_event(data)
     return msgspec.structs.replace(document, messages=messages, cut=cut, has_endpoint_event=has_endpoint_event(data))
 

@@ -165,9 +165,12 @@ def find_calls(document: object) -> list[dict[str, Any]]:
     return [one for one in messages if isinstance(one, dict) and "jsonrpc" in one]
 
 
-def find_calls_of_stream(messages: Sequence[bytes]) -> list[dict[str, Any]]:
-    """The same of all messages of a stream: each of them counts, so none may hide among others."""
-    return find_calls(_parse_all([message for message in messages if may_hold_calls(message)]))
+def find_calls_of_stream(messages: Sequence[bytes]) -> tuple[list[dict[str, Any]], bool]:
+    """The same of all messages of a stream, as none may hide among others, and whether one that may be of them does not
+    parse: a client's parser may take what this one refuses (half a surrogate, a great depth)."""
+    held = [message for message in messages if may_hold_calls(message)]
+    parsed = _parse_all(held)
+    return find_calls(parsed), len(parsed) < len(held)
 
 
 def _read_calls(messages: list[object]) -> Messages:

@@ -228,10 +228,10 @@ class McpTally:
             introduction = find_introduction(answer.result)
             if introduction is not None:
                 self._learn_introduction(introduction, names)
-                self._learn_instructions(answer, names, keyed, seconds)
+                self._learn_instructions(answer, call.unread, names, keyed, seconds)
             for kind, field_name, *_ in LISTS:
                 if isinstance(answer.result.get(field_name), list):
-                    self._learn_list(kind, answer, seconds)
+                    self._learn_list(kind, answer, call.unread, seconds)
                     for name, item in list_items(answer.result, kind, is_whole=answer.is_whole):
                         self._learn_item(kind, name, item, names, keyed, seconds)
         for kind in call.unread:
@@ -252,10 +252,11 @@ class McpTally:
     def _find_list(self, kind: McpItemKind) -> _List:
         return self.lists.setdefault(kind, _List())
 
-    def _learn_list(self, kind: McpItemKind, answer: McpAnswer, seconds: int) -> None:
+    def _learn_list(self, kind: McpItemKind, answer: McpAnswer, unread: Collection[McpItemKind], seconds: int) -> None:
+        """`unread`: kinds of which something else was not read."""
         known = self._find_list(kind)
         known.has_pages = known.has_pages or not answer.is_first or bool(answer.result.get("nextCursor"))
-        if answer.is_whole and not known.has_pages:
+        if answer.is_whole and kind not in unread and not known.has_pages:
             self._is_changed |= not known.read
             known.read = seconds
 
@@ -267,14 +268,16 @@ class McpTally:
         if (name, version) != (self.name, self.version):
             self.name, self.version, self._is_changed = name, version, True
 
-    def _learn_instructions(self, answer: McpAnswer, names: McpNames, keyed: KeyedHash, seconds: int) -> None:
+    def _learn_instructions(
+        self, answer: McpAnswer, unread: Collection[McpItemKind], names: McpNames, keyed: KeyedHash, seconds: int
+    ) -> None:
         """Of a first answer, which has them if the server has any."""
         kind, result = McpItemKind.INSTRUCTIONS, answer.result
         supported = result.get("supportedVersions")
         self._learn_protocols((result.get("protocolVersion"),))
         self._learn_protocols(supported[:MAX_PROTOCOL_VERSIONS] if isinstance(supported, list) else ())
         if answer.is_whole and "capabilities" in result:
-            self._learn_list(kind, answer, seconds)
+            self._learn_list(kind, answer, unread, seconds)
             self._learn_item(kind, INSTRUCTIONS, {INSTRUCTIONS: result.get(INSTRUCTIONS)}, names, keyed, seconds)
 
     def _learn_protocols(self, versions: Iterable[object]) -> None:

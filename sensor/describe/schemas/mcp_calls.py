@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument, list_calls
+from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument, Calls, list_calls
 from sensor.describe.schemas.operations import Operation, find_in_document
 
 _VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"  # In the metadata of requests,
@@ -112,7 +112,7 @@ def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDo
     """None where nothing of the protocol shows. `request` and `response` as they were parsed. Cost: 5 us of others."""
     if call.method == "GET":
         return _read_stream(response) if response is not None and response.media_type == EVENTS else None
-    asked, _ = list_calls(request) if request is not None else ([], None)
+    asked = list_calls(request).told if request is not None else []
     requests = tuple(_find_requests(asked))
     if not requests:
         return None
@@ -122,7 +122,7 @@ def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDo
     answers: list[McpAnswer] = []
     answered: dict[object, bool] = {}  # Whether the call of this id failed,
     results: dict[object, dict[str, Any]] = {}  # or what it gave.
-    told, cut = list_calls(response) if response is not None else ([], None)
+    told, cut, is_broken = list_calls(response) if response is not None else Calls([])
     for one in told:
         key = one.get("id")
         if _is_answer(one):
@@ -144,7 +144,7 @@ def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDo
     has_tool = any(is_accepted or key in answered or key in results for key in tools)
     return McpCall(
         answers=tuple(answers),
-        unread=() if is_accepted else tuple(_find_unread(requests, answered, response)),
+        unread=() if is_accepted else tuple(_find_unread(requests, answered, response, is_broken=is_broken)),
         uses=tuple(_find_uses(requests, answered)),
         versions=(*_find_versions(call, requests),) if answers else (),
         transport=McpTransport.SSE if is_accepted else McpTransport.STREAMABLE_HTTP if answers else None,
@@ -154,14 +154,16 @@ def read_mcp_call(call: BodyCall, request: BodyDocument | None, response: BodyDo
 
 def _read_stream(response: BodyDocument) -> McpCall | None:
     """Answers in a stream that a GET opened. Of streamable HTTP that is a stream which was resumed."""
-    told, cut = list_calls(response)
+    told, cut, is_broken = list_calls(response)
     answers = [McpAnswer(one["result"], True, True) for one in told if _is_answer(one)]
     if response.has_endpoint_event and cut is not None and isinstance(cut.get("result"), dict):
         answers.append(McpAnswer(cut["result"], False, False))
-    if not answers:
+    # Nobody knows what a message holds that is not read: the worst are tools.
+    unread = (McpItemKind.TOOL,) if is_broken and response.has_endpoint_event else ()
+    if not answers and not unread:
         return None
     transport = McpTransport.SSE if response.has_endpoint_event else None
-    return McpCall(tuple(answers), (), (), (), transport, any(_is_of_server(one.result) for one in answers))
+    return McpCall(tuple(answers), unread, (), (), transport, any(_is_of_server(one.result) for one in answers))
 
 
 def _is_answer(message: dict[str, Any]) -> bool:
@@ -192,14 +194,15 @@ def _find_uses(requests: Sequence[_Request], answered: dict[object, bool]) -> It
 
 
 def _find_unread(
-    requests: Sequence[_Request], answered: dict[object, bool], response: BodyDocument | None
+    requests: Sequence[_Request], answered: dict[object, bool], response: BodyDocument | None, *, is_broken: bool
 ) -> Iterator[McpItemKind]:
-    """Lists of which not all was read. Where the answer ended without one, it comes in another stream."""
-    if response is not None and response.is_complete and not _is_opaque(response):
+    """Lists of which not all was read. Where the answer ended without one, it comes in another stream. What does not
+    parse may be the answer that a client takes, whatever else has its id."""
+    if response is not None and response.is_complete and not _is_opaque(response) and not is_broken:
         return
     for one in requests:
         kind = _ASKED.get(one.operation.name) if one.operation.kind == "method" else None
-        if kind is not None and one.id not in answered:
+        if kind is not None and (is_broken or one.id not in answered):
             yield kind
 
 

@@ -243,7 +243,7 @@ def test_no_call_of_json_rpc_hides_among_other_messages(filler: bytes) -> None:
     answers = [{"jsonrpc": "2.0", "id": number, "result": {"n": number}} for number in range(20)]
     hidden = json.dumps({"jsonrpc": "2.0", "id": 20, "result": {}, "more": 1}).encode()
     data = filler * 9_000 + write_events(answers) + b"data: " + hidden.replace(b"json", b"\\u006ason") + b"\n\n"
-    found = [one for one in find_calls_of_stream(split_events(data, is_complete=True)) if "result" in one]
+    found = [one for one in find_calls_of_stream(split_events(data, is_complete=True))[0] if "result" in one]
     assert [one["id"] for one in found] == list(range(21))
 
 
@@ -254,7 +254,7 @@ def test_calls_of_json_rpc_are_kept_as_they_are() -> None:
         document = read(data, media_type)
         assert document.tree != answer  # Its rows have the names of columns.
         seen = BodyDocument(media_type, b"", document.tree, True, document.calls, document.messages)
-        assert list_calls(seen) == ([answer], None)
+        assert list_calls(seen) == ([answer], None, False)
 
 
 @pytest.mark.parametrize("media_type", ["text/event-stream", "application/json"])
@@ -267,7 +267,7 @@ def test_of_a_call_that_is_cut_what_came_is_known(media_type: str, line_end: str
     for cut in (60, len(json.dumps(answer)) - 60):
         document = read(data[:-cut], media_type, is_complete=False)
         seen = BodyDocument(media_type, b"", document.tree, False, document.calls, document.messages, document.cut)
-        whole, last = list_calls(seen)
+        whole, last, _ = list_calls(seen)
         assert whole == ([notice] if is_stream else [])
         assert last is not None
         assert "id" not in last

@@ -550,6 +550,56 @@ def test_a_list_that_was_not_read_to_its_end_is_reported(media_type: str) -> Non
     assert (unread.read, unread.unread, unread.unread_seen) == (before, 1, node.now_ns // SECOND)
 
 
+def _stream(*events: bytes) -> bytes:
+    return b"".join(event + b"\n\n" for event in events)
+
+
+def _answer(*tools: dict[str, Any]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 0, "result": {"tools": tools}}).encode()
+
+
+_HALF = _answer({**TOOL, "title": "MARK"}).replace(b"MARK", rb"\ud800")
+_DEEP = _answer(TOOL).replace(b'"city"', b"[" * 300 + b'"city"' + b"]" * 300, 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "unread"),
+    [
+        (_stream(b"data: " + _HALF, b"data: " + _answer(TOOL)), ["get_forecast"], 1),
+        (_stream(b"data: " + _DEEP, b"data: " + _answer(TOOL)), ["get_forecast"], 1),
+        (_stream(b"data: " + _HALF), [], 1),
+        (_stream(b"data:  " + _answer(TOOL)), ["get_forecast"], 0),
+        (_stream(b"data:\ndata: " + _answer(TOOL)), ["get_forecast"], 0),
+        (_stream(*[b"data: {no"] * 40, b"data: " + _answer(TOOL), *[b"data: {no"] * 50), ["get_forecast"], 0),
+        (_stream(b"data: {no"), [], 1),
+    ],
+    ids=["surrogate", "depth", "alone", "blanks", "empty line", "among others", "no message"],
+)
+def test_no_form_of_a_stream_hides_a_list(data: bytes, names: list[str], unread: int) -> None:
+    node = Node()
+    node.call({"method": "initialize"}, INTRODUCTION)
+    events = "text/event-stream"
+    try:
+        document = read_document(data, events, is_complete=True)
+    except ValueError:
+        document = None  # As the reader has it then.
+    shown = document and BodyDocument(events, b"", document.tree, True, document.calls, document.messages)
+    asked = _document({"jsonrpc": "2.0", "id": 0, **LIST})
+    node.book.learn_bodies(BodyCall(7, 200, b"", b"", 0, 0, node.now_ns, None, method="POST"), asked, shown, ())
+    server = node.take_server()
+    assert [one.name for one in server.items if one.kind is McpItemKind.TOOL] == names
+    listed = next(one for one in server.lists if one.kind is McpItemKind.TOOL)
+    assert (listed.unread, bool(listed.read)) == (unread, not unread)
+
+
+def test_a_message_of_an_opened_stream_that_does_not_parse_is_an_unread_list() -> None:
+    node = Node()
+    node.call({"method": "initialize"}, INTRODUCTION)
+    shown = BodyDocument("text/event-stream", b"", {}, True, messages=[_HALF], has_endpoint_event=True)
+    node.book.learn_beginning(BodyCall(7, 200, b"", b"", 0, 0, node.now_ns, None, method="GET"), shown)
+    assert next(one for one in node.take_server().lists if one.kind is McpItemKind.TOOL).unread == 1
+
+
 def test_a_list_that_is_refused_is_not_unread() -> None:
     node = Node()
     node.call({"method": "initialize"}, INTRODUCTION)
