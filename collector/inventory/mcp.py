@@ -59,6 +59,7 @@ class McpItem:
     is_destructive: bool | None
     is_open_world: bool | None
     pins: tuple[McpPin, ...]
+    pins_left_out: int = 0  # Texts that sensors did not keep.
     is_listed: bool = True
     sampled_calls: int = 0
     sampled_errors: int | None = None
@@ -405,6 +406,7 @@ def _merge_items(states: Iterable[McpState]) -> tuple[McpItem, ...]:
     """Of all processes: what the newest sight says, with the pins of each."""
     newest: dict[tuple[McpKind, str], McpSight] = {}
     pins: dict[tuple[McpKind, str], dict[tuple[int, str, str], McpPin]] = defaultdict(dict)
+    left_out: dict[tuple[McpKind, str], int] = defaultdict(int)
     read_at: dict[McpKind, int] = defaultdict(int)
     for state in states:
         for one in state.lists:
@@ -414,6 +416,7 @@ def _merge_items(states: Iterable[McpState]) -> tuple[McpItem, ...]:
             if known is None or sight.last_seen > known.last_seen:
                 newest[sight.key] = sight
             _add_pins(pins[sight.key], sight.pins)
+            left_out[sight.key] += sight.pins_left_out
     found = (
         McpItem(
             kind=one.kind,
@@ -424,6 +427,7 @@ def _merge_items(states: Iterable[McpState]) -> tuple[McpItem, ...]:
             is_destructive=one.is_destructive,
             is_open_world=one.is_open_world,
             pins=tuple(sorted(pins[key].values(), key=_rank_pin)),
+            pins_left_out=left_out[key],
             is_listed=one.last_seen >= read_at[one.kind] - GONE_SECONDS,
         )
         for key, one in newest.items()

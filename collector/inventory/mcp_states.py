@@ -104,7 +104,7 @@ class McpPin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McpSight:
-    """A tool, prompt or resource as one process saw it."""
+    """A tool, prompt or resource as one process saw it; `pins_left_out` counts texts that it did not keep."""
 
     kind: McpKind
     id: str
@@ -114,6 +114,7 @@ class McpSight:
     is_destructive: bool | None
     is_open_world: bool | None
     pins: tuple[McpPin, ...]
+    pins_left_out: int
 
     @property
     def key(self) -> tuple[McpKind, str]:
@@ -258,4 +259,5 @@ def _read_item(row: Mapping[str, Any], made_by: tuple[int, int]) -> McpSight:
             )
             for description, schema, first_seen, last_seen in pins
         ),
+        pins_left_out=row.get("pins_left_out", 0),
     )

@@ -44,6 +44,7 @@ _LEVELS: Final = {
 _SUBJECTS: Final = 1_000  # Of one statement.
 _START: Final = "mcp"  # Subject of the first look of all.
 _ALL: Final = "*"  # Stands for all pins of a name, or all names of a server.
+_LEFT: Final = f"{_ALL}left "  # Before the bits of a count of texts that sensors did not keep.
 # Of what a resource says of itself nobody decides by it; its URI is data.
 _PINNED: Final = (McpKind.TOOL, McpKind.PROMPT, McpKind.INSTRUCTIONS)
 # Connectors of chat clients must offer these (OpenAI, "Building MCP servers for ChatGPT"),
@@ -185,9 +186,14 @@ def _compare_server(server: McpServer, look: _Look) -> None:
         look.refresh(first)
     is_settled = first is not None and look.now - first.first_seen >= DAY_SECONDS and not look.is_learning
     pins: dict[tuple[str, int], list[Fact]] = defaultdict(list)
+    left: dict[str, int] = {}
     before = look.list_pins(server)
     for fact in before:
-        pins[_name_of(fact), fact.key_id].append(fact)
+        name, _, mark = fact.detail.rpartition("|")
+        if mark.startswith(_LEFT):
+            left[name] = max(left.get(name, 0), int(mark.removeprefix(_LEFT)))
+        else:
+            pins[name, fact.key_id].append(fact)
     names, makers = {_name_of(fact) for fact in before}, {fact.key_id for fact in before}
     for item in _list_pinned(server):
         name = _name_subject(item)
@@ -201,6 +207,11 @@ def _compare_server(server: McpServer, look: _Look) -> None:
             is_new = is_settled and name not in names and (bool(item.name) or makers <= {pin.made_by})
             _compare_pin(server, item, pin, pins[name, pin.made_by], look, is_new=is_new)
         names.add(name)
+        # Whoever shows so many texts that some are not kept may hide one among them: each doubling is news.
+        bits = item.pins_left_out.bit_length()
+        if bits > left.get(name, 0):
+            detail, label = f"{name}|{_LEFT}{bits}", f"{_name(item)}, some of whose texts were not kept"
+            look.add(look.make(FactKind.MCP_ITEM, server, server.id, detail, label), AlertKind.MCP_TOOL_CHANGED)
 
 
 def _compare_pin(

@@ -40,7 +40,8 @@ MAX_ITEMS: Final = {
     McpItemKind.INSTRUCTIONS: 1,
 }
 MAX_ARGUMENTS: Final = 64  # Of one tool or prompt.
-MAX_PINS: Final = 8  # Of one item; the one seen longest ago is evicted.
+MAX_PINS: Final = 8  # Of one item; the one seen longest ago is evicted once the collector surely compared it:
+PIN_SECONDS: Final = 300  # reported, and known for so long. It compares each minute what was reported last.
 MAX_SERVER_NODES: Final = 8_192  # Items, arguments and pins of one server.
 MAX_PROTOCOL_VERSIONS: Final = 8
 # An item that no list had for so long is evicted for a new one. A list of many pages is read in less.
@@ -167,7 +168,8 @@ class _Item:
     arguments: tuple[McpArgument, ...] = ()
     hints: tuple[bool, bool | None, bool | None] = (False, None, None)
     pins: dict[_Pin, tuple[int, int]] = field(default_factory=dict)
-    pins_left_out: int = 0
+    unreported: set[_Pin] = field(default_factory=set)
+    pins_left_out: int = 0  # Texts that were not kept.
     is_read: bool = False  # Its arguments are those of the newest pin.
 
     @property
@@ -305,19 +307,36 @@ class McpTally:
         known.last_seen = max(known.last_seen, seconds)
         pin, newest = _pin_item(kind, item, keyed), next(reversed(known.pins), None)
         seen = known.pins.pop(pin, None)
+        if seen is None and not self._has_pin_room(known, seconds):
+            known.pins_left_out += 1
+            self._is_changed |= known.pins_left_out == 1
+            self.nodes += known.nodes
+            return
         known.pins[pin] = (seconds if seen is None else seen[0], seconds)
+        if seen is None:
+            known.unreported.add(pin)
+            self._is_changed = True
         # Most lists are as before: what follows from the same texts is the same.
-        if pin != newest or not known.is_read:
+        was_read = known.is_read
+        if pin != newest or not was_read:
             self._read_item(kind, known, item, names)
-            self._is_changed |= seen is None or known.is_read
+            self._is_changed |= known.is_read and not was_read
         self.nodes += known.nodes
+
+    def _has_pin_room(self, known: _Item, seconds: int) -> bool:
+        """Whether another text may come in. One that a decoy drives out before it is compared would be hidden."""
+        allowed = min(MAX_PINS, max(MAX_SERVER_NODES - self.nodes, 1))
+        while len(known.pins) >= allowed:
+            told = (pin for pin, (first, _) in known.pins.items() if seconds - first >= PIN_SECONDS)
+            old = next((pin for pin in told if pin not in known.unreported), None)
+            if old is None:
+                return False
+            del known.pins[old]
+        return True
 
     def _read_item(self, kind: McpItemKind, known: _Item, item: dict[str, Any], names: McpNames) -> None:
         """Arguments and hints as the newest pin has them."""
         room = max(MAX_SERVER_NODES - self.nodes, 1)
-        while len(known.pins) > min(MAX_PINS, room):
-            del known.pins[next(iter(known.pins))]
-            known.pins_left_out += 1
         listed = item.get("name")
         # A tool or prompt of another name is another one.
         is_shown = kind is not McpItemKind.RESOURCE and isinstance(listed, str)
@@ -349,6 +368,8 @@ class McpTally:
     def write(self, key_id: int) -> McpServer:
         """As it may be reported now, and is from now on known to be."""
         self._written, self._is_changed = self._seen, False
+        for item in (one for items in self.items.values() for one in items.values()):
+            item.unreported.clear()
         return McpServer(
             key_id=key_id,
             pin_version=PIN_VERSION,

@@ -69,6 +69,7 @@ def make_item(name: str, last_seen: float, *pins: tuple[str, float]) -> dict[str
         "arguments": [],
         "hints": [False, None, None],
         "pins": [[pin, "s", int(last) - 86_400, int(last)] for pin, last in pins or [("d", last_seen)]],
+        "pins_left_out": 2,
         **times,
     }
 
@@ -197,6 +198,11 @@ def test_only_routes_with_a_state_are_read_in_full(store: EmbeddedStore) -> None
     assert {one.route_id for one in read_states(Watched())} == {1, 2, 3, 4, 5}
     full = [routes for sql, routes in asked if "fields FROM schemas" in sql]
     assert full == [[1, 2, 3, 4, 5]]
+
+
+def test_texts_that_sensors_did_not_keep_are_counted(store: EmbeddedStore) -> None:
+    items = [item for state in read_states(store) if state.path == "/stock" for item in state.items]
+    assert [one.pins_left_out for one in items] == [2, 2, 2]
 
 
 def test_who_uses_a_tool_is_summed_over_sensors(client: TestClient) -> None:

@@ -206,6 +206,14 @@ def test_a_text_that_differs_each_time_is_reported_in_these_words_and_then_no_mo
     assert len(pins) == PINS_MAX + 1
 
 
+def test_texts_that_sensors_did_not_keep_are_reported_as_they_grow(scene: Scene) -> None:
+    scene.look(make_server(FORECAST))
+    counts = [1, 1, 3, 2, 3, 40, 41]
+    told = [scene.look(make_server(make_tool("get_forecast", pins_left_out=count))) for count in counts]
+    assert told == [[CHANGED], [], [CHANGED], [], [], [CHANGED], []]
+    assert scene.told[0].title == "weather changed tool get_forecast, some of whose texts were not kept"
+
+
 def test_a_server_that_lists_ever_other_names_is_reported_in_these_words_and_then_no_more(scene: Scene) -> None:
     for start in range(0, NAMES_MAX, 512):
         scene.look(make_server(*(make_tool(f"t{number}") for number in range(start, start + 512))))
