@@ -73,9 +73,13 @@ class FactTable:
         told = select(CHANGE_FACTS).where(facts.kind == kind, facts.told_at > since, facts.scope.in_(scopes))
         return self._select(told.order_by(facts.told_at, facts.first_seen, facts.subject, facts.detail).limit(TOLD_MAX))
 
-    def save(self, facts: Sequence[Fact]) -> None:
-        """Keep facts as they are now."""
+    def save(self, facts: Sequence[Fact], gone: Sequence[Fact] = ()) -> None:
+        """Keep facts as they are now, without those that are gone."""
+        columns = CHANGE_FACTS.c
         with self._write() as connection:
+            for fact in gone:
+                own = columns.kind == fact.kind, columns.subject == fact.subject, columns.detail == fact.detail
+                connection.execute(delete(CHANGE_FACTS).where(*own))
             save_facts(connection, facts)
 
     def expire(self, now: float) -> None:

@@ -13,7 +13,7 @@ What is news is a fact with the kind of its alert as `anchor`; it waits until it
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from shlex import quote
@@ -31,7 +31,8 @@ from collector.inventory.query import Since, span_since
 NAMED_MAX: Final = 10  # Tools in the words of one report.
 REPORTS_MAX: Final = 20  # Of one look, gravest first; further ones wait for the next.
 SERVERS_MAX: Final = 2_000  # Looked at.
-PINS_MAX: Final = 16  # Kept of one name under one key; then its text is one that differs each time.
+# New ones of a name in a day; then its text is one that differs each time. Of more, those that no state has go.
+PINS_MAX: Final = 16
 NAMES_MAX: Final = 1_024  # Kept of one server; then its names are.
 RETURN_SECONDS: Final = 7 * DAY_SECONDS
 _KEPT_SECONDS: Final = 30 * DAY_SECONDS  # Since a pin was listed last, at least.
@@ -69,6 +70,7 @@ class _Look:
     servers: Sequence[McpServer]
     known: Baseline
     facts: dict[tuple[FactKind, str, str], Fact] = field(default_factory=dict)
+    gone: list[Fact] = field(default_factory=list)
 
     @property
     def is_learning(self) -> bool:
@@ -94,6 +96,12 @@ class _Look:
         self.known.add(fact)
         self.facts[fact.kind, fact.subject, fact.detail] = fact
         return fact
+
+    def drop(self, fact: Fact) -> None:
+        """Keep it no longer."""
+        self.known.drop(fact)
+        self.facts.pop((fact.kind, fact.subject, fact.detail), None)
+        self.gone.append(fact)
 
     def refresh(self, fact: Fact) -> None:
         """It is still so: its row expires."""
@@ -153,8 +161,8 @@ class McpWatch:
             self._send([one.report for one in told])
         for fact in (fact for one in told for fact in one.facts):
             look.add(replace(fact, told_at=now))
-        if look.facts:
-            self._facts.save(list(look.facts.values()))
+        if look.facts or look.gone:
+            self._facts.save(list(look.facts.values()), look.gone)
         return len(told)
 
     def _begin(self, servers: Sequence[McpServer], now: float) -> _Look:
@@ -194,7 +202,10 @@ def _compare_server(server: McpServer, look: _Look) -> None:
             left[name] = max(left.get(name, 0), int(mark.removeprefix(_LEFT)))
         else:
             pins[name, fact.key_id].append(fact)
-    names, makers = {_name_of(fact) for fact in before}, {fact.key_id for fact in before}
+    names = {_name_of(fact) for fact in before}
+    since: dict[int, float] = {}  # By key of hashes.
+    for fact in before:
+        since[fact.key_id] = min(since.get(fact.key_id, look.now), fact.first_seen)
     for item in _list_pinned(server):
         name = _name_subject(item)
         if name not in names and len(names) >= NAMES_MAX:
@@ -204,14 +215,16 @@ def _compare_server(server: McpServer, look: _Look) -> None:
             continue  # Behind it may be what is known, and is compared as ever.
         for pin in sorted(item.pins, key=lambda one: (one.first_seen, one.last_seen)):
             # Under another key, a name that is not shown is another one.
-            is_new = is_settled and name not in names and (bool(item.name) or makers <= {pin.made_by})
+            is_same_key = not since or look.now - since.get(pin.made_by, look.now) >= DAY_SECONDS
+            is_new = is_settled and name not in names and (bool(item.name) or is_same_key)
             _compare_pin(server, item, pin, pins[name, pin.made_by], look, is_new=is_new)
         names.add(name)
         # Whoever shows so many texts that some are not kept may hide one among them: each doubling is news.
         bits = item.pins_left_out.bit_length()
         if bits > left.get(name, 0):
             detail, label = f"{name}|{_LEFT}{bits}", f"{_name(item)}, some of whose texts were not kept"
-            look.add(look.make(FactKind.MCP_ITEM, server, server.id, detail, label), AlertKind.MCP_TOOL_CHANGED)
+            fact = look.make(FactKind.MCP_ITEM, server, server.id, detail, label)
+            look.add(replace(fact, key_id=item.pins[0].made_by), AlertKind.MCP_TOOL_CHANGED)
 
 
 def _compare_pin(
@@ -219,26 +232,51 @@ def _compare_pin(
 ) -> None:
     """`known`: those of its name that can be compared, to which it is added."""
     name = _name_subject(item)
-    detail = f"{name}|{pin.description_hash}{pin.schema_hash}"
+    detail = _detail(item, pin)
     listed = min(max(float(pin.last_seen), look.now - _KEPT_SECONDS), look.now)
     same = next((fact for fact in known if fact.detail == detail), None)
     if same is not None:
         # By the sight itself: a bound in time moves on while nobody lists it.
         is_away = min(pin.last_seen, look.now) - same.seen_at >= RETURN_SECONDS
         is_back = is_away and any(one.seen_at > same.seen_at for one in known)
-        if is_back or listed - same.seen_at >= DAY_SECONDS:
-            look.add(replace(same, seen_at=listed), AlertKind.MCP_TOOL_CHANGED if is_back else None)
+        if is_back:
+            look.add(replace(same, first_seen=look.now, seen_at=listed), AlertKind.MCP_TOOL_CHANGED)
+        elif listed - same.seen_at >= DAY_SECONDS:
+            look.add(replace(same, seen_at=listed))
         return
     ending = f"|{_ALL}{pin.made_by:x}"
     if any(fact.detail.endswith(ending) for fact in known):
         return
-    is_varying = len(known) >= PINS_MAX
+    is_varying = sum(look.now - fact.first_seen < DAY_SECONDS for fact in known) >= PINS_MAX
+    if not is_varying:
+        _make_room(item, known, look)
     label = f"{_name(item)}, whose text differs each time" if is_varying else _name(item)
     fact = look.make(FactKind.MCP_ITEM, server, server.id, f"{name}{ending}" if is_varying else detail, label)
     news = AlertKind.NEW_MCP_TOOL if is_new else None
-    if known:  # What was listed before the watch began is what it begins with.
-        news = AlertKind.MCP_TOOL_CHANGED if pin.last_seen > look.start else None
+    if known:
+        # What was listed before the watch began is what it begins with.
+        is_old = pin.last_seen <= look.start and _is_first(fact, known)
+        news = None if is_old else AlertKind.MCP_TOOL_CHANGED
     known.append(look.add(replace(fact, key_id=pin.made_by, seen_at=listed), news))
+
+
+def _make_room(item: McpItem, known: list[Fact], look: _Look) -> None:
+    """For another pin: the one goes that was listed longest ago, unless a sensor still tells it or it waits."""
+    shown = {_detail(item, pin) for pin in item.pins}
+    away = [fact for fact in known if fact.detail not in shown and (fact.told_at or not fact.anchor)]
+    away.sort(key=lambda one: one.seen_at)
+    for fact in away[: max(len(known) - PINS_MAX + 1, 0)]:
+        known.remove(fact)
+        look.drop(fact)
+
+
+def _detail(item: McpItem, pin: McpPin) -> str:
+    return f"{_name_subject(item)}|{pin.description_hash}{pin.schema_hash}"
+
+
+def _is_first(fact: Fact, known: Iterable[Fact]) -> bool:
+    """Whether it is one of those that a name had when it was first seen, of which none is what another one was."""
+    return all(fact.first_seen <= one.first_seen for one in known)
 
 
 def _find_shadows(server: McpServer, look: _Look) -> None:
@@ -355,6 +393,15 @@ def _word_server(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Word
 
 
 def _word_changed(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Words:
+    kept: dict[tuple[str, int], list[Fact]] = defaultdict(list)
+    for fact in look.list_pins(server):
+        kept[_name_of(fact), fact.key_id].append(fact)
+    changed = [fact for fact in facts if not _is_first(fact, kept[_name_of(fact), fact.key_id])]
+    if not changed:
+        why = f"Expected was one text of each; these had several when they were first seen: {_list(facts)}."
+        what = facts[0].label if len(facts) == 1 else f"{len(facts):,} texts that models read"
+        return _Words(f"{server.label} shows several texts of {what}", why, Severity.LOW)
+    facts = changed
     what = facts[0].label if len(facts) == 1 else f"{len(facts):,} texts that models read"
     why = (
         f"Expected were the descriptions and schemas that it listed before; these have others now: {_list(facts)}. "

@@ -221,6 +221,10 @@ class Baseline:
         """The newest holds."""
         self._facts.setdefault((fact.kind, fact.subject), {})[fact.detail] = fact
 
+    def drop(self, fact: Fact) -> None:
+        """It is known no more."""
+        self._facts.get((fact.kind, fact.subject), {}).pop(fact.detail, None)
+
     def find(self, kind: FactKind, subject: str, detail: str = "") -> Fact | None:
         """One fact."""
         return self.of(kind, subject).get(detail)

@@ -136,8 +136,45 @@ def test_a_text_that_one_client_got_between_two_looks_is_reported(scene: Scene) 
     assert scene.look(make_server(hidden), days=1) == [CHANGED]
 
 
-def test_a_server_that_shows_two_texts_from_the_start_is_reported(scene: Scene) -> None:
-    assert scene.look(make_server(make_tool("get_forecast", make_pin(), make_pin("d2")))) == [CHANGED]
+def test_what_a_server_shows_first_is_its_baseline_and_several_texts_are_told_at_low(scene: Scene) -> None:
+    both = make_tool("get_forecast", make_pin(), make_pin("d2"))
+    assert scene.look(make_server(both)) == [CHANGED]
+    assert (scene.told[0].severity, scene.told[0].quietest) == (Severity.LOW, Sensitivity.PARANOID)
+    assert scene.told[0].title == "weather shows several texts of tool get_forecast"
+    assert scene.look(make_server(make_tool("get_forecast", make_pin("d3")))) == [CHANGED]
+    assert scene.told[1].severity is Severity.HIGH
+    # Another key begins anew, with as many texts as it has.
+    rotated = [make_pin(f"d{number}", key_id=2) for number in range(2)]
+    assert scene.look(make_server(make_tool("get_forecast", *rotated))) == [CHANGED]
+    assert scene.told[2].severity is Severity.LOW
+
+
+def test_a_change_that_a_sensor_with_a_slow_clock_saw_is_reported(scene: Scene) -> None:
+    slow = int(NOW - 30 * DAY)
+    assert scene.look(make_server(make_tool("get_forecast", make_pin(first_seen=slow, last_seen=slow)))) == []
+    changed = make_tool("get_forecast", make_pin("d2", first_seen=slow, last_seen=slow + 60))
+    assert scene.look(make_server(changed)) == [CHANGED]
+    assert scene.told[0].severity is Severity.HIGH
+
+
+def test_releases_of_half_a_year_are_all_reported_and_old_texts_are_forgotten(scene: Scene) -> None:
+    scene.look(make_server(FORECAST))
+    releases = [make_server(make_tool("get_forecast", make_pin(f"r{number}"))) for number in range(PINS_MAX + 9)]
+    assert [scene.look(one, days=5) for one in releases] == [[CHANGED]] * len(releases)
+    pins = [fact for fact in scene.facts.read(["at shop/weather:80"]) if fact.kind == "mcp_item"]
+    assert len(pins) == PINS_MAX
+    # One that is gone is as another one.
+    assert scene.look(make_server(FORECAST)) == [CHANGED]
+
+
+def test_a_tool_whose_name_is_not_shown_is_new_again_a_day_after_a_rotation(scene: Scene) -> None:
+    def offer(*ids: str, key_id: int) -> McpServer:
+        return make_server(*(replace(FORECAST, name="", id=one, pins=(make_pin(key_id=key_id),)) for one in ids))
+
+    scene.look(offer("a", key_id=1))
+    assert scene.look(offer("b", key_id=2), days=2) == []
+    assert scene.look(offer("b", "c", key_id=2), days=0.5) == []
+    assert scene.look(offer("b", "c", "d", key_id=2), days=1) == [NEW_TOOL]
 
 
 def test_what_was_listed_before_the_watch_began_is_what_it_begins_with(young: Scene) -> None:
