@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from shlex import quote
 from typing import Final
 
@@ -71,6 +72,11 @@ class _Look:
     known: Baseline
     facts: dict[tuple[FactKind, str, str], Fact] = field(default_factory=dict)
     gone: list[Fact] = field(default_factory=list)
+    _by_id: dict[str, McpServer] = field(default_factory=dict)
+    _texts: dict[str, dict[str, set[tuple[int, str]]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_id = {name: one for one in self.servers for name in one.known_ids}
 
     @property
     def is_learning(self) -> bool:
@@ -117,16 +123,30 @@ class _Look:
         """Those known of it."""
         return [fact for one in sorted(server.known_ids) for fact in self.known.of(FactKind.MCP_ITEM, one).values()]
 
+    def list_texts(self, server: McpServer, subject: str) -> set[tuple[int, str]]:
+        """Pins of one name. Asked once all pins are compared."""
+        texts = self._texts.get(server.id)
+        if texts is None:
+            texts = self._texts[server.id] = defaultdict(set)
+            for fact in self.list_pins(server):
+                texts[_name_of(fact)].add((fact.key_id, fact.detail))
+        return texts.get(subject, set())
+
+    def list_owners(self, subject: str) -> Iterator[tuple[Fact, McpServer]]:
+        """Servers called lately that offer a name, each once."""
+        found: dict[str, tuple[Fact, McpServer]] = {}
+        for owner, fact in sorted(self.known.of(FactKind.MCP_NAME, subject).items()):
+            server = self._by_id.get(owner)
+            if server is not None:
+                found.setdefault(server.id, (fact, server))
+        return iter(found.values())
+
     def list_waiting(self, server: McpServer) -> Iterator[Fact]:
         """What is news of it and not reported."""
         own = [fact for one in sorted(server.known_ids) for fact in self.known.of(FactKind.MCP_SERVER, one).values()]
         subjects = dict.fromkeys(_name_subject(item) for item in _list_pinned(server))
-        own += (
-            fact
-            for subject in subjects
-            for owner, fact in self.known.of(FactKind.MCP_NAME, subject).items()
-            if owner in server.known_ids
-        )
+        offers = (self.known.find(FactKind.MCP_NAME, name, one) for name in subjects for one in server.known_ids)
+        own += (fact for fact in offers if fact is not None)
         return (fact for fact in (*own, *self.list_pins(server)) if fact.anchor and not fact.told_at)
 
 
@@ -300,22 +320,18 @@ def _find_shadows(server: McpServer, look: _Look) -> None:
         subject = _name_subject(item)
         owners = look.known.of(FactKind.MCP_NAME, subject)
         own = next((owners[one] for one in sorted(server.known_ids) if one in owners), None)
-        if own is not None and not own.anchor and _list_owners(server, own, look):
+        if own is not None and not own.anchor and any(True for _ in _find_owners(server, own, look)):
             look.add(own, AlertKind.MCP_TOOL_SHADOWED)
 
 
-def _list_owners(server: McpServer, own: Fact, look: _Look) -> list[McpServer]:
+def _find_owners(server: McpServer, own: Fact, look: _Look) -> Iterator[McpServer]:
     """Servers called lately that offered a name before, and are another program."""
-    owners = look.known.of(FactKind.MCP_NAME, own.subject)
-    found = []
-    for other in look.servers:
-        fact = next((owners[one] for one in other.known_ids if one in owners), None)
-        if other is server or fact is None or not own.first_seen:
-            continue
+    if not own.first_seen:
+        return
+    for fact, other in look.list_owners(own.subject):
         order, own_order = ((one.first_seen, at.first_seen, at.id) for one, at in ((fact, other), (own, server)))
-        if order < own_order and not _is_copy(server, other, own.subject, look):
-            found.append(other)
-    return found
+        if other is not server and order < own_order and not _is_copy(server, other, own.subject, look):
+            yield other
 
 
 def _is_copy(server: McpServer, other: McpServer, subject: str, look: _Look) -> bool:
@@ -323,11 +339,23 @@ def _is_copy(server: McpServer, other: McpServer, subject: str, look: _Look) -> 
     compared yet is."""
     if _name_program(server) != _name_program(other) or (server.name and other.name and server.name != other.name):
         return False
-    pins, others = (
-        {(fact.key_id, fact.detail) for fact in look.list_pins(one) if _name_of(fact) == subject}
-        for one in (server, other)
-    )
+    pins, others = look.list_texts(server, subject), look.list_texts(other, subject)
     return bool(pins & others) or {key for key, _ in pins}.isdisjoint(key for key, _ in others)
+
+
+def _has_same_texts(server: McpServer, other: McpServer, subject: str) -> bool:
+    """Whether two servers of one own name list the same, as replicas under several names, or behind a gateway, do."""
+    if not server.name or server.name != other.name:
+        return False
+    newest, others = _list_newest(server, subject), _list_newest(other, subject)
+    keys = newest.keys() & others.keys()
+    return bool(keys) and all(newest[key] == others[key] for key in keys)
+
+
+def _list_newest(server: McpServer, subject: str) -> dict[int, str]:
+    """The text that was listed last, by key of its hashes."""
+    item = next((one for one in _list_tools(server) if _name_subject(one) == subject), None)
+    return {} if item is None else {pin.made_by: _detail(item, pin) for pin in reversed(item.pins)}
 
 
 def _list_pinned(server: McpServer) -> Iterator[McpItem]:
@@ -424,12 +452,17 @@ def _word_shadows(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Wor
     if len(facts) > 1:
         what = f"{len(facts):,} tools of other MCP servers"
     # Whoever reads it may not see the others, so it does not name them.
+    owners = [(fact, list(islice(_find_owners(server, fact, look), _SHARED_MIN))) for fact in facts]
+    is_same = all(found and all(_has_same_texts(server, one, fact.subject) for one in found) for fact, found in owners)
+    risk = "It has the same name and offers the same texts, so it may be the same server at another place."
+    if not is_same:
+        risk = "A client that uses both may call the wrong one (shadowing)."
     why = (
-        f"Expected was each name at one server. Others offered these first: {_list(facts)}. A client that uses both "
-        f"may call the wrong one (shadowing). `apidae get mcp-servers --tool {quote(facts[0].label)}` lists them."
+        f"Expected was each name at one server. Others offered these first: {_list(facts)}. {risk} "
+        f"`apidae get mcp-servers --tool {quote(facts[0].label)}` lists them."
     )
-    shared = [fact.label in _GENERIC or len(_list_owners(server, fact, look)) >= _SHARED_MIN for fact in facts]
-    return _Words(f"{server.label} offers {what}", why, Severity.LOW if all(shared) else Severity.MEDIUM)
+    is_shared = all(fact.label in _GENERIC or len(found) >= _SHARED_MIN for fact, found in owners)
+    return _Words(f"{server.label} offers {what}", why, Severity.LOW if is_shared or is_same else Severity.MEDIUM)
 
 
 def _write(kind: AlertKind, server: McpServer, facts: Sequence[Fact], now: float, words: _Words) -> _News:

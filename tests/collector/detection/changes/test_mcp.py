@@ -370,6 +370,27 @@ def test_a_server_that_takes_the_name_of_another_shadows_its_tools(scene: Scene)
     assert scene.look(make_server(FORECAST), make_server(FORECAST, service="lab/helper:80")) == [SHADOWED]
 
 
+@pytest.mark.parametrize(
+    ("name", "item", "level"),
+    [
+        ("weather", FORECAST, Sensitivity.PARANOID),
+        ("weather", make_tool("get_forecast", make_pin("d2"), make_pin(last_seen=int(NOW) - 9)), Sensitivity.NORMAL),
+        ("", FORECAST, Sensitivity.NORMAL),
+        ("helper", FORECAST, Sensitivity.NORMAL),
+    ],
+    ids=["same", "other text now", "no name", "other name"],
+)
+def test_a_server_at_another_place_with_name_and_texts_of_the_first_is_told_as_that(
+    scene: Scene, name: str, item: McpItem, level: Sensitivity
+) -> None:
+    scene.look(make_server(FORECAST, service="shop/weather-blue:80"))
+    other = make_server(item, name=name, service="shop/weather-green:80")
+    assert SHADOWED in scene.look(make_server(FORECAST, service="shop/weather-blue:80"), other)
+    told = next(report for report in scene.told if report.kind is SHADOWED)
+    assert told.quietest is level
+    assert ("offers the same texts" in told.why) == (level is Sensitivity.PARANOID)
+
+
 def test_tools_that_connectors_must_offer_are_reported_at_the_loudest_level_alone(scene: Scene) -> None:
     search = make_tool("search")
     scene.look(make_server(search))
