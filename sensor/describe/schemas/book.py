@@ -27,7 +27,7 @@ from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.descriptions import write_outline
 from sensor.describe.schemas.mcp import McpNames, McpServer, McpTally
 from sensor.describe.schemas.mcp_calls import read_mcp_call
-from sensor.describe.schemas.mcp_uses import McpUse, McpUses
+from sensor.describe.schemas.mcp_uses import USES_REFRESH_NS, McpUse, McpUses
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Tree, judge_name
@@ -326,10 +326,9 @@ class SchemaBook:
             used.mcp_uses = uses = used.mcp_uses or McpUses()
             nodes += used.mcp_nodes
             used.samples += 1
-            used.is_changed = True
             for one in shown.uses:
                 name_hash = server.hash_used(one.kind, one.name, self._keyed)
-                uses.count(one, name_hash, call.caller, call.time_ns)
+                used.is_changed |= uses.count(one, name_hash, call.caller, call.time_ns)
             nodes -= used.mcp_nodes
         self._mcp_nodes += entry.mcp_nodes - nodes
         self._mcp_routes.pop(call.route_id, None)
@@ -337,7 +336,15 @@ class SchemaBook:
         while len(self._mcp_routes) > MAX_MCP_SERVERS or (
             self._mcp_nodes > MAX_MCP_NODES and len(self._mcp_routes) > 1
         ):
-            self._forget_mcp(next(iter(self._mcp_routes)))
+            self._forget_mcp(self._find_least_mcp())
+
+    def _find_least_mcp(self) -> int:
+        """The route that goes first: one whose server said nothing, else the one called longest ago."""
+        for route_id in self._mcp_routes:
+            entry = self._entries.get((route_id, SchemaPart.MCP, 0, "", ""))
+            if entry is None or entry.mcp is None or not entry.mcp.has_answered:
+                return route_id
+        return next(iter(self._mcp_routes))
 
     def _forget_mcp(self, route_id: int) -> None:
         del self._mcp_routes[route_id]
@@ -542,7 +549,10 @@ class SchemaBook:
         size = 0
         for key, entry in list(self._entries.items()):
             is_old = self._offered is None and now_ns - entry.reported_ns >= REPEAT_NS
-            is_over = entry.mcp_uses is not None and entry.mcp_uses.is_over(now_ns)
+            uses = entry.mcp_uses
+            is_over = uses is not None and uses.is_over(now_ns)
+            if uses is not None and uses.has_news and (is_over or now_ns - entry.reported_ns >= USES_REFRESH_NS):
+                entry.is_changed = True
             if is_over and not entry.is_changed:
                 self._drop(key)
                 continue

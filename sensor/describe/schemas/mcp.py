@@ -53,6 +53,8 @@ REFRESH_SECONDS: Final = 300
 PIN_VERSION: Final = 1
 INSTRUCTIONS: Final = "instructions"
 _TEXT_CHARACTERS_MAX: Final = 160  # Of a name of a server.
+# Of the protocol. Of others the server's word is needed: a caller may write any date.
+_REVISIONS: Final = frozenset(("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"))
 _PROTOCOL_VERSION: Final = re.compile(r"20\d\d-[01]\d-[0-3]\d\Z", re.ASCII)
 _VERSION: Final = re.compile(
     r"v?\d{1,5}(?:\.\d{1,5}){0,3}(?:[-+.]?(?:alpha|beta|preview|rc|dev|post|a|b)[.-]?\d{0,4})?\Z", re.ASCII
@@ -179,13 +181,14 @@ class _Item:
 
 @dataclass(slots=True)
 class _List:
-    """How far the lists of one kind were read."""
+    """How far the lists of one kind were read. `left_out` counts since a list began, or in the one before."""
 
     has_pages: bool = False
     read: int = 0
     unread_seen: int = 0
     unread: int = 0
     left_out: int = 0
+    left_out_before: int = 0
 
 
 @dataclass(slots=True)
@@ -208,13 +211,18 @@ class McpTally:
     @property
     def left_out(self) -> int:
         """Items that no bound let in."""
-        return sum(one.left_out for one in self.lists.values())
+        return sum(_count_left_out(one) for one in self.lists.values())
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the server itself said something: whoever calls a tool somewhere makes no server of it."""
+        return bool(self.name or self.version or any(self.items.values()))
 
     def hash_used(self, kind: McpItemKind, name: str, keyed: KeyedHash) -> int:
         """The hash of what a caller named; of what the server surely does not list, as the whole list was read, that of
         all others."""
         name_hash, known = _hash_name(kind, name, keyed), self.lists.get(kind)
-        is_read = known is not None and known.read > 0 and not known.left_out
+        is_read = known is not None and known.read > 0 and not _count_left_out(known)
         return OTHER_ITEM if is_read and name_hash not in self.items.get(kind, {}) else name_hash
 
     def learn(self, call: McpCall, names: McpNames, keyed: KeyedHash, time_ns: int) -> bool:
@@ -225,7 +233,7 @@ class McpTally:
         if call.transport is not None and call.transport not in self.transports:
             self.transports.add(call.transport)
             self._is_changed = True
-        self._learn_protocols(call.versions)
+        self._learn_protocols(one for one in call.versions if one in _REVISIONS)
         for answer in call.answers:
             introduction = find_introduction(answer.result)
             if introduction is not None:
@@ -257,6 +265,8 @@ class McpTally:
     def _learn_list(self, kind: McpItemKind, answer: McpAnswer, unread: Collection[McpItemKind], seconds: int) -> None:
         """`unread`: kinds of which something else was not read."""
         known = self._find_list(kind)
+        if answer.is_first:
+            known.left_out_before, known.left_out = known.left_out, 0
         known.has_pages = known.has_pages or not answer.is_first or bool(answer.result.get("nextCursor"))
         if answer.is_whole and kind not in unread and not known.has_pages:
             self._is_changed |= not known.read
@@ -297,8 +307,7 @@ class McpTally:
         known = items.pop(name_hash, None)
         if known is None:
             if not self._has_room(kind, seconds):
-                self._find_list(kind).left_out += 1
-                self._is_changed |= self._find_list(kind).left_out == 1
+                self._leave_out(kind)
                 return
             known = _Item(name="", first_seen=seconds)
         else:
@@ -362,8 +371,12 @@ class McpTally:
         if oldest is None or seconds - items[oldest].last_seen < STALE_SECONDS:
             return False
         self.nodes -= items.pop(oldest).nodes
-        self._find_list(kind).left_out += 1
         return True
+
+    def _leave_out(self, kind: McpItemKind) -> None:
+        known = self._find_list(kind)
+        self._is_changed |= not _count_left_out(known)
+        known.left_out += 1
 
     def write(self, key_id: int) -> McpServer:
         """As it may be reported now, and is from now on known to be."""
@@ -383,10 +396,20 @@ class McpTally:
                 for name_hash, item in self.items[kind].items()
             ),
             lists=tuple(
-                McpList(kind=kind, read=one.read, unread_seen=one.unread_seen, unread=one.unread, left_out=one.left_out)
+                McpList(
+                    kind=kind,
+                    read=one.read,
+                    unread_seen=one.unread_seen,
+                    unread=one.unread,
+                    left_out=_count_left_out(one),
+                )
                 for kind, one in sorted(self.lists.items())
             ),
         )
+
+
+def _count_left_out(known: _List) -> int:
+    return max(known.left_out, known.left_out_before)
 
 
 def _write_item(kind: McpItemKind, name_hash: int, item: _Item) -> McpItem:

@@ -18,6 +18,7 @@ MAX_USED: Final = 64  # Tools and prompts of one caller; further ones are one.
 USE_NODES: Final = 4  # What a pair takes, in units of an argument of a tool.
 _SECOND_NS: Final = 1_000_000_000
 USES_NS: Final = 3_600 * _SECOND_NS
+USES_REFRESH_NS: Final = 300 * _SECOND_NS  # So often counts of callers that are known are reported.
 
 _Caller = tuple[int, PrincipalKind, int, str, str]
 
@@ -44,6 +45,7 @@ class McpUses:
     """Who used what of one server. Not thread-safe."""
 
     left_out: int = 0  # Uses that no bound let in.
+    has_news: bool = False  # Calls that were not reported.
     _reported_ns: int | None = None
     _uses: dict[tuple[_Caller, McpItemKind, int], McpUse] = field(default_factory=dict)
     _used: Counter[_Caller] = field(default_factory=Counter)
@@ -61,10 +63,11 @@ class McpUses:
         """As they may be reported now."""
         if self._reported_ns is None:
             self._reported_ns = now_ns
+        self.has_news = False
         return tuple(self._uses.values())
 
-    def count(self, used: McpUsed, name_hash: int, caller: tuple[Credentials, NamedEnds], time_ns: int) -> None:
-        """A call of a tool, or for a prompt."""
+    def count(self, used: McpUsed, name_hash: int, caller: tuple[Credentials, NamedEnds], time_ns: int) -> bool:
+        """A call of a tool, or for a prompt. Returns whether it is the first of its caller to it."""
         credentials, ends = caller
         who = (
             credentials.principal,
@@ -77,10 +80,12 @@ class McpUses:
             name_hash = OTHER_ITEM
         key = who, used.kind, name_hash
         known = self._uses.get(key)
+        is_first = known is None
+        self.has_news = True
         if known is None:
             if len(self._uses) >= MAX_USES:
                 self.left_out += 1
-                return
+                return False
             self._used[who] += 1
             known = McpUse(
                 principal=who[0],
@@ -98,3 +103,4 @@ class McpUses:
             answered=known.answered + used.is_answered,
             last_seen=time_ns // _SECOND_NS,
         )
+        return is_first
