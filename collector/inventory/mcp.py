@@ -258,6 +258,11 @@ class _Group:
         """Each once."""
         return list(dict.fromkeys(one.endpoint_id for one in self.states))
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether it is a server: others have callers alone."""
+        return any(one.is_answer for one in self.states)
+
 
 class McpInventory:
     """Answers from the store. Methods raise StoreError."""
@@ -306,7 +311,7 @@ class McpInventory:
 
     def read_all(self, span: Span) -> tuple[McpServer, ...]:
         """Every server that was called in the span, without who uses it."""
-        groups = _group(read_states(self._reader))
+        groups = [one for one in _group(read_states(self._reader)) if one.has_answer]
         if not groups:
             return ()
         ids = list(dict.fromkeys(name for group in groups for name in group.find_endpoints()))[:ENDPOINTS_MAX]
@@ -352,11 +357,11 @@ def _group(states: Iterable[McpState]) -> list[_Group]:
 
 
 def _merge(group: _Group, measured: Mapping[str, Endpoint]) -> McpServer | None:
-    """One server, unless it was not called in the span, or none of its own answers is known."""
+    """One server, unless it was not called in the span."""
     check_budget()
     endpoints = [measured[name] for name in group.find_endpoints() if name in measured]
     answers = [one for one in group.states if one.is_answer]
-    if not endpoints or not answers:
+    if not endpoints:
         return None
     newest = next((one for one in answers if one.name), answers[0])
     endpoints.sort(key=lambda one: (-one.calls, one.id))

@@ -27,7 +27,7 @@ GROUP BY route_id ORDER BY route_id LIMIT {ROUTES_MAX}"""
 
 # PREWHERE by columns of the key, which versions of a row share: large columns are read of these rows alone.
 _STATES: Final = f"""
-SELECT route_id, fields FROM schemas FINAL
+SELECT route_id, fields, toUnixTimestamp(time) AS told_at FROM schemas FINAL
 PREWHERE part = {_SERVER} AND route_id IN {{routes:Array(UInt64)}}
 ORDER BY route_id, time DESC, node, boot_id, generation
 LIMIT {STATES_OF_ROUTE} BY route_id"""
@@ -49,7 +49,10 @@ _ANSWERING: Final = f"""
 SELECT DISTINCT endpoint_id FROM endpoint_routes FINAL
 WHERE endpoint_id IN {{ids:Array(String)}} AND route_id IN (
     SELECT route_id FROM schemas
-    WHERE part = {_SERVER} AND (JSONLength(fields, 'items') > 0 OR JSONExtractString(fields, 'name') != ''
+    PREWHERE part = {_SERVER} AND route_id IN (
+        SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id IN {{ids:Array(String)}}
+    )
+    WHERE (JSONLength(fields, 'items') > 0 OR JSONExtractString(fields, 'name') != ''
         OR JSONExtractString(fields, 'version') != '')
 )"""
 
@@ -170,7 +173,7 @@ def read_states(reader: Reader) -> Iterator[McpState]:
             check_budget()
             place = places.get(int(row["route_id"]))
             if place is not None:
-                yield _read_state(place, json.loads(row["fields"]))
+                yield _read_state(place, json.loads(row["fields"]), int(row["told_at"]))
 
 
 def read_uses(
@@ -212,7 +215,8 @@ def _pack(sizes: Iterable[Mapping[str, Any]]) -> Iterator[list[int]]:
         yield routes
 
 
-def _read_state(place: Mapping[str, Any], state: Mapping[str, Any]) -> McpState:
+def _read_state(place: Mapping[str, Any], state: Mapping[str, Any], told_at: int) -> McpState:
+    """`told_at`: when the collector got it, by its own clock; a sensor's may be ahead, and saw nothing later."""
     made_by = state["key_id"], state.get("pin_version", 0)
     return McpState(
         route_id=int(place["route_id"]),
@@ -225,9 +229,14 @@ def _read_state(place: Mapping[str, Any], state: Mapping[str, Any]) -> McpState:
         version=state["version"],
         protocol_versions=tuple(state["protocol_versions"]),
         transports=frozenset(_TRANSPORTS[number] for number in state["transports"] if number in _TRANSPORTS),
-        items=tuple(_read_item(row, made_by) for row in state["items"] if row["kind"] in KINDS),
+        items=tuple(_read_item(row, made_by, told_at) for row in state["items"] if row["kind"] in KINDS),
         lists=tuple(
-            McpList(kind=KINDS[row["kind"]], read_at=row["read"], unread_at=row["unread"], left_out=row["left_out"])
+            McpList(
+                kind=KINDS[row["kind"]],
+                read_at=min(row["read"], told_at),
+                unread_at=min(row["unread"], told_at),
+                left_out=row["left_out"],
+            )
             for row in state.get("lists", ())
             if row["kind"] in KINDS
         ),
@@ -235,7 +244,7 @@ def _read_state(place: Mapping[str, Any], state: Mapping[str, Any]) -> McpState:
     )
 
 
-def _read_item(row: Mapping[str, Any], made_by: tuple[int, int]) -> McpSight:
+def _read_item(row: Mapping[str, Any], made_by: tuple[int, int], told_at: int) -> McpSight:
     is_read_only, is_destructive, is_open_world = row["hints"]
     pins = row.get("pins") or [[row["description"], row["schema"], row["first_seen"], row["last_seen"]]]
     return McpSight(
@@ -254,8 +263,8 @@ def _read_item(row: Mapping[str, Any], made_by: tuple[int, int]) -> McpSight:
                 version=made_by[1],
                 description_hash=description,
                 schema_hash=schema,
-                first_seen=first_seen,
-                last_seen=last_seen,
+                first_seen=min(first_seen, told_at),
+                last_seen=min(last_seen, told_at),
             )
             for description, schema, first_seen, last_seen in pins
         ),

@@ -12,8 +12,13 @@ import pytest
 from collector.api.services import ApiSettings, Services
 from collector.core.kinds import ConsumerKind
 from collector.erasure import TableEraser, find_mention
+from collector.inventory import mcp
 from collector.inventory.consumers.consumer import ConsumerName
-from collector.inventory.mcp_states import read_states
+from collector.inventory.endpoints.endpoints import EndpointInventory
+from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.mcp import McpInventory
+from collector.inventory.mcp_states import find_answering, read_states
+from collector.inventory.query import Since, span_since
 from collector.receiver.schemas import SchemaRecord
 from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
@@ -196,8 +201,46 @@ def test_only_routes_with_a_state_are_read_in_full(store: EmbeddedStore) -> None
             return store.query_columns(sql, parameters)
 
     assert {one.route_id for one in read_states(Watched())} == {1, 2, 3, 4, 5}
-    full = [routes for sql, routes in asked if "fields FROM schemas" in sql]
+    full = [routes for sql, routes in asked if "fields, toUnixTimestamp(time) AS told_at FROM schemas" in sql]
     assert full == [[1, 2, 3, 4, 5]]
+
+
+def test_endpoints_that_answered_as_servers_are_found_among_those_that_are_asked(store: EmbeddedStore) -> None:
+    paths = {one.endpoint_id: one.path for one in read_states(store)}
+    assert {paths[one] for one in find_answering(store, list(paths))} == {"/mcp", "/files/sse", "/stock"}
+    assert [paths[one] for one in find_answering(store, [next(iter(paths))])] == ["/mcp"]
+    assert find_answering(store, []) == frozenset()
+
+
+def test_callers_of_what_is_no_server_are_not_measured(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "ENDPOINTS_MAX", 4)
+    endpoints = EndpointInventory(reader=store, who=ConsumerSql())
+    servers = McpInventory(reader=store, endpoints=endpoints).read_all(span_since(Since.DAY, NOW))
+    assert {one.path for one in servers} == {"/mcp", "/files/", "/stock"}
+
+
+def test_a_sensor_whose_clock_is_ahead_saw_nothing_later_than_it_was_told() -> None:
+    state = {
+        "key_id": 1,
+        "name": "",
+        "version": "",
+        "protocol_versions": [],
+        "transports": [],
+        "items": [make_item("get_stock", NOW + 90_000)],
+        "lists": [{"kind": 1, "read": int(NOW) + 90_000, "unread": int(NOW) + 90_000, "left_out": 0}],
+    }
+    place = {"endpoint_id": "e", "cluster": "", "service": "s", "path": "/mcp", "first_seen": int(NOW)}
+
+    class Told:
+        def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+            rows = {"sum(": {"size": 1}, "n.route_id": place}
+            found = next((row for sign, row in rows.items() if sign in sql), None)
+            row = found or {"fields": json.dumps(state), "told_at": int(NOW)}
+            return {name: [value] for name, value in {"route_id": 1, **row}.items()}
+
+    (known,) = read_states(Told())
+    assert [(one.read_at, one.unread_at) for one in known.lists] == [(int(NOW), int(NOW))]
+    assert [(pin.first_seen, pin.last_seen) for item in known.items for pin in item.pins] == [(int(NOW), int(NOW))]
 
 
 def test_texts_that_sensors_did_not_keep_are_counted(store: EmbeddedStore) -> None:
