@@ -11,6 +11,7 @@ Calls, credentials and exposure are those of its endpoints.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -26,6 +27,7 @@ from collector.inventory.mcp_states import (
     KINDS,
     McpArgument,
     McpKind,
+    McpList,
     McpPin,
     McpSight,
     McpState,
@@ -247,7 +249,7 @@ class McpTool:
 
 @dataclass(slots=True)
 class _Group:
-    """States of one server, of each route the newest first."""
+    """States of one server, one of each route."""
 
     cluster: str
     service: str
@@ -342,7 +344,8 @@ class McpInventory:
 
 def _group(states: Iterable[McpState]) -> list[_Group]:
     """States by server. Some paths have the older transport alone; an opened stream may resume the newer one."""
-    found = list(states)
+    # As they are read: of one route there may be one of each process of a sensor.
+    found = [_merge_route(list(own)) for _, own in groupby(states, lambda one: one.route_id)]
     newer = {(one.cluster, one.service, one.path) for one in found if McpTransport.STREAMABLE_HTTP in one.transports}
     streams = {one.endpoint_id for one in found if McpTransport.SSE in one.transports}
     groups: dict[tuple[str, str, str], _Group] = {}
@@ -354,6 +357,46 @@ def _group(states: Iterable[McpState]) -> list[_Group]:
         key = one.cluster, one.service, path
         groups.setdefault(key, _Group(*key)).states.append(one)
     return list(groups.values())
+
+
+def _merge_route(states: Sequence[McpState]) -> McpState:
+    """What all processes know of one route; `states`: newest first."""
+    check_budget()
+    lists: dict[McpKind, McpList] = {}
+    for one in (found for state in states for found in state.lists):
+        known = lists.get(one.kind, one)
+        lists[one.kind] = McpList(
+            kind=one.kind,
+            read_at=max(known.read_at, one.read_at),
+            unread_at=max(known.unread_at, one.unread_at),
+            left_out=max(known.left_out, one.left_out),
+        )
+    answers = [one for one in states if one.is_answer] or states
+    newest = next((one for one in answers if one.name), answers[0])
+    return replace(
+        newest,
+        protocol_versions=tuple(sorted({text for one in states for text in one.protocol_versions})),
+        transports=frozenset(transport for one in states for transport in one.transports),
+        items=_merge_sights(sight for one in states for sight in one.items),
+        lists=tuple(lists.values()),
+        left_out=max(one.left_out for one in states),
+    )
+
+
+def _merge_sights(sights: Iterable[McpSight]) -> tuple[McpSight, ...]:
+    """What the newest sight of each says, with the pins of all."""
+    newest: dict[tuple[McpKind, str], McpSight] = {}
+    pins: dict[tuple[McpKind, str], dict[tuple[int, str, str], McpPin]] = defaultdict(dict)
+    left_out: dict[tuple[McpKind, str], int] = defaultdict(int)
+    for sight in sights:
+        known = newest.get(sight.key)
+        if known is None or sight.last_seen > known.last_seen:
+            newest[sight.key] = sight
+        _add_pins(pins[sight.key], sight.pins)
+        left_out[sight.key] += sight.pins_left_out
+    return tuple(
+        replace(one, pins=tuple(pins[key].values()), pins_left_out=left_out[key]) for key, one in newest.items()
+    )
 
 
 def _merge(group: _Group, measured: Mapping[str, Endpoint]) -> McpServer | None:
@@ -407,21 +450,12 @@ def _find_unread(states: Iterable[McpState]) -> int:
     return max((at for kind, at in unread.items() if at > read[kind]), default=0)
 
 
-def _merge_items(states: Iterable[McpState]) -> tuple[McpItem, ...]:
-    """Of all processes: what the newest sight says, with the pins of each."""
-    newest: dict[tuple[McpKind, str], McpSight] = {}
-    pins: dict[tuple[McpKind, str], dict[tuple[int, str, str], McpPin]] = defaultdict(dict)
-    left_out: dict[tuple[McpKind, str], int] = defaultdict(int)
+def _merge_items(states: Sequence[McpState]) -> tuple[McpItem, ...]:
+    """Of all routes, and whether the newest whole list has them."""
     read_at: dict[McpKind, int] = defaultdict(int)
-    for state in states:
-        for one in state.lists:
-            read_at[one.kind] = max(read_at[one.kind], one.read_at)
-        for sight in state.items:
-            known = newest.get(sight.key)
-            if known is None or sight.last_seen > known.last_seen:
-                newest[sight.key] = sight
-            _add_pins(pins[sight.key], sight.pins)
-            left_out[sight.key] += sight.pins_left_out
+    for one in (found for state in states for found in state.lists):
+        read_at[one.kind] = max(read_at[one.kind], one.read_at)
+    sights = _merge_sights(sight for state in states for sight in state.items)
     found = (
         McpItem(
             kind=one.kind,
@@ -431,11 +465,11 @@ def _merge_items(states: Iterable[McpState]) -> tuple[McpItem, ...]:
             is_read_only=one.is_read_only,
             is_destructive=one.is_destructive,
             is_open_world=one.is_open_world,
-            pins=tuple(sorted(pins[key].values(), key=_rank_pin)),
-            pins_left_out=left_out[key],
+            pins=tuple(sorted(one.pins, key=_rank_pin)),
+            pins_left_out=one.pins_left_out,
             is_listed=one.last_seen >= read_at[one.kind] - GONE_SECONDS,
         )
-        for key, one in newest.items()
+        for one in sights
     )
     order = list(McpKind)
     return tuple(sorted(found, key=lambda one: (not one.is_listed, order.index(one.kind), one.name or "~", one.id)))
