@@ -6,8 +6,9 @@ offered first (shadowing), a tool that is new at a server that is known for a da
 
 All pins that any sensor saw are compared, so a text that one client got alone is among them. A pin stays known: a
 rollout whose replicas answer by turns is reported once. One that was away for RETURN_SECONDS while others were listed
-is reported again. Pins of another installation key, or made in another way, are learned anew without a report. What a
-server may fill is bounded: a text that differs each time is reported once, in these words.
+is reported again. Pins of another installation key, or made in another way, are learned anew without a report. Several
+texts of a name at its first look are its baseline, and reported as that. What a server may fill is bounded: a text that
+differs each time is reported once, in these words, and texts that sensors did not keep as they grow.
 
 What is news is a fact with the kind of its alert as `anchor`; it waits until it is reported (`told_at`).
 """
@@ -281,7 +282,7 @@ def _compare_pin(
 
 
 def _make_room(item: McpItem, known: list[Fact], look: _Look) -> None:
-    """For another pin: the one goes that was listed longest ago, unless a sensor still tells it or it waits."""
+    """For another pin: the one goes that was listed longest ago, unless a sensor still sends it or it waits."""
     shown = {_detail(item, pin) for pin in item.pins}
     away = [fact for fact in known if fact.detail not in shown and (fact.told_at or not fact.anchor)]
     away.sort(key=lambda one: one.seen_at)

@@ -219,7 +219,7 @@ def test_callers_of_what_is_no_server_are_not_measured(store: EmbeddedStore, mon
     assert {one.path for one in servers} == {"/mcp", "/files/", "/stock"}
 
 
-def test_a_sensor_whose_clock_is_ahead_saw_nothing_later_than_it_was_told() -> None:
+def test_a_sensor_whose_clock_is_ahead_saw_nothing_later_than_the_collector_got_it() -> None:
     state = {
         "key_id": 1,
         "name": "",
@@ -233,7 +233,7 @@ def test_a_sensor_whose_clock_is_ahead_saw_nothing_later_than_it_was_told() -> N
 
     class Told:
         def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-            rows = {"sum(": {"size": 1}, "n.route_id": place}
+            rows: dict[str, dict[str, Any]] = {"sum(": {"size": 1}, "n.route_id": place}
             found = next((row for sign, row in rows.items() if sign in sql), None)
             row = found or {"fields": json.dumps(state), "told_at": int(NOW)}
             return {name: [value] for name, value in {"route_id": 1, **row}.items()}

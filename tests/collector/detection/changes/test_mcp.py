@@ -136,7 +136,7 @@ def test_a_text_that_one_client_got_between_two_looks_is_reported(scene: Scene) 
     assert scene.look(make_server(hidden), days=1) == [CHANGED]
 
 
-def test_what_a_server_shows_first_is_its_baseline_and_several_texts_are_told_at_low(scene: Scene) -> None:
+def test_what_a_server_shows_first_is_its_baseline_and_several_texts_are_reported_at_low(scene: Scene) -> None:
     both = make_tool("get_forecast", make_pin(), make_pin("d2"))
     assert scene.look(make_server(both)) == [CHANGED]
     assert (scene.told[0].severity, scene.told[0].quietest) == (Severity.LOW, Sensitivity.PARANOID)
@@ -193,7 +193,7 @@ def test_a_text_that_returns_after_a_week_is_reported_again(scene: Scene) -> Non
 def test_a_text_that_is_in_old_states_alone_has_not_returned(scene: Scene) -> None:
     scene.look(make_server(FORECAST))
     scene.look(make_server(OTHER_TEXT), days=1)
-    # A server that is used every two weeks; the sensor tells its old text for as long as it lives.
+    # A server that is used every two weeks; the sensor sends its old text for as long as it lives.
     listed = int(scene.now - DAY)
     for _ in range(6):
         by = int(scene.now + 14 * DAY - NOW)
@@ -380,7 +380,7 @@ def test_a_server_that_takes_the_name_of_another_shadows_its_tools(scene: Scene)
     ],
     ids=["same", "other text now", "no name", "other name"],
 )
-def test_a_server_at_another_place_with_name_and_texts_of_the_first_is_told_as_that(
+def test_a_server_at_another_place_with_name_and_texts_of_the_first_is_reported_as_that(
     scene: Scene, name: str, item: McpItem, level: Sensitivity
 ) -> None:
     scene.look(make_server(FORECAST, service="shop/weather-blue:80"))

@@ -368,7 +368,7 @@ def test_what_a_server_lists_is_bounded_by_kind() -> None:
     assert schema.left_out == sum(left_out.values())
 
 
-def test_what_is_left_out_is_counted_by_list() -> None:
+def test_what_no_bound_lets_in_is_counted_by_list() -> None:
     node = Node()
     tools = [{**TOOL, "name": f"tool{number}"} for number in range(MAX_ITEMS[McpItemKind.TOOL] + 5)]
     for _ in range(3):
