@@ -27,7 +27,7 @@ from sensor.describe.bodies.sampling import BodySampler, SampleRule
 from sensor.describe.schemas.descriptions import write_outline
 from sensor.describe.schemas.mcp import McpNames, McpServer, McpTally
 from sensor.describe.schemas.mcp_calls import read_mcp_call
-from sensor.describe.schemas.mcp_uses import USES_REFRESH_NS, McpUse, McpUses
+from sensor.describe.schemas.mcp_uses import McpUse, McpUses
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Tree, judge_name
@@ -549,10 +549,8 @@ class SchemaBook:
         size = 0
         for key, entry in list(self._entries.items()):
             is_old = self._offered is None and now_ns - entry.reported_ns >= REPEAT_NS
-            uses = entry.mcp_uses
-            is_over = uses is not None and uses.is_over(now_ns)
-            if uses is not None and uses.has_news and (is_over or now_ns - entry.reported_ns >= USES_REFRESH_NS):
-                entry.is_changed = True
+            is_over = entry.mcp_uses is not None and entry.mcp_uses.is_over(now_ns)
+            entry.is_changed |= entry.mcp_uses is not None and entry.mcp_uses.is_due(now_ns)
             if is_over and not entry.is_changed:
                 self._drop(key)
                 continue

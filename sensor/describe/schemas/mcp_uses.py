@@ -18,7 +18,9 @@ MAX_USED: Final = 64  # Tools and prompts of one caller; further ones are one.
 USE_NODES: Final = 4  # What a pair takes, in units of an argument of a tool.
 _SECOND_NS: Final = 1_000_000_000
 USES_NS: Final = 3_600 * _SECOND_NS
-USES_REFRESH_NS: Final = 300 * _SECOND_NS  # So often counts of callers that are known are reported.
+# Counts of callers that are known are reported at once in the first minute, and then so often.
+_YOUNG_NS: Final = 60 * _SECOND_NS
+USES_REFRESH_NS: Final = 300 * _SECOND_NS
 
 _Caller = tuple[int, PrincipalKind, int, str, str]
 
@@ -45,8 +47,9 @@ class McpUses:
     """Who used what of one server. Not thread-safe."""
 
     left_out: int = 0  # Uses that no bound let in.
-    has_news: bool = False  # Calls that were not reported.
-    _reported_ns: int | None = None
+    _has_news: bool = False  # Calls that were not reported.
+    _began_ns: int | None = None  # When it was reported first,
+    _reported_ns: int = 0  # and last.
     _uses: dict[tuple[_Caller, McpItemKind, int], McpUse] = field(default_factory=dict)
     _used: Counter[_Caller] = field(default_factory=Counter)
 
@@ -57,13 +60,20 @@ class McpUses:
 
     def is_over(self, now_ns: int) -> bool:
         """Whether they have been reported for so long that others are to follow. Always asked by one clock."""
-        return self._reported_ns is not None and now_ns - self._reported_ns >= USES_NS
+        return self._began_ns is not None and now_ns - self._began_ns >= USES_NS
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether calls wait to be reported. By the clock of `is_over`."""
+        if not self._has_news or self._began_ns is None:
+            return self._has_news
+        age = now_ns - self._began_ns
+        return age < _YOUNG_NS or age >= USES_NS or now_ns - self._reported_ns >= USES_REFRESH_NS
 
     def write(self, now_ns: int) -> tuple[McpUse, ...]:
         """As they may be reported now."""
-        if self._reported_ns is None:
-            self._reported_ns = now_ns
-        self.has_news = False
+        if self._began_ns is None:
+            self._began_ns = now_ns
+        self._reported_ns, self._has_news = now_ns, False
         return tuple(self._uses.values())
 
     def count(self, used: McpUsed, name_hash: int, caller: tuple[Credentials, NamedEnds], time_ns: int) -> bool:
@@ -81,7 +91,7 @@ class McpUses:
         key = who, used.kind, name_hash
         known = self._uses.get(key)
         is_first = known is None
-        self.has_news = True
+        self._has_news = True
         if known is None:
             if len(self._uses) >= MAX_USES:
                 self.left_out += 1

@@ -283,12 +283,15 @@ def test_calls_of_a_caller_that_is_known_are_reported_now_and_then() -> None:
     node.call(asked, {"content": []})
     assert [one.calls for one in node.take_uses()] == [1]
     node.call(asked, {"content": []})
+    assert [one.calls for one in node.take_uses()] == [2]  # In the first minute at once.
+    node.wait(60)
+    node.call(asked, {"content": []})
     assert node.take_uses() == ()
     node.wait(USES_REFRESH_NS // SECOND)
-    assert [one.calls for one in node.take_uses()] == [2]
+    assert [one.calls for one in node.take_uses()] == [3]
     node.call(asked, {"content": []})
     node.wait(USES_NS // SECOND)
-    assert [one.calls for one in node.take_uses()] == [3]
+    assert [one.calls for one in node.take_uses()] == [4]
     assert node.take_uses() == ()
 
 
