@@ -10,6 +10,7 @@ from collector.alerting.alert import AlertKind, Report, Severity
 from collector.core.kinds import Sensitivity
 from collector.detection.changes.detector import FactTable
 from collector.detection.changes.mcp import NAMED_MAX, NAMES_MAX, PINS_MAX, McpWatch
+from collector.detection.changes.rules import Fact, FactKind
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
 from collector.inventory.mcp import McpInventory, McpItem, McpServer
 from collector.inventory.mcp_states import McpKind, McpPin
@@ -165,6 +166,16 @@ def test_releases_of_half_a_year_are_all_reported_and_old_texts_are_forgotten(sc
     assert len(pins) == PINS_MAX
     # One that is gone is as another one.
     assert scene.look(make_server(FORECAST)) == [CHANGED]
+
+
+def test_of_facts_only_those_that_are_gone_are_deleted(state: StateStore) -> None:
+    table = FactTable(state)
+    old, kept = (
+        Fact(kind=FactKind.MCP_ITEM, subject="e", detail=f"a|{pin}", first_seen=NOW, seen_at=NOW) for pin in "12"
+    )
+    table.save([old, kept])
+    table.save([kept], [old])
+    assert table.read(["e"]) == [kept]
 
 
 def test_a_tool_whose_name_is_not_shown_is_new_again_a_day_after_a_rotation(scene: Scene) -> None:
