@@ -64,4 +64,4 @@ def add_routes(router: APIRouter, site: Site) -> None:
         return site.render(request, "mcp/server.html", values)
 
 
-PAGE = Page(add_routes=add_routes, path=PATH, title="MCP servers", group="Inventory", key="p")
+PAGE = Page(add_routes=add_routes, path=PATH, title="MCP servers", group="Inventory", key="k")
