@@ -16,10 +16,10 @@ from collector.api.services import Services
 from collector.core.config import CollectorSettings, RetentionSettings
 from collector.core.rates import Interval
 from collector.detection.engine import Engine
+from collector.detection.follower import Follower
 from collector.detection.framework.windows import LATENESS_SECONDS, ROW_SECONDS
 from collector.detection.memory import FileMemory
 from collector.detection.messages import Mapped, Told
-from collector.detection.process import Follower
 from collector.log.base import DETECTORS, STORE, Append
 from collector.receiver.reports import REVEAL_LIMIT, RevealedWord
 from collector.receiver.schemas import read_schemas

@@ -21,8 +21,9 @@ from apidae.v1 import data_pb2
 
 from collector.alerting.alert import Signal
 from collector.detection.engine import Engine
+from collector.detection.follower import Follower
 from collector.detection.memory import FileMemory
-from collector.detection.process import LOOK_SECONDS, Follower
+from collector.detection.process import LOOK_SECONDS
 from collector.log.base import DETECTORS, Append
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog

@@ -19,11 +19,11 @@ from collector.detection.catch_up import (
     Sent,
 )
 from collector.detection.engine import Engine
+from collector.detection.follower import Follower
 from collector.detection.framework.slots import Slots
 from collector.detection.framework.windows import LATENESS_SECONDS
 from collector.detection.memory import FileMemory
 from collector.detection.messages import Told
-from collector.detection.process import Follower
 from collector.log.base import Append, Entry, Position
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from collector.alerting.alert import AlertSignal, Direction
+from collector.detection.follower import Follower
 from collector.detection.messages import Told
-from collector.detection.process import DetectorProcess, Follower
+from collector.detection.process import DetectorProcess
 from collector.detection.read_boundaries import (
     BEHIND_SECONDS,
     KEPT_MAX,

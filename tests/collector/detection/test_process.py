@@ -15,10 +15,11 @@ import pytest
 from collector.alerting.alert import AlertSignal, Signal
 from collector.detection.checkpoint import VERSION, CheckpointError, load_checkpoint
 from collector.detection.engine import Engine
+from collector.detection.follower import Follower
 from collector.detection.framework.slots import Slots
 from collector.detection.memory import FileMemory
 from collector.detection.messages import Told
-from collector.detection.process import AWAY_ENDS, DetectorProcess, DetectorsAwayError, Follower
+from collector.detection.process import AWAY_ENDS, DetectorProcess, DetectorsAwayError
 from collector.detection.read_boundaries import CutJournal
 from collector.log.base import Append, Position
 from collector.log.file_reader import FileLogReader

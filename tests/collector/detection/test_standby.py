@@ -8,9 +8,9 @@ from sqlalchemy import select, update
 
 from collector.alerting.pending import PendingReports
 from collector.detection.engine import Engine
+from collector.detection.follower import Follower
 from collector.detection.memory import LostTrackError
 from collector.detection.messages import Erase, Mapped, Told
-from collector.detection.process import Follower
 from collector.detection.shared_memory import StateMemory
 from collector.log.base import Append
 from collector.log.file_reader import FileLogReader
