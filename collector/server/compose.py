@@ -558,15 +558,13 @@ class Collector:
             clock=clock,
             report=self.alert_service.take_found,
         )
-        servers = McpInventory(
-            reader=store, endpoints=EndpointInventory(reader=store, who=who), order=self.settings.consumer_order
-        )
-        self.mcp_watch = McpWatch(servers=servers, facts=self._facts, clock=clock, report=self.alert_service.take_found)
         self._specs = SpecAssessor(store=store, table=SpecTable(self.state, clock), paths=self.settings.spec_paths)
         partners = PartnerNetworks(self.settings.partner_networks)
         endpoints = EndpointInventory(
             reader=store, who=who, partners=partners, sums=self._route_sums, figure_sums=self._figure_sums
         )
+        servers = McpInventory(reader=store, endpoints=endpoints, order=self.settings.consumer_order)
+        self.mcp_watch = McpWatch(servers=servers, facts=self._facts, clock=clock, report=self.alert_service.take_found)
         self.metered = MeteredEndpoints(state=self.state, reader=store, endpoints=endpoints, clock=clock)
         self._risks = RiskAssessor(
             store=store,
