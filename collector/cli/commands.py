@@ -47,6 +47,8 @@ class OwnToken(StrEnum):
     WEBHOOK = WEBHOOK_SECRET_FILE
 
 
+GRPC_LISTENER = "event_engine_listener"  # An experiment of gRPC's core, on by default since 1.80.
+
 SERVER = ("collector", "keys")
 TRUST = ("certificates", "enrollment")
 BACKUP = ("backup", "restore")
@@ -138,6 +140,8 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     # What is in data_dir is for this user only, in a directory that somebody else made, too.
     os.umask(0o077)
+    # gRPC's newer listener wakes twice as many threads for each message of a sensor. Read when gRPC is loaded, below.
+    os.environ.setdefault("GRPC_EXPERIMENTS", f"-{GRPC_LISTENER}")
     # Here, not above: the engine and its arrays cost the other commands a second each.
     from collector.core.keys import KeyFileError
     from collector.server.app import build_app

@@ -278,9 +278,12 @@ def make_feature(
     on_error: Callable[[Exception], None],
     on_drained: Callable[[], None],
     is_watched: Callable[[], bool],
+    hands_over: bool,
 ) -> Feature:
     """What the collector starts and shows; the named arguments are those of `run_writer`."""
-    run = partial(run_writer, writer, on_error=on_error, on_drained=on_drained, is_watched=is_watched)
+    run = partial(
+        run_writer, writer, on_error=on_error, on_drained=on_drained, is_watched=is_watched, hands_over=hands_over
+    )
     worker = Worker("writer", run)
 
     def start() -> None:
@@ -304,12 +307,14 @@ def run_writer(
     on_error: Callable[[Exception], None],
     on_drained: Callable[[], None] = lambda: None,
     is_watched: Callable[[], bool] = lambda: True,
+    hands_over: bool = False,
 ) -> None:
     """The writer's thread: store what waits once it has waited for long enough (`StoreWriter.find_wait`); go on after
     errors. At the stop it goes on for `LAST_SECONDS`; the next start stores the rest.
 
     `on_error` is called with every failure (StoreError, OSError, or one of Arrow's), `on_drained` when something was
-    stored, and when nothing fails any more. `is_watched`: whether somebody looks at what is stored.
+    stored, and when nothing fails any more. `is_watched`: whether somebody looks at what is stored. `hands_over`:
+    another process goes on at once, so nothing is stored after the stop but what is under way.
     """
     has_failed = False
     begun_at: float | None = None  # To wait.
@@ -318,11 +323,13 @@ def run_writer(
     def has_to_end() -> bool:
         nonlocal ends_at
         if is_stopping.is_set() and ends_at is None:
-            ends_at = time.monotonic() + LAST_SECONDS
+            ends_at = time.monotonic() + (0.0 if hands_over else LAST_SECONDS)
         return ends_at is not None and time.monotonic() > ends_at
 
     while True:
         is_last = is_stopping.wait(LOOK_SECONDS)
+        if is_last and hands_over:
+            return
         now = time.monotonic()
         try:
             waiting = writer.measure_waiting()

@@ -27,7 +27,7 @@ from collector.api.forwarding import Peers
 from collector.api.services import Services
 from collector.core.budget import BudgetBook
 from collector.core.config import CollectorSettings, join_address
-from collector.core.feature import Feature, Job, Role
+from collector.core.feature import LEASED, Feature, Job, Role
 from collector.core.keys import API_TOKEN_FILE, APPROVAL_TOKEN_FILE, SENSOR_TOKEN_FILE
 from collector.core.memory import LibraryPages, release_free_memory
 from collector.log.base import STORE
@@ -73,6 +73,8 @@ def freeze_long_lived() -> None:
 # of its turns, and a health check needs several. Python's default is ten times as long.
 SWITCH_SECONDS = 0.0005
 GRACE_SECONDS = 3.0
+# From the stop until another collector may take over, for what is under way under a lease. What is later is refused.
+HAND_OVER_SECONDS = 1.0
 ANSWER_SECONDS = 1.0  # For requests that are under way at the stop.
 # From the signal to the end, whatever is under way: what was acknowledged is in the log, and a start reads it again.
 STOP_SECONDS_MAX = 9.5
@@ -133,6 +135,8 @@ class _Life:
         self._is_succeeded = False  # By another collector.
         self._http: HttpServer | None = None
         self._failures = Failures()
+        self._job_budgets = BudgetBook()
+        self._handing_over: list[threading.Thread] = []
         self._usage = Usage()
         self._is_writer_failing = False
         self._started_at = time.monotonic()
@@ -194,6 +198,7 @@ class _Life:
             on_error=self._note_writer_failure,
             on_drained=self._note_writer_success,
             is_watched=self._is_watched,
+            hands_over=collector.tenure.is_shared,
         )
         if Role.DETECT in self._settings.roles:
             yield collector.detectors.make_feature(
@@ -236,7 +241,7 @@ class _Life:
             await asyncio.to_thread(tenure.release)
             raise
         commit = asyncio.create_task(self._commit.run())
-        housekeeping = asyncio.create_task(repeat_jobs(duties.list_jobs, on_error, collector.budgets))
+        housekeeping = asyncio.create_task(repeat_jobs(duties.list_jobs, on_error, self._job_budgets))
         server = self._http = self._build_http(grpc_port)
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
         policies = asyncio.create_task(self._follow_policy())
@@ -263,6 +268,9 @@ class _Life:
                 end_at_deadline(STOP_SECONDS_MAX, EXIT_CUT_OFF if self._stop.is_set() else EXIT_FAILED)
                 server.should_exit = True
                 cancelling = asyncio.create_task(cancel_work(collector.budgets, http))
+                if tenure.is_shared:
+                    await asyncio.to_thread(self._hand_over)
+                ending_jobs = asyncio.create_task(cancel_all(self._job_budgets))
                 if self._services is not None:
                     self._services.events.close()
                 self._ingest.end_streams()  # Else each would last for the whole grace.
@@ -272,16 +280,33 @@ class _Life:
                 policies.cancel()
                 await asyncio.gather(commit, http, housekeeping, policies, return_exceptions=True)
                 await self._stop_duties()
-                await cancelling
+                await asyncio.gather(cancelling, ending_jobs)
                 await asyncio.to_thread(tenure.release)
         if failure:
             raise RuntimeError(failure)
         return self._is_succeeded
 
+    def _hand_over(self) -> None:
+        """Give the leases back before anything else ends, so that another collector takes over at once. It repeats what
+        this one began, and the number of its lease refuses what this one still writes. Blocks."""
+        duties, tenure, until = self._duties, self._collector.tenure, time.monotonic() + HAND_OVER_SECONDS
+        tenure.stop()
+        self._handing_over = [
+            threading.Thread(target=duties.stop, args=([role],), name=f"end of {role}") for role in LEASED
+        ]
+        for thread in self._handing_over:
+            thread.start()
+        self._job_budgets.stop()
+        for thread in self._handing_over:
+            thread.join(max(0.0, until - time.monotonic()))
+        tenure.release()
+
     async def _stop_duties(self) -> None:
         """Whichever started. What blocks longest stops at the same time."""
         duties = self._duties
         await asyncio.to_thread(self._collector.tenure.stop)
+        for thread in self._handing_over:
+            await asyncio.to_thread(thread.join)
         threads = ([Role.WRITER], [Role.DETECT])
         await asyncio.gather(*(asyncio.to_thread(duties.stop, roles) for roles in threads))
         await asyncio.to_thread(duties.stop, [Role.API, Role.INGEST, Role.JOBS, None])
@@ -419,10 +444,15 @@ def _describe_end(tasks: Mapping[str, asyncio.Task[None]]) -> str:
 
 
 async def cancel_work(budgets: BudgetBook, http: asyncio.Task[None]) -> None:
-    """End requests and housekeeping that are under way, until none is. What takes no more than `ANSWER_SECONDS` is
+    """End requests that are under way, until none is. What takes no more than `ANSWER_SECONDS` is
     answered first, so that an upgrade of several collectors is no error for anybody. `http` ends with the last answer.
     """
     await asyncio.wait((http,), timeout=ANSWER_SECONDS)
+    await cancel_all(budgets)
+
+
+async def cancel_all(budgets: BudgetBook) -> None:
+    """End all work under these budgets, until none is."""
     while True:
         await asyncio.to_thread(budgets.stop)
         if not len(budgets):

@@ -43,6 +43,11 @@ class Tenure:
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="tenure", daemon=True)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may take over."""
+        return self._keeper.is_shared
+
     def begin(
         self,
         duties: Duties,
@@ -100,7 +105,7 @@ class Tenure:
             self._thread.join()
 
     def release(self) -> None:
-        """Give the leases up; after the features are stopped."""
+        """Give the leases up; after the features are stopped, or where what they still write is refused."""
         self._keeper.stop()
 
     def _wait_for_all(self, own_only: Collection[str]) -> None:

@@ -1,7 +1,8 @@
 """Leases: each name has one holder at a time among the processes that share a state.
 
 A lease is a row: who holds it, until when by the database's clock, and an epoch that grows by one with each change of
-holder. A holder renews its leases each second; one that stopped is succeeded after `TTL_SECONDS`. The pattern is that
+holder. A holder renews its leases each second, and gives them back where it ends in order; one that was killed is
+succeeded after `TTL_SECONDS`. The pattern is that
 of Chubby and ZooKeeper: a holder can pause for long and not know that it was succeeded, so what it writes into the
 state goes through a `Fence`. That is a transaction which is refused when the epoch is no longer the holder's own.
 
@@ -27,6 +28,7 @@ from collector.storage.state.tables.leases import LEASES
 
 TTL_SECONDS: Final = 3.0
 RENEW_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.25  # Between two looks whether a lease that another process holds was given back: a read.
 _FOREVER_SECONDS: Final = 1e10  # Of a holder that has no rival.
 
 logger = logging.getLogger(__name__)
@@ -96,6 +98,11 @@ class Leases:
             for name in free:
                 self._take_over(connection, name, now)
             return _list_held(connection, now) if free else held
+
+    def is_any_free(self, names: Sequence[str]) -> bool:
+        """Whether nobody holds one of these."""
+        with self._state.read() as connection:
+            return not set(names) <= _list_held(connection, _read_clock(connection)).keys()
 
     def release(self, names: Sequence[str]) -> None:
         """Let another process take these over at once."""
@@ -190,7 +197,7 @@ class LeaseKeeper:
             self._thread.start()
 
     def stop(self) -> None:
-        """Give all leases up. To be called when nothing is done any more under them."""
+        """Give all leases up. Whatever is still done under them is refused once another process took them."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -202,8 +209,16 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         sentence = ""
-        while not self._stopping.wait(RENEW_SECONDS):
+        renew_at = self._monotonic() + RENEW_SECONDS
+        while True:
+            others = [name for name in self._names if name not in self._held]
+            left = max(0.0, renew_at - self._monotonic())
+            if self._stopping.wait(min(left, LOOK_SECONDS) if others else left):
+                return
             try:
+                if self._monotonic() < renew_at and not self._leases.is_any_free(others):
+                    continue
+                renew_at = self._monotonic() + RENEW_SECONDS
                 self.look()
                 sentence = ""
             except Exception as error:

@@ -297,6 +297,18 @@ def test_rows_wait_while_nobody_looks_and_are_stored_for_an_alert_and_at_the_sto
     assert store.count("rows_minute") == 12
 
 
+def test_where_another_process_goes_on_nothing_is_begun_after_the_stop(wal: FileLog, tmp_path: Path) -> None:
+    store, stopping = TokenStore(), threading.Event()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    fill(wal, 1)
+    stopping.set()
+    run_writer(writer, stopping, on_error=pytest.fail, hands_over=True)
+    assert store.count("rows_minute") == 0 and writer.measure_waiting()
+    run_writer(writer, stopping, on_error=pytest.fail)
+    assert store.count("rows_minute") == 6
+
+
 def test_a_batch_that_no_table_can_hold_keeps_no_other_out(
     wal: FileLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,13 +20,13 @@ pytestmark = [
 def test_whoever_ends_the_other_goes_on_and_all_calls_and_alerts_are_there_once(tmp_path: Path) -> None:
     programs = find_programs()
     assert programs is not None
-    ends = ["kill", "stall"]
+    ends = ["kill", "stall", "stop"]
     options = pair.parse(
         ["--sensors", "2", "--kills", str(len(ends)), "--end", *ends, "--whom", "holder", "--scanners", "1"]
     )
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         pair.run_pair(options, tmp_path, programs)
-    *lines, totals = [json.loads(line) for line in printed.getvalue().splitlines()]
-    assert [(line["load"], line["held_jobs"]) for line in lines] == [("kill", True), ("stall", True)]
+    *lines, _, totals = [json.loads(line) for line in printed.getvalue().splitlines()]
+    assert [(line["load"], line["held_jobs"]) for line in lines] == [(end, True) for end in ends]
     assert totals["is_exact"] and totals["acknowledged_calls"] > 0 and len(totals["alerts"]) == 1, totals

@@ -7,18 +7,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
 from collector.core.budget import BudgetBook, check_budget
-from collector.core.feature import Job
+from collector.core.feature import LEASED, Job
 from collector.server import run
 from collector.server.duties import repeat_jobs
 from collector.server.run import EXIT_CUT_OFF, EXIT_FAILED, cancel_work
+from collector.storage.state.leases import Leases
+from collector.storage.state.store import open_state
 from scripts.bench_cases.capturing.cpu import read_cpu_seconds
+from scripts.bench_cases.pair import write_config
 from tests.collector.running import RunningCollector, clean_environment
+from tests.collector.storage.http_server import RunningServer
 from tests.waiting import wait_in_loop, wait_until
 
 _PROGRAM = """
@@ -117,6 +122,33 @@ def test_the_exit_status_says_what_began_the_end_and_whether_work_was_cut_off(tm
         os.kill(detectors, signal.SIGKILL)  # It holds the other end of the collector's output.
         collector.stop()
         assert status == EXIT_CUT_OFF and time.monotonic() - began < 60
+
+
+@pytest.mark.e2e
+def test_who_stops_gives_its_leases_back_before_it_waits_for_anything_else(
+    tmp_path: Path, new_postgresql: Callable[[], str]
+) -> None:
+    """Here the detectors do not end, as other work may not."""
+    url = new_postgresql()
+    store = RunningServer()
+    config = write_config(tmp_path, url, store.port)
+    constants = {"collector.detection.process._TOLD_SECONDS": 3_600.0}
+    collector = RunningCollector(tmp_path / "data", "--no-auth", "--config", str(config), constants=constants)
+    state = open_state(tmp_path / "state", url)
+    leases = Leases(state)
+    try:
+        wait_until(lambda: find_detectors(collector.process.pid))
+        (detectors,) = find_detectors(collector.process.pid)
+        os.kill(detectors, signal.SIGSTOP)
+        assert all(leases.find(role) is not None for role in LEASED)
+        collector.process.terminate()
+        wait_until(lambda: all(leases.find(role) is None for role in LEASED))
+        assert collector.process.poll() is None, "it was waited for"
+        os.kill(detectors, signal.SIGKILL)
+    finally:
+        collector.kill()
+        state.close()
+        store.stop()
 
 
 @pytest.mark.e2e

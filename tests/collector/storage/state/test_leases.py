@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from collector.storage.base import LeaseLostError, StoreError
+from collector.storage.state import leases as leases_module
 from collector.storage.state.leases import Fence, LeaseKeeper, Leases
 from collector.storage.state.store import StateStore, open_state, upsert
 from collector.storage.state.tables.base import IMPORTS
@@ -221,6 +222,27 @@ def test_without_the_database_leases_are_lost_when_their_time_is_over(
     monkeypatch.undo()
     keeper.look()
     assert changes[2:] == [("jobs", True)]
+
+
+def test_a_lease_that_was_given_back_is_taken_before_the_next_renewal(
+    shared: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "RENEW_SECONDS", 3_600.0)
+    other, got = Leases(shared), list[str]()
+    other.take(NAMES)
+    has_jobs = threading.Event()
+
+    def note_change(name: str, fence: Fence | None) -> None:
+        got.append(name)
+        has_jobs.set()
+
+    keeper = LeaseKeeper(Leases(shared), NAMES, on_change=note_change)
+    keeper.start()
+    assert not got
+    other.release(["jobs"])
+    assert has_jobs.wait(60)
+    keeper.stop()
+    assert got == ["jobs"]
 
 
 HOLDER = """
