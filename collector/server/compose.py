@@ -62,6 +62,7 @@ from collector.inventory.endpoints.figure_sums import FigureSums
 from collector.inventory.endpoints.places import Places
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
+from collector.inventory.endpoints.shared_hidden import SharedHidden
 from collector.inventory.kept_sums import SumsKeeper
 from collector.inventory.mcp import McpInventory
 from collector.inventory.partners import PartnerNetworks
@@ -326,6 +327,7 @@ class Collector:
         for sums in self._kept_sums:
             sums.erase()
         self._recent.forget()
+        self._hidden.forget()
 
     @property
     def _kept_sums(self) -> list[SumsKeeper]:
@@ -435,7 +437,10 @@ class Collector:
         self._figure_sums = (
             FigureSums(store=self.store, who=who, partners=partners, clock=self._clock) if self._is_embedded else None
         )
-        self._recent = RecentAnswers(self.store, lambda: any(sums.has_any for sums in self._kept_sums))
+        self._hidden = SharedHidden(self.store)
+        self._recent = RecentAnswers(
+            self.store, lambda: any(sums.has_any for sums in self._kept_sums), share=self._hidden.share
+        )
         self.reveals = RevealBook()
         self._templates = TemplateTable(self.state, self.store)
         self.catalogue = Catalogue(self.store, self._templates, self.reveals)
