@@ -33,12 +33,14 @@ PROVEN_MAX: Final = 10_000  # Pairs of a route and carriers in one round.
 _OUTCOME: Final = find_outcome("r")
 _SERVED: Final = is_success("r")
 _SINCE: Final = "toDateTime({since:UInt32}, 'UTC')"
+_POSSIBLE: Final = f"time >= {_SINCE} AND authentication = {POSSIBLE_CREDENTIAL} AND carriers != ''"
+# Most installations have none, and to find that out takes a twentieth of what the evidence takes.
+_ANY: Final = f"SELECT route_id FROM rows_hour WHERE {_POSSIBLE} LIMIT 1"
 # Endpoints with such calls, and all of their routes.
 _ROUTES: Final = f"""
     SELECT route_id, endpoint_id, service FROM endpoint_routes FINAL WHERE endpoint_id IN (
         SELECT endpoint_id FROM endpoint_routes FINAL WHERE route_id IN (
-            SELECT route_id FROM rows_hour
-            WHERE time >= {_SINCE} AND authentication = {POSSIBLE_CREDENTIAL} AND carriers != ''))"""
+            SELECT route_id FROM rows_hour WHERE {_POSSIBLE}))"""
 _ROWS: Final = f"FROM rows_hour AS r INNER JOIN ({_ROUTES}) AS n ON n.route_id = r.route_id WHERE r.time >= {_SINCE}"
 _EVIDENCE: Final = f"""
     SELECT w.service AS service, w.carriers AS carriers
@@ -94,7 +96,8 @@ class CarrierProof:
         now = self._clock()
         if self._known is None:
             self._known = {(int(row["route_id"]), row["carriers"]) for row in select(self._store, _ALL)}
-        rows = select(self._store, _PROVEN, {"since": max(0, int(now) - EVIDENCE_DAYS * 86_400)})
+        asked = {"since": max(0, int(now) - EVIDENCE_DAYS * 86_400)}
+        rows = select(self._store, _PROVEN, asked) if select(self._store, _ANY, asked) else ()
         time = datetime.fromtimestamp(now, UTC)
         found = {(int(row["route_id"]), row["carriers"]): row["endpoint_id"] for row in rows}
         records = [ProvenCarrier(route_id=route_id, carriers=carriers, time=time) for route_id, carriers in found]

@@ -77,7 +77,7 @@ class SumsKeeper:
         self._lock = Lock()
         self._kept: dict[int, KeptSums] = {}  # By start.
         self._forgotten = 0  # How often all were forgotten.
-        self._begun: dict[int, float] = {}  # When sums were last begun, by start.
+        self._begun: dict[int, float] = {}  # When sums were last begun, or there were too few rows, by start.
         self._unused: dict[str, float] = {}  # Tables to be dropped, and since when.
         self._number = 0
         self._work = self._run()
@@ -165,12 +165,10 @@ class SumsKeeper:
         # Of hours that are over, so most of them are merged. Where they are not, there are more chunks than needed.
         counted = f"SELECT count() AS rows FROM {self._subject.source} AS r WHERE {IN_SPAN}"
         (found,) = select(self._store, counted, span_parameters(span))
+        self._begun = {start: at for start, at in self._begun.items() if start > now - DAY_SECONDS * 2}
+        self._begun[span.start] = now
         if int(found["rows"]) < self._rows_min:
             return
-        self._begun = {
-            span.start: now,
-            **{start: at for start, at in self._begun.items() if start > now - DAY_SECONDS * 2},
-        }
         table, forgotten = self._name_table(), self._forgotten
         made = KeptSums(
             table=table,

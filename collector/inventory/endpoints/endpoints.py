@@ -99,7 +99,7 @@ class EndpointInventory:
         self._who = who
         self._figures = FigureSql(who, partners)
         self._figure_sums = figure_sums
-        self._rankings = Rankings(reader, who, sums)
+        self._rankings = Rankings(reader, who, sums, figure_sums)
         self._exposures = ExposureInventory(reader=reader)
 
     def list_endpoints(self, query: EndpointQuery, span: Span) -> Page[Endpoint]:

@@ -74,17 +74,22 @@ GROUP BY {", ".join(f"r.{name}" for name in _KEYS)}"""
 
     def read(self, span: Span, kept: KeptSums | None) -> tuple[str, str]:
         """The rows of some routes in a span, and an estimate of the consumers among them. Parameters are those of
-        `span_parameters` and `find_routes`. Rows of hours count whole, so minutes after the kept hours do to the end of
-        the last hour; an hour of minutes is a partition."""
+        `span_parameters` and `find_routes`."""
         if kept is None:
             return self._find_rows(rows_table(span), f"{IN_SPAN} AND {_ROUTES}", self._consumer), _COUNT
-        end = -(-span.end // HOUR_SECONDS) * HOUR_SECONDS
-        later = f"r.time >= toDateTime({kept.until}, 'UTC') AND r.time < toDateTime({end}, 'UTC') AND {_ROUTES}"
+        later = f"{write_later(span, kept)} AND {_ROUTES}"
         rows = f"""
 SELECT {_COLUMNS} FROM {kept.table} AS r WHERE {_ROUTES}
 UNION ALL
 {self._find_rows("rows_minute", later, self._state)}"""
         return rows, "uniqCombined64IfMerge(12)(r.consumers_state)"
+
+
+def write_later(span: Span, kept: KeptSums) -> str:
+    """The condition on rows of minutes since the kept hours. Rows of hours count whole, so these do to the end of the
+    last hour; an hour of minutes is a partition."""
+    end = -(-span.end // HOUR_SECONDS) * HOUR_SECONDS
+    return f"r.time >= toDateTime({kept.until}, 'UTC') AND r.time < toDateTime({end}, 'UTC')"
 
 
 class _Figures:

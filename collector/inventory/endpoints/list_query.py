@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from collector.core.kinds import AUTHENTICATION_UNKNOWN
 from collector.core.scope import Scope, find_scope
+from collector.inventory.endpoints.figure_sums import FigureSums, write_later
 from collector.inventory.endpoints.filters import COVERAGE, EndpointQuery, EndpointSort, OperationView
 from collector.inventory.endpoints.hops import restrict_hops
 from collector.inventory.endpoints.operations import OPERATION_ID, OPERATIONS, sum_authenticated, sum_judged
@@ -41,6 +42,7 @@ from collector.inventory.endpoints.predicates import (
 )
 from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.filters import Order
+from collector.inventory.kept_sums import KeptSums
 from collector.inventory.query import Cursor, Rollup, Span
 from collector.storage.records import Reader, select
 
@@ -59,6 +61,12 @@ _OF_ROWS: Mapping[str, str] = {
     "latency": _LATENCY,
     "data": "groupUniqArrayArray(r.data.1)",
     "status": f"sumIf(r.calls, {OUTCOME} BETWEEN {{status_from:UInt16}} AND {{status_to:UInt16}})",
+}
+# Of kept figures, what a list by what the summaries lack needs. States are merged once, by endpoint.
+_OF_FIGURES: Mapping[str, str] = {
+    "calls": "r.calls",
+    "consumers": "r.consumers_state",
+    "status": "if(r.outcome BETWEEN {status_from:UInt16} AND {status_to:UInt16}, r.calls, 0)",
 }
 # Summaries of routes lack these, so rows of calls are read.
 _OF_ROWS_ONLY = frozenset({"consumers", "status"})
@@ -189,10 +197,12 @@ def _rank(
     *,
     has_operations: bool,
     kept: str | None,
+    figure_sums: KeptSums | None,
 ) -> tuple[str, dict[str, Any]]:
     """The statement that gives id, sort_value, parent_id (of operations) and total of one page and one row more, with
     its parameters. Without `has_operations` none are looked for, which takes the engine half the time to read. `hops`
-    is the condition of `restrict_hops`, `kept` the source of `RouteSums.find_source`."""
+    is the condition of `restrict_hops`, `kept` the source of `RouteSums.find_source`, `figure_sums` what
+    `FigureSums.find` gives."""
     sort = SORTS[query.sort]
     has_operations = has_operations and query.operations is not OperationView.EXCLUDE
     conditions = query.build_conditions(span.asked_at or span.end)
@@ -204,7 +214,7 @@ def _rank(
         parameters |= one.parameters
         figures |= set(one.columns)
     merged = _MERGED_WITH_OPERATIONS if has_operations else _MERGED
-    source = choose_source(span, figures, kept)
+    source = choose_source(span, figures, kept, figure_sums)
     if source.is_kept:
         merged = {**merged, **(_MERGED_OF_KEPT_WITH_OPERATIONS if has_operations else _MERGED_OF_KEPT)}
     columns = "".join(f", {merged[name]} AS {name}" for name in sorted(figures))
@@ -248,15 +258,22 @@ def _name(query: EndpointQuery, conditions: list[str], figures: set[str], *, has
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSource:
-    """What routes are summed from: rows of calls, summaries, or kept sums, which are some rows a route at most."""
+    """What routes are summed from: rows of calls, summaries, or kept sums, which are some rows a route at most.
+    `within`: which of them. `beside`: a table of kept figures, to which the rows are those since."""
 
     rows: str
     has_calls: bool = False
     is_kept: bool = False
+    within: str = IN_SPAN
+    beside: str = ""
 
 
-def choose_source(span: Span, figures: Set[str], kept: str | None) -> RouteSource:
-    """The narrowest that has these figures; `kept` is the source of `RouteSums.find_source`."""
+def choose_source(span: Span, figures: Set[str], kept: str | None, figure_sums: KeptSums | None = None) -> RouteSource:
+    """The narrowest that has these figures; `kept` is the source of `RouteSums.find_source`, `figure_sums` what
+    `FigureSums.find` gives."""
+    if figure_sums is not None and not figures.isdisjoint(_OF_ROWS_ONLY) and figures <= _OF_FIGURES.keys():
+        since = write_later(span, figure_sums)
+        return RouteSource(rows="rows_minute", has_calls=True, within=since, beside=figure_sums.table)
     if span.rollup is Rollup.MINUTE or not span.has_summaries or not figures.isdisjoint(_OF_ROWS_ONLY):
         return RouteSource(rows=rows_table(span), has_calls=True)
     return RouteSource(rows=kept or summary_table(span), is_kept=kept is not None)
@@ -273,19 +290,27 @@ def sum_routes(source: RouteSource, figures: Set[str], is_filtered: bool, who: C
         return f"""
             SELECT r.role AS role, r.route_id AS route_id{columns}
             FROM {source.rows} AS r
-            WHERE {IN_SPAN}{mine}"""
+            WHERE {source.within}{mine}"""
     of_route = {name: f"{adding}({value})" for name, (adding, value) in _OF_SUMMARIES.items()} | {"latency": _LATENCY}
     if source.has_calls:
         of_route = {**_OF_ROWS, "consumers": who.state}
     columns = "".join(f", {of_route[name]} AS {name}" for name in sorted(figures))
     # States are large: merged in the order in which rows lie, they need no table of all routes at once.
     in_order = int(not figures.isdisjoint(_STATES))
-    return f"""
+    summed = f"""
             SELECT r.role AS role, r.route_id AS route_id{columns}
             FROM {source.rows} AS r
-            WHERE {IN_SPAN}{mine}
+            WHERE {source.within}{mine}
             GROUP BY r.role, r.route_id
             SETTINGS optimize_aggregation_in_order = {in_order}"""
+    if not source.beside:
+        return summed
+    columns = "".join(f", {_OF_FIGURES[name]} AS {name}" for name in sorted(figures))
+    return f"""
+            SELECT r.role AS role, r.route_id AS route_id{columns}
+            FROM {source.beside} AS r
+            WHERE true{mine}
+            UNION ALL ({summed})"""
 
 
 RANKINGS_MAX: Final = 4  # The oldest goes. One of 100,000 endpoints takes some 15 MB.
@@ -347,10 +372,17 @@ class _Asked:
 class Rankings:
     """Thread-safe."""
 
-    def __init__(self, reader: Reader, who: ConsumerSql, sums: RouteSums | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        who: ConsumerSql,
+        sums: RouteSums | None = None,
+        figure_sums: FigureSums | None = None,
+    ) -> None:
         self._reader = reader
         self._who = who
         self._sums = sums
+        self._figure_sums = figure_sums
         self._lock = Lock()
         # None: too long to be kept.
         self._kept: dict[tuple[str, Span, Scope], _Ranking | _Asked | None] = {}
@@ -399,5 +431,14 @@ class Rankings:
     ) -> list[Mapping[str, Any]]:
         hops = restrict_hops(self._reader, query.hops, "a.route_id", span_parameters(span))
         kept = self._sums.find_source(span) if self._sums is not None else None
-        statement, parameters = _rank(query, span, after, self._who, hops, has_operations=has_operations, kept=kept)
+        statement, parameters = _rank(
+            query,
+            span,
+            after,
+            self._who,
+            hops,
+            has_operations=has_operations,
+            kept=kept,
+            figure_sums=self._figure_sums.find(span) if self._figure_sums is not None else None,
+        )
         return list(select(self._reader, statement, parameters))

@@ -190,6 +190,8 @@ def find_operations_of(reader: Reader, parents: Iterable[str]) -> dict[str, Oper
 
 def list_recent(reader: Reader, since: int) -> dict[str, int]:
     """When each operation that was sampled since then was called last, by id. Raises StoreError."""
+    if not has_operations(reader):
+        return {}
     statement = _OF_ENDPOINTS.format(condition="o.last_seen >= {since:UInt32}")
     return {row["id"]: int(row["last_seen"]) for row in select(reader, statement, {"since": since})}
 

@@ -24,7 +24,14 @@ pytestmark = pytest.mark.store
 HOUR = 60  # Minutes.
 ENDPOINTS = [
     *({"sort": sort} for sort in EndpointSort),
-    *({"q": "orders"}, {"auth": "none"}, {"status": "5xx"}, {"since": "7d"}, {"since": "1h"}),
+    *(
+        {"q": "orders"},
+        {"auth": "none"},
+        {"status": "5xx"},
+        {"status": "5xx", "sort": "consumers", "q": "orders"},
+        {"since": "7d"},
+        {"since": "1h"},
+    ),
 ]
 
 
@@ -64,6 +71,23 @@ class Office:
         kept, added = (one.list_endpoints(query, query.find_span(self.now)) for one in self.endpoints)
         assert kept == added
         return sum(one.calls for one in kept.items)
+
+
+def test_a_small_store_is_not_counted_at_each_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now, counted = EmbeddedStore(tmp_path / "store"), [NOW], list[str]()
+    ask = store.query_columns
+    monkeypatch.setattr(store, "query_columns", lambda sql, *rest: counted.append(sql) or ask(sql, *rest))
+    sums = RouteSums(store=store, clock=lambda: now[0])
+    for seconds in (module.LOOK_SECONDS, module.LOOK_SECONDS, module.REBUILD_SECONDS):
+        while sums.update():
+            pass
+        now[0] += seconds
+        counted.append("look")
+    while sums.update():
+        pass
+    looks = " ".join("look" if one == "look" else "count" for one in counted).replace("count count", "count")
+    assert looks == "count look look look count"
+    store.close()
 
 
 @pytest.fixture
