@@ -53,9 +53,11 @@ if TYPE_CHECKING:  # SQL takes 15 MB, and only a shared state needs it.
     from collector.storage.state.leases import Fence
 
 # From one checkpoint to the next, while something is judged: the larger a state, the longer, so that a small
-# installation writes less than 100 MB a day. What came since is judged again after a crash.
+# installation writes less than 100 MB a day. What came since is judged again after a crash. To write a checkpoint takes
+# 150 ms however little came, so where that little is judged again sooner, the longest time passes.
 CHECKPOINT_SECONDS = (30.0, 300.0)
 CHECKPOINT_BYTES_PER_SECOND = 1_000
+FEW_BYTES = 256 * 1024  # Of batches: some 2,000 rows.
 ROUTES_CACHED = 30_000  # Routes of earlier batches, which need not be converted again: 30 MB at most.
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 _PLACES_MAX = 1_000  # Batches that waited, converted together.
@@ -218,8 +220,10 @@ class Follower:
 
     @property
     def pause_seconds(self) -> float:
-        """From the newest checkpoint to the next, by its size."""
+        """From the newest checkpoint to the next, by its size and by what came since."""
         shortest, longest = CHECKPOINT_SECONDS
+        if self.saved_bytes and self.unsaved_bytes < FEW_BYTES:
+            return longest
         return min(max(self.saved_bytes / CHECKPOINT_BYTES_PER_SECOND, shortest), longest)
 
     def step(self) -> bool:

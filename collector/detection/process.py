@@ -440,7 +440,7 @@ def run_detectors(
                 return
         release_free_memory()
         release_library_pages()
-        save_at, count_at = time.monotonic() + CHECKPOINT_SECONDS[0], 0.0
+        saved_at, count_at = time.monotonic(), 0.0
         again_at = 0.0  # After a disk that refused.
         while True:
             looked_at = time.monotonic()
@@ -456,11 +456,11 @@ def run_detectors(
             if now >= count_at:
                 count_at = now + COUNT_SECONDS
                 pipe.send_bytes(msgspec.msgpack.encode(follower.count()))
-            is_due = now >= save_at or follower.unsaved_bytes >= UNSAVED_BYTES_MAX
+            is_due = now >= saved_at + follower.pause_seconds or follower.unsaved_bytes >= UNSAVED_BYTES_MAX
             if now < again_at or not (follower.done or (follower.has_news and is_due)):
                 continue
             if follower.save():
-                save_at = now + follower.pause_seconds
+                saved_at = now
                 while follower.done:
                     pipe.send_bytes(msgspec.msgpack.encode(follower.done.pop(0)))
             elif follower.disk_errors > errors:

@@ -15,7 +15,7 @@ import pytest
 from collector.alerting.alert import AlertSignal, Signal
 from collector.detection.checkpoint import VERSION, CheckpointError, load_checkpoint
 from collector.detection.engine import Engine
-from collector.detection.follower import Follower
+from collector.detection.follower import FEW_BYTES, Follower
 from collector.detection.framework.slots import Slots
 from collector.detection.memory import FileMemory
 from collector.detection.messages import Told
@@ -351,11 +351,20 @@ def test_nothing_is_written_while_nothing_is_judged(tmp_path: Path) -> None:
 
 def test_larger_states_are_written_more_seldom(tmp_path: Path) -> None:
     one = follow(tmp_path, [])
+    one.unsaved_bytes = FEW_BYTES
     pauses = []
     for one.saved_bytes in (0, 110_000, 12_000_000):
         pauses.append(one.pause_seconds)
     assert pauses == [30, 110, 300]
     assert 86_400 / 110 * 110_000 < 100e6
+
+
+def test_few_batches_are_no_reason_for_a_checkpoint_but_the_first(tmp_path: Path) -> None:
+    one = follow(tmp_path, [])
+    one.unsaved_bytes = FEW_BYTES - 1
+    assert one.pause_seconds == 30
+    one.saved_bytes = 110_000
+    assert one.pause_seconds == 300
 
 
 def test_state_is_compressed_and_an_older_one_without_compression_is_read(tmp_path: Path) -> None:
