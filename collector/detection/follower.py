@@ -52,9 +52,9 @@ if TYPE_CHECKING:  # SQL takes 15 MB, and only a shared state needs it.
     from collector.detection.shared_memory import StateMemory
     from collector.storage.state.leases import Fence
 
-# From one checkpoint to the next, while something is judged: the larger a state, the longer, so that a small
-# installation writes less than 100 MB a day. What came since is judged again after a crash. To write a checkpoint takes
-# 150 ms however little came, so where that little is judged again sooner, the longest time passes.
+# From one checkpoint to the next, while something is evaluated: the larger a state, the longer, so that a small
+# installation writes less than 100 MB a day. What came since is evaluated again after a crash. To write a checkpoint
+# takes 150 ms however little came. Where that little is evaluated again sooner, the longest time passes.
 CHECKPOINT_SECONDS = (30.0, 300.0)
 CHECKPOINT_BYTES_PER_SECOND = 1_000
 FEW_BYTES = 256 * 1024  # Of batches: some 2,000 rows.
