@@ -136,7 +136,8 @@ class _Life:
         self._http: HttpServer | None = None
         self._failures = Failures()
         self._job_budgets = BudgetBook()
-        self._handing_over: list[threading.Thread] = []
+        self._handing_over: asyncio.Task[None] | None = None
+        self._ending: list[threading.Thread] = []  # What is done under leases.
         self._usage = Usage()
         self._is_writer_failing = False
         self._started_at = time.monotonic()
@@ -269,7 +270,9 @@ class _Life:
                 server.should_exit = True
                 cancelling = asyncio.create_task(cancel_work(collector.budgets, http))
                 if tenure.is_shared:
-                    await asyncio.to_thread(self._hand_over)
+                    self._handing_over = asyncio.create_task(asyncio.to_thread(self._hand_over))
+                    # Longer where the state or the tables are away: then sensors are not kept waiting, too.
+                    await asyncio.wait({self._handing_over}, timeout=2 * HAND_OVER_SECONDS)
                 ending_jobs = asyncio.create_task(cancel_all(self._job_budgets))
                 if self._services is not None:
                     self._services.events.close()
@@ -291,21 +294,21 @@ class _Life:
         this one began, and the number of its lease refuses what this one still writes. Blocks."""
         duties, tenure, until = self._duties, self._collector.tenure, time.monotonic() + HAND_OVER_SECONDS
         tenure.stop()
-        self._handing_over = [
-            threading.Thread(target=duties.stop, args=([role],), name=f"end of {role}") for role in LEASED
-        ]
-        for thread in self._handing_over:
+        self._ending = [threading.Thread(target=duties.stop, args=([role],), name=f"end of {role}") for role in LEASED]
+        for thread in self._ending:
             thread.start()
         self._job_budgets.stop()
-        for thread in self._handing_over:
+        for thread in self._ending:
             thread.join(max(0.0, until - time.monotonic()))
         tenure.release()
 
     async def _stop_duties(self) -> None:
         """Whichever started. What blocks longest stops at the same time."""
         duties = self._duties
+        if self._handing_over is not None:
+            await self._handing_over
         await asyncio.to_thread(self._collector.tenure.stop)
-        for thread in self._handing_over:
+        for thread in self._ending:
             await asyncio.to_thread(thread.join)
         threads = ([Role.WRITER], [Role.DETECT])
         await asyncio.gather(*(asyncio.to_thread(duties.stop, roles) for roles in threads))
