@@ -44,8 +44,10 @@ COUNTED_NS: Final = 1_000_000_000
 INTERVAL_NS: Final = 60_000_000_000
 # Until something was counted, and where nothing may be: tests/bpf/cost.py, both ends of a call.
 UNKNOWN_NS_PER_CALL: Final = 2_500
-# What a breakpoint that the kernel emulates takes beside its program, which nobody counts (docs/internals/tls.md).
+# What a breakpoint that the kernel emulates takes beside its program, which nobody counts (docs/internals/tls.md),
+# where it was not measured on this host; and its program, until it was counted.
 BREAKPOINT_NS: Final = 600
+UNKNOWN_PROGRAM_NS: Final = 300
 # A second with fewer calls says little: packets that are no calls cost time too.
 _CALLS_MIN: Final = 100
 
@@ -73,6 +75,14 @@ class RunTimeMeter:
         self._calls = 0
         self._total_ns = 0.0
         self.ns_per_call = float(unknown_ns_per_call)
+        self.breakpoint_ns = BREAKPOINT_NS  # To be replaced by what was measured.
+        self._ns_per_run = float(UNKNOWN_PROGRAM_NS)  # Of programs at breakpoints.
+        self._started_runs = RunTime(nanoseconds=0, runs=0)
+
+    @property
+    def ns_per_breakpoint(self) -> float:
+        """With its program."""
+        return self.breakpoint_ns + self._ns_per_run
 
     def observe(self, *, now_ns: int, calls: int) -> int:
         """Takes the calls so far; gives nanoseconds so far. Call it about once a second."""
@@ -86,6 +96,7 @@ class RunTimeMeter:
             try:
                 self._statistics_fd = self._enable()
                 self._started = now_ns, self._sum(), calls
+                self._started_runs = self._sum_breakpoints()
             except OSError:
                 self.stop()  # Not allowed, or not known: the estimate stays.
         return int(self._total_ns)
@@ -101,6 +112,10 @@ class RunTimeMeter:
         try:
             if calls - before >= _CALLS_MIN:
                 self.ns_per_call = (self._sum() - nanoseconds) / (calls - before)
+                ran = self._sum_breakpoints()
+                if ran.runs > self._started_runs.runs:
+                    spent = ran.nanoseconds - self._started_runs.nanoseconds
+                    self._ns_per_run = spent / (ran.runs - self._started_runs.runs)
         except OSError:
             pass  # As if nothing had been counted.
         self.stop()
@@ -108,4 +123,8 @@ class RunTimeMeter:
     def _sum(self) -> int:
         ran = {fd: self._read(fd) for fd in self._program_fds}
         breakpoints = sum(ran[fd].runs for fd in self._breakpoint_fds)
-        return sum(one.nanoseconds for one in ran.values()) + BREAKPOINT_NS * breakpoints
+        return sum(one.nanoseconds for one in ran.values()) + self.breakpoint_ns * breakpoints
+
+    def _sum_breakpoints(self) -> RunTime:
+        ran = [self._read(fd) for fd in self._breakpoint_fds]
+        return RunTime(nanoseconds=sum(one.nanoseconds for one in ran), runs=sum(one.runs for one in ran))

@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +24,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from sensor.ebpf.abi import ACCOUNT, ACCOUNTS_SIZE, LOOKS_SIZE
-from sensor.ebpf.bpf_syscall import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tracepoint, read_batch, update_map
+from sensor.ebpf.bpf_syscall import (
+    TRACE_UPROBE_MULTI,
+    delete_elements,
+    link_uprobes,
+    open_raw_tracepoint,
+    read_batch,
+    update_map,
+)
 from sensor.ebpf.compile import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, Build, load_image
 from sensor.ebpf.loader import KernelPrograms, load_build
 from sensor.ebpf.tracepoints import ProbeSettings, set_scope
@@ -60,8 +68,20 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PERF_EVENT_OPEN: Final = {"x86_64": 298}
 _ATTRIBUTE_BYTES: Final = 128  # PERF_ATTR_SIZE_VER7; what is zero there, older kernels take too.
 _FLAG_FD_CLOEXEC: Final = 8
+# By which the price of a breakpoint is measured: the best round counts, for others had an interruption within.
+TRIAL_CALLS: Final = 200
+TRIAL_ROUNDS: Final = 5
+_OWN_MAPPING: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-xp ([0-9a-f]+) \S+ \d+ +(/.*)")
 _IOC_ENABLE: Final = 0x2400
 _IOC_SET_BPF: Final = 0x40042408
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessAccount:
+    """What a process did so far where it has probes."""
+
+    calls: int  # Those beyond its budget too.
+    breakpoints: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,10 +139,31 @@ class TlsProgram(KernelPrograms):
         self.refusals = (self.refusals + 1) & 0xFFFFFFFF
         update_map(self.maps["refusal_count"], bytes(4), self.refusals.to_bytes(4, "little"))
 
-    def read_calls(self) -> Mapping[int, int]:
-        """Calls so far by process, those beyond its budget too."""
+    def read_accounts(self) -> Mapping[int, ProcessAccount]:
+        """By process, of the latest `ACCOUNTS_SIZE`."""
         rows = read_batch(self.maps["accounts"], 4, ACCOUNT.size, ACCOUNTS_SIZE)
-        return {int.from_bytes(key, "little"): ACCOUNT.unpack(value)[2] for key, value in rows}
+        return {int.from_bytes(key, "little"): ProcessAccount(*ACCOUNT.unpack(value)[2:]) for key, value in rows}
+
+    def forget_accounts(self, pids: Iterable[int]) -> None:
+        """Of processes that have ended: their numbers may be used again."""
+        delete_elements(self.maps["accounts"], [pid.to_bytes(4, "little") for pid in pids])
+
+    def measure_breakpoint(self) -> int:
+        """Nanoseconds of the processor that a breakpoint takes here with the least of programs, by one in this process
+        alone; 0 where that cannot be known. Takes some 5 ms."""
+        if not self.is_choosing:
+            return 0
+        try:
+            place = _find_trial_place()
+            without = _time_calls()
+            probes = self.open_probes(place[0], [(place[1], "session_shutdown", 0)], os.getpid())
+        except OSError:
+            return 0
+        try:
+            return max(0, _time_calls() - without) // TRIAL_CALLS
+        finally:
+            close_probes(probes)
+            self.forget_accounts([os.getpid()])
 
     def limit(self, calls_per_second: int) -> None:
         """So many calls of each process go up from now on, and of the node twice as many."""
@@ -135,6 +176,30 @@ class TlsProgram(KernelPrograms):
         for offset, name, cookie in sites:
             places.setdefault(name, {})[offset] = cookie | own
         return _open_all(lambda one: link_uprobes(path, one[1], self.programs[one[0]], pid), places.items())
+
+
+def _time_calls() -> int:
+    """Nanoseconds of the processor that `TRIAL_CALLS` of the function take, at the best of times."""
+    times = []
+    for _ in range(TRIAL_ROUNDS):
+        began = time.thread_time_ns()
+        for _ in range(TRIAL_CALLS):
+            _libc.wctob(0x61)
+        times.append(time.thread_time_ns() - began)
+    return min(times)
+
+
+def _find_trial_place() -> tuple[str, int]:
+    """File and offset of a function that does little, in this process. Raises OSError where it does not begin with the
+    push of a register: the kernel emulates those, as the instructions that are probed."""
+    address = ctypes.cast(_libc.wctob, ctypes.c_void_p).value or 0
+    if re.match(rb"A?[P-W]", ctypes.string_at(address, 2)) is None:  # 0x41 before registers from r8 on; 0x50 to 0x57.
+        raise OSError(errno.ENOENT, "the function begins with another instruction")
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        match = _OWN_MAPPING.fullmatch(line)
+        if match is not None and int(match[1], 16) <= address < int(match[2], 16):
+            return match[4], address - int(match[1], 16) + int(match[3], 16)
+    raise OSError(errno.ENOENT, "no file is mapped there")
 
 
 def _read_release() -> tuple[int, ...]:

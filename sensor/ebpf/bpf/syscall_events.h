@@ -53,6 +53,7 @@ struct account {
   u64 paid_ns;
   u64 reserve_ns;
   u64 calls;
+  u64 breakpoints;
 };
 
 /* A connection. User space may say what one is when its socket's number is another connection's. */

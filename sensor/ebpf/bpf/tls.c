@@ -254,20 +254,30 @@ static __always_inline void end(u64 session, u8 kind) {
     sessions.delete(&key);
 }
 
+/* The process pays for each breakpoint, also for one where nothing is moved; the sensor adds up what that takes. */
+static __always_inline void count_breakpoint(void) {
+  struct account *own = find_account(bpf_get_current_pid_tgid() >> 32);
+  if (own)
+    __sync_fetch_and_add(&own->breakpoints, 1);
+}
+
 #include "tls_rust.h"
 
 int openssl_read(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, 0, S_READ, L_OPENSSL);
   return 0;
 }
 
 int openssl_read_ex(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, ctx->cx, S_READ, L_OPENSSL);
   return 0;
 }
 
 /* At the call within SSL_read that does its work: it has a place for how much, and returns as SSL_read does. */
 int openssl_read_inner(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, ctx->cx, S_READ, L_OPENSSL);
   u64 id = bpf_get_current_pid_tgid();
   struct thread *t = threads.lookup(&id);
@@ -277,16 +287,19 @@ int openssl_read_inner(struct pt_regs *ctx) {
 }
 
 int openssl_write(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, 0, S_WRITE, L_OPENSSL);
   return 0;
 }
 
 int openssl_write_ex(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, ctx->cx, S_WRITE, L_OPENSSL);
   return 0;
 }
 
 int openssl_write_ex2(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, ctx->r8, S_WRITE, L_OPENSSL);
   return 0;
 }
@@ -294,27 +307,32 @@ int openssl_write_ex2(struct pt_regs *ctx) {
 #include "tls_openssl.h"
 
 int boring_read(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, 0, S_READ, L_BORING);
   return 0;
 }
 
 int boring_write(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, 0, S_WRITE, L_BORING);
   return 0;
 }
 
 int gnutls_read(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, 0, S_READ, L_GNUTLS);
   return 0;
 }
 
 int gnutls_write(struct pt_regs *ctx) {
+  count_breakpoint();
   enter(ctx->di, ctx->si, 0, S_WRITE, L_GNUTLS);
   return 0;
 }
 
 /* Of C: the call returns in eax. */
 int call_return(struct pt_regs *ctx) {
+  count_breakpoint();
   leave((int)ctx->ax);
   return 0;
 }
@@ -322,29 +340,34 @@ int call_return(struct pt_regs *ctx) {
 /* From now on it is noted what the thread receives: the first request often comes with the end of the handshake, and is then read without
  * anything being received. */
 int handshake(struct pt_regs *ctx) {
+  count_breakpoint();
   find_thread();
   return 0;
 }
 
 /* The same, where OpenSSL does not name the socket itself. */
 int openssl_handshake(struct pt_regs *ctx) {
+  count_breakpoint();
   if (read_openssl(ctx->di) < 0)
     find_thread();
   return 0;
 }
 
 int session_shutdown(struct pt_regs *ctx) {
+  count_breakpoint();
   end(ctx->di, S_SHUT);
   return 0;
 }
 
 int session_free(struct pt_regs *ctx) {
+  count_breakpoint();
   end(ctx->di, S_CLOSED);
   return 0;
 }
 
 /* Go's own convention (1.17, ABIInternal): arguments and results in ax, bx, cx; the goroutine in r14. It may go on in another thread. */
 int go_read(struct pt_regs *ctx) {
+  count_breakpoint();
   if (!is_process_watched())
     return 0;
   struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
@@ -370,17 +393,20 @@ static __always_inline void end_go_read(u64 goroutine, u64 memory, long moved) {
 }
 
 int go_return(struct pt_regs *ctx) {
+  count_breakpoint();
   end_go_read(ctx->r14, 0, ctx->ax);
   return 0;
 }
 
 /* At the call of runtime.memmove(to, from, size) by which a read gives what it has; a read without any has none. */
 int go_copy(struct pt_regs *ctx) {
+  count_breakpoint();
   end_go_read(ctx->r14, ctx->bx, ctx->cx);
   return 0;
 }
 
 int go_write(struct pt_regs *ctx) {
+  count_breakpoint();
   struct thread t = {.session = ctx->ax, .memory = ctx->bx, .library = L_GO, .look = find_look()};
   long moved = ctx->cx;
   struct session *s = find_session(t.session, L_GO);
@@ -390,6 +416,7 @@ int go_write(struct pt_regs *ctx) {
 }
 
 int go_close(struct pt_regs *ctx) {
+  count_breakpoint();
   end(ctx->ax, S_CLOSED);
   return 0;
 }
