@@ -35,10 +35,12 @@ from sensor.agent.lock import NodeLock
 from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.capture import RING_BYTES, TlsCapture
+from sensor.capture.tls.choice import TlsChoices
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, EnforcementSettings, KubernetesUse, SensorSettings
 from sensor.core.health import Failures, MetricsCollector
 from sensor.core.keyed import InstallationKey
+from sensor.core.read_tls import ReadTls
 from sensor.core.state import SensorState
 from sensor.ebpf.compile import FRAMES_BYTES
 from sensor.ebpf.loader import RECORDS_BYTES, LoadedProgram
@@ -109,6 +111,7 @@ def collect_sensor(way: CaptureWay, directory: Path, monkeypatch: pytest.MonkeyP
             clock=Clock(),
             proc=str(directory),
             min_age_seconds=1.0,
+            choices=TlsChoices(ReadTls.FULL, calls_per_second=1_000, calls_burst=2_500),
             calls_per_second=1_000,
         )
         sensor, _ = compose_sensor(
@@ -116,7 +119,7 @@ def collect_sensor(way: CaptureWay, directory: Path, monkeypatch: pytest.MonkeyP
                 collector="127.0.0.1:1",
                 state_dir=directory / "state",
                 proc_path=directory,
-                read_tls=True,
+                read_tls=ReadTls.FULL,
                 enforcement=EnforcementSettings(enabled=True),
                 kubernetes=KubernetesUse.ON,
             ),

@@ -41,7 +41,7 @@ CASES = (
 WAYS = {"http2_shared": (False,), "breach": (False,)}
 SETTINGS = """
 trusted_proxy_cidrs = ["127.0.0.1/32"]
-read_tls = true
+read_tls = 'full'
 
 [enforcement]
 enabled = true

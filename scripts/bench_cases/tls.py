@@ -1,9 +1,9 @@
 """What reading TLS costs a server: nginx over HTTPS under load, in alternated rounds.
 
     scripts/bench tls [--rounds 3] [--seconds 4] [--warm-seconds 1] [--connections 16]
-                      [--ways none capture sensor emulated functions classic]
+                      [--ways none capture auto sensor emulated functions classic]
 
-One JSON line for each way: `none`; `capture`, the product without reading TLS, and `sensor`, with `read_tls`;
+One JSON line for each way: `none`; `capture`, the product without reading TLS, `auto` and `sensor`, which is `full`;
 `emulated`, only its probes, where the product puts them, and a reader; `functions`, those that it puts at the functions
 that applications call where it finds no better ones; `classic`, these at the first instruction and at each `ret`, which
 the kernel steps over. Of each the processor time of nginx for 100,000 calls
@@ -49,7 +49,9 @@ from sensor.ebpf.tracepoints import ProbeSettings
 from sensor.ebpf.uprobes import UPROBES, close_probes, load_tls
 
 ANSWER: Final = "        location / { return 200 'ok'; }"
-WAYS: Final = ("none", "capture", "sensor", "emulated", "functions", "classic")
+WAYS: Final = ("none", "capture", "auto", "sensor", "emulated", "functions", "classic")
+# `read_tls` of the ways that are the product.
+MODES: Final = {"capture": "off", "auto": "auto", "sensor": "full"}
 LIBRARY: Final = re.compile(r" (/\S*libssl\.so\S*)$", re.MULTILINE)
 READ_SECONDS: Final = 0.025
 
@@ -159,7 +161,7 @@ def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int)
     if way == "none":
         yield []
         return
-    if way not in ("capture", "sensor"):
+    if way not in MODES:
         probes = Probes(nginx.process.pid, way)
         try:
             yield [os.getpid()]
@@ -169,10 +171,10 @@ def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int)
         finally:
             sums.read += probes.stop()
         return
-    settings = f"read_tls = {str(way == 'sensor').lower()}"
+    settings = f"read_tls = '{MODES[way]}'"
     with run_product(directory / f"{way}{len(sums.server)}", settings=settings) as product:
         yield product.pids
-        if way == "sensor":
+        if MODES[way] != "off":
             sums.read += product.count_calls(nginx.port)
 
 

@@ -157,7 +157,7 @@ class Bench:
                 yield lambda: (probes.actions, probes.failures, probes.held)
             return
         config = directory / "sensor.toml"
-        config.write_text("read_tls = true\n")
+        config.write_text("read_tls = 'full'\n")
         collector, address = start_collector(directory / "data", directory)
         try:
             with Disturber(address, directory, seed, "--config", str(config)) as sensors:

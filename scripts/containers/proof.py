@@ -114,7 +114,7 @@ class _Runs:
         done = self._sensor_container("preflight", image).run(
             *("apidae", "preflight", "--json", "--cgroup-path", "/host/cgroup"),
             timeout=PREFLIGHT_SECONDS,
-            APIDAE_SENSOR_READ_TLS="true",
+            APIDAE_SENSOR_READ_TLS="full",
         )
         if done.returncode:
             raise ProofError(f"apidae preflight in the sensor's image: {done.stderr or done.stdout}")

@@ -22,6 +22,7 @@ from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.read_tls import ReadTls, TlsChoice
 from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadedProgram, LoadError, load_program
 from sensor.ebpf.pieces import Pieces
@@ -78,7 +79,7 @@ def prepare_capture(settings: SensorSettings, scope: CgroupScope) -> Prepared:
         return Prepared(None)
     program = _load_beforehand("the kernel side", load_packets_program, settings, scope)
     tls = None
-    if settings.read_tls:
+    if settings.read_tls is not ReadTls.OFF:
         tls = _load_beforehand("the kernel side of TLS", load_tls_program, settings, scope)
     return Prepared(program, tls=tls, may_begin=_has_key(settings))
 
@@ -150,16 +151,28 @@ def open_capture(
     unread: UnreadProcesses | None = None,
     tls_bodies: BodyMeter | None = None,
     name_pod: Callable[[int], str] = lambda _: "",
+    find_tls_choice: Callable[[str | None, ReadTls], TlsChoice] = lambda _, setting: TlsChoice(mode=setting),
+    find_path: Callable[[int], str | None] = lambda _: None,
 ) -> Capture:
     """Loaded and attached; `pieces` takes the bodies, `tls_bodies` says how much of those over TLS is kept, `alike`
     calls of HTTP/2 that are like others; `prepared`: of `prepare_capture`; `unread`: processes whose TLS is not read;
-    `name_pod`: the workload of a cgroup of a Pod, or empty.
+    `name_pod`: the workload of a cgroup of a Pod, or empty; `find_tls_choice`: how much is read,
+    by a cgroup's path and the setting; `find_path`: of a cgroup by its id.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     below = _open_below(settings, scope, clock, pieces, alike, prepared)
     logger.info("watching %s", scope)
     return _add_tls(
-        settings, scope, clock, below, unread, prepared.tls if prepared is not None else None, tls_bodies, name_pod
+        settings,
+        scope,
+        clock,
+        below,
+        unread,
+        prepared.tls if prepared is not None else None,
+        tls_bodies,
+        name_pod,
+        lambda path: find_tls_choice(path, settings.read_tls),
+        find_path,
     )
 
 
@@ -172,22 +185,28 @@ def _add_tls(
     prepared: TlsProgram | None,
     bodies: BodyMeter | None,
     name_pod: Callable[[int], str],
+    find_choice: Callable[[str | None], TlsChoice],
+    find_path: Callable[[int], str | None],
 ) -> Capture:
     """TLS beside it, where the settings and the kernel let it be read."""
-    if not settings.read_tls:
+    if settings.read_tls is ReadTls.OFF:
         return below
     # Here: where TLS is not read, the disassembler (5 MB) is not needed.
     from sensor.capture.tls.capture import TlsCapture
-    from sensor.capture.tls.duty import DutyCycle, DutySettings
+    from sensor.capture.tls.choice import NEEDS_TURNS, TlsChoices
+    from sensor.capture.tls.processes import read_cpu_ns
 
     try:
         program = prepared or load_tls_program(settings, scope)
     except LoadError as error:
         logger.warning("TLS is not read: %s", error)
         return below
-    # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
-    duty = DutyCycle(DutySettings(calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst))
     proc = str(settings.proc_path)
+    find_cgroup_id = partial(scope.find_cgroup_id, proc)
+    # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
+    has_turns = program.is_choosing and not isinstance(below, SyscallCapture)
+    if not has_turns and settings.read_tls is ReadTls.AUTO:
+        logger.warning("TLS is read only of Java: %s", NEEDS_TURNS)
     capture = TlsCapture(
         below=below,
         program=program,
@@ -195,12 +214,20 @@ def _add_tls(
         proc=proc,
         min_age_seconds=TLS_MIN_AGE_SECONDS,
         read_scope=scope.read_pids,
-        find_cgroup_id=partial(scope.find_cgroup_id, proc),
+        find_cgroup_id=find_cgroup_id,
         config_directory=settings.directory,
         list_names=lambda pid: [scope.find_cgroup_path(proc, pid), name_pod(scope.find_cgroup_id(proc, pid))],
         unread=unread,
         bodies=bodies if settings.read_bodies else None,
-        duty=None if isinstance(below, SyscallCapture) else duty,
+        choices=TlsChoices(
+            settings.read_tls,
+            calls_per_second=settings.heads_per_second,
+            calls_burst=settings.heads_burst,
+            find_choice=find_choice,
+            find_path=find_path,
+            has_turns=has_turns,
+        ),
+        read_cpu_ns=partial(read_cpu_ns, proc),
         calls_per_second=settings.heads_per_second,
     )
     capture.start()

@@ -18,6 +18,7 @@ from sensor.aggregate.aggregator import Aggregator
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import Failures
+from sensor.core.read_tls import ReadTls
 from sensor.enrich.cgroup_tree import CgroupScope
 from sensor.enrich.kubernetes.open import is_in_pod
 from sensor.enrich.processes import ProcessTable
@@ -62,7 +63,7 @@ def compose_sensor(
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
     node = Node(settings, scope, clock, failures)
     # TLS begins only when the rest does.
-    if prepared is not None and prepared.attached_unix_ns is not None and not settings.read_tls:
+    if prepared is not None and prepared.attached_unix_ns is not None and settings.read_tls is ReadTls.OFF:
         node.gaps.note_attached(prepared.attached_unix_ns)
     aggregator = Aggregator()
     processing = ProcessorState(settings, clock, aggregator, node)
@@ -76,7 +77,7 @@ def compose_sensor(
     sensor = Sensor(
         settings=RunSettings(
             first_contact_timeout_seconds=FIRST_CONTACT_POD_SECONDS if is_in_pod() else FIRST_CONTACT_SECONDS,
-            reads_tls=settings.read_tls,
+            reads_tls=settings.read_tls is not ReadTls.OFF,
         ),
         clock=clock,
         state=state,
@@ -92,6 +93,8 @@ def compose_sensor(
             node.unread,
             processing.tls_bodies,
             node.identity.pod_workload,
+            node.identity.find_tls_choice,
+            node.identity.cgroup_path,
         ),
         make_processor=partial(CallProcessor, settings, node, processing, enforcement),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, processing.alike, enforcement),
@@ -106,7 +109,7 @@ def compose_sensor(
                 floor_heads_per_second=min(FLOOR_HEADS_PER_SECOND, settings.heads_per_second),
                 body_bytes_per_second=processing.settings.body_bytes_per_second,
                 floor_body_bytes_per_second=min(FLOOR_BODY_BYTES_PER_SECOND, processing.settings.body_bytes_per_second),
-                tls_calls_per_second=settings.heads_per_second if settings.read_tls else 0,
+                tls_calls_per_second=settings.heads_per_second if settings.read_tls is not ReadTls.OFF else 0,
                 floor_tls_calls_per_second=min(FLOOR_HEADS_PER_SECOND, settings.heads_per_second),
             )
         ),

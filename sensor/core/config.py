@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from common.networks import Networks
 from common.settings import AS_JSON, Group, KubernetesUse, LogLevel, ProgramSettings, load, read_removed, split_address
+from sensor.core.read_tls import ReadTls
 
 PAGE_BYTES: Final = 4096
 # A namespace's glob, or a namespace's and a workload's.
@@ -177,8 +178,9 @@ class SensorSettings(ProgramSettings):
     """Most bytes of requests that are checked for attack payloads, at most a quarter for one consumer. 0: none."""
 
     # TLS.
-    read_tls: bool = False
-    """Read HTTP in TLS, where processes hand it to their TLS library. It adds latency to those processes."""
+    read_tls: ReadTls = ReadTls.AUTO
+    """Read HTTP in TLS, where processes hand it to their TLS library. `auto`: as much as adds at most 2 % of their CPU.
+    `full`: up to `heads_per_second`. In YAML write "off" with quotes."""
 
     # What a collector can have this sensor block, and which proxies it trusts.
     enforcement: EnforcementSettings = EnforcementSettings()
@@ -202,6 +204,15 @@ class SensorSettings(ProgramSettings):
                 re2.compile(pattern)
             except re2.error as error:
                 raise ValueError(f"{pattern!r} is no pattern of RE2 ({error}); correct it") from None
+        return value
+
+    @field_validator("read_tls", mode="before")
+    @classmethod
+    def _check_read_tls(cls, value: object) -> object:
+        """Until 0.2 it was true or false, and YAML reads off as false."""
+        if str(value).lower() in ("true", "false"):
+            instead = "full, or remove it for auto" if str(value).lower() == "true" else '"off", with quotes in YAML'
+            raise ValueError(f"takes off, auto or full: give {instead}")
         return value
 
     @field_validator("excluded_workloads", "included_workloads")

@@ -79,6 +79,7 @@ class PortCount:
     exchanges: int = 0  # Encrypted: turns of client and server. HTTPS: of those that were not read.
     handshakes: Handshakes = NO_HANDSHAKES
     read_by: str = ""  # HTTPS: the libraries.
+    read_note: str = ""  # HTTPS: how much of its processes may be read, or why they are not read any more.
     read_share: float = 1.0  # HTTPS: of the time.
     is_held_back: bool = False  # HTTPS: that share is less for the sensor's own processor time.
 

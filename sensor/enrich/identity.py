@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
 from sensor.core.calls import Hop, Service, WorkloadKind
+from sensor.core.read_tls import ReadTls, TlsChoice
 from sensor.enrich.cgroup import NOBODY, RUNTIME_UNITS, CgroupOwner, OwnerKind, find_outer_pod, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
@@ -224,6 +225,18 @@ class NodeIdentity:
         Pod has a say in which one it is."""
         uid = find_outer_pod(self._cgroups.path(cgroup_id) or "")
         return self._pods.pod_workload(uid) if self._pods is not None and uid else ""
+
+    def find_tls_choice(self, path: str | None, setting: ReadTls) -> TlsChoice:
+        """How much is read of the TLS of processes in a cgroup, by its path; None: it is not known. As of
+        `pod_workload`, nobody in a Pod has a say in whose annotation holds."""
+        uid = find_outer_pod(path or "")
+        if self._pods is None or (path is not None and not uid):
+            return TlsChoice(mode=setting)
+        return self._pods.find_tls_choice(uid, setting)
+
+    def cgroup_path(self, cgroup_id: int) -> str | None:
+        """Of a cgroup by its id; None where it is not known."""
+        return self._cgroups.path(cgroup_id)
 
     def process_service(self, process: Process | None) -> Service:
         """The service of a process that is not called by port, of port 0."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from sensor.capture.java.build import JAR
 from sensor.capture.java.consent import FILE_NAME
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.read_tls import ReadTls
 from sensor.ebpf.compile import has_shipped
 from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, CgroupScope, ScopeError, read_scope
 
@@ -195,7 +196,7 @@ def run_preflight(
     start (`sensor.preflight.program_trial`); raises nothing else."""
     environment = replace(
         read(settings.cgroup_path),
-        is_attaching_java=settings.read_tls and (settings.directory / FILE_NAME).exists(),
+        is_attaching_java=settings.read_tls is not ReadTls.OFF and (settings.directory / FILE_NAME).exists(),
         has_java_agent=JAR.exists(),
     )
     return check_environment(replace(environment, programs=dict(try_programs(environment))), settings.capture)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from sensor.agent.attach import describe_tracepoints, load_packets_program, load_tls_program
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.read_tls import ReadTls
 from sensor.ebpf.compile import link_images
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.tracepoints import load_tracepoints
@@ -41,7 +42,7 @@ def try_programs(settings: SensorSettings, environment: Environment) -> dict[Ker
             outcomes[KernelSide.SYSCALLS] = _try(
                 lambda: load_tracepoints(describe_tracepoints(borrowed, scope), borrowed.state_dir)
             )
-        if settings.read_tls:
+        if settings.read_tls is not ReadTls.OFF:
             outcomes[KernelSide.TLS] = probes["uprobe"] or _try(lambda: load_tls_program(borrowed, scope))
     return outcomes
 

@@ -14,8 +14,11 @@ import pytest
 
 from scripts.bench_cases.harming.tls_watcher import make_proc, open_program
 from sensor.capture.tls.attacher import Attacher
+from sensor.capture.tls.choice import TlsChoices
 from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.processes import ProcessFiles
+from sensor.capture.tls.turns import TurnTaker
+from sensor.core.read_tls import ReadTls
 from sensor.core.sandbox import Sandbox
 from sensor.ebpf.uprobes import close_probes
 from tests.sensor.capture.tls.poison import poison
@@ -68,8 +71,13 @@ class Node:
         self.program = open_program()
         stack.callback(self.program.close)
         self.attacher = Attacher(
-            prober=self.program,
-            close_probes=close_probes,
+            turns=TurnTaker(
+                prober=self.program,
+                close_probes=close_probes,
+                choices=TlsChoices(ReadTls.FULL, calls_per_second=2_000, calls_burst=5_000),
+                duty=None,
+                monotonic=time.monotonic,
+            ),
             processes=ProcessFiles(str(self._proc), min_age_seconds=0, uptime=lambda: 1e9),
             searcher=Sandbox(search_file),
             monotonic=time.monotonic,

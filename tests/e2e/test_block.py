@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 HONEST, THIEF = "127.0.0.11", "127.0.0.66"
 KEY, OTHER_KEY = "stolen-key-0123456789abcdef", "honest-key-0123456789abcdef"
 SETTINGS = """
-read_tls = true
+read_tls = 'full'
 
 [enforcement]
 enabled = true

@@ -46,7 +46,7 @@ def test_a_jvm_that_runs_is_read_where_a_file_consents(
     port, cgroup = java
     _, address = product.start_collector()
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
-    config.write_text("read_tls = true\n")
+    config.write_text("read_tls = 'full'\n")
     sensor = product.start_sensor(address, "--config", str(config))
     config.with_name(FILE_NAME).write_text(f"# Ours.\n{cgroup}\n")
     wait_until(lambda: "reading what the Java agent" in sensor.log_path.read_text(), "the Java agent reads")

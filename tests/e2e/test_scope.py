@@ -14,6 +14,7 @@ import pytest
 
 from scripts.live.host import start_collector, start_sensor
 from scripts.live.program import Program, ProgramError
+from sensor.core.read_tls import ReadTls
 from tests.bpf.cgroups import enter, find_own, refuse_packets, remove
 from tests.e2e.application import Server, Servers
 from tests.e2e.certificates import Certificate
@@ -77,11 +78,11 @@ def services(
 
 
 @contextlib.contextmanager
-def watching(directory: Path, scope: Path, *extra: str, read_tls: bool = True) -> Iterator[Watch]:
+def watching(directory: Path, scope: Path, *extra: str, read_tls: ReadTls = ReadTls.FULL) -> Iterator[Watch]:
     """A sensor on a cgroup, with everything of its own."""
     directory.mkdir()
     config = directory / "sensor.toml"
-    config.write_text(f"read_tls = {str(read_tls).lower()}\n")
+    config.write_text(f"read_tls = '{read_tls}'\n")
     places = ("--run-dir", str(directory / "run"), "--cgroup-path", str(scope), "--config", str(config))
     with contextlib.ExitStack() as stack:
         collector, address = start_collector(directory / "data", directory)
@@ -90,7 +91,7 @@ def watching(directory: Path, scope: Path, *extra: str, read_tls: bool = True) -
         stack.callback(sensor.stop)
         inventory = Inventory(address.url)
         stack.callback(inventory.close)
-        if read_tls:
+        if read_tls is not ReadTls.OFF:
             wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), "the library is found")
         yield Watch(sensor=sensor, inventory=inventory)
 
@@ -163,7 +164,7 @@ def test_a_sensor_ends_with_the_cgroup_that_it_watches(capture_host: None, tmp_p
     """As a unit's does at each of its restarts: it would see nothing any more."""
     cgroup = find_own() / f"apidae_scope_gone_{os.getpid()}"
     cgroup.mkdir()
-    with watching(tmp_path / "sensor", cgroup, read_tls=False) as watch:
+    with watching(tmp_path / "sensor", cgroup, read_tls=ReadTls.OFF) as watch:
         cgroup.rmdir()
         wait_until(lambda: not watch.sensor.is_running, "it ends")
         assert watch.sensor.process.returncode == 1

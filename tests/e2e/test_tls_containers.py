@@ -68,7 +68,7 @@ def ports(tmp_path: Path, image: Path, certificate: Certificate) -> Iterator[lis
 def test_each_call_is_read_once(product: Product, ports: list[int], certificate: Certificate, tmp_path: Path) -> None:
     _, address = product.start_collector()
     config = tmp_path / "sensor.toml"
-    config.write_text("read_tls = true\n")
+    config.write_text("read_tls = 'full'\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
     wait_until(lambda: "reading TLS of OpenSSL" in sensor.log_path.read_text(), "libraries are found")

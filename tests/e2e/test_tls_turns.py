@@ -67,7 +67,7 @@ def observed(
     hot, neighbour = (tls_servers.start(kind, ADDRESS).port for kind in ("nginx", "python"))
     _, address = product.start_collector()
     config = directory / "sensor.toml"
-    config.write_text(f"read_tls = true\nheads_per_second = {CALLS_PER_SECOND}\n")
+    config.write_text(f"read_tls = 'full'\nheads_per_second = {CALLS_PER_SECOND}\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
     wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
@@ -191,7 +191,7 @@ def test_messages_of_websockets_are_not_estimated_as_calls(
         pytest.skip("nginx is not installed: apt-get install nginx-light")
     _, address = product.start_collector()
     config = tmp_path / "sensor.toml"
-    config.write_text(f"read_tls = true\nheads_per_second = {CALLS_PER_SECOND}\n")
+    config.write_text(f"read_tls = 'full'\nheads_per_second = {CALLS_PER_SECOND}\n")
     files = f"ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};"
     with serving(echo_frames) as upstream:
         nginx = Nginx(tmp_path / "nginx", files + NGINX_SOCKETS.format(port=upstream), listen="ssl reuseport")
@@ -224,7 +224,7 @@ def test_the_sensor_reads_less_where_its_budget_is_used(product: Product, tls_se
     port = tls_servers.start("nginx", ADDRESS).port
     _, address = product.start_collector()
     config = tmp_path / "sensor.toml"
-    config.write_text(f"read_tls = true\ncapture_budget_core_share = {LITTLE_CORE_SHARE}\n")
+    config.write_text(f"read_tls = 'full'\ncapture_budget_core_share = {LITTLE_CORE_SHARE}\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
     wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")

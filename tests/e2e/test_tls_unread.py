@@ -194,7 +194,7 @@ def unread(
             told.skipped[name] = str(reason)
     _, address = product.start_collector()
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
-    config.write_text("read_tls = true\n")
+    config.write_text("read_tls = 'full'\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
     wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), "a library is found")

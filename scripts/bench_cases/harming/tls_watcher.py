@@ -24,9 +24,12 @@ from typing import Final
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.capture import RING_BYTES, refuse_session
+from sensor.capture.tls.choice import TlsChoices
 from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
+from sensor.capture.tls.turns import TurnTaker
+from sensor.core.read_tls import ReadTls
 from sensor.core.sandbox import Sandbox
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.tracepoints import ProbeSettings
@@ -70,8 +73,13 @@ def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_class
         while not stopping.is_set():
             files = ProcessFiles(proc, min_age_seconds=0, uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
             attacher = Attacher(
-                prober=program,
-                close_probes=close_probes,
+                turns=TurnTaker(
+                    prober=program,
+                    close_probes=close_probes,
+                    choices=TlsChoices(ReadTls.FULL, calls_per_second=2_000, calls_burst=5_000),
+                    duty=None,
+                    monotonic=time.monotonic,
+                ),
                 processes=files,
                 searcher=Sandbox(search_file),
                 monotonic=time.monotonic,

@@ -133,9 +133,11 @@ class JavaAgents:
         monotonic_ns: Callable[[], int],
         requests_per_second: int,
         attachments: Attachments | None = None,
+        may_read: Callable[[int], bool] = lambda _: True,
     ) -> None:
         """`find_cgroup_id`: of a process; 0 where it is not known. Of each process so many requests are read. Without
-        `attachments` only agents are read that the JVM was started with."""
+        `attachments` only agents are read that the JVM was started with. `may_read`: whether a process may be."""
+        self._may_read = may_read
         self._attachments = attachments
         self._proc = proc
         self._find_cgroup_id = find_cgroup_id
@@ -268,6 +270,8 @@ class JavaAgents:
 
     def _is_wanted(self, pid: int, ring: AgentRing, directory: int) -> bool:
         """An agent that came with the JVM is its owner's wish; another one needs consent at each look."""
+        if not self._may_read(pid):
+            return False
         if not ring.is_attached:
             return True
         return self._attachments is not None and self._attachments.has_consent(pid, directory)
@@ -291,7 +295,7 @@ class JavaAgents:
             process.next_search_ns = now_ns
             return
         is_none = found.fd < 0 and not found.reason
-        if is_none and attachments is not None and not is_busy:
+        if is_none and attachments is not None and not is_busy and self._may_read(pid):
             has_place = self._find_place(process.cgroup, now_ns)[0]
             reason = TOO_MANY if not has_place and attachments.has_consent(pid, directory) else None
             process.reason = reason or attachments.step(pid, directory) or process.reason

@@ -27,16 +27,19 @@ from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.bodies import BodyMeter
-from sensor.capture.tls.duty import DutyCycle
+from sensor.capture.tls.choice import LatencyTrials, TlsChoices
+from sensor.capture.tls.duty import NODE_FACTOR, DutyCycle
 from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
 from sensor.capture.tls.split import PortReading, PortSplit
+from sensor.capture.tls.turns import TurnTaker
 from sensor.capture.tls.unread import UnreadProcesses
 from sensor.core.calls import Exchange, Role
 from sensor.core.clock import Clock
 from sensor.core.health import TLS_STAGE, StageCount
 from sensor.core.process import with_breaks
+from sensor.core.read_tls import ReadTls
 from sensor.core.sandbox import Sandbox
 from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
 from sensor.coverage.unread import Unread
@@ -58,7 +61,7 @@ from sensor.ebpf.abi import (
 )
 from sensor.ebpf.bpf_syscall import read_divided_counts
 from sensor.ebpf.ring import Ring
-from sensor.ebpf.run_time import RunTimeMeter
+from sensor.ebpf.run_time import BREAKPOINT_NS, RunTimeMeter
 from sensor.ebpf.uprobes import UPROBES, TlsProgram, close_probes
 from sensor.http.http2.exchange import OpenCall, StreamExchange
 from sensor.offload.kernel_cache import MapName
@@ -179,6 +182,8 @@ BEHIND_BYTES: Final = RING_BYTES // 4
 # Of one end of a call, until it was counted: six breakpoints, as many as any library has, and half of what the programs
 # of both ends take.
 UNKNOWN_NS_PER_CALL: Final = 5_300
+# Processes of one port that are read in different ways: so many of their notes are in the coverage.
+NOTES_MAX: Final = 2
 # What a session is to the kernel that the reader refuses.
 _KINDS: Final = {
     Verdict.OTHER: ConnectionKind.OTHER,
@@ -219,31 +224,57 @@ class TlsCapture(Capture):
         list_names: Callable[[int], Collection[str]] = lambda _: (),
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
-        duty: DutyCycle | None = None,
+        choices: TlsChoices,
+        read_cpu_ns: Callable[[int], int] = lambda _: 0,
         calls_per_second: int,
     ) -> None:
         """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process;
         `config_directory` may hold consent to the Java agent, in which a process has the names of `list_names`;
-        `bodies` says how much of them is kept for reading, `duty` who is read a part of the time; `calls_per_second` of
-        a process are read, if the governor does not say less."""
+        `bodies` says how much of them is kept for reading, `choices` who is read, `read_cpu_ns` the processor time of a
+        process so far; `calls_per_second` of a process are read, if the governor does not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
-        self._duty = duty
+        self._choices = choices
+        # Without turns of client and server in the capture below, calls that are not read could not be estimated.
+        self._duty = None
+        if choices.has_turns:
+            self._duty = DutyCycle(
+                node_calls_per_second=NODE_FACTOR * calls_per_second,
+                find_budget=choices.find_budget,
+                read_cpu_ns=read_cpu_ns,
+            )
         self._agents = JavaAgents(
             proc,
             find_cgroup_id=find_cgroup_id,
             monotonic_ns=clock.monotonic_ns,
             requests_per_second=calls_per_second,
             attachments=Attachments(Consent(config_directory), time.monotonic, list_names=list_names),
+            may_read=lambda pid: choices.find_wish(pid).mode is not ReadTls.OFF,
         )
         self._bodies = bodies
         self._below = below
         self._program = program
         self._clock = clock
         self._ring = Ring(program.maps["events"], RING_BYTES)
-        self._reader = TlsReader(to_unix_ns=clock.to_unix_ns, refuse=self._refuse, bodies=bodies)
-        self._attacher = Attacher(
+        self._reader = TlsReader(
+            to_unix_ns=clock.to_unix_ns, refuse=self._refuse, bodies=bodies, may_read=choices.may_read
+        )
+        self._meter = RunTimeMeter(
+            tuple(program.programs.values()),
+            breakpoint_fds={program.programs[name] for name in UPROBES},
+            unknown_ns_per_call=UNKNOWN_NS_PER_CALL,
+        )
+        self._trials: LatencyTrials | None = None
+        self._turns = TurnTaker(
             prober=program,
             close_probes=close_probes,
+            choices=choices,
+            duty=self._duty,
+            trials=self._trials,
+            monotonic=time.monotonic,
+            find_price_ns=lambda: self._meter.ns_per_breakpoint,
+        )
+        self._attacher = Attacher(
+            turns=self._turns,
             processes=ProcessFiles(
                 proc,
                 min_age_seconds=min_age_seconds,
@@ -253,13 +284,7 @@ class TlsCapture(Capture):
             searcher=Sandbox(search_file),
             monotonic=time.monotonic,
             unread=unread,
-            duty=duty,
             agents=self._agents,
-        )
-        self._meter = RunTimeMeter(
-            tuple(program.programs.values()),
-            breakpoint_fds={program.programs[name] for name in UPROBES},
-            unknown_ns_per_call=UNKNOWN_NS_PER_CALL,
         )
         self._split = PortSplit()
         self._lost_calls = 0
@@ -347,8 +372,9 @@ class TlsCapture(Capture):
         self._calls_per_second = calls_per_second
         self._program.limit(calls_per_second)
         self._agents.limit(calls_per_second)
+        self._choices.limit(calls_per_second)
         if self._duty is not None:
-            self._duty.limit(calls_per_second)
+            self._duty.limit(NODE_FACTOR * calls_per_second)
 
     def counts(self) -> Sequence[StageCount]:
         """The accounts below, and that of TLS: calls reported, and what the ring or the budget refused. Where processes
@@ -373,9 +399,16 @@ class TlsCapture(Capture):
         counts = self._below.coverage()
         self._estimate(counts)
         covered = self._split.split(counts, self._reader.read_port, time.monotonic(), is_last=self._is_closed)
-        if self._calls_per_second == self._most_calls_per_second:
-            return covered
-        return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in covered]
+        is_held_back = self._calls_per_second < self._most_calls_per_second
+        return [self._note_reading(one, is_held_back) if one.read_by else one for one in covered]
+
+    def _note_reading(self, count: PortCount, is_held_back: bool) -> PortCount:
+        """Mode and budget of the processes of a port that is read, or why they are not read any more."""
+        reading = self._reader.read_port(count.cgroup_id, count.port)
+        pids = reading.processes.intersection(self._choices.known) if reading is not None else ()
+        notes = {self._turns.explain(pid) or self._choices.describe(pid) for pid in pids}
+        note = " ".join(sorted(notes)[:NOTES_MAX])
+        return replace(count, read_note=note, is_held_back=is_held_back and count.read_share < 1)
 
     def unread(self) -> Unread:
         return {**self._below.unread(), **self._reader.unread}
@@ -384,11 +417,15 @@ class TlsCapture(Capture):
         """Calls of ports whose processes are read in turns."""
         lost = self._count_lost(self._read_counters())
         lost_by_cgroup = self._agents.lost_by_cgroup
-        self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over, lost, lost_by_cgroup)
+        ports = self._reader.ports
+        self._turns.members = {port: frozenset(reading.processes) for port, reading in ports.items()}
+        self._estimates.update(time.monotonic(), counts, ports, self._turns.over, lost, lost_by_cgroup)
 
     def figures(self) -> tuple[Figure, ...]:
         counters, reader, attacher = self._read_counters(), self._reader, self._attacher
-        files, shares, bodies = attacher.files, attacher.shares, self._bodies
+        files, shares, bodies = attacher.files, self._turns.shares, self._bodies
+        trials = self._trials
+        modes = self._choices.count_modes()
         estimated = sum(reading.estimated for reading in reader.ports.values())
         totals = (
             ("sessions", "Sessions of TLS libraries that made a call.", counters[TlsCounter.SESSIONS]),
@@ -427,6 +464,12 @@ class TlsCapture(Capture):
                 "Calls beyond the budget: estimated where processes are read by turns, else lost.",
                 counters[SyscallCounter.REFUSED],
             ),
+            ("trials", "Comparisons of answer times with and without reading.", trials.trials_total if trials else 0),
+            (
+                "trial_stops",
+                "Times that a server was left alone because its answers took longer while it was read.",
+                trials.stops_total if trials else 0,
+            ),
             ("estimated_calls", "Calls of processes read by turns, estimated for the time between.", estimated),
         )
         gauges = (
@@ -448,6 +491,7 @@ class TlsCapture(Capture):
                 "Share of the time in which the process that is read least is read.",
                 min(shares.values(), default=1.0),
             ),
+            ("stopped_processes", "Processes left alone after a comparison of answer times.", len(self._turns.stopped)),
             ("probes", "Probes that are in place.", sum(len(file.sites) for file in files)),
         )
         own = (
@@ -459,6 +503,12 @@ class TlsCapture(Capture):
                 ((name, reader.bound[way]) for way, name in _WAYS.items()),
             ),
             *make_gauges(gauges, "tls_"),
+            *make_labelled(
+                "tls_processes",
+                "Processes with a library that is known, by how much of them may be read.",
+                "mode",
+                ((mode.value, modes.get(mode, 0)) for mode in ReadTls),
+            ),
             *reader.figures(),
             *self._agents.figures(),
         )
@@ -490,6 +540,7 @@ class TlsCapture(Capture):
         if not self._is_attached:
             self._is_attached = True
             self._program.attach()
+            self._meter.breakpoint_ns = self._program.measure_breakpoint() or BREAKPOINT_NS
             self._attacher.start()
 
     def close(self) -> None:

@@ -1,13 +1,28 @@
 """Says for each process whether its TLS is read, how much of it, and why.
 
-`read_tls` of the settings holds for everybody. In Kubernetes, the label `apidae.io/read-tls` of a namespace and the
-annotation of a Pod choose again: the lesser of both. `off` in the settings is final.
+`TlsChoices` keeps what holds for each process (sensor.core.read_tls) as of the last look, and its budget. In `auto` the
+budget is small: who is read does not notice. A process's number may be used again, so what is known of it goes with its
+time of start. Threads share it: what they read is replaced as a whole.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, Protocol
+
+from sensor.capture.tls.duty import Budget
+from sensor.capture.tls.processes import ProcessPlace
+from sensor.core.read_tls import ReadTls, TlsChoice
 
 Port = tuple[int, int]  # Cgroup and port of a server.
+
+# In `auto`: calls a second of a process that are read whole, and the part of its processor time for breakpoints.
+AUTO_CALLS_PER_SECOND: Final = 200
+AUTO_CPU_RATIO: Final = 0.02
+# Turns in `auto` are fewer and longer than what may come at once allows: each switch stops the process for a moment.
+AUTO_PERIOD_SECONDS: Final = 10.0
+UNKNOWN: Final = TlsChoice(mode=ReadTls.OFF, reason="It has just begun to be looked at.")
+# `auto` where turns are not to be had.
+NEEDS_TURNS: Final = "read_tls is auto, which needs Linux 6.10 and capture by packets: set it to full to read here."
 
 
 class LatencyTrials(Protocol):
@@ -17,9 +32,7 @@ class LatencyTrials(Protocol):
     trials_total: int
     stops_total: int
 
-    def step(
-        self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Mapping[int, bool]]
-    ) -> None:
+    def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Mapping[int, bool]]) -> None:
         """Once a second, and when `next_switch` is due. `waits`: answers so far by their time, one count a bucket;
         `members`: the processes that were read at a port and live, and whether their probes are in place now. What was
         counted while they were not all as the slot wants says nothing."""
@@ -34,3 +47,90 @@ class LatencyTrials(Protocol):
     @property
     def stopped(self) -> Mapping[int, str]:
         """Processes that are left alone, and why, in a sentence for the coverage."""
+
+
+_WITHOUT_TURNS: Final = TlsChoice(mode=ReadTls.OFF, reason=NEEDS_TURNS)
+
+
+class TlsChoices:
+    """What holds for each process as of the last look."""
+
+    def __init__(
+        self,
+        setting: ReadTls,
+        *,
+        calls_per_second: int,
+        calls_burst: int,
+        find_choice: Callable[[str | None], TlsChoice] | None = None,
+        find_path: Callable[[int], str | None] = lambda _: None,
+        has_turns: bool = True,
+    ) -> None:
+        """`calls_per_second` of a process in `full`, of which so many may come at once. `find_choice`: by a cgroup's
+        path, None where that is not known; without it the setting holds everywhere. `find_path`: of a cgroup by its id.
+        `has_turns`: whether processes can be read a part of the time here."""
+        self._find_path = find_path
+        self._find_choice = find_choice or (lambda _: TlsChoice(mode=setting))
+        self._calls_burst = calls_burst
+        self._processes: Mapping[int, ProcessPlace] = {}
+        self._choices: Mapping[int, TlsChoice] = {}
+        self.has_turns = has_turns
+        self.limit(calls_per_second)
+
+    def limit(self, calls_per_second: int) -> None:
+        """Of a process in `full`, as governed. From any thread."""
+        self._calls_per_second = calls_per_second
+        auto = Budget(
+            calls_per_second=min(AUTO_CALLS_PER_SECOND, calls_per_second),
+            cpu_ratio=AUTO_CPU_RATIO,
+            period_seconds=AUTO_PERIOD_SECONDS,
+        )
+        full = Budget.of_burst(calls_per_second, self._calls_burst)
+        self._budgets = {ReadTls.AUTO: auto, ReadTls.FULL: full, ReadTls.OFF: full}
+
+    def look(self, processes: Mapping[int, ProcessPlace]) -> set[int]:
+        """With the processes there are. Gives the numbers that stand for another process than
+        before, and those that are gone."""
+        before, self._processes = self._processes, processes
+        changed = {pid for pid, one in before.items() if pid not in processes or processes[pid].start != one.start}
+        self.refresh()
+        return changed
+
+    def refresh(self) -> None:
+        """Takes up what labels and annotations say by now of the processes that were looked at. From any thread."""
+        self._choices = {pid: self._find_choice(one.cgroup) for pid, one in self._processes.items()}
+
+    def find(self, pid: int) -> TlsChoice:
+        """What holds for a process that was looked at, by probes."""
+        choice = self.find_wish(pid)
+        if choice.mode is ReadTls.AUTO and not self.has_turns:
+            return _WITHOUT_TURNS
+        return choice
+
+    def find_wish(self, pid: int) -> TlsChoice:
+        """The same, whether probes can do so here or not."""
+        return self._choices.get(pid, UNKNOWN)
+
+    @property
+    def known(self) -> Collection[int]:
+        """Processes that were looked at."""
+        return self._choices.keys()
+
+    def may_read(self, pid: int, cgroup_id: int) -> bool:
+        """Whether what came of a process may be used: of one that nobody has looked at yet, by its cgroup."""
+        return (self._choices.get(pid) or self._find_choice(self._find_path(cgroup_id))).mode is not ReadTls.OFF
+
+    def find_budget(self, pid: int) -> Budget:
+        """Of a process."""
+        return self._budgets[self.find(pid).mode]
+
+    def count_modes(self) -> Mapping[ReadTls, int]:
+        """Processes by what holds for them."""
+        return Counter(self.find(pid).mode for pid in self._choices)
+
+    def describe(self, pid: int) -> str:
+        """Mode and budget of a process, for the coverage."""
+        mode, budget = self.find(pid).mode, self.find_budget(pid)
+        if mode is ReadTls.OFF:
+            return ""
+        cpu = "" if budget.cpu_ratio is None else f" and {budget.cpu_ratio * 100:g} % of its processor time"
+        return f"read_tls is {mode.value}: at most {budget.calls_per_second:,} calls/s of a process{cpu}."

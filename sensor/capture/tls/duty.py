@@ -1,66 +1,96 @@
-"""Decides which processes' TLS is read all the time, and which in turns because they make more calls than their budget.
+"""Decides which processes' TLS is read all the time, and which in turns because they take more than their budget.
 
-A probe costs its process some 0.6 us whether its call is reported or not. So beyond the budget, only removing the
-probes saves anything. In each period of a few seconds, a turn lasts until its calls are the period's budget. The call
-rate is measured in the turns. Calls between turns are estimated (sensor.capture.tls.capture). Pure: times and counts
-come in.
+A budget is so many calls a second, and so much of a process's own processor time for its breakpoints, which cost it
+some 1 us each whether a call is reported or not. So beyond the budget, only removing the probes saves anything. In each
+period of a few seconds, a turn lasts until it has used the period's budget. What a process does is measured in the
+turns. Calls between turns are estimated (sensor.capture.tls.capture). Pure: times and counts come in.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 # As the governor of heads (sensor.offload.governor): a burst is over after so many seconds above the budget, and
 # below this part of it there is room for all.
 PATIENCE: Final = 2
 COMFORT: Final = 0.7
-# All processes together have so many times the budget of one (bpf/syscall_budget.h).
+# All processes together have so many times the calls of one that is read in full (bpf/syscall_budget.h).
 NODE_FACTOR: Final = 2
 # Putting probes in and taking them out costs some 0.1 s, little of it the processor's.
 LEAST_TURN_SECONDS: Final = 0.1
 LONGEST_PERIOD_SECONDS: Final = 10.0
 # Less says little of a rate: the switch of another process came between two looks.
 LEAST_LOOK_SECONDS: Final = 0.5
+# Breakpoints that take so much of one core are within every budget: a server with few calls uses so little itself that
+# a part of it is a call or two a second.
+FREE_CORE_RATIO: Final = 0.001
+# The kernel counts a process's time in steps of 10 ms, so it is taken over so long at least.
+CPU_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DutySettings:
-    """The budget: calls a second of one process, and how many may come at once."""
+class Budget:
+    """Of one process: `calls_per_second` that are read, and the part of its own processor time that its breakpoints may
+    take, None for any."""
 
-    calls_per_second: int
-    calls_burst: int
+    calls_per_second: float
+    cpu_ratio: float | None = None
+    period_seconds: float
 
-    @property
-    def period_seconds(self) -> float:
-        """In which the budget is what may come at once: so a whole turn may go up."""
-        return min(max(self.calls_burst / self.calls_per_second, 1.0), LONGEST_PERIOD_SECONDS)
+    @classmethod
+    def of_burst(cls, calls_per_second: int, calls_burst: int) -> "Budget":
+        """Of so many calls, in turns so long that all of one may be read: as many as may come at once."""
+        seconds = min(max(calls_burst / calls_per_second, 1.0), LONGEST_PERIOD_SECONDS)
+        return cls(calls_per_second=calls_per_second, period_seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process did so far where it has probes: calls, and nanoseconds of its breakpoints."""
+
+    calls: int
+    probe_ns: float
 
 
 @dataclass(slots=True)
 class _Watched:
     """One process. `share` of the time it is read; below 1 it has turns."""
 
-    calls: int  # When it was looked at last, or when its turn began.
+    usage: Usage  # When it was looked at last, or when its turn began.
     since: float
     rate: float = 0.0  # Calls a second, when that was last known.
+    probe_ratio: float = 0.0  # Of one core, for its breakpoints, while it is read.
     seconds_over: int = 0
     share: float = 1.0
     is_read: bool = True
     switch_at: float = 0.0  # Where it has turns: when this one ends, or the next one begins.
     next_turn: float = 0.0
+    cpu_ns: int = -1  # At `cpu_at`; below 0: nobody asked yet.
+    cpu_at: float = 0.0
+    cpu_ratio: float = -1.0  # Of one core, over the last while; below 0: not known yet.
 
 
 class DutyCycle:
     """Mutable: what each process did so far."""
 
-    def __init__(self, settings: DutySettings) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        *,
+        node_calls_per_second: float,
+        find_budget: Callable[[int], Budget],
+        read_cpu_ns: Callable[[int], int] = lambda _: 0,
+    ) -> None:
+        """`find_budget` is of a process; `read_cpu_ns`: processor time so far of a process, asked for where its
+        breakpoints are more than `FREE_CORE_RATIO`."""
+        self._find_budget = find_budget
+        self._read_cpu_ns = read_cpu_ns
+        self._node_calls_per_second = node_calls_per_second
         self._watched: dict[int, _Watched] = {}
         self.turns = 0
 
-    def limit(self, calls_per_second: int) -> None:
-        """The budget of a process, as governed. From any thread: it holds from the next step on."""
-        self._settings = replace(self._settings, calls_per_second=calls_per_second)
+    def limit(self, node_calls_per_second: float) -> None:
+        """The budget of the node, as governed. From any thread: it holds from the next step on."""
+        self._node_calls_per_second = node_calls_per_second
 
     @property
     def shares(self) -> Mapping[int, float]:
@@ -69,7 +99,7 @@ class DutyCycle:
 
     @property
     def over(self) -> Mapping[int, float]:
-        """The same, with those that make more calls than are read and have no turns yet."""
+        """The same, with those that take more than their budget and have no turns yet."""
         return {pid: one.share for pid, one in self._watched.items() if one.share < 1 or one.seconds_over}
 
     def is_read(self, pid: int) -> bool:
@@ -86,63 +116,92 @@ class DutyCycle:
         for pid in self._watched.keys() - pids:
             del self._watched[pid]
 
-    def step(self, now: float, calls: Mapping[int, int]) -> None:
-        """Calls by process so far. Once a second, and when it is time for a switch. Whose calls nobody counts any more
-        is as one that was never seen."""
-        self.forget(set(calls))
-        limit = find_limit((one.rate for one in self._watched.values()), self._settings.calls_per_second)
-        for pid, count in calls.items():
-            one = self._watched.get(pid)
-            if one is None or count < one.calls:
-                self._watched[pid] = _Watched(calls=count, since=now)
-            elif one.share < 1:
-                self._turn(one, now, count, limit)
+    def drop(self, pids: Iterable[int]) -> None:
+        """These are not followed any more."""
+        for pid in pids:
+            self._watched.pop(pid, None)
+
+    def step(self, now: float, usages: Mapping[int, Usage]) -> None:
+        """Usage by process so far. Once a second, and when it is time for a switch. A process whose usage nobody counts
+        any more is as one that was never seen."""
+        self.forget(set(usages))
+        budgets = {pid: self._find_budget(pid) for pid in usages}
+        wanted = [min(one.rate, budgets[pid].calls_per_second) for pid, one in self._watched.items()]
+        part = find_part(wanted, self._node_calls_per_second)
+        for pid, usage in usages.items():
+            one, budget = self._watched.get(pid), budgets[pid]
+            if one is None or usage.calls < one.usage.calls:
+                self._watched[pid] = _Watched(usage=usage, since=now)
+                continue
+            limit = min(budget.calls_per_second, part)
+            if one.share < 1:
+                self._turn(pid, one, now, usage, budget, limit)
             else:
-                self._judge(one, now, count, limit)
+                self._compare(pid, one, now, usage, budget, limit)
 
-    def _judge(self, one: _Watched, now: float, count: int, limit: float) -> None:
-        seconds = now - one.since
-        if seconds < LEAST_LOOK_SECONDS:
+    def _compare(self, pid: int, one: _Watched, now: float, usage: Usage, budget: Budget, limit: float) -> None:
+        if now - one.since < LEAST_LOOK_SECONDS:
             return
-        one.rate = (count - one.calls) / seconds
-        one.calls, one.since = count, now
-        one.seconds_over = one.seconds_over + 1 if one.rate > limit else 0
+        _measure(one, now, usage)
+        excess = self._find_excess(pid, one, now, budget, limit)
+        one.seconds_over = one.seconds_over + 1 if excess > 1 else 0
         if one.seconds_over >= PATIENCE:
-            one.share = self._find_share(one.rate, limit)
-            one.is_read, one.switch_at = False, now + self._settings.period_seconds
+            one.share = _find_share(excess, budget)
+            one.is_read, one.switch_at = False, now + budget.period_seconds
 
-    def _turn(self, one: _Watched, now: float, count: int, limit: float) -> None:
+    def _turn(self, pid: int, one: _Watched, now: float, usage: Usage, budget: Budget, limit: float) -> None:
         if now < one.switch_at:
             return
         if not one.is_read:
-            period = self._settings.period_seconds
-            one.is_read, one.calls, one.since = True, count, now
-            one.switch_at = now + max(LEAST_TURN_SECONDS, one.share * period)
-            one.next_turn = now + period
+            one.is_read, one.usage, one.since = True, usage, now
+            one.switch_at = now + max(LEAST_TURN_SECONDS, one.share * budget.period_seconds)
+            one.next_turn = now + budget.period_seconds
             self.turns += 1
             return
-        one.rate = (count - one.calls) / max(now - one.since, LEAST_TURN_SECONDS)
-        one.calls, one.since = count, now
-        if one.rate < COMFORT * limit:
+        _measure(one, now, usage)
+        excess = self._find_excess(pid, one, now, budget, limit)
+        if excess < COMFORT:
             one.share, one.seconds_over = 1.0, 0
             return
-        one.share = self._find_share(one.rate, limit)
+        one.share = _find_share(excess, budget)
         one.is_read, one.switch_at = False, max(one.next_turn, now + LEAST_TURN_SECONDS)
 
-    def _find_share(self, rate: float, limit: float) -> float:
-        """With the shortest turn at least, and the shortest rest."""
-        least = LEAST_TURN_SECONDS / self._settings.period_seconds
-        return min(max(limit / rate, least), 1 - least)
+    def _find_excess(self, pid: int, one: _Watched, now: float, budget: Budget, limit: float) -> float:
+        """So many times its budget a process would take if it were read all the time."""
+        excess = one.rate / limit
+        if budget.cpu_ratio is None or one.probe_ratio <= FREE_CORE_RATIO:
+            return excess
+        if now - one.cpu_at >= CPU_SECONDS or one.cpu_ns < 0:
+            cpu_ns = self._read_cpu_ns(pid)
+            if one.cpu_ns >= 0:
+                one.cpu_ratio = max(0, cpu_ns - one.cpu_ns) / 1e9 / (now - one.cpu_at)
+            one.cpu_ns, one.cpu_at = cpu_ns, now
+        if one.cpu_ratio < 0:
+            return excess
+        return max(excess, one.probe_ratio / max(FREE_CORE_RATIO, budget.cpu_ratio * one.cpu_ratio))
 
 
-def find_limit(rates: Iterable[float], budget: float) -> float:
-    """Calls a second of each process that may be read: the budget, or less where all together would have more than the
-    node's; who needs less than its part leaves the rest to the others."""
-    room = NODE_FACTOR * budget
-    waiting = sorted(rates)
+def _measure(one: _Watched, now: float, usage: Usage) -> None:
+    """What it did since the last time, or in its turn."""
+    seconds = max(now - one.since, LEAST_TURN_SECONDS)
+    one.rate = (usage.calls - one.usage.calls) / seconds
+    one.probe_ratio = (usage.probe_ns - one.usage.probe_ns) / 1e9 / seconds
+    one.usage, one.since = usage, now
+
+
+def _find_share(excess: float, budget: Budget) -> float:
+    """With the shortest turn at least, and the shortest rest."""
+    least = LEAST_TURN_SECONDS / budget.period_seconds
+    return min(max(1 / excess, least), 1 - least)
+
+
+def find_part(wanted: Iterable[float], room: float) -> float:
+    """Calls a second of each process that may be read, where all together may have `room`: who needs less than its part
+    leaves the rest to the others. Infinite where there is room for all."""
+    waiting = sorted(wanted)
     for place, rate in enumerate(waiting):
         part = room / (len(waiting) - place)
         if rate > part:
-            return min(budget, part)
+            return part
         room -= rate
-    return budget
+    return float("inf")

@@ -127,6 +127,14 @@ class _Process:
     files: dict[FileId, _Mapping] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessPlace:
+    """Which process a number stands for, and where it is: `start` in ticks since boot, and the path of its cgroup."""
+
+    start: int
+    cgroup: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedFile:
     """A file that may hold a library of TLS, and processes that run it."""
@@ -197,6 +205,11 @@ class ProcessFiles:
         for pid in pids:
             if pid in self._processes:
                 self._processes[pid].next_look = 0.0
+
+    def find_place(self, pid: int) -> ProcessPlace:
+        """Of a process of the last look."""
+        process = self._processes[pid]
+        return ProcessPlace(process.start_ticks, process.cgroup)
 
     def open_file(self, one: MappedFile) -> int:
         """A descriptor to read the very file. Raises OSError: FileNotFoundError also where another file is there."""
@@ -325,6 +338,16 @@ class ProcessFiles:
             return {}
         mounts = (_MOUNT.match(line) for line in content.split(b"\n"))
         return {os.makedev(int(mount[1]), int(mount[2])): mount[3] for mount in mounts if mount is not None}
+
+
+def read_cpu_ns(proc: str, pid: int) -> int:
+    """Processor time that a process has used so far; 0 where it cannot be read."""
+    try:
+        with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
+            fields = file.read(4096).rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // _TICKS_PER_SECOND)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _make_id(device: int, status: os.stat_result) -> FileId:

@@ -50,8 +50,12 @@ class TlsReader:
         to_unix_ns: Callable[[int], int],
         refuse: Callable[[SyscallEvent, Verdict], None],
         bodies: BodyMeter | None = None,
+        may_read: Callable[[int, int], bool] = lambda _pid, _cgroup_id: True,
     ) -> None:
-        """`bodies` says how much of them is kept for reading; without it nothing is."""
+        """`bodies` says how much of them is kept for reading; without it nothing is. `may_read`: whether what came of a
+        process in a cgroup may be used."""
+        self._may_read = may_read
+        self.unwanted_events = 0  # Not looked at, for nothing of their process may be read.
         self.stage = StageCounter(TLS_STAGE)
         self._refuse = refuse
         self._bodies = bodies
@@ -92,6 +96,9 @@ class TlsReader:
     def _take_all(self, records: Iterable[memoryview], out: Exchanges) -> None:
         for record in records:
             event, data = unpack_event(record)
+            if not self._may_read(event.process, event.cgroup_id):
+                self.unwanted_events += 1
+                continue
             if self._local.is_left(event):
                 continue
             if event.kind == SyscallKind.OTHER:

@@ -1,7 +1,8 @@
 """What Kubernetes knows of this node: its Pods, whether they are watched, its zone and addresses.
 
-`Cluster` watches the Pods with `spec.nodeName` = this node and the namespaces with the label apidae.io/watch. It reads
-the node itself once for each list. While the API does not answer, Pods have the ids of their containers as names.
+`Cluster` watches the Pods with `spec.nodeName` = this node and the namespaces with the labels apidae.io/watch and
+apidae.io/read-tls (sensor.core.read_tls). It reads the node itself once for each list. While the API does not answer,
+Pods have the ids of their containers as names.
 
 Whether a Pod is watched (docs/use/kubernetes.md has the same table). The first rule that applies wins:
 
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 
 from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
 from common.kubernetes.objects import Metadata, Part
@@ -35,6 +36,7 @@ from common.kubernetes.reflector import (
     ask,
 )
 from sensor.core.printable import SENTENCE_BYTES_MAX, make_printable
+from sensor.core.read_tls import READ_TLS_KEY, UNKNOWN_POD, ReadTls, TlsChoice, choose
 from sensor.enrich.cgroup import CgroupOwner
 from sensor.enrich.kubernetes.pod import MESH_PROXIES, WATCH_KEY, Pod, PodObject, PodTable, read_pod
 
@@ -166,7 +168,8 @@ class Cluster:
         self.selection = Selection(settings.rules)
         self.zone = settings.zone
         self.node_addresses: frozenset[str] = frozenset()  # Empty where the node cannot be read.
-        self._namespaces: dict[str, str] = {}
+        self._tls_labels: Mapping[str, str] | None = None  # Values of apidae.io/read-tls, by namespace, once listed.
+        self._warned: set[str] = set()  # Of wrong values.
         self._has_reported_node = False
         self._is_listed = asyncio.Event()
         self._is_ready = threading.Event()  # Pods were listed, and the node was read.
@@ -185,24 +188,34 @@ class Cluster:
             open_client,
             clock=clock,
         )
-        self.namespace_watch = Reflector(
+        self.namespace_watch = self._follow_label(WATCH_KEY, self.selection.set_labels)
+        self.tls_watch = self._follow_label(READ_TLS_KEY, self._set_tls_labels)
+
+    def _follow_label(self, key: str, take: Callable[[Mapping[str, str]], None]) -> Reflector[Any, Any]:
+        """Watches the namespaces that have a label; `take` gets its values by namespace."""
+        values: dict[str, str] = {}
+
+        def replace(labels: Sequence[tuple[str, str]]) -> None:
+            values.clear()
+            values.update(labels)
+            take(dict(values))
+
+        return Reflector(
             Resource(
-                name="labels of namespaces",
+                name=f"namespaces with the label {key}",
                 path="/api/v1/namespaces",
                 type=_NamespaceObject,
                 read=lambda raw: (
                     make_printable(raw.metadata.name),
-                    make_printable((raw.metadata.labels or {}).get(WATCH_KEY, "")),
+                    make_printable((raw.metadata.labels or {}).get(key, "")),
                 ),
-                replace=self._replace_namespaces,
-                put=lambda label: self._replace_namespaces([*self._namespaces.items(), label]),
-                remove=lambda label: self._replace_namespaces(
-                    [one for one in self._namespaces.items() if one[0] != label[0]]
-                ),
-                selector=(("labelSelector", WATCH_KEY),),
+                replace=replace,
+                put=lambda label: replace([*values.items(), label]),
+                remove=lambda label: replace([one for one in values.items() if one[0] != label[0]]),
+                selector=(("labelSelector", key),),
             ),
-            open_client,
-            clock=clock,
+            self._open_client,
+            clock=self._clock,
         )
 
     def start(self, *, wait_seconds: float = 0.0) -> bool:
@@ -216,7 +229,7 @@ class Cluster:
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for run in (self.pod_watch.run, self.namespace_watch.run, self._follow_node):
+            for run in (self.pod_watch.run, self.namespace_watch.run, self.tls_watch.run, self._follow_node):
                 group.create_task(run())
 
     @property
@@ -239,6 +252,17 @@ class Cluster:
         pod = self.pods.get(uid)
         return f"{pod.namespace}/{pod.workload}" if pod is not None else ""
 
+    def find_tls_choice(self, pod_uid: str, setting: ReadTls) -> TlsChoice:
+        """How much of a Pod's TLS is read; nothing before its annotation and the label of its namespace are known."""
+        pod = self.pods.find(container_id="", pod_uid=pod_uid)
+        if pod is None or self._tls_labels is None:
+            return UNKNOWN_POD if setting is not ReadTls.OFF else TlsChoice(mode=setting)
+        choice = choose(setting, namespace=self._tls_labels.get(pod.namespace, ""), pod=pod.read_tls)
+        if choice.reason and pod.object_uid not in self._warned and len(self._warned) < _REPORTED_MAX:
+            self._warned.add(pod.object_uid)
+            logger.info("TLS of the Pod %s/%s is not read: %s", pod.namespace, pod.name, choice.reason)
+        return choice
+
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         """`namespace/workload` of the only Pod of this node that held an address from `first_ns` to `last_ns` (unix
         ns); empty where there is none, and while the API does not answer: another Pod may have the address then."""
@@ -254,16 +278,18 @@ class Cluster:
     @property
     def degradation(self) -> str:
         """What does not work now, in one sentence; empty where everything does."""
-        pods, namespaces = (
-            make_printable(watch.reason, SENTENCE_BYTES_MAX) for watch in (self.pod_watch, self.namespace_watch)
+        pods, namespaces, tls = (
+            make_printable(watch.reason, SENTENCE_BYTES_MAX)
+            for watch in (self.pod_watch, self.namespace_watch, self.tls_watch)
         )
         if pods:
             return f"Pods are not followed ({pods}): new ones are named by their container ids"
-        return f"labels of namespaces are not followed ({namespaces})" if namespaces else ""
+        reason = namespaces or tls
+        return f"labels of namespaces are not followed ({reason})" if reason else ""
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        watched = sum_accounts(WatchCounts, (self.pod_watch.counts, self.namespace_watch.counts))
+        watched = sum_accounts(WatchCounts, (self.pod_watch.counts, self.namespace_watch.counts, self.tls_watch.counts))
         age = self._clock() - self.pod_watch.last_contact
         gauges = (
             ("kubernetes_pods", "Pods of this node.", len(self.pods)),
@@ -283,9 +309,8 @@ class Cluster:
         self.pods.replace(pods)
         self._is_listed.set()
 
-    def _replace_namespaces(self, labels: Sequence[tuple[str, str]]) -> None:
-        self._namespaces = dict(labels)
-        self.selection.set_labels(self._namespaces)
+    def _set_tls_labels(self, values: Mapping[str, str]) -> None:
+        self._tls_labels = values
 
     async def _follow_node(self) -> None:
         """Reads the node after each list of its Pods: its zone and addresses change hardly ever."""

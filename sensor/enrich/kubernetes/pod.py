@@ -25,6 +25,7 @@ import msgspec
 
 from common.kubernetes.objects import Metadata, Part, find_workload
 from sensor.core.printable import make_printable
+from sensor.core.read_tls import READ_TLS_KEY
 
 WATCH_KEY: Final = "apidae.io/watch"
 # Of a static Pod: the uid under which the kubelet runs it, and so of its cgroup; metadata.uid is of its mirror
@@ -90,6 +91,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     workload_kind: str  # Deployment, StatefulSet, .., Pod, StaticPod.
     labels: tuple[tuple[str, str], ...]  # Those the settings choose, by key.
     watch: str  # Value of the annotation apidae.io/watch; empty where there is none.
+    read_tls: str = ""  # The same of apidae.io/read-tls.
     is_host_network: bool
     addresses: tuple[str, ...]
     started_at: int = 0  # Unix seconds: when its kubelet took it up, before it had an address; 0: not said (yet).
@@ -154,6 +156,7 @@ def read_pod(raw: PodObject, *, label_keys: Sequence[str]) -> Pod:
         workload_kind=make_printable(workload.kind),
         labels=tuple((key, make_printable(labels[key])) for key in label_keys[:MAX_LABELS] if key in labels),
         watch=make_printable(annotations.get(WATCH_KEY, "")),
+        read_tls=make_printable(annotations.get(READ_TLS_KEY, "")),
         is_host_network=raw.spec.host_network,
         addresses=tuple(one.ip for one in status.pod_ips or () if one.ip),
         started_at=int(status.start_time.timestamp()) if status.start_time else 0,

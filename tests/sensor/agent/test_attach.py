@@ -10,6 +10,7 @@ from sensor.agent import attach
 from sensor.agent import attach as prepared
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.read_tls import ReadTls
 from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.pieces import Pieces
@@ -47,7 +48,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 def open_capture(way: CaptureWay = CaptureWay.AUTO, mount: Path | None = MOUNT) -> object:
-    settings = SensorSettings(collector="127.0.0.1:1", capture=way)
+    settings = SensorSettings(collector="127.0.0.1:1", capture=way, read_tls=ReadTls.OFF)
     return attach.open_capture(settings, watch_host(mount), Clock(), Pieces(), AlikeCalls())
 
 
@@ -76,7 +77,10 @@ def test_a_scope_is_kept_by_packets_and_by_what_stands_in_for_them(
     kernel: Kernel, tmp_path: Path, packets: object
 ) -> None:
     kernel.packets = packets
-    scope, settings = watch_cgroup(tmp_path, tmp_path.parent), SensorSettings(collector="127.0.0.1:1")
+    scope, settings = (
+        watch_cgroup(tmp_path, tmp_path.parent),
+        SensorSettings(collector="127.0.0.1:1", read_tls=ReadTls.OFF),
+    )
     attach.open_capture(settings, scope, Clock(), Pieces(), AlikeCalls())
     if packets is PACKETS:
         assert (kernel.given["cgroup_path"], kernel.given["is_root_cgroup"]) == (tmp_path, False)
@@ -118,7 +122,7 @@ def test_what_tls_cannot_do_stops_nothing(
         raise LoadError("TLS cannot be read here: no types")
 
     monkeypatch.setattr(prepared, "load_tls", refuse)
-    settings = SensorSettings(collector="127.0.0.1:1", state_dir=tmp_path, read_tls=True)
+    settings = SensorSettings(collector="127.0.0.1:1", state_dir=tmp_path, read_tls=ReadTls.FULL)
     with caplog.at_level(logging.WARNING):
         assert attach.open_capture(settings, watch_host(), Clock(), Pieces(), AlikeCalls()) is PACKETS
     assert "TLS is not read: TLS cannot be read here: no types" in caplog.text

@@ -11,7 +11,9 @@ from sensor.capture.packets.capture import FRAMES_BYTES, MATCHED_PART, PRESSING_
 from sensor.capture.syscalls import capture as syscall_capture
 from sensor.capture.syscalls.capture import SyscallCapture
 from sensor.capture.tls.capture import RING_BYTES, TlsCapture
+from sensor.capture.tls.choice import TlsChoices
 from sensor.core.clock import Clock
+from sensor.core.read_tls import ReadTls
 from sensor.ebpf.abi import STREAM_RECORDS_BYTES
 from sensor.ebpf.loader import LoadedProgram
 from sensor.ebpf.tracepoints import TracepointProgram
@@ -104,7 +106,13 @@ def test_any_event_of_tls_presses_and_what_is_below_goes_on_to(
     program = TlsProgram(programs={}, maps=rings.maps)
     monkeypatch.setattr("sensor.capture.tls.capture.UPROBES", ())
     watched = TlsCapture(
-        below=below, program=program, clock=Clock(), proc="/proc", min_age_seconds=0, calls_per_second=1
+        below=below,
+        program=program,
+        clock=Clock(),
+        proc="/proc",
+        min_age_seconds=0,
+        choices=TlsChoices(ReadTls.FULL, calls_per_second=1, calls_burst=1),
+        calls_per_second=1,
     )
     assert (watched.has_events(), watched.is_pressing()) == (False, is_below_pressing)
     rings.fill("events", 8)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from sensor.capture.java.consent import FILE_NAME
 from sensor.core.config import CaptureWay
+from sensor.core.read_tls import ReadTls
 from sensor.ebpf.bpf_syscall import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS
 from sensor.enrich.cgroup_tree import WHOLE_HOST, CgroupScope, ScopeError
 from sensor.preflight.checks import (
@@ -72,7 +73,7 @@ class Settings:
 
     cgroup_path: Path
     capture: CaptureWay = CaptureWay.AUTO
-    read_tls: bool = False
+    read_tls: ReadTls = ReadTls.OFF
     directory: Path = Path("/etc/apidae")
 
 
@@ -196,10 +197,10 @@ def test_what_the_java_agent_needs_is_in_the_table_where_it_is_wanted(tmp_path: 
         checks = run_preflight(settings, read=lambda _: dataclasses.replace(GOOD, **facts))  # type: ignore[arg-type]
         return [(check.status, check.observed) for check in checks if check.name == "Java agent"]
 
-    settings = Settings(GOOD.cgroup_path, read_tls=True, directory=tmp_path)
+    settings = Settings(GOOD.cgroup_path, read_tls=ReadTls.AUTO, directory=tmp_path)
     assert read_rows(settings) == []
     (tmp_path / FILE_NAME).write_text("/system.slice/*\n")
-    assert read_rows(dataclasses.replace(settings, read_tls=False)) == []
+    assert read_rows(dataclasses.replace(settings, read_tls=ReadTls.OFF)) == []
     # The chart's six: without SYS_CHROOT, SETUID and SETGID.
     chart = 1 << 39 | 1 << 38 | 1 << 12 | 1 << 2 | 1 << 19 | 1 << 21
     for facts, observed in (

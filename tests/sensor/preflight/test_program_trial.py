@@ -16,6 +16,7 @@ import pytest
 
 from scripts.containers.rights import limit_capabilities, read_capabilities
 from sensor.core.config import SensorSettings
+from sensor.core.read_tls import ReadTls
 from sensor.ebpf.compile import Build, Image, ImageCache, make_digest
 from sensor.ebpf.loader import LoadError
 from sensor.enrich.cgroup_tree import ScopeError
@@ -66,7 +67,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 def make_settings(state_dir: Path, **given: Any) -> SensorSettings:
-    return SensorSettings(collector="localhost:7443", state_dir=state_dir, **given)
+    return SensorSettings(collector="localhost:7443", state_dir=state_dir, **{"read_tls": ReadTls.OFF, **given})
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def make_settings(state_dir: Path, **given: Any) -> SensorSettings:
         ({}, {KernelSide.PACKETS}, {KernelSide.PACKETS: REFUSED, KernelSide.SYSCALLS: ""}),
         ({"capture": "cgroup_skb"}, {KernelSide.PACKETS}, {KernelSide.PACKETS: REFUSED}),
         ({"capture": "syscalls"}, {KernelSide.PACKETS}, {KernelSide.SYSCALLS: ""}),
-        ({"read_tls": True}, {KernelSide.TLS}, {KernelSide.PACKETS: "", KernelSide.TLS: REFUSED}),
+        ({"read_tls": ReadTls.FULL}, {KernelSide.TLS}, {KernelSide.PACKETS: "", KernelSide.TLS: REFUSED}),
     ],
 )
 def test_programs_of_a_start_with_these_settings_are_tried(
@@ -89,7 +90,7 @@ def test_programs_of_a_start_with_these_settings_are_tried(
 
 def test_no_programs_are_tried_where_small_ones_failed(tmp_path: Path, kernel: Kernel) -> None:
     failed = replace(GOOD, probes=dict.fromkeys(GOOD.probes, SMALL_FAILED))
-    assert try_programs(make_settings(tmp_path, read_tls=True), failed) == {KernelSide.TLS: SMALL_FAILED}
+    assert try_programs(make_settings(tmp_path, read_tls=ReadTls.FULL), failed) == {KernelSide.TLS: SMALL_FAILED}
     no_packets = replace(GOOD, probes={**GOOD.probes, "cgroup_skb": SMALL_FAILED})
     assert try_programs(make_settings(tmp_path), no_packets) == {KernelSide.SYSCALLS: ""}
     assert kernel.asked == [KernelSide.SYSCALLS]
@@ -97,7 +98,7 @@ def test_no_programs_are_tried_where_small_ones_failed(tmp_path: Path, kernel: K
 
 def test_no_programs_are_tried_where_the_scope_cannot_be_watched(tmp_path: Path, kernel: Kernel) -> None:
     odd = replace(GOOD, scope=ScopeError("/tmp, which is not a directory of cgroup v2"))
-    assert try_programs(make_settings(tmp_path, read_tls=True), odd) == {} and not kernel.asked
+    assert try_programs(make_settings(tmp_path, read_tls=ReadTls.FULL), odd) == {} and not kernel.asked
 
 
 def test_kept_images_are_found_and_stay_whatever_is_kept_or_dropped(
@@ -122,7 +123,7 @@ def test_kept_images_are_found_and_stay_whatever_is_kept_or_dropped(
 
     monkeypatch.setattr(program_trial, "load_packets_program", use(packets))
     monkeypatch.setattr(program_trial, "load_tls_program", use(tls))
-    told = try_programs(make_settings(kept_in, read_tls=True), GOOD)
+    told = try_programs(make_settings(kept_in, read_tls=ReadTls.FULL), GOOD)
     assert told == {KernelSide.PACKETS: "", KernelSide.TLS: ""} and found == [IMAGE, IMAGE]
     assert {path: path.read_bytes() for path in kept_in.rglob("*") if path.is_file()} == before
 
@@ -131,7 +132,7 @@ def run_preflight(state_dir: Path, capabilities: Sequence[str]) -> tuple[int, di
     """Status and checks by name of `apidae preflight`."""
     command = ["setpriv", *limit_capabilities(capabilities), sys.executable]
     command += ["-c", "from common.main import main; main()", "preflight", "--json"]
-    variables = {"APIDAE_SENSOR_STATE_DIR": str(state_dir), "APIDAE_SENSOR_READ_TLS": "true"}
+    variables = {"APIDAE_SENSOR_STATE_DIR": str(state_dir), "APIDAE_SENSOR_READ_TLS": "full"}
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | variables, timeout=COMMAND_SECONDS, check=False
     )

@@ -11,17 +11,22 @@ import pytest
 
 from sensor.capture.tls import attacher as module
 from sensor.capture.tls import processes
-from sensor.capture.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_APART, WORK_PER_SECOND, Attacher
-from sensor.capture.tls.duty import DutyCycle, DutySettings
+from sensor.capture.tls.attacher import BROKEN, LINGER_SECONDS, WORK_PER_SECOND, Attacher
+from sensor.capture.tls.choice import TlsChoices
+from sensor.capture.tls.duty import DutyCycle
 from sensor.capture.tls.finder import Found, search_file
 from sensor.capture.tls.openssl import NO_TLS, Sites
 from sensor.capture.tls.processes import ProcessFiles
+from sensor.capture.tls.turns import EVERYBODY, MAX_APART, TurnTaker
 from sensor.capture.tls.unread import UnreadProcesses
+from sensor.core.read_tls import ReadTls, TlsChoice
 from sensor.coverage.report import NO_LIBRARY
+from sensor.ebpf.uprobes import ProcessAccount
 from tests.sensor.capture.tls.poison import poison
 
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
 TICKS = 100
+BREAKPOINTS_PER_CALL = 6
 
 
 class Prober:
@@ -43,8 +48,12 @@ class Prober:
     def look_away(self, pid: int) -> None:
         self.looked_away.append(pid)
 
-    def read_calls(self) -> dict[int, int]:
-        return dict(self.calls)
+    def read_accounts(self) -> dict[int, ProcessAccount]:
+        return {pid: ProcessAccount(calls, BREAKPOINTS_PER_CALL * calls) for pid, calls in self.calls.items()}
+
+    def forget_accounts(self, pids: Iterable[int]) -> None:
+        for pid in pids:
+            self.calls.pop(pid, None)
 
     def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = EVERYBODY) -> list[int]:
         if self.is_refusing:
@@ -89,21 +98,42 @@ class SearcherHere:
 class Node:
     """Processes that map what they are told to, and an attacher that looks at them. They have one root."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, setting: ReadTls = ReadTls.FULL) -> None:
         self.root, self.host = directory / "proc", directory / "host"
         self.root.mkdir()
         self.now = 1_000.0
         self.prober = Prober()
         self.unread = UnreadProcesses()
         self.searcher = SearcherHere()
-        self.attacher = Attacher(
-            prober=self.prober,
+        # What Pods chose, by cgroup, and the share of a core that processes use.
+        self.chosen: dict[str, TlsChoice] = {}
+        self.core_share: dict[int, float] = {}
+        self.price_ns = 0.0
+        choices = TlsChoices(
+            setting,
+            calls_per_second=1_000,
+            calls_burst=2_000,
+            find_choice=lambda path: self.chosen.get(path or "", TlsChoice(mode=setting)),
+        )
+        duty = DutyCycle(
+            node_calls_per_second=2_000,
+            find_budget=choices.find_budget,
+            read_cpu_ns=lambda pid: int(self.now * 1e9 * self.core_share.get(pid, 0.0)),
+        )
+        self.turns = TurnTaker(
+            prober=self.prober,  # type: ignore[arg-type]
             close_probes=self.prober.close,
+            choices=choices,
+            duty=duty,
+            monotonic=lambda: self.now,
+            find_price_ns=lambda: self.price_ns,
+        )
+        self.attacher = Attacher(
+            turns=self.turns,
             processes=ProcessFiles(str(self.root), min_age_seconds=0, uptime=lambda: self.now),
             searcher=self.searcher,
             monotonic=lambda: self.now,
             unread=self.unread,
-            duty=DutyCycle(DutySettings(calls_per_second=1_000, calls_burst=2_000)),
         )
 
     def live(self, seconds: float, rates: dict[int, int]) -> list[set[int]]:
@@ -374,13 +404,13 @@ def test_a_busy_process_is_read_in_turns_and_its_neighbours_always(node: Node) -
     had = node.live(40, {10: 4_000, 11: 10})[4:]
     assert all(one - {10} == {11} for one in had), had
     assert sum(10 in one for one in had) == pytest.approx(len(had) / 4, abs=2)
-    assert node.attacher.shares == {10: pytest.approx(0.25)}
+    assert node.turns.shares == {10: pytest.approx(0.25)}
     assert 11 not in node.prober.looked_away, "it was always read"
     assert node.prober.looked_away.count(10) == pytest.approx(len(had) / 4, abs=2)
     (file,) = node.attacher.files
     assert file.sites, "between two turns it is read as well"
     node.live(10, {10: 50, 11: 10})
-    assert node.prober.probed == {EVERYBODY} and node.attacher.shares == {}
+    assert node.prober.probed == {EVERYBODY} and node.turns.shares == {}
 
 
 def test_nobody_has_turns_where_too_many_run_the_file(node: Node) -> None:

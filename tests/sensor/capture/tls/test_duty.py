@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from sensor.capture.tls.duty import COMFORT, LEAST_TURN_SECONDS, DutyCycle, DutySettings, find_limit
+from sensor.capture.tls.duty import COMFORT, LEAST_TURN_SECONDS, Budget, DutyCycle, Usage, find_part
 
-SETTINGS = DutySettings(calls_per_second=2_000, calls_burst=5_000)
+BUDGET = Budget.of_burst(2_000, 5_000)
 PERIOD = 2.5
 STEP = 0.05
 
@@ -15,7 +15,8 @@ class Life:
     """Processes that make calls at a rate, seen only while they are read, and how long they were."""
 
     def __init__(self, rates: Mapping[int, float]) -> None:
-        self.duty = DutyCycle(SETTINGS)
+        self.budget = BUDGET
+        self.duty = DutyCycle(node_calls_per_second=4_000, find_budget=lambda _: self.budget)
         self.rates = dict(rates)
         self.seen = dict.fromkeys(rates, 0.0)
         self.read_seconds = dict.fromkeys(rates, 0.0)
@@ -32,11 +33,11 @@ class Life:
             self.now += STEP
             if self.now >= min(look_at, self.duty.next_switch()):
                 look_at = self.now + 1 if self.now >= look_at else look_at
-                self.duty.step(self.now, {pid: int(seen) for pid, seen in self.seen.items()})
+                self.duty.step(self.now, {pid: Usage(int(seen), 0) for pid, seen in self.seen.items()})
 
 
 def test_the_period_is_that_of_what_may_come_at_once() -> None:
-    assert SETTINGS.period_seconds == PERIOD
+    assert BUDGET.period_seconds == PERIOD
 
 
 @pytest.mark.parametrize("rate", [3_000, 12_000, 20_000])
@@ -103,7 +104,7 @@ def test_the_gone_are_forgotten() -> None:
     ],
 )
 def test_what_one_leaves_the_others_have(rates: list[float], limit: float) -> None:
-    assert find_limit(rates, 100) == limit
+    assert min(100, find_part([min(rate, 100) for rate in rates], 200)) == limit
 
 
 def test_whose_calls_are_not_counted_any_more_is_read() -> None:
@@ -111,14 +112,14 @@ def test_whose_calls_are_not_counted_any_more_is_read() -> None:
     life = Life({7: 9_000})
     life.run(5)
     assert life.duty.shares
-    life.duty.step(life.now, {8: 1})
+    life.duty.step(life.now, {8: Usage(1, 0)})
     assert life.duty.shares == {} and life.duty.is_read(7) and life.duty.next_switch() == float("inf")
 
 
 def test_turns_are_as_long_as_the_governor_says() -> None:
     life = Life({7: 9_000})
     life.run(10)
-    life.duty.limit(500)
+    life.budget = Budget.of_burst(500, 1_250)
     life.run(20)
     before = life.seen[7]
     life.run(100)

@@ -1,0 +1,58 @@
+"""How much of the calls over TLS is read: the setting `read_tls`, and what namespaces and Pods choose of it.
+
+The operator's `off` is final. Elsewhere the label `apidae.io/read-tls` of a namespace and the annotation of a Pod may
+choose, and the lesser of the two holds. So whoever may only annotate a Pod never raises what its namespace says. Alone,
+each of them may also raise `auto` to `full`: that costs nobody but the processes of that Pod or namespace, for the
+sensor's budget of the node stays as it is. A value that is none of the three counts as `off`: whoever wrote it wanted
+something else than the default.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+READ_TLS_KEY: Final = "apidae.io/read-tls"
+
+
+class ReadTls(StrEnum):
+    """How much is read of a process; in ascending order."""
+
+    OFF = "off"  # No probe goes into the process.
+    AUTO = "auto"  # As much as is not noticed: a small budget, and none where answers take longer while it is read.
+    FULL = "full"  # Up to `heads_per_second` calls, whatever that costs the process.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsChoice:
+    """What holds for a process; `reason`: why it is not read, a sentence, empty where it is."""
+
+    mode: ReadTls
+    reason: str = ""
+
+
+_OFF: Final = f"Reading TLS is switched off by the {{place}} {READ_TLS_KEY} of its {{owner}}."
+_WRONG: Final = f"It is not read, for the {{place}} {READ_TLS_KEY} of its {{owner}} is not off, auto or full."
+UNKNOWN_POD: Final = TlsChoice(
+    mode=ReadTls.OFF, reason="Its Pod is not known yet, which may have switched off reading TLS."
+)
+_ORDER: Final = tuple(ReadTls)
+
+
+def choose(setting: ReadTls, *, namespace: str, pod: str) -> TlsChoice:
+    """What holds, given the label of a namespace and the annotation of a Pod, empty where there are none."""
+    chosen = [
+        _read(value, place, owner)
+        for value, place, owner in ((namespace, "label", "namespace"), (pod, "annotation", "Pod"))
+        if value
+    ]
+    if setting is ReadTls.OFF or not chosen:
+        return TlsChoice(mode=setting)
+    return min(chosen, key=lambda choice: _ORDER.index(choice.mode))
+
+
+def _read(value: str, place: str, owner: str) -> TlsChoice:
+    try:
+        mode = ReadTls(value)
+    except ValueError:
+        return TlsChoice(mode=ReadTls.OFF, reason=_WRONG.format(place=place, owner=owner))
+    return TlsChoice(mode=mode, reason=_OFF.format(place=place, owner=owner) if mode is ReadTls.OFF else "")
