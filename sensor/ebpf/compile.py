@@ -255,7 +255,7 @@ TAIL_CALLS = (
 )
 MAPS = (
     *("events", "records", "frames", "stream_records", "counters", "programs"),
-    *("ports", "peers", "unread", "websockets", "listening"),
+    *("ports", "peers", "unread", "websockets", "listening", "waits", "timed"),
     # The kernel route cache (cache_maps.h, conn.h), which user space fills.
     *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow", "blocks", "clients"),
     # What is blocked (enforce.h).

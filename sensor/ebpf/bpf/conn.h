@@ -169,11 +169,13 @@ struct conn {
   u8 is_answered;    /* The server's hello was seen. */
   u8 tls_flags;      /* enum tls_flag. */
   u8 is_pending;     /* The client has asked, the server has not spoken since. */
+  u8 is_spoken;      /* The server has spoken since the client's handshake was over. */
   u8 is_websocket;   /* It carries no calls any more: its turns are not counted. Of either direction. */
   u32 calls_counted; /* Of `tail`, those in `ports`. */
   u32 untold;        /* Calls past the queue that ended. */
   u32 untold_counted;
   u64 exchanges;     /* Not yet in `ports`. */
+  u64 asked_ns;      /* When the client spoke last that waits for an answer; 0: nobody wants to know (waits.h). */
   /* Enforcement (enforce.h). */
   u64 stop_generation; /* In which the peer was judged. */
   u64 stop_told_ns;    /* No event before. */

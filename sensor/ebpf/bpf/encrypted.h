@@ -8,6 +8,7 @@
 
 #include "packet_state.h"
 #include "call_events.h"
+#include "waits.h"
 
 #define HELLO_COPY 2048
 #define TLS_HEADER 5
@@ -24,9 +25,6 @@ enum tls_flag {
 #define CONTROL_13 (1ULL << 19 | 1ULL << 22 | 1ULL << 26 | 1ULL << 30 | 1ULL << 34)
 /* TLS 1.2 adds 24 (AES-GCM) or 16 (ChaCha20). */
 #define CONTROL_12 (1ULL << 33 | 1ULL << 37 | 1ULL << 41 | 1ULL << 25 | 1ULL << 29)
-/* The client's last handshake message in TLS 1.3 (RFC 8446 4.4.4) with a hash of 32 or 48 bytes. */
-#define FINISHED_32 53
-#define FINISHED_48 69
 
 struct hello_key {
   u64 cgroup_id;
@@ -36,24 +34,28 @@ struct hello_key {
 /* What: when the next handshake of a cgroup and end may go up. Life: the least recent is evicted, and then may at once. */
 BPF_TABLE("lru_hash", struct hello_key, u64, hello_times, 4096);
 
-/* Is there anything for `encrypted` to do with this segment? Counts the server's turns by the way. */
+/* Is there anything for `encrypted` to do with this segment? Counts the server's turns by the way, and when a client that is timed spoke
+ * last. */
 static __always_inline int is_encrypted_due(struct conn *c, struct flow *f, const struct packet *p, u32 direction) {
-  if (p->flags & (TCP_FIN | TCP_RST) || f->unflushed > PORT_FLUSH_BYTES)
-    return 1;
-  u32 end = p->sequence + p->length;
-  if (f->seen && (s32)(end - f->next) <= 0)
-    return 0; /* A retransmission. */
+  u32 end = p->sequence + p->length, is_due = p->flags & (TCP_FIN | TCP_RST) || f->unflushed > PORT_FLUSH_BYTES;
+  if (!p->length || (f->seen && (s32)(end - f->next) <= 0))
+    return is_due; /* A retransmission, or nothing but an end. */
   f->seen = 1;
   f->next = end;
   if (!c->is_answered)
     return 1;
-  if (direction == c->request_direction)
-    return !c->is_pending && !c->is_websocket;
+  if (direction == c->request_direction) {
+    if (c->is_pending && c->asked_ns)
+      c->asked_ns = bpf_ktime_get_ns();
+    return is_due || (!c->is_pending && !c->is_websocket);
+  }
+  c->is_spoken = c->tls_flags;
   if (c->is_pending) {
     c->is_pending = 0;
     c->exchanges++;
+    is_due |= c->asked_ns != 0;
   }
-  return c->exchanges >= PORT_FLUSH_CALLS;
+  return is_due || c->exchanges >= PORT_FLUSH_CALLS;
 }
 
 static __always_inline void call_encrypted(struct __sk_buff *skb, const struct packet *p, u32 direction) {
@@ -211,6 +213,19 @@ static __always_inline void flush_encrypted(struct conn *c, struct flow *f, cons
   count_at_port(&key, &more);
 }
 
+/* Whether the next answer is timed. Of TLS 1.3, what a server says first once the client's handshake is over are mostly tickets (RFC 8446 4.6.1),
+ * which look like an answer. */
+static __always_inline int may_time(const struct conn *c) {
+  return c->is_pending && (c->is_spoken || !(c->tls_flags & TLS_13)) && is_timed(c->local_port);
+}
+
+/* The server answers a client that is timed. */
+static __always_inline void end_wait(struct conn *c) {
+  u64 asked_ns = c->asked_ns;
+  c->asked_ns = 0;
+  count_wait(c->cgroup_id, c->local_port, asked_ns, bpf_ktime_get_ns());
+}
+
 static __always_inline int encrypted_packet(struct __sk_buff *skb) {
   u32 direction = (skb->cb[0] - 1) & 1, offset = skb->cb[4];
   struct bpf_sock *sk = skb->sk;
@@ -223,6 +238,8 @@ static __always_inline int encrypted_packet(struct __sk_buff *skb) {
   if (!c)
     return PASS;
   struct flow *f = &c->flow[direction];
+  if (direction == EGRESS && c->asked_ns && !c->is_pending)
+    end_wait(c);
   struct peer_key peer = {};
   read_peer(skb, c, direction, &peer);
   u32 was_answered = c->is_answered;
@@ -230,8 +247,10 @@ static __always_inline int encrypted_packet(struct __sk_buff *skb) {
     c->kind = K_LOCAL_CLIENT;
     return PASS;
   }
-  if (c->is_answered && direction == c->request_direction && !c->is_pending && !c->is_websocket)
+  if (c->is_answered && direction == c->request_direction && !c->is_pending && !c->is_websocket) {
     c->is_pending = carries_request(skb, c, offset);
+    c->asked_ns = direction == INGRESS && may_time(c) ? bpf_ktime_get_ns() : 0;
+  }
   if (c->is_answered != was_answered || skb->cb[1] || f->unflushed > PORT_FLUSH_BYTES || c->exchanges >= PORT_FLUSH_CALLS)
     flush_encrypted(c, f, &peer);
   if (skb->cb[1] == CLOSE_RESET)
