@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-# A server that answers every path with 200 until it is killed, and says its port.
+# A server that answers every path with 200 until it is killed, and says its port; CERTIFICATE KEY: over TLS.
 SERVER = """
-import http.server, sys
+import http.server, ssl, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
@@ -20,6 +20,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
     def log_message(self, *arguments): pass
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+if sys.argv[1:]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*sys.argv[1:])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_address[1], flush=True)
 server.serve_forever()
 """
@@ -73,9 +77,9 @@ class Cgroups:
         self._started.append(process)
         return process
 
-    def serve(self, path: str) -> "tuple[subprocess.Popen[str], int]":
-        """A server in the cgroup, and its port."""
-        server = self.start(path, SERVER)
+    def serve(self, path: str, *, tls: Sequence[str] = ()) -> "tuple[subprocess.Popen[str], int]":
+        """A server in the cgroup, over TLS with the files of a certificate and its key, and its port."""
+        server = self.start(path, SERVER, *tls)
         assert server.stdout is not None
         return server, int(server.stdout.readline())
 

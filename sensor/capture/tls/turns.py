@@ -106,7 +106,7 @@ class TurnTaker:
         self._close_probes = close_probes
         self.choices = choices
         self._duty = duty
-        self._trials = trials
+        self.trials = trials
         self._read_waits = read_waits
         self._monotonic = monotonic
         self._find_price_ns = find_price_ns
@@ -193,7 +193,7 @@ class TurnTaker:
 
     def _find_next(self) -> float:
         """When a switch is due."""
-        switches = [one.next_switch() for one in (self._duty, self._trials) if one is not None]
+        switches = [one.next_switch() for one in (self._duty, self.trials) if one is not None]
         return min(switches, default=float("inf"))
 
     def step(self) -> None:
@@ -216,9 +216,9 @@ class TurnTaker:
     def _decide(self, now: float) -> None:
         """Trials first: who is in one has no turns meanwhile, for it is read as the trial wants."""
         slots: Mapping[int, bool] = {}
-        if self._trials is not None:
-            self._trials.step(now, self._read_waits(), self._list_members())
-            slots, self.stopped = self._trials.slots, dict(self._trials.stopped)
+        if self.trials is not None:
+            self.trials.step(now, self._read_waits(), self._list_members())
+            slots, self.stopped = self.trials.slots, dict(self.trials.stopped)
         if self._duty is not None:
             price_ns = self._find_price_ns()
             self._duty.step(
@@ -249,12 +249,12 @@ class TurnTaker:
 
     def _is_wanted(self, pid: int) -> bool:
         """Of a process that may be read: whether its probes are to be in place now."""
-        slots = self._trials.slots if self._trials is not None else {}
+        slots = self.trials.slots if self.trials is not None else {}
         return slots[pid] if pid in slots else self._duty is None or self._duty.is_read(pid)
 
     def _find_restless(self, pids: Iterable[int]) -> list[int]:
         """Processes that are not read all the time."""
-        slots = self._trials.slots if self._trials is not None else {}
+        slots = self.trials.slots if self.trials is not None else {}
         shares = self._duty.shares if self._duty is not None else {}
         return [pid for pid in pids if pid in slots or pid in shares or not self._may_be_read(pid)]
 
@@ -300,7 +300,7 @@ class TurnTaker:
         """For the estimates and the coverage."""
         shares = dict(self._duty.shares) if self._duty is not None else {}
         over = dict(self._duty.over) if self._duty is not None else {}
-        slots = self._trials.slots if self._trials is not None else {}
+        slots = self.trials.slots if self.trials is not None else {}
         shares.update(dict.fromkeys(slots, 0.5))
         for held in self._held.values():
             pids = [pid for pid in held.mapped.pids if self._may_be_read(pid)]

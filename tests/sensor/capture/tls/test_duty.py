@@ -124,3 +124,34 @@ def test_turns_are_as_long_as_the_governor_says() -> None:
     before = life.seen[7]
     life.run(100)
     assert (life.seen[7] - before) / 100 == pytest.approx(500, rel=0.35)
+
+
+def run_auto(core_ratio: float, calls_per_second: float, probe_ns_per_call: float) -> DutyCycle:
+    """A process in `auto` that uses so much of a core, for 40 s."""
+    budget = Budget(calls_per_second=200, cpu_ratio=0.02, period_seconds=10.0)
+    now = 100.0
+    duty = DutyCycle(
+        node_calls_per_second=4_000, find_budget=lambda _: budget, read_cpu_ns=lambda _: int(now * core_ratio * 1e9)
+    )
+    calls = 0.0
+    for _ in range(800):
+        calls += calls_per_second * STEP if duty.is_read(7) else 0
+        now += STEP
+        duty.step(now, {7: Usage(int(calls), calls * probe_ns_per_call)})
+    return duty
+
+
+@pytest.mark.parametrize(
+    ("core_ratio", "calls_per_second", "probe_ns_per_call", "share"),
+    [
+        (0.5, 500, 8_000, 0.4),  # By calls: a Python server of a millisecond a call.
+        (0.05, 150, 40_000, 1 / 6),  # By time: 6 ms a second of 50 ms, which may be 1.
+        (1.0, 150, 40_000, None),  # The same of a busy one: 20 ms may be.
+        (0.001, 100, 9_000, None),  # A server that does next to nothing, and 0.9 ms a second is free.
+    ],
+)
+def test_a_budget_is_calls_and_the_processs_own_time(
+    core_ratio: float, calls_per_second: float, probe_ns_per_call: float, share: float | None
+) -> None:
+    duty = run_auto(core_ratio, calls_per_second, probe_ns_per_call)
+    assert duty.shares == ({} if share is None else {7: pytest.approx(share, rel=0.1)})

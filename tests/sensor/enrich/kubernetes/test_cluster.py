@@ -10,6 +10,7 @@ import pytest
 
 from common.kubernetes import reflector
 from common.kubernetes.reflector import PAGE_OBJECTS, AccessError, open_client
+from sensor.core.read_tls import UNKNOWN_POD, ReadTls, TlsChoice
 from sensor.enrich.cgroup import CgroupOwner, OwnerKind
 from sensor.enrich.kubernetes.cluster import LABELLED, SYSTEM, Cluster, ClusterSettings, PodName
 from tests.cluster.api_server import ApiServer
@@ -106,7 +107,7 @@ def test_a_long_list_comes_in_parts(api: ApiServer, cluster: Cluster) -> None:
 def test_a_watch_that_ends_or_breaks_is_resumed_where_it_was(api: ApiServer, cluster: Cluster) -> None:
     api.put(make_pod("a"))
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(2)
+    api.wait_watches(3)
     for number, interrupt in enumerate((api.end_watches, api.disconnect)):
         api.put(make_pod(f"before{number}"))
         wait_until(lambda number=number: len(cluster.pods) == 2 * number + 2)  # type: ignore[misc]
@@ -123,7 +124,7 @@ def test_bookmarks_move_the_version_on(api: ApiServer, cluster: Cluster) -> None
     """Else a quiet node's watch would resume from a version that is compacted."""
     api.put(make_pod("a"))
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(2)
+    api.wait_watches(3)
     api.put(make_pod("elsewhere", node="n2"))
     before = cluster.pod_watch.last_contact
     api.bookmark()
@@ -142,7 +143,7 @@ def test_gone_is_listed_anew(api: ApiServer, cluster: Cluster, is_status: bool) 
     api.put(make_pod("a"))
     api.put(make_pod("b"))
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(2)
+    api.wait_watches(3)
     api.delete(make_pod("b"))
     wait_until(lambda: len(cluster.pods) == 1)
     api.compact()
@@ -189,7 +190,7 @@ def test_a_pod_that_cannot_be_read_keeps_no_other_from_being_known(api: ApiServe
     api.put({**make_pod("c"), "status": {"startTime": "0001-01-01T00:00:00"}})  # No zone: before any clock.
     assert cluster.start(wait_seconds=60.0)
     assert name(cluster, "shop/a") is not None
-    api.wait_watches(2)
+    api.wait_watches(3)
     api.put({**other_form, "metadata": {**make_pod("d")["metadata"]}})
     api.put({**make_pod("e"), "status": {"startTime": "0001-01-01T00:00:00"}})
     api.put(make_pod("f"))
@@ -205,13 +206,44 @@ def test_labels_of_namespaces_are_followed(api: ApiServer, cluster: Cluster) -> 
     api.put(make_pod("dns", namespace="kube-system"))
     cluster.start(wait_seconds=5.0)
     assert name(cluster, "kube-system/dns") == PodName("kube-system", "dns", False, SYSTEM)
-    api.wait_watches(2)
+    api.wait_watches(3)
     generation = cluster.generation
     api.put({**namespace, "metadata": {"name": "shop", "labels": {"apidae.io/watch": "false"}}})
     wait_until(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, LABELLED))
     assert cluster.generation > generation
     api.put(namespace)
     wait_until(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, ""))
+
+
+def test_what_pods_and_namespaces_choose_of_tls_is_followed(api: ApiServer, cluster: Cluster) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {}}}
+    api.put(namespace)
+    pod = make_pod("a")
+    uid = pod["metadata"]["uid"]
+    api.put(pod)
+    assert cluster.find_tls_choice(uid, ReadTls.AUTO) == UNKNOWN_POD
+    assert cluster.find_tls_choice(uid, ReadTls.OFF) == TlsChoice(mode=ReadTls.OFF)
+    cluster.start(wait_seconds=5.0)
+    api.wait_watches(3)
+    wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.AUTO).mode is ReadTls.AUTO)
+    api.put(make_pod("a", annotations={"apidae.io/read-tls": "off"}))
+    wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.FULL).mode is ReadTls.OFF)
+    assert "annotation" in cluster.find_tls_choice(uid, ReadTls.FULL).reason
+    api.put(make_pod("a", annotations={"apidae.io/read-tls": "full"}))
+    wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.AUTO).mode is ReadTls.FULL)
+    api.put({**namespace, "metadata": {"name": "shop", "labels": {"apidae.io/read-tls": "auto"}}})
+    wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.FULL).mode is ReadTls.AUTO)
+    api.put(namespace)
+    wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.FULL).mode is ReadTls.FULL)
+
+
+def test_tls_of_pods_is_not_read_while_labels_of_namespaces_are_not_known(api: ApiServer, cluster: Cluster) -> None:
+    api.forbidden.add("namespaces")
+    pod = make_pod("a")
+    api.put(pod)
+    assert cluster.start(wait_seconds=5.0)
+    assert name(cluster, "shop/a") is not None
+    assert cluster.find_tls_choice(pod["metadata"]["uid"], ReadTls.AUTO) == UNKNOWN_POD
 
 
 def test_without_the_right_to_namespaces_pods_are_named(api: ApiServer, cluster: Cluster) -> None:
@@ -227,11 +259,11 @@ def test_figures_describe_the_api(api: ApiServer, cluster: Cluster) -> None:
     api.put(NODE)
     api.put(make_pod("a"))
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(2)
+    api.wait_watches(3)
     wait_until(lambda: cluster.is_current)
     figures = {figure.name: figure.value for figure in cluster.figures()}
     assert figures["kubernetes_pods"] == 1 and figures["kubernetes_is_current"] == 1
-    assert figures["kubernetes_requests"] == len(api.requests) == 5
+    assert figures["kubernetes_requests"] == len(api.requests) == 7
     assert figures["kubernetes_contact_age_seconds"] < 5
 
 

@@ -1,0 +1,185 @@
+"""Who is off or left alone has no probe, a trial has its slots, and many processes of a file follow each other."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from sensor.capture.tls.choice import Port
+from sensor.capture.tls.finder import Found, search_file
+from sensor.capture.tls.processes import LONGEST_REST_SECONDS
+from sensor.capture.tls.turns import EVERYBODY, MAX_APART, ROTATION_SECONDS
+from sensor.core.read_tls import ReadTls, TlsChoice
+from tests.sensor.capture.tls.test_attacher import LIBSSL, Node
+from tests.waiting import wait_until
+
+OFF = TlsChoice(mode=ReadTls.OFF, reason="Its Pod says so.")
+SO = "/lib/libssl.so.3"
+
+
+class Trials:
+    """Wants what a test says."""
+
+    trials_total = stops_total = 0
+
+    def __init__(self) -> None:
+        self.slots: Mapping[int, bool] = {}
+        self.stopped: Mapping[int, str] = {}
+        self.members: Mapping[Port, Mapping[int, bool]] = {}
+
+    def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Mapping[int, bool]]) -> None:
+        self.members = members
+
+    def next_switch(self) -> float:
+        return float("inf")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    if not LIBSSL.exists():
+        pytest.skip("no libssl.so.3")
+    return Node(tmp_path, ReadTls.AUTO)
+
+
+@pytest.fixture
+def trials(node: Node) -> Trials:
+    node.turns.trials = trials = Trials()
+    return trials
+
+
+def test_a_process_that_is_off_never_has_probes(node: Node) -> None:
+    node.chosen["/pods/off"] = OFF
+    node.run(10, SO, LIBSSL, "/pods/off")
+    node.attacher.look()
+    assert node.prober.probed == set()
+    node.run(11, SO, LIBSSL, "/pods/shop")
+    node.attacher.look()
+    assert node.prober.probed == {11}
+    assert (node.unread.why(10), node.unread.why(11)) == ("Its Pod says so.", "")
+
+
+def test_a_choice_takes_effect_without_a_look_for_files(node: Node) -> None:
+    node.run(10, SO, LIBSSL, "/pods/shop")
+    node.attacher.look()
+    assert node.prober.probed == {EVERYBODY}
+    node.chosen["/pods/shop"] = OFF
+    node.turns.step()
+    assert node.prober.probed == set() and 10 in node.prober.looked_away
+    del node.chosen["/pods/shop"]
+    node.turns.step()
+    assert node.prober.probed == {EVERYBODY}
+
+
+def test_a_number_that_is_used_again_loses_the_probes_of_the_first(node: Node) -> None:
+    node.chosen["/pods/off"] = OFF
+    node.run(10, SO, LIBSSL, "/pods/off")
+    node.run(11, SO, LIBSSL, "/pods/shop")
+    node.attacher.look()
+    node.prober.calls[11] = 5
+    before = set(node.prober.open)
+    stat = node.root / "11" / "stat"
+    stat.write_text(stat.read_text().rpartition(" 0")[0].rpartition(" ")[0] + f" {int(node.now * 100) - 4_000} 0")
+    node.now += LONGEST_REST_SECONDS
+    node.attacher.look()
+    assert node.prober.probed == {11} and not before & set(node.prober.open)
+    assert 11 not in node.prober.calls, "its account is another one's"
+
+
+def test_a_trial_has_its_slots_and_who_is_left_alone_a_reason(node: Node, trials: Trials) -> None:
+    for pid in (10, 11):
+        node.run(pid, SO, LIBSSL)
+    node.attacher.look()
+    node.turns.members = {(1, 443): {10, 99}}
+    trials.slots = {10: False}
+    node.turns.step()
+    assert node.prober.probed == {11} and node.turns.over == {10: 0.5}
+    trials.slots = {10: True}
+    node.turns.step()
+    node.turns.step()
+    assert node.prober.probed == {10, 11}
+    assert trials.members == {(1, 443): {10: True}}, "99 has ended"
+    trials.slots, trials.stopped = {}, {10: "Answers took 8 % longer."}
+    node.turns.step()
+    node.attacher.look()
+    assert node.prober.probed == {11} and node.turns.shares == {10: 0.0}
+    assert node.unread.why(10) == "Answers took 8 % longer."
+
+
+def test_who_is_in_full_is_in_no_trial(node: Node, trials: Trials) -> None:
+    node.chosen["/pods/full"] = TlsChoice(mode=ReadTls.FULL)
+    node.run(10, SO, LIBSSL, "/pods/full")
+    node.attacher.look()
+    node.turns.members = {(1, 443): {10}}
+    node.turns.step()
+    assert trials.members == {(1, 443): {}}
+
+
+def test_many_processes_of_a_file_follow_each_other_where_one_may_not_be_read(node: Node) -> None:
+    node.chosen["/pods/off"] = OFF
+    node.run(9, SO, LIBSSL, "/pods/off")
+    pids = set(range(10, 10 + 2 * MAX_APART))
+    for pid in pids:
+        node.run(pid, SO, LIBSSL)
+    node.attacher.look()
+    seen: set[int] = set()
+    for _ in range(2):
+        probed = node.prober.probed
+        assert len(probed) == MAX_APART
+        seen |= probed
+        node.now += ROTATION_SECONDS
+        node.turns.step()
+    assert seen == pids
+    assert node.turns.over[10] == 0.5
+
+
+def test_where_the_kernel_cannot_choose_nobody_is_read_beside_one_who_is_off(node: Node) -> None:
+    node.prober.is_choosing = False
+    node.chosen["/pods/off"], node.chosen["/pods/full"] = OFF, TlsChoice(mode=ReadTls.FULL)
+    node.run(11, SO, LIBSSL, "/pods/full")
+    node.attacher.look()
+    assert node.prober.probed == {EVERYBODY}
+    node.run(10, SO, LIBSSL, "/pods/off")
+    node.attacher.look()
+    assert node.prober.probed == set()
+
+
+def test_a_long_search_holds_no_switch_and_no_end(node: Node) -> None:
+    """One file is searched for as long as the test wants."""
+    node.run(10, SO, LIBSSL, "/pods/shop")
+    node.attacher.look()
+    node.run(11, "/evil/libssl-evil.so", LIBSSL, "/pods/evil")
+    is_searching, may_end = threading.Event(), threading.Event()
+
+    def search(fd: int, name: str) -> Found:
+        is_searching.set()
+        assert may_end.wait(60)
+        return search_file(fd, name)
+
+    node.searcher.search = search
+    looking = threading.Thread(target=node.attacher.look)
+    looking.start()
+    assert is_searching.wait(60)
+    node.chosen["/pods/shop"] = OFF
+    node.turns.step()
+    assert node.prober.probed == set()
+    del node.chosen["/pods/shop"]
+    node.turns.step()
+    assert node.prober.probed == {EVERYBODY}
+    node.turns.stop()
+    assert node.prober.probed == set()
+    may_end.set()
+    looking.join()
+    assert node.prober.probed == set(), "nothing goes in after the end"
+
+
+def test_a_thread_switches_by_itself(node: Node) -> None:
+    node.run(10, SO, LIBSSL, "/pods/shop")
+    node.attacher.start()
+    try:
+        assert node.prober.probed == {EVERYBODY}
+        node.chosen["/pods/shop"] = OFF
+        node.now += 100
+        wait_until(lambda: node.prober.probed == set(), "its probes are out")
+    finally:
+        node.attacher.stop()
