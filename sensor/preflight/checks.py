@@ -24,6 +24,7 @@ from sensor.capture.java.consent import FILE_NAME
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.core.read_tls import ReadTls
 from sensor.ebpf.compile import has_shipped
+from sensor.ebpf.uprobes import FIRST_CHOOSING
 from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, CgroupScope, ScopeError, read_scope
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
@@ -69,6 +70,7 @@ class Environment:
     bcc: Bcc
     has_programs: bool  # The package holds them compiled for this machine, so bcc is not needed.
     probes: dict[str, str]  # TRIED_PROBES: empty where a real attempt worked, else why not.
+    is_reading_auto: bool = False  # The setting read_tls is auto.
     is_attaching_java: bool = False  # TLS is read, and the file java-attach names JVMs.
     has_java_agent: bool = True  # The package holds its jar.
     # The same of a start's own programs, by kernel side; one that was not tried is not in it.
@@ -196,6 +198,7 @@ def run_preflight(
     start (`sensor.preflight.program_trial`); raises nothing else."""
     environment = replace(
         read(settings.cgroup_path),
+        is_reading_auto=settings.read_tls is ReadTls.AUTO,
         is_attaching_java=settings.read_tls is not ReadTls.OFF and (settings.directory / FILE_NAME).exists(),
         has_java_agent=JAR.exists(),
     )
@@ -214,7 +217,8 @@ def check_environment(environment: Environment, way: CaptureWay = CaptureWay.AUT
     elif has_scope and way is CaptureWay.AUTO and fallback.status is CheckStatus.OK:
         checks = [_excuse(check) if check.name in _OF_PACKETS else check for check in checks]
     place = 1 + next(place for place, check in enumerate(checks) if check.name == _PACKETS)
-    return [*checks[:place], fallback, *_check_tls(environment), *_check_java(environment), *checks[place:]]
+    tls = [*_check_tls(environment), *_check_turns(environment, find_way([*checks, fallback]))]
+    return [*checks[:place], fallback, *tls, *_check_java(environment), *checks[place:]]
 
 
 def is_capture_possible(checks: Sequence[Check]) -> bool:
@@ -443,6 +447,22 @@ def _check_tls(environment: Environment) -> list[Check]:
     if refusal:
         return [_warn("TLS programs", refusal, f"Calls under TLS are not read; others are. {_REFUSED}")]
     return [_pass("TLS programs", "all programs loaded")]
+
+
+def _check_turns(environment: Environment, way: CaptureWay | None) -> list[Check]:
+    """A row where TLS is read as much as is not noticed, which needs that a process is read a part of the time."""
+    if not environment.is_reading_auto or way is None:
+        return []
+    name, release = "TLS turns", environment.kernel_release
+    has_kernel = parse_kernel_release(release) >= FIRST_CHOOSING and environment.machine == "x86_64"
+    if has_kernel and way is CaptureWay.CGROUP_SKB:
+        return [_pass(name, "processes can be read a part of the time")]
+    observed = f"Linux {release}" if not has_kernel else "capture by system calls"
+    advice = (
+        "read_tls auto needs Linux 6.10 on x86_64 and capture by packets; else no TLS but that of Java is read. Use a "
+        "newer kernel, or set read_tls to full, which reads up to heads_per_second calls whatever that adds to them."
+    )
+    return [_warn(name, observed, advice)]
 
 
 def _check_java(environment: Environment) -> list[Check]:

@@ -120,9 +120,7 @@ def talking(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-def test_each_answer_of_a_connection_has_its_own_wait(
-    certificate: Path, waits: Waits, version: ssl.TLSVersion
-) -> None:
+def test_each_answer_of_a_connection_has_its_own_wait(certificate: Path, waits: Waits, version: ssl.TLSVersion) -> None:
     """Keep-alive: the handshake and the time between calls are in none of them."""
     delays = [0.02] * 5 + [0.5] * 3
     with talking(certificate, answer_after(delays), waits, version) as (client, answers):

@@ -27,7 +27,7 @@ from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.bodies import BodyMeter
-from sensor.capture.tls.choice import LatencyTrials, TlsChoices
+from sensor.capture.tls.choice import LatencyTrials, Port, TlsChoices
 from sensor.capture.tls.duty import NODE_FACTOR, DutyCycle
 from sensor.capture.tls.finder import search_file
 from sensor.capture.tls.processes import ProcessFiles
@@ -71,8 +71,6 @@ LINGER_SECONDS: Final = 3.0
 # A process is over its budget for two seconds before it is known to be (duty.py), and its calls are refused meanwhile.
 # They are estimated from so long before.
 EARLIER_SECONDS: Final = 5.0
-
-Port = tuple[int, int]  # Cgroup and port.
 
 
 @dataclass(slots=True)
@@ -226,12 +224,14 @@ class TlsCapture(Capture):
         bodies: BodyMeter | None = None,
         choices: TlsChoices,
         read_cpu_ns: Callable[[int], int] = lambda _: 0,
+        trials: LatencyTrials | None = None,
+        read_waits: Callable[[Collection[Port]], Mapping[Port, Sequence[int]]] = lambda _: {},
         calls_per_second: int,
     ) -> None:
         """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process;
         `config_directory` may hold consent to the Java agent, in which a process has the names of `list_names`;
         `bodies` says how much of them is kept for reading, `choices` who is read, `read_cpu_ns` the processor time of a
-        process so far; `calls_per_second` of a process are read, if the governor does not say less."""
+        process so far, `trials` whether answers take longer while it is read, by what `read_waits` gives of some ports; `calls_per_second` of a process are read, if the governor does not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._choices = choices
         # Without turns of client and server in the capture below, calls that are not read could not be estimated.
@@ -263,13 +263,14 @@ class TlsCapture(Capture):
             breakpoint_fds={program.programs[name] for name in UPROBES},
             unknown_ns_per_call=UNKNOWN_NS_PER_CALL,
         )
-        self._trials: LatencyTrials | None = None
+        self._trials = trials if choices.has_turns else None
         self._turns = TurnTaker(
             prober=program,
             close_probes=close_probes,
             choices=choices,
             duty=self._duty,
             trials=self._trials,
+            read_waits=read_waits,
             monotonic=time.monotonic,
             find_price_ns=lambda: self._meter.ns_per_breakpoint,
         )

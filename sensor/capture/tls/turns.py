@@ -98,10 +98,10 @@ class TurnTaker:
         monotonic: Callable[[], float],
         find_price_ns: Callable[[], float] = lambda: 0.0,
         trials: LatencyTrials | None = None,
-        read_waits: Callable[[], Mapping[Port, Sequence[int]]] = dict,
+        read_waits: Callable[[Collection[Port]], Mapping[Port, Sequence[int]]] = lambda _: {},
     ) -> None:
         """`duty`: who is read a part of the time, None where nobody can be; `find_price_ns`: of one breakpoint now;
-        `trials` and `read_waits`: whether answers take longer, and how long they take."""
+        `trials`: whether answers take longer; `read_waits`: how long they take at some ports (sensor.capture.tls.waits)."""
         self.prober = prober
         self._close_probes = close_probes
         self.choices = choices
@@ -217,7 +217,8 @@ class TurnTaker:
         """Trials first: who is in one has no turns meanwhile, for it is read as the trial wants."""
         slots: Mapping[int, bool] = {}
         if self.trials is not None:
-            self.trials.step(now, self._read_waits(), self._list_members())
+            members = self._list_members()
+            self.trials.step(now, self._read_waits([port for port, pids in members.items() if pids]), members)
             slots, self.stopped = self.trials.slots, dict(self.trials.stopped)
         if self._duty is not None:
             price_ns = self._find_price_ns()

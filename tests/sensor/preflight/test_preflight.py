@@ -213,6 +213,29 @@ def test_what_the_java_agent_needs_is_in_the_table_where_it_is_wanted(tmp_path: 
     assert len(read_rows(settings)) == 1
 
 
+@pytest.mark.parametrize(
+    ("facts", "way", "status", "observed"),
+    [
+        ({"kernel_release": "6.10.2"}, CaptureWay.AUTO, CheckStatus.OK, "processes can be read a part of the time"),
+        ({"kernel_release": "6.8.0-31"}, CaptureWay.AUTO, CheckStatus.WARNING, "Linux 6.8.0-31"),
+        ({"kernel_release": "6.12.1"}, CaptureWay.SYSCALLS, CheckStatus.WARNING, "capture by system calls"),
+    ],
+)
+def test_what_auto_needs_is_in_the_table_where_it_is_set(
+    facts: dict[str, Any], way: CaptureWay, status: CheckStatus, observed: str
+) -> None:
+    environment = dataclasses.replace(GOOD, is_reading_auto=True, **facts)
+    checks = check_environment(environment, way)
+    (row,) = [check for check in checks if check.name == "TLS turns"]
+    assert (row.status, row.observed) == (status, observed)
+    assert is_capture_possible(checks)
+    assert "TLS turns" not in [check.name for check in check_environment(replace_auto(environment), way)]
+
+
+def replace_auto(environment: Environment) -> Environment:
+    return dataclasses.replace(environment, is_reading_auto=False)
+
+
 def test_what_is_watched_is_in_the_table() -> None:
     scope = watch_cgroup(MOUNT / "system.slice/shop.service", MOUNT)
     for watched, sentence in ((scope, f"{scope.directory} and below"), (watch_host(), "the whole host")):
