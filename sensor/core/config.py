@@ -38,7 +38,7 @@ REMOVED: Final = read_removed("""
     include_own_traffic: Apidae's own calls are always excluded and counted; remove it
     is_recognising, match_in_kernel: known calls are always matched in the kernel; remove it
     is_reading_bodies: now read_bodies
-    is_reading_tls: now read_tls
+    is_reading_tls: now read_tls, full for true and off for false
     is_enforcing: now enforcement.enabled
     never_block_cidrs: now enforcement.never_block_cidrs
     enforce_blocks_max_count: now enforcement.max_blocks

@@ -29,7 +29,7 @@ OF_PROTOCOLS: Final[dict[PortProtocol, str]] = {
     PortProtocol.LEFT_OUT: "Change the setting that the reason names; Apidae's own calls are never reported.",
     PortProtocol.KERNEL_TLS: "Switch kernel TLS off in the server.",
 }
-READ_TLS_IS_OFF: Final = "Set read_tls, with which the sensor reads TLS in the process."
+READ_TLS_IS_OFF: Final = "Set read_tls to auto, with which the sensor reads TLS in the process."
 
 # By the reason of a stage's account.
 OF_DROPS: Final[dict[str, str]] = {

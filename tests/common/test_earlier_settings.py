@@ -14,7 +14,7 @@ from tests.e2e.earlier import unpack_earlier
 
 # Where a name of an earlier version has another one, or a place in another setting, the sentence has it.
 MEANINGS = {
-    "is_reading_tls": "now read_tls",
+    "is_reading_tls": "now read_tls, full for true and off for false",
     "is_enforcing": "now enforcement.enabled",
     "is_telling_probes": "now include_health_checks",
     "slack_url": 'now an entry of notifiers with kind = "slack"',

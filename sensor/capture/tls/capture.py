@@ -231,7 +231,8 @@ class TlsCapture(Capture):
         """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process;
         `config_directory` may hold consent to the Java agent, in which a process has the names of `list_names`;
         `bodies` says how much of them is kept for reading, `choices` who is read, `read_cpu_ns` the processor time of a
-        process so far, `trials` whether answers take longer while it is read, by what `read_waits` gives of some ports; `calls_per_second` of a process are read, if the governor does not say less."""
+        process so far, `trials` whether answers take longer while it is read, by what `read_waits` gives of some ports;
+        `calls_per_second` of a process are read, if the governor does not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._choices = choices
         # Without turns of client and server in the capture below, calls that are not read could not be estimated.
@@ -437,6 +438,11 @@ class TlsCapture(Capture):
                 counters[TlsCounter.UNBOUND],
             ),
             ("sessions_ambiguous", "Sessions for which two ways found two sockets.", counters[TlsCounter.MANY]),
+            (
+                "unwanted_events",
+                "Reads and writes of TLS that were dropped unparsed: nothing of their process may be read.",
+                reader.unwanted_events,
+            ),
             ("unbound_calls", "Calls reported without addresses.", reader.unbound_calls),
             (
                 "local_client_calls",
@@ -509,6 +515,7 @@ class TlsCapture(Capture):
                 "Processes with a library that is known, by how much of them may be read.",
                 "mode",
                 ((mode.value, modes.get(mode, 0)) for mode in ReadTls),
+                is_total=False,
             ),
             *reader.figures(),
             *self._agents.figures(),

@@ -101,7 +101,7 @@ class TurnTaker:
         read_waits: Callable[[Collection[Port]], Mapping[Port, Sequence[int]]] = lambda _: {},
     ) -> None:
         """`duty`: who is read a part of the time, None where nobody can be; `find_price_ns`: of one breakpoint now;
-        `trials`: whether answers take longer; `read_waits`: how long they take at some ports (sensor.capture.tls.waits)."""
+        `trials`: whether answers take longer; `read_waits`: how long they take at some ports."""
         self.prober = prober
         self._close_probes = close_probes
         self.choices = choices

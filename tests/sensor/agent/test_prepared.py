@@ -12,6 +12,7 @@ from sensor.agent.attach import Prepared, prepare_capture
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay, SensorSettings
+from sensor.core.read_tls import ReadTls
 from sensor.coverage.gaps import Gaps
 from sensor.ebpf.loader import LoadError
 from sensor.ebpf.pieces import Pieces
@@ -80,7 +81,7 @@ def test_what_was_prepared_is_what_captures(monkeypatch: pytest.MonkeyPatch) -> 
     given: dict[str, Any] = {}
     monkeypatch.setattr(prepared, "load_program", lambda *_, **__: loaded)
     monkeypatch.setattr(PacketCapture, "load", lambda **arguments: given.update(arguments))
-    settings = SensorSettings(collector="127.0.0.1:1")
+    settings = SensorSettings(collector="127.0.0.1:1", read_tls=ReadTls.OFF)
     waiting = prepare_capture(settings, watch_host())
     assert waiting.program is loaded
     attach.open_capture(settings, watch_host(), Clock(), Pieces(), AlikeCalls(), waiting)
@@ -89,7 +90,7 @@ def test_what_was_prepared_is_what_captures(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(("way", "mount"), [(CaptureWay.SYSCALLS, MOUNT), (CaptureWay.AUTO, None)])
 def test_nothing_is_prepared_for_system_calls(way: CaptureWay, mount: Path | None) -> None:
-    settings = SensorSettings(collector="127.0.0.1:1", capture=way)
+    settings = SensorSettings(collector="127.0.0.1:1", read_tls=ReadTls.OFF, capture=way)
     assert prepare_capture(settings, watch_host(mount)).program is None
 
 
@@ -101,5 +102,7 @@ def test_what_cannot_be_prepared_is_told_and_tried_again(
 
     monkeypatch.setattr(prepared, "load_program", refuse)
     with caplog.at_level(logging.WARNING):
-        assert prepare_capture(SensorSettings(collector="127.0.0.1:1"), watch_host()).program is None
+        assert (
+            prepare_capture(SensorSettings(collector="127.0.0.1:1", read_tls=ReadTls.OFF), watch_host()).program is None
+        )
     assert REFUSED in caplog.text
