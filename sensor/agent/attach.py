@@ -9,6 +9,7 @@ earlier sensor still captures. Capture then begins as soon as that sensor has de
 """
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from functools import partial
@@ -194,7 +195,9 @@ def _add_tls(
     # Here: where TLS is not read, the disassembler (5 MB) is not needed.
     from sensor.capture.tls.capture import TlsCapture
     from sensor.capture.tls.choice import NEEDS_TURNS, TlsChoices
+    from sensor.capture.tls.latency import AnswerTrials
     from sensor.capture.tls.processes import read_cpu_ns
+    from sensor.capture.tls.waits import Waits
 
     try:
         program = prepared or load_tls_program(settings, scope)
@@ -207,6 +210,7 @@ def _add_tls(
     has_turns = program.is_choosing and not isinstance(below, SyscallCapture)
     if not has_turns and settings.read_tls is ReadTls.AUTO:
         logger.warning("TLS is read only of Java: %s", NEEDS_TURNS)
+    waits = Waits(below.maps["waits"], below.maps["timed"]) if has_turns else None
     capture = TlsCapture(
         below=below,
         program=program,
@@ -228,6 +232,8 @@ def _add_tls(
             has_turns=has_turns,
         ),
         read_cpu_ns=partial(read_cpu_ns, proc),
+        trials=AnswerTrials(draw=lambda: bool(secrets.randbits(1))) if waits is not None else None,
+        read_waits=waits.read if waits is not None else lambda _: {},
         calls_per_second=settings.heads_per_second,
     )
     capture.start()

@@ -1,5 +1,5 @@
-"""How long servers take to answer over TLS is counted right, without a probe, by packets and by system calls: each
-server here waits for a known time. Handshakes, aborted calls and later parts of long answers are no waits.
+"""How long servers take to answer over TLS is counted right, without a probe: each server here waits for a known time.
+Handshakes, aborted calls and later parts of long answers are no waits.
 """
 
 import contextlib
@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 
 from scripts.demo.nginx import Nginx, find_nginx
-from scripts.vm.images import RING_BYTES, find_images
 from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.tls.waits import BUCKETS, PORTS_MAX, Waits, find_bucket, find_start_ns
-from sensor.ebpf.tracepoints import ProbeSettings, TracepointProgram, load_tracepoints
 from tests.bpf.recognised import own_cgroup_id
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.bpf.wire import connected, receive_exactly, serving
@@ -25,28 +23,16 @@ from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel
 
-WAYS = ("packets", "syscalls")
-
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture(scope="module")
-def tracepoints(home: Path) -> Iterator[TracepointProgram]:
-    settings = ProbeSettings(ring_bytes=RING_BYTES, scope_id=home.stat().st_ino)
-    program = load_tracepoints(settings, find_images())
-    program.attach()
-    yield program
-    program.close()
-
-
-@pytest.fixture(params=WAYS)
-def waits(request: pytest.FixtureRequest, capture: PacketCapture) -> Iterator[Waits]:
-    """The kernel's map, of a way of capture."""
-    maps = capture.maps if request.param == "packets" else request.getfixturevalue("tracepoints").maps
-    waits = Waits(maps["waits"], maps["timed"])
+@pytest.fixture
+def waits(capture: PacketCapture) -> Iterator[Waits]:
+    """The kernel's map."""
+    waits = Waits(capture.maps["waits"], capture.maps["timed"])
     yield waits
     waits.read([])
 
@@ -63,7 +49,8 @@ class Answers:
         self._before = self._waits.read([self._port])[self._port]
 
     def read(self) -> list[int]:
-        return [now - before for now, before in zip(self._waits.read([self._port])[self._port], self._before)]
+        now = self._waits.read([self._port])[self._port]
+        return [late - early for late, early in zip(now, self._before, strict=True)]
 
     def await_count(self, count: int, most: int | None = None) -> dict[int, int]:
         """Waits by their bucket's start in microseconds, once there are so many; fails where there are more."""
@@ -221,7 +208,7 @@ def test_a_python_server_is_timed(certificate: Path, waits: Waits) -> None:
     with serving_https(certificate, ssl.TLSVersion.TLSv1_3) as port:
         answers = Answers(waits, port)
         client = http.client.HTTPSConnection("127.0.0.1", port, context=client_context())
-        for number in range(23):
+        for number in range(24):
             client.request("POST" if number % 3 else "GET", "/9000", body=b"b" * 5_000 if number % 3 else None)
             assert len(client.getresponse().read()) == 9_000
         client.close()

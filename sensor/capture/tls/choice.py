@@ -32,6 +32,9 @@ class LatencyTrials(Protocol):
     trials_total: int
     stops_total: int
 
+    def list_ports(self, now: float, members: Mapping[Port, Mapping[int, bool]]) -> Collection[Port]:
+        """Ports whose answers are to be counted until the next step."""
+
     def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Mapping[int, bool]]) -> None:
         """Once a second, and when `next_switch` is due. `waits`: answers so far by their time, one count a bucket;
         `members`: the processes that were read at a port and live, and whether their probes are in place now. What was

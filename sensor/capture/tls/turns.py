@@ -218,7 +218,7 @@ class TurnTaker:
         slots: Mapping[int, bool] = {}
         if self.trials is not None:
             members = self._list_members()
-            self.trials.step(now, self._read_waits([port for port, pids in members.items() if pids]), members)
+            self.trials.step(now, self._read_waits(self.trials.list_ports(now, members)), members)
             slots, self.stopped = self.trials.slots, dict(self.trials.stopped)
         if self._duty is not None:
             price_ns = self._find_price_ns()

@@ -25,6 +25,9 @@ enum tls_flag {
 #define CONTROL_13 (1ULL << 19 | 1ULL << 22 | 1ULL << 26 | 1ULL << 30 | 1ULL << 34)
 /* TLS 1.2 adds 24 (AES-GCM) or 16 (ChaCha20). */
 #define CONTROL_12 (1ULL << 33 | 1ULL << 37 | 1ULL << 41 | 1ULL << 25 | 1ULL << 29)
+/* The client's last handshake message in TLS 1.3 (RFC 8446 4.4.4) with a hash of 32 or 48 bytes. */
+#define FINISHED_32 53
+#define FINISHED_48 69
 
 struct hello_key {
   u64 cgroup_id;

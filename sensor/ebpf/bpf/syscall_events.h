@@ -65,15 +65,9 @@ struct syscall_key {
 
 /* What is known of a connection; of the sensor's own making where user space says what it is. */
 struct syscall_conn {
-  union {
-    u64 begun[2]; /* The first bytes of the message in hand, by direction. */
-    u64 asked_ns; /* Encrypted: when the server read last of what it has not answered; 0: nobody wants to know (waits.h). */
-  };
+  u64 begun[2]; /* The first bytes of the message in hand, by direction. */
   u64 cgroup_id;
-  union {
-    u8 begun_size[2];
-    u8 is_asked; /* Encrypted: a record of data was read. */
-  };
+  u8 begun_size[2];
   u8 kind;      /* enum conn_kind. */
   u8 tries;
   u8 last;      /* Direction of the last message, 1 + enum. */

@@ -61,7 +61,6 @@ static __always_inline int recognise(struct syscall_conn *c, struct tcp_end *end
   c->begun_size[at] = size;
   u8 other = name_other(word, size);
   if (other) {
-    c->begun[0] = c->begun_size[0] = 0;
     c->kind = other;
     c->is_server = direction == 0;
     if (other == K_HTTP2 && !c->is_server && LOOPBACK_IS_LOCAL && is_loopback(end)) {

@@ -17,7 +17,6 @@
 #include "scope.h"
 #include "syscall_copy.h"
 #include "syscall_judge.h"
-#include "waits.h"
 
 /* What: connections. Life: the socket's; the least recent is evicted. */
 BPF_TABLE("lru_hash", struct syscall_key, struct syscall_conn, conns, 65536);
@@ -46,28 +45,6 @@ static __always_inline void count_port(struct syscall_conn *c, u32 port, u64 byt
     __sync_fetch_and_add(&value->connections, 1);
   }
   __sync_fetch_and_add(&value->bytes, bytes);
-}
-
-/* A server's end of an encrypted connection. What a client sends begins with the header of a record, and libraries read that by itself; a
- * handshake is no call (RFC 8446 5.1, 4.4.4). */
-static __always_inline void time_encrypted(struct syscall_conn *c, u16 port, struct message *m, u32 direction) {
-  u8 begun = c->last;
-  c->last = direction + 1;
-  if (direction) {
-    if (c->asked_ns)
-      count_wait(c->cgroup_id, port, c->asked_ns, bpf_ktime_get_ns());
-    c->asked_ns = 0;
-    return;
-  }
-  if (begun != 1) { /* It did not read last. */
-    u64 word = 0;
-    u32 size = peek(m, &word), length = (word >> 24 & 0xff) << 8 | (word >> 32 & 0xff);
-    int is_data = size >= 5 && (word & 0xffff) == 0x0317, is_first = !c->is_asked;
-    c->is_asked |= is_data;
-    c->asked_ns = is_data && !(is_first && (length == FINISHED_32 || length == FINISHED_48)) && is_timed(port);
-  }
-  if (c->asked_ns)
-    c->asked_ns = bpf_ktime_get_ns();
 }
 
 /* 0: its socket is of a cgroup that is not watched. */
@@ -106,8 +83,6 @@ static __always_inline void see(struct message *m, u32 fd, u32 other_fd, u8 kind
     may_be = recognise(c, &end, m, direction);
   if (c->kind != K_NEW && c->kind != K_LOCAL_CLIENT)
     count_port(c, end.local_port, m->size);
-  if (c->kind == K_ENCRYPTED && c->is_server)
-    time_encrypted(c, end.local_port, m, direction);
   if (may_be && (!is_read(c->kind) || is_granted(c, m, direction, bpf_ktime_get_ns())))
     send(m, &end, c->cgroup_id, kind);
 }

@@ -14,9 +14,6 @@
 #define WAIT_LEVELS 24
 #define WAIT_BUCKETS 640    /* (24 - 4) * 32. The last one begins at 16.9 s and has all that is longer. */
 #define TIMED_WORDS 1024
-/* The client's last handshake message in TLS 1.3 (RFC 8446 4.4.4) with a hash of 32 or 48 bytes. */
-#define FINISHED_32 53
-#define FINISHED_48 69
 
 struct wait_counts {
   u32 counts[WAIT_BUCKETS];
