@@ -47,6 +47,7 @@ NOT_RUN: Final[dict[str, dict[str, str]]] = {
         "python3 -m http.server": _SERVES,
         "for i in": "needs the server of the block above it",
     },
+    "docs/use/tls.md": {"kubectl": _CLUSTER},
     "docs/use/kubernetes.md": {"helm": _RENDERED, "kubectl": _CLUSTER},
     "docs/use/plain-hosts.md": {
         "git clone": _CHECKOUT,

@@ -3,8 +3,8 @@
 The operator's `off` is final. Elsewhere the label `apidae.io/read-tls` of a namespace and the annotation of a Pod may
 choose, and the lesser of the two holds. So whoever may only annotate a Pod never raises what its namespace says. Alone,
 each of them may also raise `auto` to `full`: that costs nobody but the processes of that Pod or namespace, for the
-sensor's budget of the node stays as it is. A value that is none of the three counts as `off`: whoever wrote it wanted
-something else than the default.
+sensor's budget of the node stays as it is. Any other value counts as `off`: whoever wrote it wanted something else than
+the default.
 """
 
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ def test_a_reason_names_what_to_change() -> None:
         ("on", "off"),
     ],
 )
-def test_values_of_before_are_refused_with_the_one_to_give(value: str, sentence: str) -> None:
+def test_earlier_values_are_refused_with_the_one_to_give(value: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match="read_tls") as refusal:
         load_settings({"collector": "127.0.0.1:1"}, environment={"APIDAE_SENSOR_READ_TLS": value})
     assert sentence in str(refusal.value)
