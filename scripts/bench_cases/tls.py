@@ -13,6 +13,12 @@ sensor reads a busy server in turns once it was busy for some seconds: with `--w
 probes alone also how many a call passes, and how long the programs run for it (counted by the kernel in a second after
 each round, both ends; some 50 ns of each run are the counting). Keep-alive, TLS 1.3, one worker. Needs root, wrk and
 nginx.
+
+    scripts/bench tls --calls-per-second 500 [--rounds 5] [--seconds 20] [--warm-seconds 5] [--servers nginx node]
+
+A client at a pace instead: nginx, and a JSON API of Node that works a millisecond for a call, with `read_tls` off, auto
+and full. One JSON line for each server and mode: processor time of the server for a call, its latencies, the sensor's
+share of a core, and the ratios of each round to the one beside it with `off`. Needs node and h2load too.
 """
 
 import argparse
@@ -35,6 +41,7 @@ from typing import Final
 
 from scripts.bench_cases.capturing.cpu import read_client_seconds, read_cpu_seconds
 from scripts.bench_cases.capturing.loads import find_wrk
+from scripts.bench_cases.capturing.paced_tls import SERVERS, PacedOptions, measure_paced
 from scripts.bench_cases.capturing.watchers import run_product
 from scripts.bench_cases.searching import search_path
 from scripts.demo.nginx import Nginx
@@ -181,7 +188,6 @@ def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int)
 def measure(options: argparse.Namespace, directory: Path) -> dict[str, Sums]:
     """All rounds."""
     seconds, connections = options.seconds, options.connections
-    make_certificate(directory)
     files = f"ssl_certificate {directory}/tls.crt; ssl_certificate_key {directory}/tls.key;"
     nginx = Nginx(directory / "nginx", files + ANSWER, listen="ssl")
     found = {way: Sums() for way in options.ways}
@@ -213,10 +219,26 @@ def main() -> None:
     parser.add_argument("--warm-seconds", type=int, default=1, help="of load before each round")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument(
+        "--calls-per-second", type=int, default=0, help="of a client at a pace; by read_tls, not by way"
+    )
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS), help="of a client at a pace")
     options = parser.parse_args()
     if os.geteuid():
         sys.exit("bench: tls needs root to attach probes; run this as root")
     with tempfile.TemporaryDirectory(prefix="apidae-tls-", ignore_cleanup_errors=True) as name:
+        make_certificate(Path(name))
+        if options.calls_per_second:
+            paced = PacedOptions(
+                rounds=options.rounds,
+                seconds=options.seconds,
+                warm_seconds=options.warm_seconds,
+                calls_per_second=options.calls_per_second,
+                servers=options.servers,
+            )
+            for figures in measure_paced(paced, Path(name)):
+                print(json.dumps(figures), flush=True)
+            return
         found = measure(options, Path(name))
     base = statistics.median(found[options.ways[0]].server)
     for way, sums in found.items():

@@ -492,6 +492,11 @@ class TlsCapture(Capture):
                 "Processes whose mapped files the sensor may not list, or that are beyond the most it looks at.",
                 attacher.unread_processes,
             ),
+            (
+                "untried_ports",
+                "Ports of servers whose answer times are not compared: they are beyond the most that are.",
+                trials.left_out if trials else 0,
+            ),
             ("processes_in_turns", "Processes that are read a part of the time.", len(shares)),
             (
                 "read_ratio",

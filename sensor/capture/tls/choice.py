@@ -31,6 +31,7 @@ class LatencyTrials(Protocol):
 
     trials_total: int
     stops_total: int
+    left_out: int  # Ports beyond the most that are compared, as of the last step.
 
     def list_ports(self, now: float, members: Mapping[Port, Mapping[int, bool]]) -> Collection[Port]:
         """Ports whose answers are to be counted until the next step."""

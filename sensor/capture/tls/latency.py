@@ -277,21 +277,25 @@ class AnswerTrials:
         self._known: dict[Port, _Known] = {}
         self.trials_total = 0
         self.stops_total = 0
+        self.left_out = 0  # Ports beyond the most that are compared, as of the last step.
 
     def list_ports(self, now: float, members: Mapping[Port, Members]) -> list[Port]:
         """Ports whose answers are to be counted until the next step: those in a trial, or soon in one."""
         return [
             port
             for port, pids in members.items()
-            if pids and ((one := self._known.get(port)) is None or one.trial or now >= one.due_at - STEADY_SECONDS)
+            if pids and (one := self._known.get(port)) and (one.trial or now >= one.due_at - STEADY_SECONDS)
         ]
 
     def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Members]) -> None:
         """Once a second, and when `next_switch` is due. `waits`: answers so far by their wait, a count a bucket;
         `members`: the processes that were read at a port and live, and whether their probes are in place now."""
+        self.left_out = 0
         for port, pids in members.items():
             if pids and (port in self._known or len(self._known) < PORTS_MAX):
                 self._look(self._known.setdefault(port, _Known(seen_at=now)), now, waits.get(port), pids)
+            elif pids:
+                self.left_out += 1
         for port, known in list(self._known.items()):
             if not members.get(port):
                 known.pids = frozenset()

@@ -2,7 +2,7 @@
 (bpf/waits.h).
 
 The sensor makes the elements of the kernel's map: one for each listening port that is followed. So a container that
-opens many ports evicts nobody. Ports beyond `PORTS_MAX` are not followed and counted.
+opens many ports evicts nobody.
 """
 
 import struct
@@ -45,12 +45,10 @@ class Waits:
         self._waits = waits_fd
         self._timed = timed_fd
         self._followed: set[Port] = set()
-        self._refused: set[Port] = set()
-        self.refused_total = 0  # Ports that found no room.
 
     def read(self, wanted: Collection[Port]) -> Mapping[Port, Sequence[int]]:
-        """Answers of these ports so far, by their wait, a count a bucket; follows them from now on, and no others. A
-        port that is new has none yet. Raises OSError."""
+        """Answers of these ports (`PORTS_MAX` at most) so far, by their wait, a count a bucket; follows them from now
+        on, and no others. A port that is new has none yet. Raises OSError."""
         self._follow(set(wanted))
         found = {}
         for port in self._followed:
@@ -63,12 +61,8 @@ class Waits:
         gone = self._followed - wanted
         delete_elements(self._waits, map(_make_key, gone))
         self._followed -= gone
-        new = sorted(wanted - self._followed)
-        room = PORTS_MAX - len(self._followed)
-        refused = set(new[room:])
-        self.refused_total += len(refused - self._refused)
-        self._refused = refused
-        for port in new[:room]:
+        new = wanted - self._followed
+        for port in new:
             update_map(self._waits, _make_key(port), bytes(_COUNTS.size))
             self._followed.add(port)
         for word in {port // _PORTS_OF_A_WORD for _, port in {*gone, *new}}:
