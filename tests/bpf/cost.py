@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from sensor.capture.packets.capture import PacketCapture
+from sensor.capture.tls.waits import Waits
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import NameKind
 from sensor.ebpf.loader import load_program
@@ -137,7 +138,8 @@ def measure_unread(capture: PacketCapture, programs: tuple[int, int]) -> None:
     """What is only counted: exchanges of connections that are not HTTP, and datagrams."""
     asked, answered = b"\x17\x03\x03\x00\x64" + b"x" * 100, b"\x17\x03\x03\x01\x2c" + b"x" * 300
     hellos = (b"\x16\x03\x01\x00\x28\x01" + b"x" * 39, b"\x16\x03\x03\x00\x28\x02" + b"x" * 39)
-    for case, first in (("encrypted", hellos), ("other", (b"\0" * 40, b"\0" * 40))):
+    waits = Waits(capture.maps["waits"], capture.maps["timed"])
+    for case, first in (("encrypted", hellos), ("encrypted, timed", hellos), ("other", (b"\0" * 40, b"\0" * 40))):
         with (
             socket.create_server(("127.0.0.1", 0)) as listener,
             socket.create_connection(listener.getsockname()) as client,
@@ -146,6 +148,7 @@ def measure_unread(capture: PacketCapture, programs: tuple[int, int]) -> None:
             with server:
                 for end in (client, server):
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                waits.read([(own_cgroup_id(), listener.getsockname()[1])] if case.endswith("timed") else [])
                 for _ in range(10):
                     _talk_first(client, server, first)
                 run = functools.partial(_make_calls, asked, answered, CALLS, (client, server))
