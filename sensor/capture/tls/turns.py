@@ -31,6 +31,9 @@ SHORTEST_REST_SECONDS: Final = 0.02
 MAX_APART: Final = 32
 # Where more are to be read, they follow each other so often.
 ROTATION_SECONDS: Final = 10.0
+# A trial takes at most five times the budget of a process meanwhile. One that is read less than that has its answers
+# changed in so few calls that none of the percentiles compared would show it.
+TRIAL_SHARE_MIN: Final = 0.2
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
 
@@ -214,12 +217,11 @@ class TurnTaker:
             self._note_shares()
 
     def _decide(self, now: float) -> None:
-        """Trials first: who is in one has no turns meanwhile, for it is read as the trial wants."""
-        slots: Mapping[int, bool] = {}
+        """A process in a trial is read as that wants. What it uses is measured all the same."""
         if self.trials is not None:
             members = self._list_members()
             self.trials.step(now, self._read_waits(self.trials.list_ports(now, members)), members)
-            slots, self.stopped = self.trials.slots, dict(self.trials.stopped)
+            self.stopped = dict(self.trials.stopped)
         if self._duty is not None:
             price_ns = self._find_price_ns()
             self._duty.step(
@@ -227,12 +229,14 @@ class TurnTaker:
                 {
                     pid: Usage(account.calls, account.breakpoints * price_ns)
                     for pid, account in self.prober.read_accounts().items()
-                    if self._may_be_read(pid) and pid not in slots
+                    if self._may_be_read(pid)
                 },
             )
 
     def _list_members(self) -> Mapping[Port, Mapping[int, bool]]:
-        """Processes in `auto` that were read at a port, and whether their probes are in place now."""
+        """Processes in `auto` that were read at a port, and whether their probes are in place now. A trial reads all
+        calls for some seconds: none that is read much less."""
+        shares = self._duty.shares if self._duty is not None else {}
         running = {pid for held in self._held.values() for pid in held.mapped.pids}
         probed = {pid for held in self._held.values() for pid in held.probes}
         everybody = {pid for held in self._held.values() if EVERYBODY in held.probes for pid in held.mapped.pids}
@@ -240,7 +244,9 @@ class TurnTaker:
             port: {
                 pid: pid in probed or pid in everybody
                 for pid in pids
-                if pid in running and self.choices.find(pid).mode is ReadTls.AUTO
+                if pid in running
+                and self.choices.find(pid).mode is ReadTls.AUTO
+                and shares.get(pid, 1.0) >= TRIAL_SHARE_MIN
             }
             for port, pids in self.members.items()
         }

@@ -109,6 +109,15 @@ def test_a_trial_has_its_slots_and_who_is_left_alone_a_reason(node: Node, trials
     assert node.unread.why(10) == "Answers took 8 % longer."
 
 
+def test_a_trial_ends_for_a_process_that_it_would_read_far_beyond_its_budget(node: Node, trials: Trials) -> None:
+    for pid in (10, 11):
+        node.run(pid, SO, LIBSSL)
+    node.turns.members = {(1, 443): {10}, (2, 443): {11}}
+    trials.slots = {10: True, 11: True}
+    node.live(8, {10: 4_000, 11: 400})
+    assert trials.members == {(1, 443): {}, (2, 443): {11: True}}
+
+
 def test_who_is_in_full_is_in_no_trial(node: Node, trials: Trials) -> None:
     node.chosen["/pods/full"] = TlsChoice(mode=ReadTls.FULL)
     node.run(10, SO, LIBSSL, "/pods/full")
