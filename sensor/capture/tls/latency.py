@@ -51,8 +51,11 @@ PERCENTILES: Final = (0.5, 0.9)
 STAKES: Final = (0.5, 1.5)
 MOST: Final = 0.8
 PAIRS_MAX: Final = 50
-# Pairs with fewer answers in a slot say nothing; slots are longer where it takes longer to have twice as many.
+# Pairs with fewer answers in a slot say nothing; slots are longer where it takes longer to have twice as many, and
+# shorter where so many come sooner.
 ANSWERS_MIN: Final = 20
+ANSWERS_ENOUGH: Final = 200
+SHORTEST_SLOT_SECONDS: Final = 2.0
 SLOT_SECONDS: Final = 4.0
 LONGEST_SLOT_SECONDS: Final = 16.0
 RATE_MIN: Final = 2 * ANSWERS_MIN / LONGEST_SLOT_SECONDS
@@ -189,6 +192,11 @@ class Evidence:
         return next(one.describe() for one in self._comparisons if one.is_longer)
 
 
+def find_slot_seconds(rate: float) -> float:
+    """How long a slot is at so many answers a second, at least `RATE_MIN`."""
+    return max(2 * ANSWERS_MIN / rate, min(SLOT_SECONDS, ANSWERS_ENOUGH / rate), SHORTEST_SLOT_SECONDS)
+
+
 class Trial:
     """Of one port: which slot it is, and what was counted in it."""
 
@@ -196,7 +204,7 @@ class Trial:
         """`rate`: answers a second; `draw`: a coin."""
         self.pids = frozenset(pids)
         self._draw = draw
-        self._slot_seconds = min(max(SLOT_SECONDS, 2 * ANSWERS_MIN / rate), LONGEST_SLOT_SECONDS)
+        self._slot_seconds = find_slot_seconds(rate)
         self._evidence = Evidence()
         self._breaks = 0
         self._begin_pair(now)

@@ -19,8 +19,8 @@ from sensor.capture.tls.latency import (
     PAIRS_MAX,
     PERCENTILES,
     PORTS_MAX,
+    RATE_MIN,
     REST_SECONDS,
-    SLOT_SECONDS,
     TRIALS_MAX,
     AnswerTrials,
     Bets,
@@ -28,11 +28,13 @@ from sensor.capture.tls.latency import (
     Port,
     Verdict,
     find_percentile_ns,
+    find_slot_seconds,
 )
 from sensor.capture.tls.waits import BUCKETS, find_bucket, find_start_ns
 
 EDGES = np.array([find_start_ns(bucket) for bucket in range(BUCKETS + 1)], float)
-PAIR_SECONDS = 2 * SLOT_SECONDS + 1.4
+# Of a slot beside its answers: a switch, and what settles.
+SWITCH_SECONDS = 0.7
 MS = 1e6
 
 
@@ -70,7 +72,7 @@ class Load:
             level = self.memory * level + chance.normal(0, self.swing)
             wave = 0.3 if self.waves and number % self.waves < self.waves / 2 else 0.0
             factor = np.exp(level + wave) * (5 if chance.random() < self.bursts else 1)
-            answers = chance.poisson(self.rate * SLOT_SECONDS * chance.uniform(0.5, 1.5))
+            answers = chance.poisson(self.rate * find_slot_seconds(self.rate) * chance.uniform(0.5, 1.5))
             waits = self.median_ns * factor * np.exp(chance.normal(0, self.spread, answers))
             if self.is_restarted:
                 waits[: answers // 4] *= 3
@@ -86,7 +88,7 @@ def try_load(load: Load, seed: int, times: float = 1.0, more_ns: float = 0.0) ->
         first = next(slots)(*((times, more_ns) if is_read_first else (1, 0)))
         second = next(slots)(*((1, 0) if is_read_first else (times, more_ns)))
         evidence.add(*((first, second) if is_read_first else (second, first)))
-    return verdict, evidence.tried * PAIR_SECONDS
+    return verdict, evidence.tried * 2 * (find_slot_seconds(load.rate) + SWITCH_SECONDS)
 
 
 LOADS = {
@@ -175,6 +177,11 @@ def test_pairs_with_few_answers_say_nothing_and_end_a_trial() -> None:
         assert evidence.judge() is Verdict.OPEN
         evidence.add(many, few)
     assert (evidence.pairs, evidence.judge()) == (0, Verdict.ALIKE)
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(RATE_MIN, 16), (5, 8), (10, 4), (50, 4), (80, 2.5), (1e5, 2)])
+def test_slots_are_longer_where_few_answers_come(rate: float, seconds: float) -> None:
+    assert find_slot_seconds(rate) == seconds
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 1.0])
