@@ -85,7 +85,7 @@ def talking(
     waits: Waits,
     version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
 ) -> Iterator[tuple[ssl.SSLSocket, Answers]]:
-    """A client connected to a server in this process, after a first call: of TLS 1.3, it may not be told whether the
+    """A client connected to a server in this process, after a first call: of TLS 1.3, it is not known whether the
     server answers it or sends tickets."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)

@@ -82,7 +82,6 @@ class TlsChoices:
 
     def limit(self, calls_per_second: int) -> None:
         """Of a process in `full`, as governed. From any thread."""
-        self._calls_per_second = calls_per_second
         auto = Budget(
             calls_per_second=min(AUTO_CALLS_PER_SECOND, calls_per_second),
             cpu_ratio=AUTO_CPU_RATIO,

@@ -167,15 +167,13 @@ class Evidence:
 
     def __init__(self) -> None:
         self._comparisons = [Comparison(share) for share in PERCENTILES]
-        self.pairs = 0
-        self.tried = 0  # Those with too few answers too.
+        self.pairs = 0  # Those with too few answers too.
 
     def add(self, read: Sequence[int], unread: Sequence[int]) -> None:
         """Answers of a pair's slots by their wait."""
-        self.tried += 1
+        self.pairs += 1
         if min(sum(read), sum(unread)) < ANSWERS_MIN:
             return
-        self.pairs += 1
         for one in self._comparisons:
             one.add(read, unread)
 
@@ -183,7 +181,7 @@ class Evidence:
         """What can be said by now."""
         if any(one.is_longer for one in self._comparisons):
             return Verdict.LONGER
-        if self.tried >= PAIRS_MAX or all(one.is_alike for one in self._comparisons):
+        if self.pairs >= PAIRS_MAX or all(one.is_alike for one in self._comparisons):
             return Verdict.ALIKE
         return Verdict.OPEN
 
