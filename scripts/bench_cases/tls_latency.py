@@ -1,5 +1,6 @@
 """Whether calls over TLS are later while they are read: probes go in and out of a server every half second or so,
-beside a load at a pace, and each call is judged by what was there while it lasted.
+beside a load at a pace, and each call is judged by what was there while it lasted. `api` is a JSON API of Node that
+works a millisecond for a call.
 
     scripts/bench tls_latency [--runtimes nginx node ..] [--ways in ..] [--seconds 30] [--nice 0] [--state FILE]
 
@@ -29,6 +30,7 @@ from typing import Any, Final
 
 import pytest
 
+from scripts.bench_cases.capturing.paced_tls import serve
 from scripts.bench_cases.harming.paced import Call, PacedLoad
 from scripts.bench_cases.harming.tls_disturber import list_tree
 from scripts.bench_cases.harming.toggled import WAYS, Change, ToggledProbes
@@ -45,7 +47,9 @@ PACES: Final = {
     "python": (8, 50),
     "lighttpd": (8, 150),
     "grpc": (4, 50),
+    "api": (20, 25),
 }
+API: Final = "api"
 WINDOW_SECONDS: Final = (0.3, 0.8)
 # The first calls of a connection have a handshake before them.
 WARM_SECONDS: Final = 1.0
@@ -118,7 +122,15 @@ def summarise(runtime: str, windows: Sequence[dict[str, Any]], change_ms: Sequen
 
 def run_runtime(servers: Servers, runtime: str, options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """One run: its windows, and how long changes took."""
-    pid, port = start_server(servers, runtime)
+    if runtime == API:
+        certificate = directory / "server"
+        with serve("node", certificate / "tls.crt", certificate / "tls.key", directory) as api:
+            return run_load(runtime, api.pid, api.port, options, directory)
+    return run_load(runtime, *start_server(servers, runtime), options, directory)
+
+
+def run_load(runtime: str, pid: int, port: int, options: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """The same of a server that runs."""
     connections, pace = PACES[runtime]
     chance = random.Random(time.time_ns())
     load = PacedLoad(runtime, f"{ADDRESS}:{port}", connections, pace, options.seconds, directory)
