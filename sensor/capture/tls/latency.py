@@ -61,7 +61,7 @@ LONGEST_SLOT_SECONDS: Final = 16.0
 RATE_MIN: Final = 2 * ANSWERS_MIN / LONGEST_SLOT_SECONDS
 # After a switch: the kernel takes time to put probes in, and the sensor to read what came before.
 SETTLE_SECONDS: Final = 0.5
-# Between looks whether a switch is done.
+# Before the first look whether a switch is done; the next ones come after as long as it has taken so far.
 GLANCE_SECONDS: Final = 0.1
 # So long a port has the same processes before a trial of it begins, and a switch may take.
 STEADY_SECONDS: Final = 10.0
@@ -214,6 +214,7 @@ class Trial:
     def _begin_slot(self, is_read: bool, now: float) -> None:
         self.is_read = is_read
         self._began_at = now
+        self._glance_at = now + GLANCE_SECONDS
         self._settled_at: float | None = None  # When it will be.
         self._before: Sequence[int] | None = None  # Where it is counted.
         self._ends_at = now + self._slot_seconds
@@ -223,7 +224,7 @@ class Trial:
         """When something is to be looked at."""
         if self._before is not None:
             return self._ends_at
-        return self._settled_at if self._settled_at is not None else self._began_at + GLANCE_SECONDS
+        return self._settled_at if self._settled_at is not None else self._glance_at
 
     def step(self, now: float, counts: Sequence[int], members: Members) -> Verdict:
         """Answers of the port so far, and its processes. May change `is_read`."""
@@ -234,6 +235,7 @@ class Trial:
             if self._before is not None or now - self._began_at > SWITCH_SECONDS:
                 return self._break_off(now)
             self._settled_at = None
+            self._glance_at = now + max(GLANCE_SECONDS, now - self._began_at)
         elif self._settled_at is None:
             self._settled_at = now + SETTLE_SECONDS
         elif self._before is None:
@@ -343,15 +345,20 @@ class AnswerTrials:
         """Of those first that wait longest."""
         running = [port for port, known in self._known.items() if known.trial is not None]
         cgroups = {cgroup for cgroup, _ in running}
-        busy = {pid for port in running for pid in self._known[port].pids} | self.stopped.keys()
+        busy = {pid for port in running for pid in self._known[port].pids}
         for port, known in sorted(self._list_due(now), key=lambda one: one[1].due_at):
             if len(cgroups) >= TRIALS_MAX:
                 return
-            if port[0] not in cgroups and (known.reason or busy.isdisjoint(known.pids)):
+            if port[0] not in cgroups and busy.isdisjoint(known.pids) and not self._is_stopped_elsewhere(port):
                 known.trial = Trial(known.pids, known.rate, now, self._draw)
                 self.trials_total += 1
                 cgroups.add(port[0])
                 busy |= known.pids
+
+    def _is_stopped_elsewhere(self, port: Port) -> bool:
+        """Whether one of a port's processes is left alone because of another port."""
+        pids = self._known[port].pids
+        return any(one.reason and not pids.isdisjoint(one.pids) for at, one in self._known.items() if at != port)
 
     def _list_due(self, now: float) -> Iterator[tuple[Port, _Known]]:
         for port, known in self._known.items():

@@ -224,6 +224,7 @@ class Node:
         self.read_seconds: dict[int, float] = {}
         self.refused: set[int] = set()  # Processes whose probes nobody can change.
         self.followed: set[Port] = set()
+        self.steps = 0
 
     def members(self) -> Mapping[Port, Mapping[int, bool]]:
         return {one.port: {pid: self.is_read.get(pid, True) for pid in one.pids} for one in self.servers}
@@ -247,6 +248,7 @@ class Node:
                 self._step()
 
     def _step(self) -> None:
+        self.steps += 1
         members = self.members()
         wanted = set(self.trials.list_ports(self.now, members))
         for one in self.servers:
@@ -323,6 +325,7 @@ def test_processes_that_cannot_be_switched_end_their_trial() -> None:
     node.refused = {11}
     node.run(600)
     assert (node.trials.trials_total, node.trials.stops_total, node.trials.slots) == (1, 0, {})
+    assert node.steps < 2 * 600  # Nobody looks all the time.
 
 
 def test_a_new_process_begins_the_pair_anew_and_shares_the_verdict() -> None:
@@ -393,6 +396,15 @@ def test_a_process_with_two_ports_is_in_one_trial() -> None:
         node.run(5)
         assert len(node.trials.slots) <= 1
     assert node.trials.trials_total == 2
+
+
+def test_a_process_that_is_left_alone_for_one_port_is_not_tried_at_the_other() -> None:
+    node = Node([Server(port=(1, 443), pids={10}, times=1.5), Server(port=(2, 443), pids={10})])
+    node.run(400)
+    assert node.trials.stopped.keys() == {10}
+    before = node.trials.trials_total
+    node.run(600)
+    assert node.trials.trials_total == before and node.trials.stopped.keys() == {10}
 
 
 def test_a_server_that_is_stopped_stops_no_other() -> None:
