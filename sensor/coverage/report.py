@@ -47,7 +47,7 @@ REASONS: Final[dict[PortProtocol, str]] = {
 }
 NO_SERVER_HELLO: Final = "Clients began TLS, and no server answered with it."
 NO_LIBRARY: Final = "No library of TLS that can be read was found in its process."
-IN_TURNS: Final = "That is reached, so its processes are read {percent} % of the time, and other calls are estimated."
+IN_TURNS: Final = "Its processes are read {percent} % of the time, and other calls are estimated."
 HELD_BACK: Final = "That is less than they might be, for the sensor's processor time is at its budget."
 SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not distinguish them."
 CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."

@@ -408,7 +408,7 @@ class TlsCapture(Capture):
         """Mode and budget of the processes of a port that is read, or why they are not read any more."""
         reading = self._reader.read_port(count.cgroup_id, count.port)
         pids = reading.processes.intersection(self._choices.known) if reading is not None else ()
-        notes = {self._turns.explain(pid) or self._choices.describe(pid) for pid in pids}
+        notes = {self._turns.describe(pid) for pid in pids}
         note = " ".join(sorted(notes)[:NOTES_MAX])
         return replace(count, read_note=note, is_held_back=is_held_back and count.read_share < 1)
 

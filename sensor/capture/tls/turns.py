@@ -34,6 +34,7 @@ ROTATION_SECONDS: Final = 10.0
 # A trial takes at most five times the budget of a process meanwhile. One that is read less than that has its answers
 # changed in so few calls that none of the percentiles compared would show it.
 TRIAL_SHARE_MIN: Final = 0.2
+COMPARED: Final = "It is being compared how long its answers take with and without reading."
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
 
@@ -146,6 +147,11 @@ class TurnTaker:
     def explain(self, pid: int) -> str:
         """Why a process is not read though its library is known; empty where it is."""
         return self.choices.find(pid).reason or self.stopped.get(pid, "")
+
+    def describe(self, pid: int) -> str:
+        """How much is read of a process, or why nothing is, for the coverage."""
+        is_compared = self.trials is not None and pid in self.trials.slots
+        return self.explain(pid) or f"{self.choices.describe(pid)} {COMPARED if is_compared else ''}".strip()
 
     def add(self, file: FileId, held: HeldFile) -> bool:
         """Puts probes into a file for those who are to be read now. False after `stop`. Raises OSError, ChangedError,
