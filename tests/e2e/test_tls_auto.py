@@ -3,8 +3,6 @@ Pod that says no is not read, from its first moment on.
 """
 
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,44 +32,6 @@ LOAD_SECONDS = 40  # Four periods of turns.
 STILL_SECONDS = 4.0
 CLOSE_SHARE = 0.05
 OFF = {"apidae.io/read-tls": "off"}
-# Trials as in the product, with shorter slots, and convinced by fewer of them.
-SHORT_TRIALS = {
-    "sensor.capture.tls.latency.SLOT_SECONDS": 1.5,
-    "sensor.capture.tls.latency.SETTLE_SECONDS": 0.3,
-    "sensor.capture.tls.latency.STEADY_SECONDS": 1.0,
-    "sensor.capture.tls.latency.FALSE_STOP": 0.01,
-}
-CALL_GAP_SECONDS = 0.008
-TRIAL_SECONDS = 240.0
-# A server that takes 20 ms longer for each answer while there are breakpoints in its library of TLS.
-SLOWED = """
-import ctypes, http.server, ssl, sys, time
-def find_code():
-    for line in open("/proc/self/maps"):
-        addresses, rights, *_, path = (line + " -").split()[:6]
-        if rights == "r-xp" and "libssl" in path:
-            start, end = (int(one, 16) for one in addresses.split("-"))
-            return start, end - start
-PLACE = find_code()
-CODE = ctypes.string_at(*PLACE)
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    def do_GET(self):
-        if ctypes.string_at(*PLACE) != CODE:
-            time.sleep(0.02)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-    def log_message(self, *arguments): pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(*sys.argv[1:])
-server.socket = context.wrap_socket(server.socket, server_side=True)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"""
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
 
 
@@ -197,51 +157,3 @@ def test_a_pod_that_says_no_is_not_read_and_one_that_changes_its_mind_is(
             wait_until(is_read, "the annotation is gone")
         finally:
             cgroups.close()
-
-
-def test_a_server_whose_answers_take_longer_while_it_is_read_is_left_alone(
-    product: Product, certificate: Certificate
-) -> None:
-    _, address = product.start_collector()
-    command = [sys.executable, "-c", SLOWED, str(certificate.certificate), str(certificate.key)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            port = int(server.stdout.readline())
-            sensor = product.start_sensor(address, constants=SHORT_TRIALS)
-            inventory = product.open_inventory(address)
-            context = ssl.create_default_context(cafile=str(certificate.authority))
-            made, is_over = 0, threading.Event()
-
-            def call() -> None:
-                nonlocal made
-                with RawClient(ADDRESS, port, tls=context) as client:
-                    while not is_over.wait(CALL_GAP_SECONDS):
-                        assert client.call("GET", f"/orders/{made}").status == 200
-                        made += 1
-
-            caller = threading.Thread(target=call)
-            caller.start()
-            try:
-                reason = wait_until(
-                    lambda: next(
-                        (one for one in list_reasons(inventory, port) if "longer while it was read" in one), ""
-                    ),
-                    "it is left alone",
-                    seconds=TRIAL_SECONDS,
-                )
-                assert "It is not read for 1 h: answers took" in reason
-            finally:
-                is_over.set()
-                caller.join()
-            wait_until_still(lambda: inventory.count_calls(port), STILL_SECONDS)
-            assert sensor.stop() == 0, sensor.log_tail()
-            wait_until_still(lambda: inventory.count_calls(port), STILL_SECONDS)
-            assert inventory.count_calls(port) == pytest.approx(made, rel=CLOSE_SHARE), "the others are estimated"
-        finally:
-            server.kill()
-
-
-def list_reasons(inventory: Inventory, port: int) -> list[str]:
-    """Of the coverage's rows of a port."""
-    return [row["reason"] for row in read_rows(inventory, port).values()]
