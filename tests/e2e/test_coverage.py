@@ -143,7 +143,7 @@ def seen(
         }
         _, address = product.start_collector()
         metrics_port = take_port()
-        product.start_sensor(address, "--metrics-listen", f"{ADDRESS}:{metrics_port}")
+        product.start_sensor(address, "--read-tls", "off", "--metrics-listen", f"{ADDRESS}:{metrics_port}")
         inventory = product.open_inventory(address)
         client = RawClient(ADDRESS, ports["plain"])
         for number in range(PLAIN_CALLS):

@@ -80,7 +80,7 @@ def address(product: Product) -> CollectorAddress:
 
 @pytest.fixture(scope="module")
 def collector(product: Product, address: CollectorAddress) -> CollectorAddress:
-    product.start_sensor(address)
+    product.start_sensor(address, "--read-tls", "off")
     return address
 
 
@@ -280,7 +280,7 @@ def test_calls_that_the_kernel_knows_are_followed_like_others(collector: Collect
 @pytest.mark.full("sensor.capture")
 @pytest.mark.parametrize(
     ("options", "way", "is_encrypted"),
-    [(("--read-tls",), "TLS", True), (("--capture", "syscalls"), "system calls", False)],
+    [(("--read-tls", "full"), "TLS", True), (("--capture", "syscalls"), "system calls", False)],
     ids=["TLS", "system calls"],
 )
 def test_the_way_of_capture_is_named(
