@@ -1,5 +1,5 @@
 """Whether calls over TLS are later while they are read: probes go in and out of a server every half second or so,
-beside a load at a pace, and each call is judged by what was there while it lasted. `api` is a JSON API of Node that
+beside a load at a pace, and each call is compared by what was there while it lasted. `api` is a JSON API of Node that
 works a millisecond for a call.
 
     scripts/bench tls_latency [--runtimes nginx node ..] [--ways in ..] [--seconds 30] [--nice 0] [--state FILE]
