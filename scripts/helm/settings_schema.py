@@ -52,14 +52,17 @@ def _simplify(told: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     if any(choice.get("format") == "password" for choice in (told, *told.get("anyOf", ()))):
         return {"$ref": "#/definitions/secretKey"}
     if "$ref" in told:
-        return _simplify(shared[told["$ref"].rpartition("/")[2]], shared)
+        found = _simplify(shared[told["$ref"].rpartition("/")[2]], shared)
+        # A choice is described where it is a setting.
+        words = " ".join(told.get("description", "").split())
+        return {"description": words, **found} if "enum" in found and words else found
     if "oneOf" in told:
         return {"oneOf": [_simplify(choice, shared) for choice in told["oneOf"]]}
     kept = {key: told[key] for key in _KEPT if key in told}
-    if "description" in kept:
-        kept["description"] = " ".join(kept["description"].split())
     if "enum" in kept:
         return {"enum": kept["enum"]}
+    if "description" in kept:
+        kept["description"] = " ".join(kept["description"].split())
     choices = [choice for choice in told.get("anyOf", ()) if choice.get("type") != "null"]
     if choices:
         # Several choices are kinds of text (addresses of IPv4 and IPv6).

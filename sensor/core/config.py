@@ -13,10 +13,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from common.networks import Networks
 from common.settings import AS_JSON, Group, KubernetesUse, LogLevel, ProgramSettings, load, read_removed, split_address
-from sensor.core.read_tls import ReadTls
+from sensor.core.read_tls import READ_TLS_DEFAULT, ReadTls
 
 PAGE_BYTES: Final = 4096
 # A namespace's glob, or a namespace's and a workload's.
+# What a truth value could be until 0.2 (pydantic), beside on and off.
+_TRUTHS: Final = frozenset(("true", "1", "yes", "on", "t", "y"))
+_UNTRUTHS: Final = frozenset(("false", "0", "no", "f", "n"))
 _WORKLOAD_PATTERN: Final = re.compile(r"[a-z0-9*?][a-z0-9.*?-]*(/[a-z0-9*?][a-z0-9.*?-]*)?")
 # Classes of data that an operator may name: as many as the wire keeps apart.
 CUSTOM_CLASSES_MAX: Final = 4
@@ -178,8 +181,8 @@ class SensorSettings(ProgramSettings):
     """Most bytes of requests that are checked for attack payloads, at most a quarter for one consumer. 0: none."""
 
     # TLS.
-    read_tls: ReadTls = ReadTls.AUTO
-    """Read HTTP in TLS, where processes hand it to their TLS library. `auto`: as much as adds at most 2 % of their CPU.
+    read_tls: ReadTls = READ_TLS_DEFAULT
+    """Read HTTP in TLS, where processes hand it to their TLS library. `auto`: as much as adds at most 2 % of their CPU;
     `full`: up to `heads_per_second`. In YAML write "off" with quotes."""
 
     # What a collector can have this sensor block, and which proxies it trusts.
@@ -209,11 +212,13 @@ class SensorSettings(ProgramSettings):
     @field_validator("read_tls", mode="before")
     @classmethod
     def _check_read_tls(cls, value: object) -> object:
-        """Until 0.2 it was true or false, and YAML reads off as false."""
-        if str(value).lower() in ("true", "false"):
-            instead = "full, or remove it for auto" if str(value).lower() == "true" else '"off", with quotes in YAML'
-            raise ValueError(f"takes off, auto or full: give {instead}")
-        return value
+        """Until 0.2 it was a truth value, which had many words, and YAML reads off as false."""
+        word = str(value).lower()
+        if word in _TRUTHS:
+            raise ValueError(f"takes off, auto or full: give full")
+        if word in _UNTRUTHS:
+            raise ValueError(f'takes off, auto or full: give "off", with quotes in YAML')
+        return word
 
     @field_validator("excluded_workloads", "included_workloads")
     @classmethod

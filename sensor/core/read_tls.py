@@ -4,7 +4,7 @@ The operator's `off` is final. Elsewhere the label `apidae.io/read-tls` of a nam
 choose, and the lesser of the two holds. So whoever may only annotate a Pod never raises what its namespace says. Alone,
 each of them may also raise `auto` to `full`: that costs nobody but the processes of that Pod or namespace, for the
 sensor's budget of the node stays as it is. Any other value counts as `off`: whoever wrote it wanted something else than
-the default.
+the setting.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,10 @@ class ReadTls(StrEnum):
     OFF = "off"  # No probe goes into the process.
     AUTO = "auto"  # As much as is not noticed: a small budget, and none where answers take longer while it is read.
     FULL = "full"  # Up to `heads_per_second` calls, whatever that costs the process.
+
+
+# `auto` has not been proven on enough nodes to be the default.
+READ_TLS_DEFAULT: Final = ReadTls.OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

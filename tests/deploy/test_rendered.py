@@ -110,15 +110,7 @@ def test_to_attach_to_jvms_the_sensor_has_three_rights_more_and_the_nodes_proces
 
 def test_jvms_are_attached_to_only_where_tls_is_read() -> None:
     need_helm()
-    done = render(
-        4,
-        "--set",
-        "image.repository=a.example/b",
-        "--set",
-        "sensor.javaAttach={shop/*}",
-        "--set",
-        "sensor.settings.read_tls=off",
-    )
+    done = render(4, "--set", "image.repository=a.example/b", "--set", "sensor.javaAttach={shop/*}")
     assert done.status and "sensor.settings.read_tls is off: set it to auto or full" in done.errors
 
 

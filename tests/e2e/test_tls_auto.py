@@ -1,4 +1,4 @@
-"""TLS is read by default, within a small budget: a Python server within it is read whole, a busy nginx in turns, and a
+"""With `read_tls` auto TLS is read within a small budget: a Python server within it is read whole, a busy nginx in turns, and a
 Pod that says no is not read, from its first moment on.
 """
 
@@ -68,7 +68,7 @@ def observed(
     directory = tmp_path_factory.mktemp("auto")
     busy, quiet = (servers.start(kind, ADDRESS).port for kind in ("nginx", "python"))
     _, address = product.start_collector()
-    sensor = product.start_sensor(address)
+    sensor = product.start_sensor(address, "--read-tls", "auto")
     inventory = product.open_inventory(address)
     wait_until(lambda: "reading TLS of OpenSSL" in sensor.log_path.read_text(), "the library is found")
     context = ssl.create_default_context(cafile=str(certificate.authority))
@@ -100,7 +100,7 @@ def observed(
     )
 
 
-def test_a_server_within_its_budget_is_read_whole_without_any_setting(observed: Observed) -> None:
+def test_a_server_within_its_budget_is_read_whole(observed: Observed) -> None:
     assert observed.quiet == {"/orders/{order_id}": CALLS}
     assert "read_tls is auto: at most 200 calls/s of a process and 2 %" in observed.quiet_reason
     assert "of the time" not in observed.quiet_reason
@@ -124,7 +124,7 @@ def test_a_pod_that_says_no_is_not_read_and_one_that_changes_its_mind_is(
             api.put(thing)
         _, address = product.start_collector()
         kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
-        (tmp_path / "sensor.toml").write_text(f'kubeconfig = "{kubeconfig}"\nnode = "n1"\n')
+        (tmp_path / "sensor.toml").write_text(f'kubeconfig = "{kubeconfig}"\nnode = "n1"\nread_tls = "auto"\n')
         try:
             ports = [
                 cgroups.serve(find_cgroup(pod), tls=(str(certificate.certificate), str(certificate.key)))[1]

@@ -46,9 +46,9 @@ def test_a_reason_names_what_to_change() -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("true", "takes off, auto or full: give full, or remove it for auto"),
-        ("false", 'takes off, auto or full: give "off", with quotes in YAML'),
-        ("on", "off"),
+        *((word, "takes off, auto or full: give full") for word in ("true", "1", "YES", "on")),
+        *((word, 'takes off, auto or full: give "off", with quotes in YAML') for word in ("False", "0", "no")),
+        ("much", "off"),
     ],
 )
 def test_earlier_values_are_refused_with_the_one_to_give(value: str, sentence: str) -> None:
@@ -57,5 +57,5 @@ def test_earlier_values_are_refused_with_the_one_to_give(value: str, sentence: s
     assert sentence in str(refusal.value)
 
 
-def test_tls_is_read_by_default() -> None:
-    assert load_settings({"collector": "127.0.0.1:1"}, environment={}).read_tls is AUTO
+def test_tls_is_not_read_by_default() -> None:
+    assert load_settings({"collector": "127.0.0.1:1"}, environment={}).read_tls is OFF
