@@ -215,9 +215,9 @@ class SensorSettings(ProgramSettings):
         """Until 0.2 it was a truth value, which had many words, and YAML reads off as false."""
         word = str(value).lower()
         if word in _TRUTHS:
-            raise ValueError(f"takes off, auto or full: give full")
+            raise ValueError("takes off, auto or full: give full")
         if word in _UNTRUTHS:
-            raise ValueError(f'takes off, auto or full: give "off", with quotes in YAML')
+            raise ValueError('takes off, auto or full: give "off", with quotes in YAML')
         return word
 
     @field_validator("excluded_workloads", "included_workloads")

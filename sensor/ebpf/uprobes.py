@@ -56,6 +56,8 @@ CLOSERS: Final = 64
 
 # Since when a link may be of one process: before, it saw that process's first thread alone (commit 46ba0e49b642).
 FIRST_CHOOSING: Final = (6, 10)
+PID_NAMESPACE: Final = "/proc/self/ns/pid"
+HOST_PID_NAMESPACE: Final = "pid:[4026531836]"  # PROC_PID_INIT_INO in include/uapi/linux/nsfs.h.
 # Since when there are links for uprobes, which tell a program a number for each place.
 FIRST_LINKING: Final = (6, 6)
 # Of such a number: the probe is in one process alone (bpf/tls.c).
@@ -95,7 +97,7 @@ class TlsProgram(KernelPrograms):
     @property
     def is_choosing(self) -> bool:
         """Whether probes may be put into one process."""
-        return self.is_linking and _read_release() >= FIRST_CHOOSING
+        return self.is_linking and _read_release() >= FIRST_CHOOSING and has_host_pids()
 
     @property
     def has_cookies(self) -> bool:
@@ -200,6 +202,15 @@ def _find_trial_place() -> tuple[str, int]:
         if match is not None and int(match[1], 16) <= address < int(match[2], 16):
             return match[4], address - int(match[1], 16) + int(match[3], 16)
     raise OSError(errno.ENOENT, "no file is mapped there")
+
+
+def has_host_pids() -> bool:
+    """Whether this process is in the host's PID namespace. In another one the kernel takes the number of a process for
+    one of that namespace (find_vpid in kernel/trace/bpf_trace.c), and programs see the host's."""
+    try:
+        return os.readlink(PID_NAMESPACE) == HOST_PID_NAMESPACE  # noqa: PTH115 - it is no path.
+    except OSError:
+        return False
 
 
 def _read_release() -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from sensor.capture.java.consent import FILE_NAME
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.core.read_tls import ReadTls
 from sensor.ebpf.compile import has_shipped
-from sensor.ebpf.uprobes import FIRST_CHOOSING
+from sensor.ebpf.uprobes import FIRST_CHOOSING, has_host_pids
 from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, CgroupScope, ScopeError, read_scope
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
@@ -71,6 +71,7 @@ class Environment:
     has_programs: bool  # The package holds them compiled for this machine, so bcc is not needed.
     probes: dict[str, str]  # TRIED_PROBES: empty where a real attempt worked, else why not.
     is_reading_auto: bool = False  # The setting read_tls is auto.
+    has_host_pids: bool = True  # In the host's PID namespace.
     is_attaching_java: bool = False  # TLS is read, and the file java-attach names JVMs.
     has_java_agent: bool = True  # The package holds its jar.
     # The same of a start's own programs, by kernel side; one that was not tried is not in it.
@@ -198,6 +199,7 @@ def run_preflight(
     start (`sensor.preflight.program_trial`); raises nothing else."""
     environment = replace(
         read(settings.cgroup_path),
+        has_host_pids=has_host_pids(),
         is_reading_auto=settings.read_tls is ReadTls.AUTO,
         is_attaching_java=settings.read_tls is not ReadTls.OFF and (settings.directory / FILE_NAME).exists(),
         has_java_agent=JAR.exists(),
@@ -454,6 +456,9 @@ def _check_turns(environment: Environment, way: CaptureWay | None) -> list[Check
     if not environment.is_reading_auto or way is None:
         return []
     name, release = "TLS turns", environment.kernel_release
+    if not environment.has_host_pids:
+        advice = "read_tls auto needs the host's PID namespace (hostPID), or no TLS but that of Java is read."
+        return [_warn(name, "in a PID namespace of its own", advice)]
     has_kernel = parse_kernel_release(release) >= FIRST_CHOOSING and environment.machine == "x86_64"
     if has_kernel and way is CaptureWay.CGROUP_SKB:
         return [_pass(name, "processes can be read a part of the time")]

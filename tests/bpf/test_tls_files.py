@@ -20,6 +20,7 @@ from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.turns import TurnTaker
 from sensor.core.read_tls import ReadTls
 from sensor.core.sandbox import Sandbox
+from sensor.ebpf import uprobes
 from sensor.ebpf.uprobes import close_probes
 from tests.sensor.capture.tls.poison import poison
 
@@ -173,3 +174,12 @@ def count_breakpoints(pid: int, path: str) -> int:
             pairs = zip(text, content[first : first + len(text)], strict=False)
             found += sum(now == 0xCC != before for now, before in pairs)
     return found
+
+
+def test_processes_are_chosen_in_the_hosts_pid_namespace_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert uprobes.has_host_pids()
+    other = tmp_path / "pid"
+    other.symlink_to("pid:[4026532836]")
+    monkeypatch.setattr(uprobes, "PID_NAMESPACE", str(other))
+    assert not uprobes.has_host_pids()
+    assert not uprobes.TlsProgram(programs={}, maps={}).is_choosing

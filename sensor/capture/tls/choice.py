@@ -22,7 +22,9 @@ AUTO_CPU_RATIO: Final = 0.02
 AUTO_PERIOD_SECONDS: Final = 10.0
 UNKNOWN: Final = TlsChoice(mode=ReadTls.OFF, reason="It has just begun to be looked at.")
 # `auto` where turns are not to be had.
-NEEDS_TURNS: Final = "read_tls is auto, which needs Linux 6.10 and capture by packets: set it to full to read here."
+NEEDS_TURNS: Final = (
+    "read_tls is auto, which needs Linux 6.10, capture by packets and the host's PID namespace: full reads here."
+)
 
 
 class LatencyTrials(Protocol):
