@@ -1,5 +1,5 @@
-"""With `read_tls` auto TLS is read within a small budget: a Python server within it is read whole, a busy nginx in turns,
-and a Pod that says no is not read, from its first moment on.
+"""With `read_tls` auto TLS is read within a small budget: a Python server within it whole, a busy nginx in turns, and a Pod
+that says no is not read, from its first moment on.
 """
 
 import ssl
