@@ -1,6 +1,4 @@
-"""With `read_tls` auto TLS is read within a small budget: a Python server within it whole, a busy nginx in turns, and a Pod
-that says no is not read, from its first moment on.
-"""
+"""With `read_tls` auto a quiet server is read whole, a busy one in turns, and a Pod that says no not at all."""
 
 import ssl
 import threading
