@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from sensor.capture.java.attachments import Attachments
 from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.packets.table_file import TableFile
 from sensor.capture.source import Capture
@@ -149,18 +150,17 @@ def open_capture(
     prepared: Prepared | None = None,
     unread: UnreadProcesses | None = None,
     tls_bodies: BodyMeter | None = None,
-    name_pod: Callable[[int], str] = lambda _: "",
+    open_attachments: Callable[[], Attachments | None] = lambda: None,
 ) -> Capture:
     """Loaded and attached; `pieces` takes the bodies, `tls_bodies` says how much of those over TLS is kept, `alike`
     calls of HTTP/2 that are like others; `prepared`: of `prepare_capture`; `unread`: processes whose TLS is not read;
-    `name_pod`: the workload of a cgroup of a Pod, or empty.
+    `open_attachments`: what attaches the Java agent.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     below = _open_below(settings, scope, clock, pieces, alike, prepared)
     logger.info("watching %s", scope)
-    return _add_tls(
-        settings, scope, clock, below, unread, prepared.tls if prepared is not None else None, tls_bodies, name_pod
-    )
+    tls = prepared.tls if prepared is not None else None
+    return _add_tls(settings, scope, clock, below, unread, tls, tls_bodies, open_attachments)
 
 
 def _add_tls(
@@ -171,7 +171,7 @@ def _add_tls(
     unread: UnreadProcesses | None,
     prepared: TlsProgram | None,
     bodies: BodyMeter | None,
-    name_pod: Callable[[int], str],
+    open_attachments: Callable[[], Attachments | None],
 ) -> Capture:
     """TLS beside it, where the settings and the kernel let it be read."""
     if not settings.read_tls:
@@ -196,8 +196,7 @@ def _add_tls(
         min_age_seconds=TLS_MIN_AGE_SECONDS,
         read_scope=scope.read_pids,
         find_cgroup_id=partial(scope.find_cgroup_id, proc),
-        config_directory=settings.directory,
-        list_names=lambda pid: [scope.find_cgroup_path(proc, pid), name_pod(scope.find_cgroup_id(proc, pid))],
+        attachments=open_attachments(),
         unread=unread,
         bodies=bodies if settings.read_bodies else None,
         duty=None if isinstance(below, SyscallCapture) else duty,

@@ -91,7 +91,7 @@ def compose_sensor(
             prepared,
             node.unread,
             processing.tls_bodies,
-            node.identity.pod_workload,
+            node.open_attachments,
         ),
         make_processor=partial(CallProcessor, settings, node, processing, enforcement),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, processing.alike, enforcement),

@@ -37,6 +37,7 @@ from sensor.capture.java.ring import (
 )
 from sensor.capture.java.search import FileKey, Found, find_ring, open_directory, read_cgroup, read_start
 from sensor.capture.tls.processes import CgroupShares
+from sensor.core.attachments import Grant
 from sensor.ebpf.abi import SYSCALL_EVENT, SyscallKind
 
 logger = logging.getLogger(__name__)
@@ -258,19 +259,23 @@ class JavaAgents:
             else:  # Since `stop`.
                 self._search(directory, pid, process, now_ns)
             return
-        is_wanted = self._is_wanted(pid, ring, directory)
+        is_wanted, grant = self._find_wish(pid, ring, directory)
         if is_wanted != reading.is_wanted:
             logger.info("consent to the Java agent in process %d was %s", pid, "given" if is_wanted else "withdrawn")
+            if self._attachments is not None:
+                self._attachments.note_consent(pid, directory, grant)
         reading.is_wanted = is_wanted
         process.reason = FAILED if ring.state == STATE_FAILED else "" if is_wanted else WITHDRAWN
         if not self._looks % LOOKS_PER_CGROUP:
             ring.cgroup_id = self._find_cgroup_id(pid)
 
-    def _is_wanted(self, pid: int, ring: AgentRing, directory: int) -> bool:
-        """An agent that came with the JVM is its owner's wish; another one needs consent at each look."""
+    def _find_wish(self, pid: int, ring: AgentRing, directory: int) -> tuple[bool, Grant | None]:
+        """Whether it is to be read: an agent that came with the JVM is its owner's wish; another one needs consent at
+        each look, which is given too."""
         if not ring.is_attached:
-            return True
-        return self._attachments is not None and self._attachments.has_consent(pid, directory)
+            return True, None
+        grant = self._attachments.find_grant(pid, directory) if self._attachments is not None else None
+        return grant is not None, grant
 
     def _search(self, directory: int, pid: int, process: _Process, now_ns: int) -> None:
         """An agent in a process; where there is none, it is attached if consent covers it. Raises OSError where it has
@@ -293,7 +298,7 @@ class JavaAgents:
         is_none = found.fd < 0 and not found.reason
         if is_none and attachments is not None and not is_busy:
             has_place = self._find_place(process.cgroup, now_ns)[0]
-            reason = TOO_MANY if not has_place and attachments.has_consent(pid, directory) else None
+            reason = TOO_MANY if not has_place and attachments.find_grant(pid, directory) is not None else None
             process.reason = reason or attachments.step(pid, directory) or process.reason
         if is_none:
             return
@@ -337,7 +342,9 @@ class JavaAgents:
             requests_per_second=self._requests_per_second,
         )
         read_start(directory)  # It lives, so the cgroup is its.
-        is_wanted = self._is_wanted(pid, ring, directory)
+        is_wanted, grant = self._find_wish(pid, ring, directory)
+        if grant is not None and self._attachments is not None:
+            self._attachments.note_attached(pid, directory, grant)
         connections = None
         try:
             connections = ProcessConnections(directory, self._monotonic)

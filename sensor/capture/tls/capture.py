@@ -15,14 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_labelled, make_totals
 from sensor.capture.java.agents import JavaAgents
 from sensor.capture.java.attachments import Attachments
-from sensor.capture.java.consent import Consent
 from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
@@ -215,17 +213,15 @@ class TlsCapture(Capture):
         min_age_seconds: float,
         read_scope: Callable[[], Collection[int] | None] = lambda: None,
         find_cgroup_id: Callable[[int], int] = lambda _: 0,
-        config_directory: Path | None = None,
-        list_names: Callable[[int], Collection[str]] = lambda _: (),
+        attachments: Attachments | None = None,
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
         duty: DutyCycle | None = None,
         calls_per_second: int,
     ) -> None:
-        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process;
-        `config_directory` may hold consent to the Java agent, in which a process has the names of `list_names`;
-        `bodies` says how much of them is kept for reading, `duty` who is read a part of the time; `calls_per_second` of
-        a process are read, if the governor does not say less."""
+        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process; `attachments`
+        attaches the Java agent, without it nobody does; `bodies` says how much of them is kept for reading, `duty` who
+        is read a part of the time; `calls_per_second` of a process are read, if the governor does not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._duty = duty
         self._agents = JavaAgents(
@@ -233,7 +229,7 @@ class TlsCapture(Capture):
             find_cgroup_id=find_cgroup_id,
             monotonic_ns=clock.monotonic_ns,
             requests_per_second=calls_per_second,
-            attachments=Attachments(Consent(config_directory), time.monotonic, list_names=list_names),
+            attachments=attachments,
         )
         self._bodies = bodies
         self._below = below

@@ -1,7 +1,8 @@
 """What Kubernetes knows of this node: its Pods, whether they are watched, its zone and addresses.
 
-`Cluster` watches the Pods with `spec.nodeName` = this node and the namespaces with the label apidae.io/watch. It reads
-the node itself once for each list. While the API does not answer, Pods have the ids of their containers as names.
+`Cluster` watches the Pods with `spec.nodeName` = this node and the namespaces, of which it keeps Apidae's own labels.
+It reads the node itself once for each list. While the API does not answer, Pods have the ids of their containers as
+names.
 
 Whether a Pod is watched (docs/use/kubernetes.md has the same table). The first rule that applies wins:
 
@@ -34,9 +35,10 @@ from common.kubernetes.reflector import (
     WatchCounts,
     ask,
 )
+from sensor.core.attachments import PodConsent
 from sensor.core.printable import SENTENCE_BYTES_MAX, make_printable
 from sensor.enrich.cgroup import CgroupOwner
-from sensor.enrich.kubernetes.pod import MESH_PROXIES, WATCH_KEY, Pod, PodObject, PodTable, read_pod
+from sensor.enrich.kubernetes.pod import ATTACH_KEY, MESH_PROXIES, WATCH_KEY, Pod, PodObject, PodTable, read_pod
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ SYSTEM: Final = "In a system namespace; name it in included_workloads to watch i
 _STOP_SECONDS: Final = 2.0
 _VALUES: Final = {"true": True, "false": False}
 _REPORTED_MAX: Final = 64  # Wrong values that are logged.
+_LABEL_KEYS: Final = (WATCH_KEY, ATTACH_KEY)  # Of namespaces.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +67,38 @@ class SelectionRules:
     included: tuple[str, ...] = ()
 
 
+class Choices:
+    """Values of one annotation or label: true or false. What is neither is logged once and counts as none."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._reported: set[str] = set()
+
+    def read(self, value: str, where: str) -> bool | None:
+        """`where`: whose annotation or label it is."""
+        read = _VALUES.get(value.strip().lower())
+        if read is None and where not in self._reported and len(self._reported) < _REPORTED_MAX:
+            self._reported.add(where)
+            logger.warning('the %s %s is %r, which is ignored; give "true" or "false"', self._key, where, value[:63])
+        return read
+
+    def read_annotation(self, value: str, pod: Pod) -> bool | None:
+        """Of a Pod; None where it has none."""
+        return self.read(value, f"annotation of the Pod {pod.namespace}/{pod.name}") if value else None
+
+    def read_labels(self, values: Mapping[str, str]) -> dict[str, bool]:
+        """Of namespaces, by their name."""
+        read = {name: self.read(value, f"label of the namespace {name}") for name, value in values.items()}
+        return {name: value for name, value in read.items() if value is not None}
+
+
 class Selection:
     """Says why a Pod is not watched. Thread-safe: the labels are replaced as a whole."""
 
     def __init__(self, rules: SelectionRules) -> None:
         self._rules = rules
         self._labels: Mapping[str, bool] = {}
-        self._reported: set[str] = set()
+        self._choices = Choices(WATCH_KEY)
         self.generation = 0  # Rises where a verdict may have changed.
 
     def find_exclusion(self, pod: Pod) -> str:
@@ -80,7 +108,7 @@ class Selection:
             return EXCLUDED
         if _matches(rules.included, pod):
             return ""
-        annotated = self._read(pod.watch, f"annotation of the Pod {pod.namespace}/{pod.name}") if pod.watch else None
+        annotated = self._choices.read_annotation(pod.watch, pod)
         if annotated is not None:
             return "" if annotated else ANNOTATED
         labelled = self._labels.get(pod.namespace)
@@ -91,19 +119,35 @@ class Selection:
 
     def set_labels(self, values: Mapping[str, str]) -> None:
         """Values of the label `apidae.io/watch`, by namespace, of all that have it."""
-        read = {name: self._read(value, f"label of the namespace {name}") for name, value in values.items()}
-        labels = {name: value for name, value in read.items() if value is not None}
+        labels = self._choices.read_labels(values)
         if labels != self._labels:
             self._labels = labels
             self.generation += 1
 
-    def _read(self, value: str, where: str) -> bool | None:
-        """True or false; a value that is neither is logged once and counts as none."""
-        read = _VALUES.get(value.strip().lower())
-        if read is None and where not in self._reported and len(self._reported) < _REPORTED_MAX:
-            self._reported.add(where)
-            logger.warning('the %s %s is %r, which is ignored; give "true" or "false"', WATCH_KEY, where, value[:63])
-        return read
+
+class AttachChoices:
+    """Which Pods consent to the Java agent. Thread-safe, as `Selection`."""
+
+    def __init__(self) -> None:
+        self._labels: Mapping[str, bool] = {}
+        self._choices = Choices(ATTACH_KEY)
+        self.generation = 0  # Rises where a namespace may have changed its mind.
+
+    def find(self, pod: Pod) -> PodConsent:
+        """Of a Pod that the API server knows."""
+        return PodConsent(
+            namespace=pod.namespace,
+            name=pod.name,
+            annotated=self._choices.read_annotation(pod.attach_java, pod),
+            labelled=self._labels.get(pod.namespace),
+        )
+
+    def set_labels(self, values: Mapping[str, str]) -> None:
+        """Values of the label, by namespace, of all that have it."""
+        labels = self._choices.read_labels(values)
+        if labels != self._labels:
+            self._labels = labels
+            self.generation += 1
 
 
 def _matches(patterns: Sequence[str], pod: Pod) -> bool:
@@ -152,6 +196,12 @@ class _NamespaceObject(Part, frozen=True, kw_only=True):
     metadata: Metadata = Metadata()
 
 
+def _read_labels(raw: _NamespaceObject) -> tuple[str, dict[str, str]]:
+    """A namespace and those of its labels that are Apidae's."""
+    labels = raw.metadata.labels or {}
+    return make_printable(raw.metadata.name), {key: make_printable(labels[key]) for key in _LABEL_KEYS if key in labels}
+
+
 class Cluster:
     """The node's view of its cluster. Thread-safe: one thread watches, one asks."""
 
@@ -164,9 +214,10 @@ class Cluster:
         self._clock = clock
         self.pods = PodTable(clock=clock)
         self.selection = Selection(settings.rules)
+        self.attach_choices = AttachChoices()
         self.zone = settings.zone
         self.node_addresses: frozenset[str] = frozenset()  # Empty where the node cannot be read.
-        self._namespaces: dict[str, str] = {}
+        self._namespaces: dict[str, dict[str, str]] = {}  # Labels by key, of those that have any of ours.
         self._has_reported_node = False
         self._is_listed = asyncio.Event()
         self._is_ready = threading.Event()  # Pods were listed, and the node was read.
@@ -190,16 +241,12 @@ class Cluster:
                 name="labels of namespaces",
                 path="/api/v1/namespaces",
                 type=_NamespaceObject,
-                read=lambda raw: (
-                    make_printable(raw.metadata.name),
-                    make_printable((raw.metadata.labels or {}).get(WATCH_KEY, "")),
-                ),
+                read=_read_labels,
                 replace=self._replace_namespaces,
-                put=lambda label: self._replace_namespaces([*self._namespaces.items(), label]),
-                remove=lambda label: self._replace_namespaces(
-                    [one for one in self._namespaces.items() if one[0] != label[0]]
+                put=lambda one: self._replace_namespaces([*self._namespaces.items(), one]),
+                remove=lambda gone: self._replace_namespaces(
+                    [one for one in self._namespaces.items() if one[0] != gone[0]]
                 ),
-                selector=(("labelSelector", WATCH_KEY),),
             ),
             open_client,
             clock=clock,
@@ -238,6 +285,16 @@ class Cluster:
         of a static Pod."""
         pod = self.pods.get(uid)
         return f"{pod.namespace}/{pod.workload}" if pod is not None else ""
+
+    @property
+    def consent_generation(self) -> int:
+        """Rises whenever `find_consent` may give something else."""
+        return self.pods.consent_generation + self.attach_choices.generation
+
+    def find_consent(self, uid: str) -> PodConsent | None:
+        """What the Pod to which the API server gave a uid says of the Java agent; None where it gave it to none."""
+        pod = self.pods.get(uid)
+        return self.attach_choices.find(pod) if pod is not None else None
 
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         """`namespace/workload` of the only Pod of this node that held an address from `first_ns` to `last_ns` (unix
@@ -283,9 +340,13 @@ class Cluster:
         self.pods.replace(pods)
         self._is_listed.set()
 
-    def _replace_namespaces(self, labels: Sequence[tuple[str, str]]) -> None:
-        self._namespaces = dict(labels)
-        self.selection.set_labels(self._namespaces)
+    def _replace_namespaces(self, namespaces: Sequence[tuple[str, dict[str, str]]]) -> None:
+        self._namespaces = {name: labels for name, labels in dict(namespaces).items() if labels}
+        self.selection.set_labels(self._list_labels(WATCH_KEY))
+        self.attach_choices.set_labels(self._list_labels(ATTACH_KEY))
+
+    def _list_labels(self, key: str) -> dict[str, str]:
+        return {name: labels[key] for name, labels in self._namespaces.items() if key in labels}
 
     async def _follow_node(self) -> None:
         """Reads the node after each list of its Pods: its zone and addresses change hardly ever."""

@@ -214,6 +214,34 @@ def test_labels_of_namespaces_are_followed(api: ApiServer, cluster: Cluster) -> 
     wait_until(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, ""))
 
 
+def test_consent_to_the_java_agent_is_followed(api: ApiServer, cluster: Cluster) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {}}}
+    api.put(namespace)
+    pod = make_pod("a")
+    api.put(pod)
+    cluster.start(wait_seconds=5.0)
+    api.wait_watches(2)
+    uid = pod["metadata"]["uid"]
+
+    def find() -> tuple[bool | None, bool | None]:
+        consent = cluster.find_consent(uid)
+        assert consent is not None and (consent.namespace, consent.name) == ("shop", "a")
+        return consent.annotated, consent.labelled
+
+    wait_until(lambda: find() == (None, None))
+    generation = cluster.consent_generation
+    api.put({**namespace, "metadata": {"name": "shop", "labels": {"apidae.io/attach-java": "true"}}})
+    wait_until(lambda: find() == (None, True))
+    annotated = {**pod, "metadata": {**pod["metadata"], "annotations": {"apidae.io/attach-java": "false"}}}
+    api.put(annotated)
+    wait_until(lambda: find() == (False, True))
+    assert cluster.consent_generation == generation + 2
+    api.put(pod)
+    api.put(namespace)
+    wait_until(lambda: find() == (None, None))
+    assert cluster.find_consent("another") is None
+
+
 def test_without_the_right_to_namespaces_pods_are_named(api: ApiServer, cluster: Cluster) -> None:
     api.forbidden.update(("namespaces", "nodes"))
     api.put(make_pod("a"))
