@@ -1,5 +1,5 @@
-"""Tomcat, Jetty, Netty and gRPC-Java over TLS with the Java agent: each call at its endpoint with its status and its
-bytes, from its principal, over HTTP/1.1 and HTTP/2.
+"""Tomcat, Jetty, Netty, a server like Spring WebFlux and gRPC-Java over TLS with the Java agent: each call at its
+endpoint with its status and its bytes, from its principal, over HTTP/1.1 and HTTP/2.
 
 As in test_calls.py all workloads run once; then the sensor is stopped, which sends what it holds; then each is
 compared.
@@ -60,13 +60,15 @@ SERVERS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "Netty": ("libnetty-java", NETTY),
+    # The handlers of reactor-netty, which Debian has not: the server of Spring WebFlux.
+    "Reactor": ("libnetty-java", NETTY),
     "Grpc": (
         "libgrpc-java",
         (*NETTY, "grpc-api", "grpc-core", "grpc-context", "grpc-netty", "grpc-stub", "guava", "perfmark-api", "gson"),
     ),
 }
-SOURCES = dict.fromkeys(("Netty", "Grpc"), ("Alpn",))
-HTTP = ("Tomcat", "Jetty", "Netty")
+SOURCES = dict.fromkeys(("Netty", "Reactor", "Grpc"), ("Alpn",))
+HTTP = ("Tomcat", "Jetty", "Netty", "Reactor")
 # Of `write_credential`, by version of HTTP: each makes 23 calls.
 PRINCIPALS = {"1.1": 3, "2": 5}
 CALLS = len(PRINCIPALS) * len(MIX)
