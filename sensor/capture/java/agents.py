@@ -36,6 +36,7 @@ from sensor.capture.java.ring import (
     RingError,
 )
 from sensor.capture.java.search import FileKey, Found, find_ring, open_directory, read_cgroup, read_start
+from sensor.capture.syscalls.streams import Moved
 from sensor.capture.tls.processes import CgroupShares
 from sensor.core.attachments import Grant
 from sensor.ebpf.abi import SYSCALL_EVENT, SyscallKind
@@ -161,7 +162,7 @@ class JavaAgents:
         self._is_stopped = False
         self._beat_at_ns = 0
         self._turn = 0
-        self._ends: deque[Iterator[memoryview]] = deque()  # Of connections.
+        self._ends: deque[Iterator[Moved]] = deque()  # Of connections.
         self._ends_left = 0
         self._total = RingCounts()
         self._lost: BoundedDict[int, int] = BoundedDict(LOST_CGROUPS_MAX)
@@ -429,8 +430,8 @@ class JavaAgents:
         records = NODE_SHARE * RECORDS_PER_REQUEST * requests_per_second
         self._budget.limit(records, records)
 
-    def read(self, limit: int) -> list[memoryview]:
-        """Up to `limit` records, as the kernel would give them; of all agents by turns."""
+    def read(self, limit: int) -> list[Moved]:
+        """Up to `limit` events, as the kernel would give them; of all agents by turns."""
         now_ns = self._monotonic_ns()
         if now_ns - self._beat_at_ns >= _SECOND_NS:
             self._beat(now_ns)
@@ -445,7 +446,7 @@ class JavaAgents:
             one = waiting[(self._turn + place) % len(waiting)]
             rest = len(waiting) - place
             records = self._read(one, ceil(records_left / rest), bytes_left // rest, now_ns)
-            bytes_left -= sum(map(len, records))
+            bytes_left -= sum(SYSCALL_EVENT.size + len(data) for _, data in records)
             records_left -= len(records)
             self._budget.spend(len(records))
             found += records
@@ -565,7 +566,7 @@ class JavaAgents:
     def _count_pending(self, one: _Reading, now_ns: int) -> int:
         return 0 if now_ns < self._quiet_until_ns else self._try(one, lambda ring: ring.pending_bytes(now_ns)) or 0
 
-    def _read(self, one: _Reading, limit: int, bytes_max: int, now_ns: int) -> list[memoryview]:
+    def _read(self, one: _Reading, limit: int, bytes_max: int, now_ns: int) -> list[Moved]:
         records = self._try(one, lambda ring: ring.read(limit, bytes_max, now_ns)) or []
         self.events += len(records)
         return records
@@ -597,8 +598,8 @@ class JavaAgents:
         self._ends_left += ring.open_sessions * len(kinds)
         self._ends.append(ring.end_sessions(kinds))
 
-    def _take_ends(self, limit: int) -> list[memoryview]:
-        found: list[memoryview] = []
+    def _take_ends(self, limit: int) -> list[Moved]:
+        found: list[Moved] = []
         while self._ends and len(found) < limit:
             found += islice(self._ends[0], limit - len(found))
             if len(found) < limit:

@@ -98,6 +98,7 @@ _EOF, _SHUT, _CUT = int(SyscallKind.EOF), int(SyscallKind.SHUT), int(SyscallKind
 _CLOSED: Final = int(SyscallKind.CLOSED)
 
 Told = list[Exchange | StreamExchange]
+Moved = tuple[SyscallEvent, bytes]  # An event and its data.
 
 
 class Verdict(Enum):
@@ -453,7 +454,7 @@ class Conversations:
         )
 
 
-def unpack_event(record: memoryview) -> tuple[SyscallEvent, bytes]:
+def unpack_event(record: memoryview) -> Moved:
     """The event and its data, of one record of the ring."""
     event = SyscallEvent._make(SYSCALL_EVENT.unpack_from(record))
     return event, bytes(record[SYSCALL_EVENT.size : SYSCALL_EVENT.size + event.length])

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from common.figures import Figure
 from sensor.capture.syscalls.local_clients import LocalClients
-from sensor.capture.syscalls.streams import Conversations, Verdict, is_loopback, unpack_event
+from sensor.capture.syscalls.streams import Conversations, Moved, Verdict, is_loopback, unpack_event
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.split import PortReading
 from sensor.core.calls import Exchange, Role
@@ -83,15 +83,15 @@ class TlsReader:
         """For metrics: of the connections."""
         return self._conversations.figures("tls_", "tls")
 
-    def take(self, records: Iterable[memoryview]) -> Exchanges:
-        """Exchanges that these records of the ring completed, in order."""
+    def take(self, records: Iterable[memoryview | Moved]) -> Exchanges:
+        """Exchanges that these records of the ring completed, in order; also events that are unpacked already."""
         out: Exchanges = []
         take_each(records, lambda left: self._take_all(left, out), logger)
         return self._mark_encrypted(out)
 
-    def _take_all(self, records: Iterable[memoryview], out: Exchanges) -> None:
+    def _take_all(self, records: Iterable[memoryview | Moved], out: Exchanges) -> None:
         for record in records:
-            event, data = unpack_event(record)
+            event, data = record if isinstance(record, tuple) else unpack_event(record)
             if self._local.is_left(event):
                 continue
             if event.kind == SyscallKind.OTHER:
