@@ -512,9 +512,11 @@ class TlsCapture(Capture):
         messages of a WebSocket, which are no calls."""
         if self._is_closed:
             return
-        if event.library == Library.JAVA:
+        if verdict is Verdict.FOLLOWED:
+            pass  # Only its turns are no calls any more.
+        elif event.library == Library.JAVA:
             self._agents.refuse(event.socket)
         else:
             refuse_session(self._program, event, verdict)
-        if verdict is Verdict.UPGRADED and event.family:
+        if verdict in (Verdict.UPGRADED, Verdict.FOLLOWED) and event.family:
             self._below.update(MapName.WEBSOCKETS, {find_client_key(event): b"\1"})
