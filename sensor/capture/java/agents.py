@@ -36,10 +36,9 @@ from sensor.capture.java.ring import (
     RingError,
 )
 from sensor.capture.java.search import FileKey, Found, find_ring, open_directory, read_cgroup, read_start
-from sensor.capture.syscalls.streams import Moved
 from sensor.capture.tls.processes import CgroupShares
 from sensor.core.attachments import Grant
-from sensor.ebpf.abi import SYSCALL_EVENT, SyscallKind
+from sensor.ebpf.abi import SYSCALL_EVENT, Moved, SyscallKind
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from typing import Final
 
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
-from sensor.capture.syscalls.streams import Moved
-from sensor.ebpf.abi import Binding, Library, SyscallEvent, SyscallKind
+from sensor.ebpf.abi import Binding, Library, Moved, SyscallEvent, SyscallKind
 
 VERSION: Final = 2
 HEADER_BYTES: Final = 4_096

@@ -25,7 +25,7 @@ from sensor.core.addresses import name_address
 from sensor.core.calls import CallFigures, Ends, Exchange, RawBodies, Role
 from sensor.core.health import StageCounter
 from sensor.coverage.unread import REFUSALS, UnreadEnd, UnreadReason, UnreadTotals
-from sensor.ebpf.abi import SYSCALL_EVENT, Binding, SyscallEvent, SyscallKind
+from sensor.ebpf.abi import SYSCALL_EVENT, Binding, Moved, SyscallEvent, SyscallKind
 from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.http1.grammar import Fault
 from sensor.http.http1.head import shorten_head
@@ -106,7 +106,6 @@ _EOF, _SHUT, _CUT = int(SyscallKind.EOF), int(SyscallKind.SHUT), int(SyscallKind
 _CLOSED: Final = int(SyscallKind.CLOSED)
 
 Told = list[Exchange | StreamExchange]
-Moved = tuple[SyscallEvent, bytes]  # An event and its data.
 
 
 class Verdict(Enum):

@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from common.figures import Figure
 from sensor.capture.syscalls.local_clients import LocalClients
-from sensor.capture.syscalls.streams import Conversations, Moved, Verdict, is_loopback, unpack_event
+from sensor.capture.syscalls.streams import Conversations, Verdict, is_loopback, unpack_event
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.split import PortReading
 from sensor.core.calls import Exchange, Role
 from sensor.core.health import TLS_STAGE, StageCounter, take_each
 from sensor.coverage.unread import Unread
-from sensor.ebpf.abi import Binding, Library, SyscallEvent, SyscallKind
+from sensor.ebpf.abi import Binding, Library, Moved, SyscallEvent, SyscallKind
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.websocket import is_client_frame
 
