@@ -72,7 +72,7 @@ class AuditLineModel(Model):
     way: str = Field(description="How who decided had shown who that is; empty of the collector itself.")
     action: str
     target: str
-    block_id: str
+    block_id: str = Field(description="Of a decision on a block; of what a sensor reports, the id of that.")
     why: str
     before: str = Field(description="JSON; empty where there is nothing to show.")
     after: str

@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 
 from collector.core.keys import InstallationKey
 from collector.log.base import Append
+from collector.receiver.attachments import convert_attachments
 from collector.receiver.clocks import SensorClocks
 from collector.receiver.columns import MESSAGE_LIMIT_BYTES
 from collector.receiver.commit import CommitOutcome, Committed, GroupCommit, Submission
@@ -54,6 +55,7 @@ from collector.receiver.sensor_status import Greeting
 from collector.receiver.sensors import SensorRegistry
 from collector.receiver.witness import RouteMemory, WitnessBook
 from collector.trust.admission import Admission
+from collector.trust.audit import AuditEntry
 from collector.trust.identity import SensorCertificate
 from common.figures import total
 
@@ -117,6 +119,7 @@ class IngestContext:
     on_schemas: Callable[[Sequence[SchemaRecord]], None]
     # Of a node: digests, and what asks for some of them, from any thread.
     on_schema_offer: Callable[[str, Sequence[int], Callable[[Sequence[int]], None]], None]
+    on_attachments: Callable[[Sequence[AuditEntry]], None]
     on_enforcement: Callable[[str, EnforcementReport], None]
     find_backlog: Callable[[], str] = lambda: ""  # Why no batch is taken for now, in one sentence.
     counts: IngestCounts = field(default_factory=IngestCounts)
@@ -297,6 +300,11 @@ class SensorStream:
                 return partial(context.on_schema_offer, self.node, request.schema_offer.digests, self._ask_soon)
             case "enforcement":
                 return partial(context.on_enforcement, self.node, convert_enforcement(request.enforcement, now))
+            case "attachments":
+                witness.bind_services([one.service for one in request.attachments.attachments], greeting)
+                has_certificate = self.certificate is not None
+                entries = convert_attachments(request.attachments, greeting, now, has_certificate=has_certificate)
+                return partial(context.on_attachments, witness.admit_attachments(entries))
             case "policy_result":
                 return partial(self._take_policy_result, convert_policy_result(request.policy_result))
             case _:

@@ -20,6 +20,7 @@ sends, the acknowledgements of the others come in time.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -34,6 +35,7 @@ from collector.receiver.convert import RouteCache
 from collector.receiver.reports import FormerName, HiddenWords, RevealedWord, WorkloadRecord
 from collector.receiver.schemas import SchemaRecord
 from collector.receiver.sensor_status import Greeting
+from collector.trust.audit import AuditEntry
 from common.bounded import BoundedDict
 from common.figures import list_figures, total
 from common.keyed_hash import compute_route_id, hash_value
@@ -42,6 +44,8 @@ from common.token_bucket import TokenBucket
 DAY_SECONDS: Final = 86_400
 ROUTES_A_DAY: Final = 30_000  # A sensor itself has at most 40,000 nodes of path tries.
 WORDS_A_DAY: Final = 20_000  # What a sensor may reveal in all.
+ATTACHMENTS_A_DAY: Final = 500  # Entries of the audit log, and those of one workload.
+ATTACHMENTS_OF_ONE: Final = 50
 BYTES_A_DAY: Final = 16 * 2**30  # 1,000 rows a second all day are 12 GB.
 # Seconds of work a second, and at once. A node of 1,000 rows a second needs 0.005.
 WORK_RATE: Final = 0.1
@@ -72,6 +76,9 @@ class WitnessCounts:
     routes_renumbered: int = total("Routes in batches whose id was another than their content gives.")
     routes_folded: int = total("Routes beyond what a node may add in a day; counted under one route of their service.")
     words_untrue: int = total("Texts of words whose hash is another.")
+    attachments_over_quota: int = total(
+        "Attachments of the Java agent beyond what a node or workload may have in a day."
+    )
     words_over_quota: int = total("Texts of words beyond what a node may reveal in a day.")
     schemas_of_others: int = total("Schemas of routes that their sensor never called.")
     workloads_of_others: int = total("Workloads, and former names of some, of sensors on whose node they are not.")
@@ -85,6 +92,9 @@ class DailyUse:
     routes: int = 0
     words: int = 0
     bytes: int = 0
+    attachments: int = 0
+    attached: Counter[str] = field(default_factory=Counter)  # The same, of one workload.
+    attachments_refused: int = 0
     foreign: dict[str, None] = field(default_factory=dict)  # Names of others' services that it spoke for, a few.
 
     def list_exceeded(self) -> tuple[tuple[str, str], ...]:
@@ -99,7 +109,12 @@ class DailyUse:
             ("revealed words", self.words, WORDS_A_DAY, "Further words are not taken."),
             ("bytes", self.bytes, BYTES_A_DAY, "All of it is kept: see that the disk has room for it."),
         )
-        return tuple((f"{used:,} {what} (limit {limit:,})", then) for what, used, limit, then in bounds if used > limit)
+        exceeded = [(f"{used:,} {what} (limit {limit:,})", then) for what, used, limit, then in bounds if used > limit]
+        if self.attachments_refused:
+            limits = f"limits {ATTACHMENTS_A_DAY:,} and {ATTACHMENTS_OF_ONE} of one workload"
+            what = f"{self.attachments + self.attachments_refused:,} attachments of the Java agent ({limits})"
+            exceeded.append((what, "Further ones are in the log of the sensor alone."))
+        return tuple(exceeded)
 
 
 FOREIGN_NAMED: Final = 5
@@ -138,6 +153,7 @@ class Witness:
         self._routes: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # By the id computed here.
         self._folded: BoundedDict[int, None] = BoundedDict(ROUTES_REMEMBERED)  # Of this day, by the same.
         self._renumbered: BoundedDict[int, int] = BoundedDict(ROUTES_REMEMBERED)  # The sensor's id, where it differs.
+        self._attachments: BoundedDict[str, None] = BoundedDict(2 * ATTACHMENTS_A_DAY)
         self.hidden = HiddenWords()
         self._waiting: list[SchemaRecord] = []
         self._is_route_new = False  # One came that `_waiting` was not looked through for.
@@ -299,6 +315,24 @@ class Witness:
                 self._counts.words_over_quota += 1
             else:
                 admitted.append(word)
+        return admitted
+
+    def admit_attachments(self, entries: Sequence[AuditEntry]) -> list[AuditEntry]:
+        """Those that did not come before, within the bounds of the day."""
+        self.start_day()
+        admitted = []
+        for entry in entries:
+            workload = entry.target.partition(", process ")[0]
+            if entry.block_id in self._attachments:
+                continue
+            if self.use.attached[workload] >= ATTACHMENTS_OF_ONE or self.use.attachments >= ATTACHMENTS_A_DAY:
+                self._counts.attachments_over_quota += 1
+                self.use.attachments_refused += 1
+                continue
+            self.use.attachments += 1
+            self.use.attached[workload] += 1
+            self._attachments[entry.block_id] = None
+            admitted.append(entry)
         return admitted
 
     def admit_workloads(self, records: Sequence[WorkloadRecord], greeting: Greeting) -> list[WorkloadRecord]:

@@ -75,6 +75,7 @@ from collector.inventory.traffic.metered import MeteredEndpoints
 from collector.inventory.views import ViewTable, import_views
 from collector.kubernetes.watcher import ClusterWatcher, list_watch_figures
 from collector.log.open import DIRECTORY, LogPlace, open_log
+from collector.receiver.attachments import AttachmentLog
 from collector.receiver.convert import check_protobuf
 from collector.receiver.own_traffic import open_process_mark
 from collector.receiver.policy import NO_CLUSTER
@@ -201,6 +202,7 @@ class Collector:
         self.sensors.exchange()
         self.reports = ReportQueue(self.store, self.disk, self.catalogue)
         audit = self._audit = AuditLog(self.state)
+        self.attachments = AttachmentLog(audit)
         self.policy = PolicyTable(self.state, settings.consumer_order)
         self._clusters = _compose_clusters(settings, self.store, self._reveal_words)
         self._holders = Holders(self._clusters, self.store)
@@ -273,6 +275,7 @@ class Collector:
         yield Feature(name="clusters", figures=lambda: list_watch_figures(self._clusters))
         yield self.sensors.feature
         yield self.reports.feature
+        yield self.attachments.feature
         yield self.witnesses.feature
         yield self.catalogue.feature
         if self.state.is_shared:

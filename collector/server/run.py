@@ -169,6 +169,7 @@ class _Life:
                 on_revealed=collector.reports.add_words,
                 on_schemas=collector.reports.schemas.add,
                 on_schema_offer=collector.reports.schema_offers.add,
+                on_attachments=collector.attachments.add,
                 on_enforcement=collector.responder.take_report,
             )
         )

@@ -44,6 +44,7 @@ SALT_BYTES: Final = 16
 VALUE_CHARACTERS_MAX: Final = (400, 100, 20)  # Of one value before or after; fewer where all do not fit otherwise.
 VALUES_MAX: Final = 20  # Of one list.
 _COLUMNS: Final = ("by", "target", "why", "before", "after")  # In which somebody may be named.
+_IDS_MAX: Final = 500  # The same, compared with a list.
 _ROWS: Final = 10_000  # In one statement.
 _RANGES_MAX: Final = 90  # Of entries, that one entry names: so many fit, however large the numbers.
 
@@ -56,7 +57,7 @@ class AuditEntry:
     time: float
     by: str
     action: str  # proposed, began, approved, rejected, lifted, expired, declined, ladder; others as alert.mute.
-    block_id: str = ""
+    block_id: str = ""  # Of a block; of what a sensor reports, the id of that.
     target: str
     why: str = ""
     way: str = ""
@@ -161,6 +162,18 @@ class AuditLog:
         """One more entry."""
         with self._state.write() as connection:
             add_entries(connection, [entry])
+
+    def add_new(self, entries: Sequence[AuditEntry]) -> int:
+        """Those of which the log has none with their `block_id`. How many they were."""
+        with self._state.write() as connection:
+            lock_table(connection, AUDIT_ENTRIES)
+            known = set()
+            for start in range(0, len(entries), _IDS_MAX):
+                ids = [entry.block_id for entry in entries[start : start + _IDS_MAX]]
+                known |= set(connection.execute(select(_ENTRY.block_id).where(_ENTRY.block_id.in_(ids))).scalars())
+            new = [entry for entry in entries if entry.block_id not in known]
+            add_entries(connection, new)
+        return len(new)
 
     def list_recent(self, limit: int) -> list[AuditEntry]:
         """Of decisions on blocks, which whoever sees blocks sees; the newest first. All others have a dot."""

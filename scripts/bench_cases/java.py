@@ -1,7 +1,10 @@
-"""What the Java agent costs its JVM and the sensor: `HttpsServer` under wrk, in alternated rounds with and without a
-reader.
+"""What the Java agent costs its JVM and the sensor: a server under wrk or h2load, in alternated rounds with and without
+a reader.
 
-    scripts/bench java [--rounds 6] [--seconds 10] [--calls 0] [--java java]
+    scripts/bench java [--server HttpsServer] [--rounds 6] [--seconds 10] [--calls 0] [--java java]
+
+`--server`: HttpsServer, Tomcat, Jetty, Netty, Reactor or Grpc (tests/e2e/test_java_servers.py; the last one over
+HTTP/2).
 
 The JVM has the agent in all rounds. Without a reader its patches are out. With one, the sensor's own code reads every
 call (sensor.capture.java, and the reader of TLS), with no budget and no collector. Each round warms up, makes calls at
@@ -11,8 +14,8 @@ made with a reader.
 One JSON line: of each way calls, errors, CPU seconds of the JVM for 100,000 calls without its compiler, those of the
 compiler in a round (it begins anew when the patches come and go), and the 99th percentile in us; the ratios; CPU
 seconds of the reader for 100,000 calls, and the share of calls that it read; the live heap with 200 connections, with a
-reader less without. Needs a JDK and wrk. Exits with 1 where a call failed or the ratio of the 99th percentiles is above
-1.1.
+reader less without, of HttpsServer. Needs a JDK, and wrk or h2load. Exits with 1 where a call failed or the ratio of
+the 99th percentiles is above 1.1.
 """
 
 import argparse
@@ -33,11 +36,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.bench_cases.harming.load import Round, run_wrk, write_script
+from scripts.bench_cases.harming.load import Round, run_h2load, run_wrk, write_script
 from scripts.live.program import Program
 from sensor.capture.java.build import BuildError, build_jar
 from tests.e2e.application import HERE, READY_SECONDS
+from tests.e2e.callers import SERVICE
 from tests.e2e.certificates import make_certificate
+from tests.e2e.test_java_servers import SERVERS, JavaServers
 from tests.sensor.capture.java.jvms import Sensor
 
 ADDRESS: Final = "127.0.0.1"
@@ -131,13 +136,16 @@ def read_live_heap(java: str, pid: int) -> int:
 class Bench:
     """The JVM and its loads."""
 
-    def __init__(self, java: str, directory: Path, seconds: int) -> None:
-        self._java, self._directory, self._seconds = java, directory, seconds
+    def __init__(self, java: str, server: str, directory: Path, seconds: int) -> None:
+        self._java, self._server, self._directory, self._seconds = java, server, directory, seconds
         self.certificate = make_certificate(directory, "server", f"IP:{ADDRESS}")
-        jar = build_jar(directory / "agent.jar")
-        pair = (str(self.certificate.certificate), str(self.certificate.key))
-        command = [java, "-Xmx512m", f"-javaagent:{jar}", str(HERE / "App.java"), ADDRESS, *pair]
-        self._program = Program("server", command, directory / "server.log")
+        if server in SERVERS:
+            self._program = JavaServers(directory, self.certificate).start_program(server, ("-Xmx512m",))
+        else:
+            jar = build_jar(directory / "agent.jar")
+            pair = (str(self.certificate.certificate), str(self.certificate.key))
+            command = [java, "-Xmx512m", f"-javaagent:{jar}", str(HERE / "App.java"), ADDRESS, *pair]
+            self._program = Program("server", command, directory / "server.log")
         self._port = int(self._program.wait_for("ready", READY_SECONDS)["port"])
 
     def stop(self) -> None:
@@ -145,7 +153,10 @@ class Bench:
         self._program.stop()
 
     def load(self, pace_ms: int) -> Round:
-        """wrk."""
+        """wrk, or of gRPC h2load."""
+        if self._server == "Grpc":
+            url = f"https://{ADDRESS}:{self._port}{SERVICE}/Get"
+            return run_h2load(url, CONNECTIONS, self._seconds, self._directory, pace_ms)
         script = write_script(self._directory / "load.lua", pace_ms)
         return run_wrk(f"https://{ADDRESS}:{self._port}", CONNECTIONS, self._seconds, script)
 
@@ -194,7 +205,7 @@ class Bench:
             yield
 
 
-def summarise(rounds: list[Measured], heap_bytes: int) -> dict[str, Any]:
+def summarise(rounds: list[Measured], heap_bytes: int | None) -> dict[str, Any]:
     """The line."""
     line: dict[str, Any] = {}
     for name, is_read in (("none", False), ("read", True)):
@@ -223,6 +234,7 @@ def summarise(rounds: list[Measured], heap_bytes: int) -> dict[str, Any]:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(prog="scripts/bench java")
+    parser.add_argument("--server", choices=("HttpsServer", *SERVERS), default="HttpsServer")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--calls", type=int, default=0)
@@ -230,11 +242,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="apidae-bench-") as name, contextlib.ExitStack() as stack:
         try:
-            bench = Bench(options.java, Path(name), options.seconds)
+            bench = Bench(options.java, options.server, Path(name), options.seconds)
         except BuildError as error:
             sys.exit(f"bench: {error}")
         stack.callback(bench.stop)
-        heap_bytes = bench.measure_heap()
+        # Connections of gRPC have another form, and other servers keep fewer at rest.
+        heap_bytes = bench.measure_heap() if options.server == "HttpsServer" else None
         rounds: list[Measured] = []
         while len(rounds) < 2 * options.rounds or sum(one.calls for one in rounds if one.is_read) < options.calls:
             turn = len(rounds) // 2 % 2  # With a reader first or last, by turns.

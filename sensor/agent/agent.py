@@ -33,6 +33,7 @@ from sensor.agent.trace import Event, SensorView, Trace, TraceRefusedError, Trac
 from sensor.agent.wakeup import PollScheduler
 from sensor.capture.source import Capture
 from sensor.core import process as heap
+from sensor.core.attachments import AttachmentRecord
 from sensor.core.clock import Clock, seconds_left
 from sensor.core.health import HealthReport
 from sensor.core.keyed import InstallationKey
@@ -495,6 +496,11 @@ class Sensor:
     def read_enforcement(self) -> EnforcementReport:
         """What is stopped on this node."""
         return self._enforcement.enforcer.report()
+
+    def read_attachments(self, after: int) -> tuple[int, Sequence[AttachmentRecord], int]:
+        """What was done to JVMs after so many events; how many there were, and how many nobody read."""
+        journal = self._node.attachments
+        return *journal.read_after(after), journal.lost
 
     def read_node_addresses(self) -> Sequence[str]:
         """Addresses of this node that Kubernetes does not list."""

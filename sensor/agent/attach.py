@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from sensor.capture.java.attachments import Attachments
 from sensor.capture.packets.capture import PacketCapture
 from sensor.capture.packets.table_file import TableFile
 from sensor.capture.source import Capture
@@ -151,14 +152,14 @@ def open_capture(
     prepared: Prepared | None = None,
     unread: UnreadProcesses | None = None,
     tls_bodies: BodyMeter | None = None,
-    name_pod: Callable[[int], str] = lambda _: "",
+    open_attachments: Callable[[], Attachments | None] = lambda: None,
     find_tls_choice: Callable[[str | None, ReadTls], TlsChoice] = lambda _, setting: TlsChoice(mode=setting),
     find_path: Callable[[int], str | None] = lambda _: None,
 ) -> Capture:
     """Loaded and attached; `pieces` takes the bodies, `tls_bodies` says how much of those over TLS is kept, `alike`
     calls of HTTP/2 that are like others; `prepared`: of `prepare_capture`; `unread`: processes whose TLS is not read;
-    `name_pod`: the workload of a cgroup of a Pod, or empty; `find_tls_choice`: how much is read,
-    by a cgroup's path and the setting; `find_path`: of a cgroup by its id.
+    `open_attachments`: what attaches the Java agent; `find_tls_choice`: how much is read, by a cgroup's path and the
+    setting; `find_path`: of a cgroup by its id.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     below = _open_below(settings, scope, clock, pieces, alike, prepared)
@@ -171,7 +172,7 @@ def open_capture(
         unread,
         prepared.tls if prepared is not None else None,
         tls_bodies,
-        name_pod,
+        open_attachments,
         lambda path: find_tls_choice(path, settings.read_tls),
         find_path,
     )
@@ -185,7 +186,7 @@ def _add_tls(
     unread: UnreadProcesses | None,
     prepared: TlsProgram | None,
     bodies: BodyMeter | None,
-    name_pod: Callable[[int], str],
+    open_attachments: Callable[[], Attachments | None],
     find_choice: Callable[[str | None], TlsChoice],
     find_path: Callable[[int], str | None],
 ) -> Capture:
@@ -205,7 +206,6 @@ def _add_tls(
         logger.warning("TLS is not read: %s", error)
         return below
     proc = str(settings.proc_path)
-    find_cgroup_id = partial(scope.find_cgroup_id, proc)
     # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
     has_turns = program.is_choosing and not isinstance(below, SyscallCapture)
     if not has_turns and settings.read_tls is ReadTls.AUTO:
@@ -218,9 +218,8 @@ def _add_tls(
         proc=proc,
         min_age_seconds=TLS_MIN_AGE_SECONDS,
         read_scope=scope.read_pids,
-        find_cgroup_id=find_cgroup_id,
-        config_directory=settings.directory,
-        list_names=lambda pid: [scope.find_cgroup_path(proc, pid), name_pod(scope.find_cgroup_id(proc, pid))],
+        find_cgroup_id=partial(scope.find_cgroup_id, proc),
+        attachments=open_attachments(),
         unread=unread,
         bodies=bodies if settings.read_bodies else None,
         choices=TlsChoices(

@@ -92,7 +92,7 @@ def compose_sensor(
             prepared,
             node.unread,
             processing.tls_bodies,
-            node.identity.pod_workload,
+            node.open_attachments,
             node.identity.find_tls_choice,
             node.identity.cgroup_path,
         ),

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from common.figures import Figure, list_figures, make_totals
+from sensor.capture.java.attachments import Attachments
+from sensor.capture.java.consent import Consent, JvmNames
 from sensor.capture.tls.unread import UnreadProcesses
+from sensor.core.attachments import Journal
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import AttackAccount, Failures
@@ -66,6 +69,8 @@ class Node:
         self._proxies = ClientAddresses(map(str, settings.trusted_proxy_cidrs))
         self._pids: frozenset[int] = frozenset()  # In the scope; of the whole host none are asked for.
         self.unread = UnreadProcesses()
+        self.attachments = Journal()
+        self._config_directory, self._proc = settings.directory, str(settings.proc_path)
         self.exclusions = ExclusionAccount()
         self.attacks = AttackAccount()
         self._failures = failures
@@ -138,6 +143,7 @@ class Node:
             *self.gaps.figures(),
             *self._tables.figures(),
             *self._failures.figures(),
+            *self.attachments.figures(),
             *of_cluster,
         )
 
@@ -162,6 +168,23 @@ class Node:
     def ports(self) -> list[int]:
         """Ports on which somebody listens."""
         return [listener.port for listener in self._list_listeners()]
+
+    def open_attachments(self) -> Attachments:
+        """Attaches the Java agent to JVMs of this node, as the file beside the settings consents."""
+        identity, scope, proc = self.identity, self._scope, self._proc
+
+        def describe(pid: int) -> JvmNames:
+            cgroup_id = scope.find_cgroup_id(proc, pid)
+            names = scope.find_cgroup_path(proc, pid), identity.pod_workload(cgroup_id)
+            return JvmNames(names=names, pod=identity.find_consent(cgroup_id))
+
+        return Attachments(
+            Consent(self._config_directory, lambda: identity.consent_generation),
+            time.monotonic,
+            describe=describe,
+            name_service=lambda pid: identity.client_service(scope.find_cgroup_id(proc, pid)),
+            journal=self.attachments,
+        )
 
     def servers(self) -> list[Server]:
         """Who listens, as blocks name it."""

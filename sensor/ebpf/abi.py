@@ -455,6 +455,9 @@ class SyscallEvent(NamedTuple):
     remote_address: bytes
 
 
+Moved = tuple[SyscallEvent, bytes]  # An event and its data.
+
+
 class SyscallCounter(IntEnum):
     """`enum syscall_counter`."""
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from common.bounded import BoundedDict
+from sensor.core.attachments import PodConsent
 from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.core.read_tls import ReadTls, TlsChoice
 from sensor.enrich.cgroup import NOBODY, RUNTIME_UNITS, CgroupOwner, OwnerKind, find_outer_pod, own_path
@@ -237,6 +238,17 @@ class NodeIdentity:
     def cgroup_path(self, cgroup_id: int) -> str | None:
         """Of a cgroup by its id; None where it is not known."""
         return self._cgroups.path(cgroup_id)
+
+    @property
+    def consent_generation(self) -> int:
+        """Rises whenever `find_consent` may give something else."""
+        return self._pods.consent_generation if self._pods is not None else 0
+
+    def find_consent(self, cgroup_id: int) -> PodConsent | None:
+        """What the Pod of a cgroup says of the Java agent; None of others. As `pod_workload`, by what nobody in the Pod
+        has a say in."""
+        uid = find_outer_pod(self._cgroups.path(cgroup_id) or "")
+        return self._pods.find_consent(uid) if self._pods is not None and uid else None
 
     def process_service(self, process: Process | None) -> Service:
         """The service of a process that is not called by port, of port 0."""

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from common.consumer_order import CONSUMER_ORDER
 from sensor.aggregate.aggregator import Triggers
+from sensor.core.attachments import AttachmentRecord
 from sensor.core.calls import Service
 from sensor.core.health import HealthReport
 from sensor.core.keyed import InstallationKey
@@ -109,6 +110,27 @@ def write_enforcement(report: EnforcementReport) -> stream_pb2.ConnectRequest:
 def _write_status(status: BlockStatus) -> stream_pb2.BlockStatus:
     state = stream_pb2.BLOCK_STATE_ENFORCED if status.is_enforced else stream_pb2.BLOCK_STATE_DECLINED
     return copy_fields(stream_pb2.BlockStatus, status, state=state)
+
+
+def write_attachments(
+    records: Sequence[AttachmentRecord], lost: int, now_monotonic_ns: int
+) -> stream_pb2.ConnectRequest:
+    def write(record: AttachmentRecord) -> stream_pb2.Attachment:
+        return stream_pb2.Attachment(
+            id=record.id,
+            event=f"ATTACHMENT_EVENT_{record.event.name}",
+            service=write_service(record.service),
+            process=record.process,
+            process_name=record.process_name,
+            consent=f"CONSENT_KIND_{record.grant.kind.name}" if record.grant is not None else None,
+            consent_text=record.grant.text if record.grant is not None else "",
+            reason=record.reason,
+            age_seconds=max(0, now_monotonic_ns - record.monotonic_ns) // 1_000_000_000,
+        )
+
+    return stream_pb2.ConnectRequest(
+        attachments=stream_pb2.Attachments(attachments=write_rows(write, records), lost=lost)
+    )
 
 
 def write_schemas(schemas: Sequence[Schema]) -> stream_pb2.ConnectRequest:

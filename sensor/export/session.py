@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 from apidae.v1 import stream_pb2
 
+from sensor.core.attachments import AttachmentRecord
 from sensor.core.clock import Clock
 from sensor.core.health import HealthReport
 from sensor.core.printable import SENTENCE_BYTES_MAX, make_printable
@@ -27,7 +28,7 @@ from sensor.enforce.block import EnforcementReport
 from sensor.enrich.kubernetes.pod import WorkloadFacts
 from sensor.export import messages
 from sensor.export.differences import FEATURE, Differences
-from sensor.export.messages import SensorIdentity, Welcome, write_enforcement, write_schemas
+from sensor.export.messages import SensorIdentity, Welcome, write_attachments, write_enforcement, write_schemas
 from sensor.export.policy import PolicyResult, PolicyUpdate
 from sensor.export.spool import BatchKey, Spool, SpoolEntry
 
@@ -96,6 +97,8 @@ class SessionListener(Protocol):
 
     def read_enforcement(self) -> EnforcementReport: ...
 
+    def read_attachments(self, after: int) -> tuple[int, Sequence[AttachmentRecord], int]: ...
+
     def read_workloads(self) -> Sequence[WorkloadFacts]: ...
 
     def read_node_addresses(self) -> Sequence[str]: ...
@@ -155,6 +158,7 @@ class Session:
         self.authorities = b""  # Of the welcome.
         self._differences = Differences(is_taken=False)
         self._takes_offers = False
+        self._attachments_sent = 0  # Of all that the sensor ever had: on a new stream all that it keeps.
         self._schemas_due = asyncio.Event()
 
     async def begin(self) -> None:
@@ -317,6 +321,7 @@ class Session:
             self._check_patience()
             await self._send(self._make_health)
             await self._send(self._make_enforcement)
+            await self._send(self._make_attachments)
             if not self._health_due.is_set():  # Else the state changed while this report was written.
                 self._told.set()
             await wait_at_most(self._health_due, self._times.health_interval_seconds)
@@ -330,6 +335,10 @@ class Session:
     def _make_enforcement(self) -> stream_pb2.ConnectRequest | None:
         report = self._listener.read_enforcement()
         return write_enforcement(report) if report.epoch else None
+
+    def _make_attachments(self) -> stream_pb2.ConnectRequest | None:
+        self._attachments_sent, records, lost = self._listener.read_attachments(self._attachments_sent)
+        return write_attachments(records, lost, self._clock.monotonic_ns()) if records else None
 
     def _make_health(self) -> stream_pb2.ConnectRequest:
         report = self._listener.read_health()

@@ -139,6 +139,11 @@ class WebSocket:
         self.last_ns = max(self.last_ns, time_ns)
         self.counters[side].feed(data)
 
+    def lose(self) -> None:
+        """From here on its messages are not counted."""
+        for counter in self.counters:
+            counter.counts.is_lost = True
+
     def skip(self, length: int, *, is_request: bool) -> None:
         """Bytes that were not seen."""
         side = 0 if is_request else 1

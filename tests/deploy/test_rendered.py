@@ -96,7 +96,7 @@ def test_to_attach_to_jvms_the_sensor_has_three_rights_more_and_the_nodes_proces
     assert added - set(default_values()["sensor"]["capabilities"]) == {"SYS_CHROOT", "SETUID", "SETGID"}
     assert find(rendered, "DaemonSet")["spec"]["template"]["spec"]["hostPID"] is True
     config = find(rendered, "ConfigMap", "sensor")["data"]
-    assert config[FILE_NAME] == "shop/*\n/system.slice/tomcat*.service\n"
+    assert config[FILE_NAME] == "shop/*\n/system.slice/tomcat*.service\nannotated\n"
     # It lies beside the settings file, where the sensor looks for it.
     (mount,) = [one for one in container(rendered, "sensor")["volumeMounts"] if one["name"] == "config"]
     (variable,) = [one for one in container(rendered, "sensor")["env"] if one["name"] == "APIDAE_SENSOR_CONFIG"]

@@ -220,6 +220,7 @@ WRONG = [
     ({"sensor": {"capabilities": ["ALL"]}}, "ALL"),
     ({"sensor": {"javaAttach": ["java"]}}, "java"),
     ({"sensor": {"javaAttach": ["shop/a b"]}}, "shop/a b"),
+    ({"sensor": {"javaAttach": ["annotated/"]}}, "annotated/"),
     ({"sensor": {"stateDir": "relative"}}, "relative"),
     ({"sensor": {"hostPID": "yes"}}, "yes"),
     ({"sensor": {"metricsPort": 70000}}, "70000"),

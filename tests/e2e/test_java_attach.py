@@ -23,8 +23,8 @@ ADDRESS = "127.0.0.1"
 
 
 @pytest.fixture
-def java(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[tuple[int, str]]:
-    """Port and cgroup of a server; no other JVM of this host is in it."""
+def java(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[tuple[int, int, str]]:
+    """Port, process and cgroup of a server; no other JVM of this host is in it."""
     find_or_skip("javac", "default-jdk-headless")
     if not JAR.exists():
         build_jar()
@@ -34,16 +34,17 @@ def java(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> 
     try:
         with enter(home):
             port = running.start("java", ADDRESS).port
-        yield port, f"/{home.relative_to(find_mount())}"
+        (pid,) = (home / "cgroup.procs").read_text().split()
+        yield port, int(pid), f"/{home.relative_to(find_mount())}"
     finally:
         running.stop()
         home.rmdir()
 
 
 def test_a_jvm_that_runs_is_read_where_a_file_consents(
-    product: Product, java: tuple[int, str], certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+    product: Product, java: tuple[int, int, str], certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    port, cgroup = java
+    port, pid, cgroup = java
     _, address = product.start_collector()
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
     config.write_text("read_tls = 'full'\n")
@@ -54,3 +55,13 @@ def test_a_jvm_that_runs_is_read_where_a_file_consents(
         send_mix(client)
     inventory = product.open_inventory(address)
     wait_for_equal(lambda: observe(inventory.read_ports({port})[port]), expect(client.calls), "every call")
+
+    def list_entries() -> list[tuple[str, str]]:
+        entries = inventory.list_items("/audit", action="java")
+        assert all(f"process {pid} (java)" in one["target"] and one["by"].startswith("sensor:") for one in entries)
+        return [(one["action"], one["why"]) for one in reversed(entries)]
+
+    attached = ("java.attached", f"Consent: line 2 {cgroup} of java-attach.")
+    wait_for_equal(list_entries, [attached], "the audit log has it")
+    config.with_name(FILE_NAME).write_text("# Nobody.\n")
+    wait_for_equal(list_entries, [attached, ("java.detached", "Consent was withdrawn.")], "it was withdrawn")

@@ -1,5 +1,5 @@
-"""Tomcat, Jetty, Netty and gRPC-Java over TLS with the Java agent: each call at its endpoint with its status and its
-bytes, from its principal, over HTTP/1.1 and HTTP/2.
+"""Tomcat, Jetty, Netty, a server like Spring WebFlux and gRPC-Java over TLS with the Java agent: each call at its
+endpoint with its status and its bytes, from its principal, over HTTP/1.1 and HTTP/2.
 
 As in test_calls.py all workloads run once; then the sensor is stopped, which sends what it holds; then each is
 compared.
@@ -60,13 +60,16 @@ SERVERS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "Netty": ("libnetty-java", NETTY),
+    # The handlers of reactor-netty, which Debian has not: the server of Spring WebFlux.
+    "Reactor": ("libnetty-java", NETTY),
     "Grpc": (
         "libgrpc-java",
         (*NETTY, "grpc-api", "grpc-core", "grpc-context", "grpc-netty", "grpc-stub", "guava", "perfmark-api", "gson"),
     ),
 }
-SOURCES = dict.fromkeys(("Netty", "Grpc"), ("Alpn",))
-HTTP = ("Tomcat", "Jetty", "Netty")
+SOURCES = dict.fromkeys(("Netty", "Reactor", "Grpc"), ("Alpn",))
+HTTP = ("Tomcat", "Jetty", "Netty", "Reactor")
+QUICK = ("-Xshare:auto", "-XX:TieredStopAtLevel=1")  # To start.
 # Of `write_credential`, by version of HTTP: each makes 23 calls.
 PRINCIPALS = {"1.1": 3, "2": 5}
 CALLS = len(PRINCIPALS) * len(MIX)
@@ -99,8 +102,12 @@ class JavaServers:
         self._jar = build_jar(directory / "agent.jar")
         self._running: list[Program] = []
 
-    def start(self, name: str) -> int:
+    def start(self, name: str, options: Sequence[str] = QUICK) -> int:
         """Its port. Skips where its jars are not installed."""
+        return int(self.start_program(name, options).wait_for("ready", READY_SECONDS)["port"])
+
+    def start_program(self, name: str, options: Sequence[str]) -> Program:
+        """The same, which reports its port when it is `ready`."""
         packages, jars = SERVERS[name]
         paths = [JARS / f"{jar}.jar" for jar in jars]
         if not all(path.exists() for path in paths):
@@ -121,16 +128,10 @@ class JavaServers:
             *sources,
         ]
         subprocess.run(command, check=True, capture_output=True, timeout=READY_SECONDS)
-        options = (
-            "-Xshare:auto",
-            "-XX:TieredStopAtLevel=1",
-            f"-javaagent:{self._jar}",
-            "-cp",
-            f"{classes}:{class_path}",
-        )
+        options = (*options, f"-javaagent:{self._jar}", "-cp", f"{classes}:{class_path}")
         command = ["java", *options, f"{name}App", ADDRESS, str(self._store), str(classes)]
         self._running.append(program := Program(name, command, self._directory / f"{name}.log"))
-        return int(program.wait_for("ready", READY_SECONDS)["port"])
+        return program
 
     def stop(self) -> None:
         """Ends them."""

@@ -113,6 +113,7 @@ def fuzz_sensor_message(data: bytes) -> None:
         on_node_addresses=lambda *_: None,
         on_revealed=_templates().add_words,
         counts=IngestCounts(), on_schemas=schemas.extend, on_schema_offer=lambda *_: None,
+        on_attachments=lambda _: None,
         on_enforcement=lambda *_: None,
     )  # fmt: skip
     stream = SensorStream(cast(IngestContext, context), None, _GREETING, None)

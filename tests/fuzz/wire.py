@@ -149,6 +149,7 @@ def make_messages(node: str, now: int) -> dict[str, Callable[[], stream_pb2.Conn
         ),
         "schemas": lambda: stream_pb2.ConnectRequest(schemas=_make_schemas()),
         "enforcement": _make_enforcement,
+        "attachments": _make_attachments,
     }
 
 
@@ -217,6 +218,15 @@ def _make_schemas() -> stream_pb2.Schemas:
             '{"openapi":"3.1.0","info":{"title":"t","version":"1"},"paths":{"/users/{id}":{"get":{}}}}' * (part == 155)
         )
     return schemas
+
+
+def _make_attachments() -> stream_pb2.ConnectRequest:
+    attachments = stream_pb2.Attachments(lost=1)
+    attachments.attachments.add(
+        id="a", event=2, service=data_pb2.Service(namespace="shop", workload="web", workload_kind=4), process=7,
+        process_name="java", consent=1, consent_text="1 shop/*", reason="It has no /tmp.", age_seconds=3,
+    )  # fmt: skip
+    return stream_pb2.ConnectRequest(attachments=attachments)
 
 
 def _make_enforcement() -> stream_pb2.ConnectRequest:

@@ -37,7 +37,8 @@ from sensor.capture.java.ring import (
 )
 from sensor.capture.java.search import FileKey, Found, find_ring, open_directory, read_cgroup, read_start
 from sensor.capture.tls.processes import CgroupShares
-from sensor.ebpf.abi import SYSCALL_EVENT, SyscallKind
+from sensor.core.attachments import Grant
+from sensor.ebpf.abi import SYSCALL_EVENT, Moved, SyscallKind
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ class JavaAgents:
         self._is_stopped = False
         self._beat_at_ns = 0
         self._turn = 0
-        self._ends: deque[Iterator[memoryview]] = deque()  # Of connections.
+        self._ends: deque[Iterator[Moved]] = deque()  # Of connections.
         self._ends_left = 0
         self._total = RingCounts()
         self._lost: BoundedDict[int, int] = BoundedDict(LOST_CGROUPS_MAX)
@@ -260,21 +261,25 @@ class JavaAgents:
             else:  # Since `stop`.
                 self._search(directory, pid, process, now_ns)
             return
-        is_wanted = self._is_wanted(pid, ring, directory)
+        is_wanted, grant = self._find_wish(pid, ring, directory)
         if is_wanted != reading.is_wanted:
             logger.info("consent to the Java agent in process %d was %s", pid, "given" if is_wanted else "withdrawn")
+            if self._attachments is not None:
+                self._attachments.note_consent(pid, directory, grant)
         reading.is_wanted = is_wanted
         process.reason = FAILED if ring.state == STATE_FAILED else "" if is_wanted else WITHDRAWN
         if not self._looks % LOOKS_PER_CGROUP:
             ring.cgroup_id = self._find_cgroup_id(pid)
 
-    def _is_wanted(self, pid: int, ring: AgentRing, directory: int) -> bool:
-        """An agent that came with the JVM is its owner's wish; another one needs consent at each look."""
+    def _find_wish(self, pid: int, ring: AgentRing, directory: int) -> tuple[bool, Grant | None]:
+        """Whether it is to be read: an agent that came with the JVM is its owner's wish; another one needs consent at
+        each look, which is given too."""
         if not self._may_read(pid):
-            return False
+            return False, None
         if not ring.is_attached:
-            return True
-        return self._attachments is not None and self._attachments.has_consent(pid, directory)
+            return True, None
+        grant = self._attachments.find_grant(pid, directory) if self._attachments is not None else None
+        return grant is not None, grant
 
     def _search(self, directory: int, pid: int, process: _Process, now_ns: int) -> None:
         """An agent in a process; where there is none, it is attached if consent covers it. Raises OSError where it has
@@ -297,7 +302,7 @@ class JavaAgents:
         is_none = found.fd < 0 and not found.reason
         if is_none and attachments is not None and not is_busy and self._may_read(pid):
             has_place = self._find_place(process.cgroup, now_ns)[0]
-            reason = TOO_MANY if not has_place and attachments.has_consent(pid, directory) else None
+            reason = TOO_MANY if not has_place and attachments.find_grant(pid, directory) is not None else None
             process.reason = reason or attachments.step(pid, directory) or process.reason
         if is_none:
             return
@@ -341,7 +346,9 @@ class JavaAgents:
             requests_per_second=self._requests_per_second,
         )
         read_start(directory)  # It lives, so the cgroup is its.
-        is_wanted = self._is_wanted(pid, ring, directory)
+        is_wanted, grant = self._find_wish(pid, ring, directory)
+        if grant is not None and self._attachments is not None:
+            self._attachments.note_attached(pid, directory, grant)
         connections = None
         try:
             connections = ProcessConnections(directory, self._monotonic)
@@ -426,8 +433,8 @@ class JavaAgents:
         records = NODE_SHARE * RECORDS_PER_REQUEST * requests_per_second
         self._budget.limit(records, records)
 
-    def read(self, limit: int) -> list[memoryview]:
-        """Up to `limit` records, as the kernel would give them; of all agents by turns."""
+    def read(self, limit: int) -> list[Moved]:
+        """Up to `limit` events, as the kernel would give them; of all agents by turns."""
         now_ns = self._monotonic_ns()
         if now_ns - self._beat_at_ns >= _SECOND_NS:
             self._beat(now_ns)
@@ -442,7 +449,7 @@ class JavaAgents:
             one = waiting[(self._turn + place) % len(waiting)]
             rest = len(waiting) - place
             records = self._read(one, ceil(records_left / rest), bytes_left // rest, now_ns)
-            bytes_left -= sum(map(len, records))
+            bytes_left -= sum(SYSCALL_EVENT.size + len(data) for _, data in records)
             records_left -= len(records)
             self._budget.spend(len(records))
             found += records
@@ -562,7 +569,7 @@ class JavaAgents:
     def _count_pending(self, one: _Reading, now_ns: int) -> int:
         return 0 if now_ns < self._quiet_until_ns else self._try(one, lambda ring: ring.pending_bytes(now_ns)) or 0
 
-    def _read(self, one: _Reading, limit: int, bytes_max: int, now_ns: int) -> list[memoryview]:
+    def _read(self, one: _Reading, limit: int, bytes_max: int, now_ns: int) -> list[Moved]:
         records = self._try(one, lambda ring: ring.read(limit, bytes_max, now_ns)) or []
         self.events += len(records)
         return records
@@ -594,8 +601,8 @@ class JavaAgents:
         self._ends_left += ring.open_sessions * len(kinds)
         self._ends.append(ring.end_sessions(kinds))
 
-    def _take_ends(self, limit: int) -> list[memoryview]:
-        found: list[memoryview] = []
+    def _take_ends(self, limit: int) -> list[Moved]:
+        found: list[Moved] = []
         while self._ends and len(found) < limit:
             found += islice(self._ends[0], limit - len(found))
             if len(found) < limit:

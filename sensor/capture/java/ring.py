@@ -1,4 +1,4 @@
-"""Reads the memory into which the Java agent writes: gives records like those of bpf/tls.c.
+"""Reads the memory into which the Java agent writes: gives events like those of bpf/tls.c.
 
 The memory is a file of the process's own (src/io/apidae/java/Ring.java), so nothing in it is trusted. It is read by
 system calls, because a map of a file that is cut short would end the sensor. Every number is checked, and a ring with a
@@ -21,7 +21,7 @@ from typing import Final
 
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
-from sensor.ebpf.abi import SYSCALL_EVENT, Binding, Library, SyscallEvent, SyscallKind
+from sensor.ebpf.abi import Binding, Library, Moved, SyscallEvent, SyscallKind
 
 VERSION: Final = 2
 HEADER_BYTES: Final = 4_096
@@ -48,6 +48,8 @@ _PAD: Final = struct.Struct("<QIB")
 READ_BYTES: Final = 1 << 18
 _SECOND_NS: Final = 1_000_000_000
 STALL_NS: Final = 2 * _SECOND_NS
+# What a thread wrote to a connection in pieces is one event, if so little time is between them.
+JOIN_NS: Final = 1_000_000
 # So long nothing waits, for whoever asks, after a reading that found nothing complete.
 QUIET_NS: Final = _SECOND_NS
 # And so long after all that the budget allows was read: no record is read by itself.
@@ -68,7 +70,9 @@ COMMAND_WAIT, COMMAND_READ = 0, 2
 STATE_WAITING, STATE_READING, STATE_FAILED = 0, 1, 3
 _STATES: Final = frozenset((STATE_WAITING, STATE_READING, STATE_FAILED))
 CAME_WITH_JVM, CAME_ATTACHED = 1, 2
-_KINDS: Final = frozenset((SyscallKind.READ, SyscallKind.WRITE, SyscallKind.CLOSED))
+_READ, _CLOSED = int(SyscallKind.READ), int(SyscallKind.CLOSED)
+_KINDS: Final = frozenset((_READ, int(SyscallKind.WRITE), _CLOSED))
+_JAVA: Final = int(Library.JAVA)
 # Of all sessions no other has these bits: a number of the kernel's is a cookie, or a time with the first one.
 _SESSION_BITS: Final = 3 << 62
 _SERIAL_SHIFT, _SERIAL_MASK, _NUMBER_MASK = 40, (1 << 22) - 1, (1 << 40) - 1
@@ -115,6 +119,8 @@ class _Session:
     """A connection of the process; positions as of its last record."""
 
     ends: Ends = UNKNOWN_ENDS
+    about: tuple[int, int, bytes, bytes] = (0, 0, bytes(16), bytes(16))  # Of an event: family, bound, addresses.
+    place: int = -1  # Of its last event, among those of this reading.
     tries: int = 0
     read: int = 0
     written: int = 0
@@ -222,28 +228,27 @@ class AgentRing:
         self._now_ns = max(now_ns, self._now_ns)
         return 0 if now_ns < self._quiet_until_ns else self.waiting_bytes
 
-    def read(self, limit: int, bytes_max: int, now_ns: int) -> list[memoryview]:
-        """Up to `limit` records as `SYSCALL_EVENT` and data, and about `bytes_max` of them. Raises OSError,
-        RingError."""
+    def read(self, limit: int, bytes_max: int, now_ns: int) -> list[Moved]:
+        """The events of up to `limit` records, and about `bytes_max` of them. Raises OSError, RingError."""
         self._now_ns = max(now_ns, self._now_ns)
         limit = min(limit, int(self._budget.tokens))
-        found: list[memoryview] = []
-        begin = self._position
+        found: list[Moved] = []
+        begin, end = self._position, self.events + limit
         waiting = self.waiting_bytes
-        while waiting and len(found) < limit and self._position - begin < bytes_max:
+        while waiting and self.events < end and self._position - begin < bytes_max:
             offset = self._position & (self._size - 1)
-            most = min((limit - len(found)) * _RECORD_BYTES_MAX, begin + bytes_max - self._position, READ_BYTES)
+            most = min((end - self.events) * _RECORD_BYTES_MAX, begin + bytes_max - self._position, READ_BYTES)
             wanted = min(waiting, self._size - offset, max(most, _RECORD_BYTES_MAX + 1))
             content = os.pread(self._fd, wanted, HEADER_BYTES + offset)
             if len(content) < wanted:
                 raise RingError("the memory of the Java agent was cut short")
-            done = self._take_records(content, self._size - offset, limit, found)
+            done = self._take_records(content, self._size - offset, end, found)
             if not done and not self._skip(self._position + waiting):
                 self._quiet_until_ns = now_ns + QUIET_NS
                 break
             self._position += done
             waiting = self.waiting_bytes
-        self._budget.spend(len(found))
+        self._budget.spend(limit - (end - self.events))
         if self._budget.tokens < 1:
             self._quiet_until_ns = max(self._quiet_until_ns, now_ns + SPENT_NS)
         self._free()
@@ -264,11 +269,11 @@ class AgentRing:
             raise RingError(f"the Java agent's ring begins at byte {self._position}")
         self._free()
 
-    def end_sessions(self, kinds: Collection[SyscallKind]) -> Iterator[memoryview]:
+    def end_sessions(self, kinds: Collection[SyscallKind]) -> Iterator[Moved]:
         """Events of these kinds for each connection that is open now, made as they are asked for."""
         sessions, self._sessions = self._sessions, BoundedDict(SESSIONS_MAX)
         return (
-            memoryview(self._pack(number, one, kind=kind, sequence=one.written, other=one.read))
+            (self._make_event(number, one, kind, one.written, one.read, 0, 0), b"")
             for number, one in sessions.items()
             for kind in kinds
         )
@@ -303,10 +308,10 @@ class AgentRing:
             raise RingError(f"the Java agent's ring holds {waiting} bytes of {self._size}")
         return waiting
 
-    def _take_records(self, content: bytes, to_end: int, limit: int, found: list[memoryview]) -> int:
-        """Bytes of complete records; `to_end`: of the ring, from here on."""
+    def _take_records(self, content: bytes, to_end: int, last: int, found: list[Moved]) -> int:
+        """Bytes of complete records, up to the record number `last`; `to_end`: of the ring, from here on."""
         done = 0
-        while len(found) < limit and done < len(content):
+        while self.events < last and done < len(content):
             left = len(content) - done
             if _WORD.unpack_from(content, done)[0] ^ self._secret != self._position + done:
                 break  # Not written yet.
@@ -326,13 +331,13 @@ class AgentRing:
             if length > left:
                 break  # With the next reading.
             if kind:
-                found.append(self._build(content, done, length))
+                self._take_record(content, done, length, found)
                 self.events += 1
                 self._event_bytes += length
             done += length
         return done
 
-    def _build(self, content: bytes, at: int, room: int) -> memoryview:
+    def _take_record(self, content: bytes, at: int, room: int, found: list[Moved]) -> None:
         (_, _, kind, family, time_ns, number, sequence, other, size, length, local, remote, here, there) = (
             _RECORD.unpack_from(content, at)
         )
@@ -347,56 +352,56 @@ class AgentRing:
             ends = Ends(family=family, local_port=local, remote_port=remote, local_address=here, remote_address=there)
             self._prove(session, ends)
         session.time_ns = min(max(time_ns, self._now_ns - LATE_NS_MAX), self._now_ns)
-        if kind == SyscallKind.CLOSED:
+        if kind == _CLOSED:
             del self._sessions[number]
             self._unproven += not session.ends.family and 0 < session.tries < _TRIES_MAX
-        elif kind == SyscallKind.READ:
+        elif kind == _READ:
             session.read, session.written = (sequence + size) & 0xFFFF_FFFF, other
         else:
             session.written, session.read = (sequence + size) & 0xFFFF_FFFF, other
         start = at + RECORD_BYTES
         data = content[start : start + length]
-        return memoryview(self._pack(number, session, kind=kind, sequence=sequence, other=other, size=size, data=data))
+        event = self._make_event(number, session, kind, sequence, other, size, length)
+        place = session.place
+        if 0 <= place < len(found) and (joined := _join(found[place], event, data)) is not None:
+            found[place] = joined
+        else:
+            session.place = len(found)
+            found.append((event, data))
 
     def _prove(self, session: _Session, ends: Ends) -> None:
         """A process may write any addresses; only its own connections are taken for its own."""
         session.tries += 1
-        session.ends = self._prove_ends(ends)
+        ends = session.ends = self._prove_ends(ends)
+        bound = (Binding.LAST | Binding.CLIENT * ends.is_client) if ends.family else 0
+        session.about = ends.family, int(bound), ends.local_address, ends.remote_address
         if not session.ends.remote_port and (session.ends.family or session.tries == _TRIES_MAX):
             self._unproven += 1
 
-    def _pack(
-        self,
-        number: int,
-        session: _Session,
-        *,
-        kind: int,
-        sequence: int,
-        other: int,
-        size: int = 0,
-        data: bytes = b"",
-    ) -> bytes:
+    def _make_event(
+        self, number: int, session: _Session, kind: int, sequence: int, other: int, size: int, length: int
+    ) -> SyscallEvent:
         ends = session.ends
-        event = SyscallEvent(
-            time_ns=session.time_ns,
-            socket=self._base | number,
-            cgroup_id=self.cgroup_id,
-            sequence=sequence,
-            other=other,
-            size=size,
-            length=len(data),
-            hash=0,
-            local_port=ends.local_port,
-            remote_port=ends.remote_port,
-            kind=kind,
-            family=ends.family,
-            bound=(Binding.LAST | Binding.CLIENT * ends.is_client) if ends.family else 0,
-            library=Library.JAVA,
-            process=self.process,
-            local_address=ends.local_address,
-            remote_address=ends.remote_address,
+        family, bound, here, there = session.about
+        return SyscallEvent(
+            session.time_ns,
+            self._base | number,
+            self.cgroup_id,
+            sequence,
+            other,
+            size,
+            length,
+            0,
+            ends.local_port,
+            ends.remote_port,
+            kind,
+            family,
+            bound,
+            _JAVA,
+            self.process,
+            here,
+            there,
         )
-        return SYSCALL_EVENT.pack(*event) + data
 
     def _skip(self, head: int) -> bool:
         """Skips what stays incomplete; whether it did."""
@@ -436,3 +441,22 @@ class AgentRing:
         if len(content) < _WORD.size:
             raise RingError("the memory of the Java agent was cut short")
         return int(_WORD.unpack(content)[0])
+
+
+def _join(last: Moved, event: SyscallEvent, data: bytes) -> Moved | None:
+    """The last event of a connection with what follows on it at once; None where they are two."""
+    first, before = last
+    is_next = (
+        first.socket == event.socket
+        and first.kind == event.kind
+        and first.family == event.family
+        and first.other == event.other
+        and first.length == first.size
+        and event.time_ns - first.time_ns < JOIN_NS
+        and (first.sequence + first.size) & 0xFFFF_FFFF == event.sequence
+        and 0 < first.length + event.length <= COPY_BYTES_MAX
+    )
+    if not is_next or event.kind == _CLOSED:
+        return None
+    size, length = first.size + event.size, first.length + event.length
+    return SyscallEvent._make((*first[:5], size, length, *first[7:])), before + data

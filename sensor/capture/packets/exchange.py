@@ -16,7 +16,7 @@ Account: `seen` counts calls whose end arrived here and calls given up. Each is 
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,7 +67,14 @@ class Upgrades:
 
     def end(self, event: KernelEvent, end_unix_ns: int) -> Exchange | None:
         """The second part of the call whose connection ended; None where nothing is known of it."""
-        exchange = self._take(event.connection)
+        messages = tuple(None if count == NO_MESSAGES else count for count in (event.profile, event.host))
+        return self.finish(event.connection, end_unix_ns, (event.request_bytes, event.response_bytes), messages)
+
+    def finish(
+        self, connection: int, end_unix_ns: int, sizes: Sequence[int], messages: Sequence[int | None]
+    ) -> Exchange | None:
+        """The same, by what the client and the server sent after the 101."""
+        exchange = self._take(connection)
         if exchange is None:
             return None
         figures = exchange.figures
@@ -75,13 +82,13 @@ class Upgrades:
             exchange,
             figures=msgspec.structs.replace(
                 figures,
-                request_bytes=figures.request_bytes + event.request_bytes,
-                response_bytes=figures.response_bytes + event.response_bytes,
+                request_bytes=figures.request_bytes + sizes[0],
+                response_bytes=figures.response_bytes + sizes[1],
                 duration_ns=max(end_unix_ns - figures.time_unix_ns, 0),
                 calls=0,
             ),
-            request_messages=None if event.profile == NO_MESSAGES else event.profile,
-            response_messages=None if event.host == NO_MESSAGES else event.host,
+            request_messages=messages[0],
+            response_messages=messages[1],
         )
 
     def resume(self, connection: int) -> Exchange | None:

@@ -19,12 +19,13 @@ from enum import Enum
 from typing import Final
 
 from common.figures import Figure, list_figures, total
-from sensor.capture.packets.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS
+from common.token_bucket import TokenBucket
+from sensor.capture.packets.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS, Upgrades
 from sensor.core.addresses import name_address
 from sensor.core.calls import CallFigures, Ends, Exchange, RawBodies, Role
 from sensor.core.health import StageCounter
 from sensor.coverage.unread import REFUSALS, UnreadEnd, UnreadReason, UnreadTotals
-from sensor.ebpf.abi import SYSCALL_EVENT, Binding, SyscallEvent, SyscallKind
+from sensor.ebpf.abi import SYSCALL_EVENT, Binding, Moved, SyscallEvent, SyscallKind
 from sensor.http.bodies import BodyRoom, StreamSamples
 from sensor.http.http1.grammar import Fault
 from sensor.http.http1.head import shorten_head
@@ -33,6 +34,7 @@ from sensor.http.http2.connections import Http2Connections, NumberedCall
 from sensor.http.http2.exchange import StreamExchange, build_stream_exchange
 from sensor.http.http2.frames import PREFACE
 from sensor.http.reassembly import Chunk, Direction, Gap
+from sensor.http.websocket import WebSocket
 
 # What a connection of HTTP/2 begins with, as far as its first bytes are looked at.
 BEGINNING: Final = PREFACE[:7]
@@ -64,7 +66,8 @@ class Side:
 class Connection:
     """One connection as one end sees it."""
 
-    __slots__ = ("calls", "ends", "event", "http1", "is_http2", "request_kind", "sides", "told", "undecided", "waiting")
+    __slots__ = ("calls", "ends", "event", "followed", "http1", "is_http2", "request_kind", "sides", "told",
+                 "undecided", "waiting")  # fmt: skip
 
     def __init__(self, event: SyscallEvent, room: BodyRoom | None) -> None:
         self.event = event  # The first, for its addresses.
@@ -78,11 +81,16 @@ class Connection:
         self.is_http2 = False
         self.ends: Ends | None = None  # Once they were needed.
         self.told: Transaction | None = None  # Told before its end.
+        self.followed: WebSocket | None = None  # What it was upgraded to, where its messages are counted.
 
 
 # As many as the kernel's program remembers is far above what a node has busy at once; some 3 KB each.
 MAX_CONNECTIONS: Final = 16_384
 PATIENCE_NS: Final = 50_000_000
+# Reads and writes of WebSockets that are counted a second, of all connections: some 15 us each. Of those beyond them
+# only bytes and duration are known.
+FRAMES_PER_SECOND: Final = 1_000
+FRAMES_BURST: Final = 2_000
 # Reads that wait for what was written before them, of one connection; one is the rule.
 MAX_WAITING: Final = 64
 # As capture by packets cuts it (bpf/conn.h, RESPONSE_COPY).
@@ -105,6 +113,7 @@ class Verdict(Enum):
 
     OTHER = "other"
     UPGRADED = "upgraded"
+    FOLLOWED = "followed"  # It is upgraded, and its bytes are still wanted.
     LEFT = "left"  # To its server's end, which is read on this node.
 
 
@@ -141,6 +150,9 @@ class Conversations:
         self._connections: OrderedDict[int, Connection] = OrderedDict()  # By socket, least recent first.
         self._open: dict[int, int] = {}  # Start of answers that go on, by socket.
         self._holding: set[int] = set()
+        self._upgrades = Upgrades()
+        self._now_ns = 0  # Of the event in hand.
+        self._frames = TokenBucket(FRAMES_PER_SECOND, FRAMES_BURST, lambda: self._now_ns / 1e9)
         self.counts = ConversationCounts()
 
     def figures(self, prefix: str, capture: str) -> tuple[Figure, ...]:
@@ -171,6 +183,7 @@ class Conversations:
         self._refuse(connection.event, Verdict.LEFT)
         out: Told = []
         self._add_stream_calls(self._streams.close(socket, 0), out)
+        self._upgrades.resume(socket)
         self._forget(connection)
         return out
 
@@ -278,13 +291,25 @@ class Conversations:
 
     def _advance(self, connection: Connection, piece: Chunk | Gap, is_request: bool, out: Told) -> None:
         """What comes next of a direction."""
-        if connection.is_http2:
+        if connection.followed is not None:
+            self._follow(connection, connection.followed, piece, is_request)
+        elif connection.is_http2:
             direction = Direction.FORWARD if is_request else Direction.BACKWARD
             told = self._streams.take_piece(connection.event.socket, direction, piece)
             connection.calls += len(told)
             self._add_stream_calls(told, out)
         else:
             self._tell(connection, connection.http1.take_piece(piece, is_request=is_request), out)
+
+    def _follow(self, connection: Connection, followed: WebSocket, piece: Chunk | Gap, is_request: bool) -> None:
+        if isinstance(piece, Gap):
+            followed.skip(piece.length, is_request=is_request)
+            return
+        followed.feed(piece.data, piece.time_ns, is_request=is_request)
+        self._now_ns = max(self._now_ns, piece.time_ns)
+        if not self._frames.take():
+            followed.lose()
+            self._refuse(connection.event, Verdict.UPGRADED)
 
     def _find_client(self, connection: Connection, kind: int, begun: bytes) -> None:
         """The kernel sends what starts like a message: a response, or else a request."""
@@ -306,7 +331,7 @@ class Conversations:
         for transaction in done:
             exchange = self._build(connection, transaction, is_final=True)
             if exchange is not None:
-                out.append(exchange)
+                out.append(self._begin_following(connection, exchange) if transaction.is_upgraded else exchange)
         http1, socket = connection.http1, connection.event.socket
         answering = http1.answering
         if answering is not None and answering is not connection.told and answering.response is not None:
@@ -317,6 +342,19 @@ class Conversations:
             self._refuse(connection.event, Verdict.UPGRADED)
         elif not connection.calls and all(http1.stopped):
             self._refuse(connection.event, Verdict.OTHER)
+
+    def _begin_following(self, connection: Connection, exchange: Exchange) -> Exchange:
+        """A call that was upgraded: that of a WebSocket is reported at its beginning and at its end. Capture by system
+        calls has no end of what it does not read."""
+        began = self._upgrades.begin(exchange) if self._is_encrypted else exchange
+        if began is exchange:
+            return exchange
+        connection.followed = WebSocket()
+        if connection.http1.is_upgraded:  # Frames came with the heads, and nobody counted them.
+            connection.followed.lose()
+        else:
+            self._refuse(connection.event, Verdict.FOLLOWED)
+        return began
 
     def _tell_early(self, connection: Connection, out: Told) -> None:
         answering = connection.http1.answering
@@ -339,13 +377,18 @@ class Conversations:
             missing = connection.sides[kind].locate(sequence) - connection.sides[kind].position
             if connection.request_kind and missing > 1:
                 self._miss(connection, kind, missing, out)
-        self._finish(connection, out, is_closed=is_closed)
+        self._finish(connection, out, event.time_ns, is_closed=is_closed)
 
     def _cut(self, connection: Connection, event: SyscallEvent, out: Told) -> None:
         """Nobody looked for a while. HTTP/1 begins anew with its next request, and the call that was under way is
         dropped; HTTP/2 goes on as a connection that was joined late."""
         if connection.waiting:
             self._tell_waiting(connection, None, out)
+        if connection.followed is not None:
+            connection.followed.lose()
+            for kind, sequence in ((READ, event.other), (WRITE, event.sequence)):
+                connection.sides[kind].sequence = sequence
+            return
         if not connection.is_http2:
             for _ in connection.http1.finish(is_closed=False):
                 self._stage.see()
@@ -358,8 +401,14 @@ class Conversations:
             side.position += _CUT_BYTES
             side.sequence = sequence
 
-    def _finish(self, connection: Connection, out: Told, *, is_closed: bool) -> None:
-        if connection.is_http2:
+    def _finish(self, connection: Connection, out: Told, time_ns: int, *, is_closed: bool) -> None:
+        followed = connection.followed
+        if followed is not None:
+            messages = [one.messages for one in followed.counters]
+            end_ns = self._to_unix_ns(time_ns)
+            ended = self._upgrades.finish(connection.event.socket, end_ns, followed.bytes, messages)
+            out += [ended] if ended is not None else []
+        elif connection.is_http2:
             self._add_stream_calls(self._streams.close(connection.event.socket, 0), out)
         else:
             self._tell(connection, connection.http1.finish(is_closed=is_closed), out)
@@ -367,6 +416,7 @@ class Conversations:
 
     def _give_up(self, connection: Connection, out: Told) -> None:
         """Nobody saw how it ended, nor whether what was open was answered."""
+        self._upgrades.resume(connection.event.socket)
         if connection.is_http2:
             self._add_stream_calls(self._streams.give_up(connection.event.socket), out)
         else:
@@ -453,7 +503,7 @@ class Conversations:
         )
 
 
-def unpack_event(record: memoryview) -> tuple[SyscallEvent, bytes]:
+def unpack_event(record: memoryview) -> Moved:
     """The event and its data, of one record of the ring."""
     event = SyscallEvent._make(SYSCALL_EVENT.unpack_from(record))
     return event, bytes(record[SYSCALL_EVENT.size : SYSCALL_EVENT.size + event.length])

@@ -15,14 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from common.figures import Figure, make_gauges, make_labelled, make_totals
 from sensor.capture.java.agents import JavaAgents
 from sensor.capture.java.attachments import Attachments
-from sensor.capture.java.consent import Consent
 from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
@@ -218,8 +216,7 @@ class TlsCapture(Capture):
         min_age_seconds: float,
         read_scope: Callable[[], Collection[int] | None] = lambda: None,
         find_cgroup_id: Callable[[int], int] = lambda _: 0,
-        config_directory: Path | None = None,
-        list_names: Callable[[int], Collection[str]] = lambda _: (),
+        attachments: Attachments | None = None,
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
         choices: TlsChoices,
@@ -228,11 +225,11 @@ class TlsCapture(Capture):
         read_waits: Callable[[Collection[Port]], Mapping[Port, Sequence[int]]] = lambda _: {},
         calls_per_second: int,
     ) -> None:
-        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process;
-        `config_directory` may hold consent to the Java agent, in which a process has the names of `list_names`;
-        `bodies` says how much of them is kept for reading, `choices` who is read, `read_cpu_ns` the processor time of a
-        process so far, `trials` whether answers take longer while it is read, by what `read_waits` gives of some ports;
-        `calls_per_second` of a process are read, if the governor does not say less."""
+        """`read_scope` gives the processes that are read, None for all; `find_cgroup_id` is of a process; `attachments`
+        attaches the Java agent, without it nobody does; `bodies` says how much of them is kept for reading, `choices`
+        who is read, `read_cpu_ns` the processor time of a process so far, `trials` whether answers take longer while it
+        is read, by what `read_waits` gives of some ports; `calls_per_second` of a process are read, if the governor
+        does not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._choices = choices
         # Without turns of client and server in the capture below, calls that are not read could not be estimated.
@@ -248,7 +245,7 @@ class TlsCapture(Capture):
             find_cgroup_id=find_cgroup_id,
             monotonic_ns=clock.monotonic_ns,
             requests_per_second=calls_per_second,
-            attachments=Attachments(Consent(config_directory), time.monotonic, list_names=list_names),
+            attachments=attachments,
             may_read=lambda pid: choices.find_wish(pid).mode is not ReadTls.OFF,
         )
         self._bodies = bodies
@@ -580,9 +577,11 @@ class TlsCapture(Capture):
         messages of a WebSocket, which are no calls."""
         if self._is_closed:
             return
-        if event.library == Library.JAVA:
+        if verdict is Verdict.FOLLOWED:
+            pass  # Only its turns are no calls any more.
+        elif event.library == Library.JAVA:
             self._agents.refuse(event.socket)
         else:
             refuse_session(self._program, event, verdict)
-        if verdict is Verdict.UPGRADED and event.family:
+        if verdict in (Verdict.UPGRADED, Verdict.FOLLOWED) and event.family:
             self._below.update(MapName.WEBSOCKETS, {find_client_key(event): b"\1"})

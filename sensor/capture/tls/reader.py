@@ -19,7 +19,7 @@ from sensor.capture.tls.split import PortReading
 from sensor.core.calls import Exchange, Role
 from sensor.core.health import TLS_STAGE, StageCounter, take_each
 from sensor.coverage.unread import Unread
-from sensor.ebpf.abi import Binding, Library, SyscallEvent, SyscallKind
+from sensor.ebpf.abi import Binding, Library, Moved, SyscallEvent, SyscallKind
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.websocket import is_client_frame
 
@@ -87,15 +87,15 @@ class TlsReader:
         """For metrics: of the connections."""
         return self._conversations.figures("tls_", "tls")
 
-    def take(self, records: Iterable[memoryview]) -> Exchanges:
-        """Exchanges that these records of the ring completed, in order."""
+    def take(self, records: Iterable[memoryview | Moved]) -> Exchanges:
+        """Exchanges that these records of the ring completed, in order; also events that are unpacked already."""
         out: Exchanges = []
         take_each(records, lambda left: self._take_all(left, out), logger)
         return self._mark_encrypted(out)
 
-    def _take_all(self, records: Iterable[memoryview], out: Exchanges) -> None:
+    def _take_all(self, records: Iterable[memoryview | Moved], out: Exchanges) -> None:
         for record in records:
-            event, data = unpack_event(record)
+            event, data = record if isinstance(record, tuple) else unpack_event(record)
             if not self._may_read(event.process, event.cgroup_id):
                 self.unwanted_events += 1
                 continue

@@ -77,7 +77,7 @@ static __always_inline void put(struct session *s, struct message *m, u8 kind, u
 
 static __always_inline void put_state(struct session *s, u8 kind) {
   struct message none = {};
-  if (is_read(s->seen.kind))
+  if (is_read(s->seen.kind) || s->seen.kind == K_UPGRADED)
     put(s, &none, kind, s->position[1], s->position[0], bpf_ktime_get_ns(), 0);
 }
 

@@ -1,8 +1,8 @@
 """What Kubernetes knows of this node: its Pods, whether they are watched, its zone and addresses.
 
-`Cluster` watches the Pods with `spec.nodeName` = this node and the namespaces with the labels apidae.io/watch and
-apidae.io/read-tls (sensor.core.read_tls). It reads the node itself once for each list. While the API does not answer,
-Pods have the ids of their containers as names.
+`Cluster` watches the Pods with `spec.nodeName` = this node and the namespaces, of which it keeps Apidae's own labels.
+It reads the node itself once for each list. While the API does not answer, Pods have the ids of their containers as
+names.
 
 Whether a Pod is watched (docs/use/kubernetes.md has the same table). The first rule that applies wins:
 
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Final
 
 from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
 from common.kubernetes.objects import Metadata, Part
@@ -35,10 +35,11 @@ from common.kubernetes.reflector import (
     WatchCounts,
     ask,
 )
+from sensor.core.attachments import PodConsent
 from sensor.core.printable import SENTENCE_BYTES_MAX, make_printable
 from sensor.core.read_tls import READ_TLS_KEY, UNKNOWN_POD, ReadTls, TlsChoice, choose
 from sensor.enrich.cgroup import CgroupOwner
-from sensor.enrich.kubernetes.pod import MESH_PROXIES, WATCH_KEY, Pod, PodObject, PodTable, read_pod
+from sensor.enrich.kubernetes.pod import ATTACH_KEY, MESH_PROXIES, WATCH_KEY, Pod, PodObject, PodTable, read_pod
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ SYSTEM: Final = "In a system namespace; name it in included_workloads to watch i
 _STOP_SECONDS: Final = 2.0
 _VALUES: Final = {"true": True, "false": False}
 _REPORTED_MAX: Final = 64  # Wrong values that are logged.
+_LABEL_KEYS: Final = (WATCH_KEY, READ_TLS_KEY, ATTACH_KEY)  # Of namespaces.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +68,38 @@ class SelectionRules:
     included: tuple[str, ...] = ()
 
 
+class Choices:
+    """Values of one annotation or label: true or false. What is neither is logged once and counts as none."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._reported: set[str] = set()
+
+    def read(self, value: str, where: str) -> bool | None:
+        """`where`: whose annotation or label it is."""
+        read = _VALUES.get(value.strip().lower())
+        if read is None and where not in self._reported and len(self._reported) < _REPORTED_MAX:
+            self._reported.add(where)
+            logger.warning('the %s %s is %r, which is ignored; give "true" or "false"', self._key, where, value[:63])
+        return read
+
+    def read_annotation(self, value: str, pod: Pod) -> bool | None:
+        """Of a Pod; None where it has none."""
+        return self.read(value, f"annotation of the Pod {pod.namespace}/{pod.name}") if value else None
+
+    def read_labels(self, values: Mapping[str, str]) -> dict[str, bool]:
+        """Of namespaces, by their name."""
+        read = {name: self.read(value, f"label of the namespace {name}") for name, value in values.items()}
+        return {name: value for name, value in read.items() if value is not None}
+
+
 class Selection:
     """Says why a Pod is not watched. Thread-safe: the labels are replaced as a whole."""
 
     def __init__(self, rules: SelectionRules) -> None:
         self._rules = rules
         self._labels: Mapping[str, bool] = {}
-        self._reported: set[str] = set()
+        self._choices = Choices(WATCH_KEY)
         self.generation = 0  # Rises where a verdict may have changed.
 
     def find_exclusion(self, pod: Pod) -> str:
@@ -82,7 +109,7 @@ class Selection:
             return EXCLUDED
         if _matches(rules.included, pod):
             return ""
-        annotated = self._read(pod.watch, f"annotation of the Pod {pod.namespace}/{pod.name}") if pod.watch else None
+        annotated = self._choices.read_annotation(pod.watch, pod)
         if annotated is not None:
             return "" if annotated else ANNOTATED
         labelled = self._labels.get(pod.namespace)
@@ -93,19 +120,35 @@ class Selection:
 
     def set_labels(self, values: Mapping[str, str]) -> None:
         """Values of the label `apidae.io/watch`, by namespace, of all that have it."""
-        read = {name: self._read(value, f"label of the namespace {name}") for name, value in values.items()}
-        labels = {name: value for name, value in read.items() if value is not None}
+        labels = self._choices.read_labels(values)
         if labels != self._labels:
             self._labels = labels
             self.generation += 1
 
-    def _read(self, value: str, where: str) -> bool | None:
-        """True or false; a value that is neither is logged once and counts as none."""
-        read = _VALUES.get(value.strip().lower())
-        if read is None and where not in self._reported and len(self._reported) < _REPORTED_MAX:
-            self._reported.add(where)
-            logger.warning('the %s %s is %r, which is ignored; give "true" or "false"', WATCH_KEY, where, value[:63])
-        return read
+
+class AttachChoices:
+    """Which Pods consent to the Java agent. Thread-safe, as `Selection`."""
+
+    def __init__(self) -> None:
+        self._labels: Mapping[str, bool] = {}
+        self._choices = Choices(ATTACH_KEY)
+        self.generation = 0  # Rises where a namespace may have changed its mind.
+
+    def find(self, pod: Pod) -> PodConsent:
+        """Of a Pod that the API server knows."""
+        return PodConsent(
+            namespace=pod.namespace,
+            name=pod.name,
+            annotated=self._choices.read_annotation(pod.attach_java, pod),
+            labelled=self._labels.get(pod.namespace),
+        )
+
+    def set_labels(self, values: Mapping[str, str]) -> None:
+        """Values of the label, by namespace, of all that have it."""
+        labels = self._choices.read_labels(values)
+        if labels != self._labels:
+            self._labels = labels
+            self.generation += 1
 
 
 def _matches(patterns: Sequence[str], pod: Pod) -> bool:
@@ -154,6 +197,12 @@ class _NamespaceObject(Part, frozen=True, kw_only=True):
     metadata: Metadata = Metadata()
 
 
+def _read_labels(raw: _NamespaceObject) -> tuple[str, dict[str, str]]:
+    """A namespace and those of its labels that are Apidae's."""
+    labels = raw.metadata.labels or {}
+    return make_printable(raw.metadata.name), {key: make_printable(labels[key]) for key in _LABEL_KEYS if key in labels}
+
+
 class Cluster:
     """The node's view of its cluster. Thread-safe: one thread watches, one asks."""
 
@@ -166,10 +215,12 @@ class Cluster:
         self._clock = clock
         self.pods = PodTable(clock=clock)
         self.selection = Selection(settings.rules)
+        self.attach_choices = AttachChoices()
         self.zone = settings.zone
         self.node_addresses: frozenset[str] = frozenset()  # Empty where the node cannot be read.
-        self._tls_labels: Mapping[str, str] | None = None  # Values of apidae.io/read-tls, by namespace, once listed.
-        self._warned: set[str] = set()  # Of wrong values.
+        self._namespaces: dict[str, dict[str, str]] = {}  # Labels by key, of those that have any of ours.
+        self._is_labelled = False  # Namespaces were listed.
+        self._warned: set[str] = set()  # Pods whose choice of TLS was logged.
         self._has_reported_node = False
         self._is_listed = asyncio.Event()
         self._is_ready = threading.Event()  # Pods were listed, and the node was read.
@@ -188,34 +239,20 @@ class Cluster:
             open_client,
             clock=clock,
         )
-        self.namespace_watch = self._follow_label(WATCH_KEY, self.selection.set_labels)
-        self.tls_watch = self._follow_label(READ_TLS_KEY, self._set_tls_labels)
-
-    def _follow_label(self, key: str, take: Callable[[Mapping[str, str]], None]) -> Reflector[Any, Any]:
-        """Watches the namespaces that have a label; `take` gets its values by namespace."""
-        values: dict[str, str] = {}
-
-        def replace(labels: Sequence[tuple[str, str]]) -> None:
-            values.clear()
-            values.update(labels)
-            take(dict(values))
-
-        return Reflector(
+        self.namespace_watch = Reflector(
             Resource(
-                name=f"namespaces with the label {key}",
+                name="labels of namespaces",
                 path="/api/v1/namespaces",
                 type=_NamespaceObject,
-                read=lambda raw: (
-                    make_printable(raw.metadata.name),
-                    make_printable((raw.metadata.labels or {}).get(key, "")),
+                read=_read_labels,
+                replace=self._replace_namespaces,
+                put=lambda one: self._replace_namespaces([*self._namespaces.items(), one]),
+                remove=lambda gone: self._replace_namespaces(
+                    [one for one in self._namespaces.items() if one[0] != gone[0]]
                 ),
-                replace=replace,
-                put=lambda label: replace([*values.items(), label]),
-                remove=lambda label: replace([one for one in values.items() if one[0] != label[0]]),
-                selector=(("labelSelector", key),),
             ),
-            self._open_client,
-            clock=self._clock,
+            open_client,
+            clock=clock,
         )
 
     def start(self, *, wait_seconds: float = 0.0) -> bool:
@@ -229,7 +266,7 @@ class Cluster:
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for run in (self.pod_watch.run, self.namespace_watch.run, self.tls_watch.run, self._follow_node):
+            for run in (self.pod_watch.run, self.namespace_watch.run, self._follow_node):
                 group.create_task(run())
 
     @property
@@ -255,13 +292,24 @@ class Cluster:
     def find_tls_choice(self, pod_uid: str, setting: ReadTls) -> TlsChoice:
         """How much of a Pod's TLS is read; nothing before its annotation and the label of its namespace are known."""
         pod = self.pods.find(container_id="", pod_uid=pod_uid)
-        if pod is None or self._tls_labels is None:
+        if pod is None or not self._is_labelled:
             return UNKNOWN_POD if setting is not ReadTls.OFF else TlsChoice(mode=setting)
-        choice = choose(setting, namespace=self._tls_labels.get(pod.namespace, ""), pod=pod.read_tls)
+        labels = self._namespaces.get(pod.namespace, {})
+        choice = choose(setting, namespace=labels.get(READ_TLS_KEY, ""), pod=pod.read_tls)
         if choice.reason and pod.object_uid not in self._warned and len(self._warned) < _REPORTED_MAX:
             self._warned.add(pod.object_uid)
             logger.info("TLS of the Pod %s/%s is not read: %s", pod.namespace, pod.name, choice.reason)
         return choice
+
+    @property
+    def consent_generation(self) -> int:
+        """Rises whenever `find_consent` may give something else."""
+        return self.pods.consent_generation + self.attach_choices.generation
+
+    def find_consent(self, uid: str) -> PodConsent | None:
+        """What the Pod to which the API server gave a uid says of the Java agent; None where it gave it to none."""
+        pod = self.pods.get(uid)
+        return self.attach_choices.find(pod) if pod is not None else None
 
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         """`namespace/workload` of the only Pod of this node that held an address from `first_ns` to `last_ns` (unix
@@ -278,18 +326,16 @@ class Cluster:
     @property
     def degradation(self) -> str:
         """What does not work now, in one sentence; empty where everything does."""
-        pods, namespaces, tls = (
-            make_printable(watch.reason, SENTENCE_BYTES_MAX)
-            for watch in (self.pod_watch, self.namespace_watch, self.tls_watch)
+        pods, namespaces = (
+            make_printable(watch.reason, SENTENCE_BYTES_MAX) for watch in (self.pod_watch, self.namespace_watch)
         )
         if pods:
             return f"Pods are not followed ({pods}): new ones are named by their container ids"
-        reason = namespaces or tls
-        return f"labels of namespaces are not followed ({reason})" if reason else ""
+        return f"labels of namespaces are not followed ({namespaces})" if namespaces else ""
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        watched = sum_accounts(WatchCounts, (self.pod_watch.counts, self.namespace_watch.counts, self.tls_watch.counts))
+        watched = sum_accounts(WatchCounts, (self.pod_watch.counts, self.namespace_watch.counts))
         age = self._clock() - self.pod_watch.last_contact
         gauges = (
             ("kubernetes_pods", "Pods of this node.", len(self.pods)),
@@ -309,8 +355,14 @@ class Cluster:
         self.pods.replace(pods)
         self._is_listed.set()
 
-    def _set_tls_labels(self, values: Mapping[str, str]) -> None:
-        self._tls_labels = values
+    def _replace_namespaces(self, namespaces: Sequence[tuple[str, dict[str, str]]]) -> None:
+        self._namespaces = {name: labels for name, labels in dict(namespaces).items() if labels}
+        self._is_labelled = True
+        self.selection.set_labels(self._list_labels(WATCH_KEY))
+        self.attach_choices.set_labels(self._list_labels(ATTACH_KEY))
+
+    def _list_labels(self, key: str) -> dict[str, str]:
+        return {name: labels[key] for name, labels in self._namespaces.items() if key in labels}
 
     async def _follow_node(self) -> None:
         """Reads the node after each list of its Pods: its zone and addresses change hardly ever."""

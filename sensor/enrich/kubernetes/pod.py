@@ -1,7 +1,7 @@
 """The Pods of this node: what the sensor keeps of each, and each by uid, container id and address.
 
 Takes the API's Pod as JSON, of which only these fields are decoded, and gives a `Pod` of some 1 KB. Environment,
-commands, volumes and all other annotations are never read.
+commands, volumes and all annotations but Apidae's own are never read.
 
 `PodTable` is written by the watch and read by the identity, from any thread. A Pod that is gone keeps its name for five
 minutes, for calls that are read after its end. It may have started, served one call and ended between two readings.
@@ -28,6 +28,7 @@ from sensor.core.printable import make_printable
 from sensor.core.read_tls import READ_TLS_KEY
 
 WATCH_KEY: Final = "apidae.io/watch"
+ATTACH_KEY: Final = "apidae.io/attach-java"
 # Of a static Pod: the uid under which the kubelet runs it, and so of its cgroup; metadata.uid is of its mirror
 # (kubernetes pkg/kubelet/types/constants.go).
 _MIRROR: Final = "kubernetes.io/config.mirror"
@@ -92,6 +93,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: tuple[tuple[str, str], ...]  # Those the settings choose, by key.
     watch: str  # Value of the annotation apidae.io/watch; empty where there is none.
     read_tls: str = ""  # The same of apidae.io/read-tls.
+    attach_java: str = ""  # The same of apidae.io/attach-java.
     is_host_network: bool
     addresses: tuple[str, ...]
     started_at: int = 0  # Unix seconds: when its kubelet took it up, before it had an address; 0: not said (yet).
@@ -157,6 +159,7 @@ def read_pod(raw: PodObject, *, label_keys: Sequence[str]) -> Pod:
         labels=tuple((key, make_printable(labels[key])) for key in label_keys[:MAX_LABELS] if key in labels),
         watch=make_printable(annotations.get(WATCH_KEY, "")),
         read_tls=make_printable(annotations.get(READ_TLS_KEY, "")),
+        attach_java=make_printable(annotations.get(ATTACH_KEY, "")),
         is_host_network=raw.spec.host_network,
         addresses=tuple(one.ip for one in status.pod_ips or () if one.ip),
         started_at=int(status.start_time.timestamp()) if status.start_time else 0,
@@ -313,6 +316,7 @@ class PodTable:
         self.addresses = PodAddresses()
         # Rises with each change of what a Pod is called or whether it is watched: names made before may be old.
         self.generation = 0
+        self.consent_generation = 0  # Rises with each change of an annotation apidae.io/attach-java.
         self.evicted_count = 0  # Pods that were gone and were forgotten before their time.
 
     def find(self, *, container_id: str, pod_uid: str) -> Pod | None:
@@ -374,6 +378,7 @@ class PodTable:
         self._by_container.update((container_id, pod) for container_id, _ in pod.containers)
         if known is None or _naming(known) != _naming(pod):
             self.generation += 1
+        self.consent_generation += pod.attach_java != ("" if known is None else known.attach_java)
 
     def _may_have_uid(self, pod: Pod) -> bool:
         """Of a mirror only its annotation says so, which anybody may write: it takes no Pod's that is there."""

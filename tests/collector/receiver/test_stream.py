@@ -125,6 +125,7 @@ def make_service(clock: Callable[[], float] = lambda: NOW) -> CollectorService:
         on_revealed=lambda _: None,
         on_schemas=lambda _: None,
         on_schema_offer=lambda *_: None,
+        on_attachments=lambda _: None,
         on_enforcement=lambda *_: None,
     )
     return CollectorService(context)

@@ -1,17 +1,23 @@
 """A server of what lasts: GET /events (server-sent events for 2.5 s), GET /chat (a WebSocket that answers); and of RPCs
 over HTTP/1.1: POST of gRPC-Web and of Connect, which are answered NOT_FOUND where the method is Fail.
 
-Arguments: ADDRESS. HTTP/1.1 by hand, a connection a call.
+Arguments: ADDRESS [CERTIFICATE KEY], with which it speaks TLS. HTTP/1.1 by hand, a connection a call.
 """
 
 import json
+import socket
 import socketserver
+import ssl
 import sys
 import time
+from typing import Any
 
 EVENTS_COUNT = 5
 MESSAGE = b"\0\0\0\0\x05hello"  # What is asked by an RPC.
 EVENTS_EVERY_SECONDS = 0.5
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if len(sys.argv) > 2 else None
+if TLS is not None:
+    TLS.load_cert_chain(sys.argv[2], sys.argv[3])
 
 
 class Handler(socketserver.BaseRequestHandler):
@@ -64,6 +70,13 @@ class Handler(socketserver.BaseRequestHandler):
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """With TLS, whose handshake is made at the first byte, in the connection's own thread."""
+        plain, address = super().get_request()
+        if TLS is None:
+            return plain, address
+        return TLS.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
 
 
 with Server((sys.argv[1], 0), Handler) as server:

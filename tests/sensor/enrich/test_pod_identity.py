@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sensor.core.attachments import PodConsent
 from sensor.core.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import CgroupOwner
 from sensor.enrich.identity import FORMER_NAMES_MAX, FormerNames
@@ -31,6 +32,16 @@ class FakePods:
     def pod_workload(self, uid: str) -> str:
         name = self.names.get(uid)
         return f"{name.namespace}/{name.workload}" if name is not None else ""
+
+    @property
+    def consent_generation(self) -> int:
+        return self.generation
+
+    def find_consent(self, uid: str) -> PodConsent | None:
+        name = self.names.get(uid)
+        if name is None:
+            return None
+        return PodConsent(namespace=name.namespace, name="cart-1", annotated=True, labelled=None)
 
     def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
         return self.holders.get((address, first_ns, last_ns), "")
@@ -66,6 +77,14 @@ def test_a_pod_is_named_by_its_workload_on_every_node_alike(node: Node, pods: Fa
     assert node.identity.pod_workload(cgroup_id) == "shop/cart"
     unit = node.add_cgroup("/system.slice/shop.service")
     assert node.identity.pod_workload(unit) == node.identity.pod_workload(1) == ""
+
+
+def test_a_cgroup_of_a_pod_has_the_consent_of_that_pod(node: Node, pods: FakePods) -> None:
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    consent = node.identity.find_consent(node.add_cgroup(find_cgroup(CART)))
+    assert consent is not None and (consent.namespace, consent.annotated) == ("shop", True)
+    assert node.identity.find_consent(node.add_cgroup("/system.slice/shop.service")) is None
+    assert node.identity.consent_generation == 1
 
 
 def test_a_cgroup_that_a_pod_names_itself_is_of_no_other_pod(node: Node, pods: FakePods) -> None:

@@ -35,6 +35,7 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
         self.schemas: list[stream_pb2.Schemas] = []
         self.offers: list[list[int]] = []
         self.results: list[stream_pb2.PolicyResult] = []
+        self.attachments: list[stream_pb2.Attachments] = []
         self.enforcements: list[stream_pb2.EnforcementReport] = []
         self.revealed: list[stream_pb2.Revealed] = []
         self.port = 0
@@ -83,6 +84,8 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
                     self.offers.append(list(request.schema_offer.digests))
                 case "policy_result":
                     self.results.append(request.policy_result)
+                case "attachments":
+                    self.attachments.append(request.attachments)
                 case "enforcement":
                     self.enforcements.append(request.enforcement)
                 case "revealed":

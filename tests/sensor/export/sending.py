@@ -7,6 +7,7 @@ from pathlib import Path
 
 from apidae.v1 import data_pb2
 
+from sensor.core.attachments import AttachmentRecord, Journal
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay
 from sensor.core.health import HealthReport, StageCount
@@ -38,6 +39,7 @@ class Listener:
         self.policy = Policy()
         self.welcomes: list[Welcome] = []
         self.connections: list[bool] = []
+        self.attachments = Journal()
         self.asked: list[tuple[int, ...]] = []
         self.schemas: list[Schema] = []
         self.schemas_asked: list[bool] = []
@@ -79,6 +81,9 @@ class Listener:
 
     def read_enforcement(self) -> EnforcementReport:
         return EnforcementReport(epoch=0, is_enabled=False, reason="off", blocks=())
+
+    def read_attachments(self, after: int) -> tuple[int, Sequence[AttachmentRecord], int]:
+        return *self.attachments.read_after(after), self.attachments.lost
 
     def read_node_addresses(self) -> Sequence[str]:
         return ["10.244.0.1"]

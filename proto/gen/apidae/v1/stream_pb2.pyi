@@ -74,6 +74,21 @@ class CoverageRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COVERAGE_ROLE_OUTBOUND: _ClassVar[CoverageRole]
     COVERAGE_ROLE_NODE: _ClassVar[CoverageRole]
 
+class ConsentKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONSENT_KIND_UNSPECIFIED: _ClassVar[ConsentKind]
+    CONSENT_KIND_LINE: _ClassVar[ConsentKind]
+    CONSENT_KIND_ANNOTATION: _ClassVar[ConsentKind]
+    CONSENT_KIND_LABEL: _ClassVar[ConsentKind]
+
+class AttachmentEvent(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTACHMENT_EVENT_UNSPECIFIED: _ClassVar[AttachmentEvent]
+    ATTACHMENT_EVENT_ATTACHED: _ClassVar[AttachmentEvent]
+    ATTACHMENT_EVENT_FAILED: _ClassVar[AttachmentEvent]
+    ATTACHMENT_EVENT_DETACHED: _ClassVar[AttachmentEvent]
+    ATTACHMENT_EVENT_REATTACHED: _ClassVar[AttachmentEvent]
+
 class SchemaPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SCHEMA_PART_UNSPECIFIED: _ClassVar[SchemaPart]
@@ -150,6 +165,15 @@ COVERAGE_ROLE_UNSPECIFIED: CoverageRole
 COVERAGE_ROLE_LISTENING: CoverageRole
 COVERAGE_ROLE_OUTBOUND: CoverageRole
 COVERAGE_ROLE_NODE: CoverageRole
+CONSENT_KIND_UNSPECIFIED: ConsentKind
+CONSENT_KIND_LINE: ConsentKind
+CONSENT_KIND_ANNOTATION: ConsentKind
+CONSENT_KIND_LABEL: ConsentKind
+ATTACHMENT_EVENT_UNSPECIFIED: AttachmentEvent
+ATTACHMENT_EVENT_ATTACHED: AttachmentEvent
+ATTACHMENT_EVENT_FAILED: AttachmentEvent
+ATTACHMENT_EVENT_DETACHED: AttachmentEvent
+ATTACHMENT_EVENT_REATTACHED: AttachmentEvent
 SCHEMA_PART_UNSPECIFIED: SchemaPart
 SCHEMA_PART_QUERY: SchemaPart
 SCHEMA_PART_HEADER: SchemaPart
@@ -175,7 +199,7 @@ MCP_HINT_NO: McpHint
 MCP_HINT_YES: McpHint
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement", "schema_offer")
+    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement", "schema_offer", "attachments")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +209,7 @@ class ConnectRequest(_message.Message):
     SCHEMAS_FIELD_NUMBER: _ClassVar[int]
     ENFORCEMENT_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_OFFER_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: _data_pb2.Batch
     health: Health
@@ -194,7 +219,8 @@ class ConnectRequest(_message.Message):
     schemas: Schemas
     enforcement: EnforcementReport
     schema_offer: SchemaOffer
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., schemas: _Optional[_Union[Schemas, _Mapping]] = ..., enforcement: _Optional[_Union[EnforcementReport, _Mapping]] = ..., schema_offer: _Optional[_Union[SchemaOffer, _Mapping]] = ...) -> None: ...
+    attachments: Attachments
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., schemas: _Optional[_Union[Schemas, _Mapping]] = ..., enforcement: _Optional[_Union[EnforcementReport, _Mapping]] = ..., schema_offer: _Optional[_Union[SchemaOffer, _Mapping]] = ..., attachments: _Optional[_Union[Attachments, _Mapping]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
     __slots__ = ("welcome", "ack", "policy", "reveal_request", "schema_request")
@@ -565,6 +591,36 @@ class Coverage(_message.Message):
     node_addresses: _containers.RepeatedScalarFieldContainer[str]
     is_difference: bool
     def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ..., node_addresses: _Optional[_Iterable[str]] = ..., is_difference: _Optional[bool] = ...) -> None: ...
+
+class Attachment(_message.Message):
+    __slots__ = ("id", "event", "service", "process", "process_name", "consent", "consent_text", "reason", "age_seconds")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_TEXT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    event: AttachmentEvent
+    service: _data_pb2.Service
+    process: int
+    process_name: str
+    consent: ConsentKind
+    consent_text: str
+    reason: str
+    age_seconds: int
+    def __init__(self, id: _Optional[str] = ..., event: _Optional[_Union[AttachmentEvent, str]] = ..., service: _Optional[_Union[_data_pb2.Service, _Mapping]] = ..., process: _Optional[int] = ..., process_name: _Optional[str] = ..., consent: _Optional[_Union[ConsentKind, str]] = ..., consent_text: _Optional[str] = ..., reason: _Optional[str] = ..., age_seconds: _Optional[int] = ...) -> None: ...
+
+class Attachments(_message.Message):
+    __slots__ = ("attachments", "lost")
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    attachments: _containers.RepeatedCompositeFieldContainer[Attachment]
+    lost: int
+    def __init__(self, attachments: _Optional[_Iterable[_Union[Attachment, _Mapping]]] = ..., lost: _Optional[int] = ...) -> None: ...
 
 class SchemaField(_message.Message):
     __slots__ = ("path", "present", "objects", "types", "values", "is_open")

@@ -43,7 +43,6 @@ from sensor.capture.java.ring import (
     Ends,
 )
 from sensor.capture.java.search import Found, find_ring, read_cgroup
-from sensor.capture.syscalls.streams import unpack_event
 from sensor.ebpf.abi import SyscallEvent, SyscallKind
 from tests.sensor.capture.java.test_ring import NOW, Agent, set_counts
 
@@ -114,7 +113,7 @@ class Host:
         return dict(self.agents.look({one.pid for one in self.holders}))
 
     def read(self, limit: int = 1_000) -> list[tuple[SyscallEvent, bytes]]:
-        return [unpack_event(one) for one in self.agents.read(limit)]
+        return self.agents.read(limit)
 
 
 @contextmanager
@@ -285,13 +284,13 @@ def test_ends_of_many_connections_are_made_as_they_are_read(host: Host, monkeypa
     host.agents.look(())
     host.read()
     made: list[int] = []
-    original = AgentRing._pack
+    original = AgentRing._make_event
 
-    def pack(ring: AgentRing, number: int, *rest: Any, **fields: Any) -> bytes:
+    def make_event(ring: AgentRing, number: int, *rest: Any) -> SyscallEvent:
         made.append(number)
-        return original(ring, number, *rest, **fields)
+        return original(ring, number, *rest)
 
-    monkeypatch.setattr(AgentRing, "_pack", pack)
+    monkeypatch.setattr(AgentRing, "_make_event", make_event)
     sizes = []
     while host.agents.pending_bytes():
         found = host.read(2)

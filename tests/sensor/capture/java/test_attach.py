@@ -26,9 +26,10 @@ from sensor.capture.java.attach import (
     read_target,
 )
 from sensor.capture.java.attachments import ATTACHING, END_SECONDS, NO_JAR, NOT_STARTED, WITHDRAWN, Attachments, Child
-from sensor.capture.java.consent import FILE_NAME, Consent
+from sensor.capture.java.consent import ANNOTATED, FILE_NAME, Consent, JvmNames
 from sensor.capture.java.ring import STATE_WAITING
 from sensor.capture.java.search import read_cgroup
+from sensor.core.attachments import AttachmentEvent, ConsentKind, Grant, Journal, PodConsent
 from tests.e2e.tls_cases import make_context
 from tests.e2e.traffic import MIX, send_mix
 from tests.e2e.wire import RawClient
@@ -64,9 +65,23 @@ def consent_to(directory: Path, *patterns: str) -> Consent:
     return consent
 
 
+def covers(consent: Consent, name: str) -> bool:
+    """Whether a JVM of this cgroup or workload may get the agent."""
+    return consent.find_grant(JvmNames(names=(name,))) is not None
+
+
 def find_own_pattern() -> str:
     """Of the cgroup of this process, and so of the JVMs that it starts."""
     return read_cgroup(os.open("/proc/self", os.O_RDONLY))
+
+
+def list_events(journal: Journal, pid: int) -> list[AttachmentEvent]:
+    """What happened to a JVM of this test, by the line that covers it."""
+    _, records = journal.read_after(0)
+    assert {(one.process, one.process_name) for one in records} == {(pid, "java")}
+    grants = {one.grant for one in records if one.event is not AttachmentEvent.DETACHED}
+    assert grants == {Grant(ConsentKind.LINE, f"1 {find_own_pattern()}")}
+    return [one.event for one in records]
 
 
 def list_files(pid: int) -> dict[str, int]:
@@ -78,11 +93,14 @@ def list_files(pid: int) -> dict[str, int]:
 
 def test_a_jvm_that_runs_is_read_with_consent_and_left_when_it_is_withdrawn(jvms: Jvms, tmp_path: Path) -> None:
     program, port = jvms.start("engine", has_agent=False)
-    attachments = Attachments(consent_to(tmp_path, find_own_pattern()), time.monotonic, jar=jvms.jar)
+    journal = Journal()
+    consent = consent_to(tmp_path, find_own_pattern())
+    attachments = Attachments(consent, time.monotonic, jar=jvms.jar, journal=journal)
     sensor = Sensor(program.pid, attachments)
     sensor.start()
     wait_until(lambda: sensor.look() == "" and not attachments.is_busy(program.pid), "the program ends")
     assert (attachments.attached_total, attachments.failed_total) == (1, 0)
+    assert list_events(journal, program.pid) == [AttachmentEvent.ATTACHED]
     for version in VERSIONS:
         with RawClient(ADDRESS, port, tls=make_context(jvms.certificate, version)) as client:
             send_mix(client)
@@ -92,7 +110,7 @@ def test_a_jvm_that_runs_is_read_with_consent_and_left_when_it_is_withdrawn(jvms
     write_consent(tmp_path)
     # A sensor that did not attach it itself.
     sensor.end()
-    attachments = Attachments(Consent(tmp_path), time.monotonic, jar=jvms.jar)
+    attachments = Attachments(Consent(tmp_path), time.monotonic, jar=jvms.jar, journal=journal)
     sensor = Sensor(program.pid, attachments)
     wait_for_equal(lambda: str(sensor.look()), WITHDRAWN, "consent is withdrawn")
     wait_until(lambda: read_state(program.pid) == STATE_WAITING, "the patches are out")
@@ -106,6 +124,10 @@ def test_a_jvm_that_runs_is_read_with_consent_and_left_when_it_is_withdrawn(jvms
         send_mix(client)
     wait_for_equal(sensor.read, len(MIX), "calls")
     assert attachments.attached_total == 0, "it is the same agent"
+    write_consent(tmp_path)
+    wait_for_equal(lambda: str(sensor.look()), WITHDRAWN, "consent is withdrawn")
+    expected = [AttachmentEvent.ATTACHED, AttachmentEvent.REATTACHED, AttachmentEvent.DETACHED]
+    assert list_events(journal, program.pid) == expected
     sensor.end()
     program.stop()
     assert not Path(name).exists(), "the agent gives the name back when the JVM ends"
@@ -113,9 +135,12 @@ def test_a_jvm_that_runs_is_read_with_consent_and_left_when_it_is_withdrawn(jvms
 
 def test_a_jvm_without_the_mechanism_lives_on_and_is_left_alone_after_two_tries(jvms: Jvms, tmp_path: Path) -> None:
     program, _ = jvms.start("engine", has_agent=False, options=("-Xrs",))
-    attachments = Attachments(consent_to(tmp_path, find_own_pattern()), time.monotonic, jar=jvms.jar)
+    journal = Journal()
+    consent = consent_to(tmp_path, find_own_pattern())
+    attachments = Attachments(consent, time.monotonic, jar=jvms.jar, journal=journal)
     sensor = Sensor(program.pid, attachments)
     wait_until(lambda: sensor.look() is not None and attachments.failed_total == 2, "two tries")
+    assert list_events(journal, program.pid) == [AttachmentEvent.FAILED] * 2
     reason = sensor.look()
     assert reason is not None and "-Xrs" in reason
     assert [sensor.look() for _ in range(3)] == [reason] * 3 and attachments.failed_total == 2
@@ -203,7 +228,9 @@ class Host:
         (directory / "10").mkdir(parents=True)
         (directory / "10/cgroup").write_text(f"0::{cgroup}\n")
         (directory / "10/stat").write_text("10 (java) S" + " 1" * 40)
+        (directory / "10/comm").write_text("java\n")
         self.directory = os.open(directory / "10", os.O_RDONLY)
+        self.journal = Journal()
         self.code = code
         self.now = 1_000.0
         self.children: list[Child] = []
@@ -213,7 +240,22 @@ class Host:
         return self.children[-1]
 
     def attach_by(self, consent: Consent, jar: Path) -> Attachments:
-        return Attachments(consent, lambda: self.now, start=self.start, jar=jar)
+        return Attachments(consent, lambda: self.now, start=self.start, jar=jar, journal=self.journal)
+
+
+def test_a_jvm_that_ends_while_it_is_attached_to_is_in_the_journal(tmp_path: Path) -> None:
+    host = Host(tmp_path / "proc", "/a", "import time; time.sleep(600)")
+    attachments = host.attach_by(consent_to(tmp_path, "/a"), tmp_path)
+    assert attachments.step(10, host.directory) == ATTACHING
+    attachments.forget(10)
+    (record,) = host.journal.read_after(0)[1]
+    assert record.event is AttachmentEvent.FAILED and record.reason.startswith("The JVM ended")
+    attachments.note_attached(10, host.directory, Grant(ConsentKind.LINE, "1 /a"))
+    attachments.note_attached(10, host.directory, Grant(ConsentKind.LINE, "1 /a"))
+    assert [one.event for one in host.journal.read_after(1)[1]] == [AttachmentEvent.ATTACHED]
+    host.children[0].kill()
+    host.children[0].wait()
+    attachments.reread()
 
 
 def test_without_consent_nothing_is_attached(tmp_path: Path) -> None:
@@ -236,7 +278,7 @@ def test_without_consent_nothing_is_attached(tmp_path: Path) -> None:
 def test_a_pod_is_covered_by_its_workload_and_by_its_cgroup_from_the_root(tmp_path: Path) -> None:
     """A sensor in a Pod sees cgroups of others from its own one."""
     host = Host(tmp_path / "proc", "/../../kubepods-pod1.slice/cri-1.scope")
-    names = ["/kubepods.slice/kubepods-pod1.slice/cri-1.scope", "shop/cart"]
+    names = JvmNames(names=("/kubepods.slice/kubepods-pod1.slice/cri-1.scope", "shop/cart"))
     for pattern, covered in (
         ("shop/cart", True),
         ("shop/*", True),
@@ -245,7 +287,7 @@ def test_a_pod_is_covered_by_its_workload_and_by_its_cgroup_from_the_root(tmp_pa
         ("cart", False),
     ):
         consent = consent_to(tmp_path, pattern)
-        attachments = Attachments(consent, lambda: host.now, jar=tmp_path / "none.jar", list_names=lambda _: names)
+        attachments = Attachments(consent, lambda: host.now, jar=tmp_path / "none.jar", describe=lambda _: names)
         assert (attachments.step(10, host.directory) == NO_JAR) is covered, pattern
 
 
@@ -266,18 +308,56 @@ def test_a_pod_is_covered_by_its_workload_and_by_its_cgroup_from_the_root(tmp_pa
 def test_a_pattern_covers_names_and_nothing_that_is_deeper(
     tmp_path: Path, pattern: str, cgroup: str, is_covered: bool
 ) -> None:
-    assert consent_to(tmp_path, pattern).covers(cgroup) is is_covered
+    assert covers(consent_to(tmp_path, pattern), cgroup) is is_covered
+
+
+def make_pod(annotated: bool | None = None, labelled: bool | None = None) -> JvmNames:
+    pod = PodConsent(namespace="shop", name="cart-1", annotated=annotated, labelled=labelled)
+    return JvmNames(names=("/kubepods/pod1", "shop/cart"), pod=pod)
+
+
+@pytest.mark.parametrize(
+    ("lines", "jvm", "expected"),
+    [
+        ((ANNOTATED,), make_pod(annotated=True), Grant(ConsentKind.ANNOTATION, "shop/cart-1")),
+        ((ANNOTATED,), make_pod(labelled=True), Grant(ConsentKind.LABEL, "shop")),
+        ((ANNOTATED,), make_pod(annotated=False, labelled=True), None),
+        ((ANNOTATED,), make_pod(annotated=True, labelled=False), Grant(ConsentKind.ANNOTATION, "shop/cart-1")),
+        ((ANNOTATED,), make_pod(), None),
+        ((ANNOTATED,), JvmNames(names=("/system.slice/a.service",)), None),
+        (("other/*",), make_pod(annotated=True, labelled=True), None),
+        (("# who", "", ANNOTATED, "shop/*"), make_pod(annotated=False), Grant(ConsentKind.LINE, "4 shop/*")),
+        ((ANNOTATED,), JvmNames(names=(ANNOTATED,)), None),
+    ],
+)
+def test_pods_and_namespaces_consent_for_themselves_where_the_file_lets_them(
+    tmp_path: Path, lines: tuple[str, ...], jvm: JvmNames, expected: Grant | None
+) -> None:
+    assert consent_to(tmp_path, *lines).find_grant(jvm) == expected
+
+
+def test_another_annotation_is_a_change_where_the_file_lets_pods_consent(tmp_path: Path) -> None:
+    generation = 1
+    consent = Consent(tmp_path, lambda: generation)
+    write_consent(tmp_path, "/a")
+    assert [consent.reread(), consent.reread()] == [False, True]
+    generation = 2
+    assert not consent.reread()
+    write_consent(tmp_path, ANNOTATED)
+    assert [consent.reread(), consent.reread(), consent.reread()] == [False, True, False]
+    generation = 3
+    assert [consent.reread(), consent.reread()] == [True, False]
 
 
 def test_a_file_that_is_being_written_changes_nothing_until_two_looks_agree(tmp_path: Path) -> None:
     consent = consent_to(tmp_path, "/a", "/b")
     write_consent(tmp_path)
-    assert not consent.reread() and consent.covers("/b")
+    assert not consent.reread() and covers(consent, "/b")
     write_consent(tmp_path, "/a")
-    assert not consent.reread() and consent.covers("/b")
+    assert not consent.reread() and covers(consent, "/b")
     write_consent(tmp_path, "/a", "/c")
-    assert not consent.reread() and consent.covers("/b") and not consent.covers("/c")
-    assert consent.reread() and not consent.covers("/b") and consent.covers("/c")
+    assert not consent.reread() and covers(consent, "/b") and not covers(consent, "/c")
+    assert consent.reread() and not covers(consent, "/b") and covers(consent, "/c")
 
 
 def test_a_file_that_others_may_write_is_no_consent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -285,7 +365,7 @@ def test_a_file_that_others_may_write_is_no_consent(tmp_path: Path, caplog: pyte
     (tmp_path / FILE_NAME).chmod(0o666)
     consent.reread()
     consent.reread()
-    assert not consent.covers("/a") and caplog.text.count("chmod go-w") == 1
+    assert not covers(consent, "/a") and caplog.text.count("chmod go-w") == 1
 
 
 def test_a_program_that_cannot_be_started_is_a_reason(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from sensor.capture.java.ring import STATE_READING
-from sensor.capture.syscalls.streams import unpack_event
 from sensor.ebpf.abi import SyscallEvent, SyscallKind
 from tests.e2e.tls_cases import make_context
 from tests.e2e.traffic import MIX, send_mix
@@ -126,7 +125,7 @@ def test_a_message_in_single_bytes_is_read_and_other_protocols_are_not(jvms: Jvm
     events: list[tuple[SyscallEvent, bytes]] = []
 
     def join_requests() -> bytes:
-        events.extend(unpack_event(one) for one in sensor.agents.read(1_000))
+        events.extend(sensor.agents.read(1_000))
         return b"".join(bytes(data) for event, data in events if event.kind == SyscallKind.READ)
 
     wait_for_equal(join_requests, 3 * build_request("GET", "/orders/1"), "requests")
@@ -144,7 +143,7 @@ def test_an_answer_is_recorded_before_it_is_sent(jvms: Jvms) -> None:
         events: list[SyscallEvent] = []
 
         def has_answer() -> bool:
-            events.extend(unpack_event(one)[0] for one in sensor.agents.read(1_000))
+            events.extend(event for event, _ in sensor.agents.read(1_000))
             return any(event.kind == SyscallKind.WRITE and event.size > LARGE for event in events)
 
         wait_until(has_answer, "the answer, which nobody reads")

@@ -14,6 +14,7 @@ from sensor.capture.java.ring import (
     CAME_WITH_JVM,
     COPY_BYTES_MAX,
     HEADER_BYTES,
+    JOIN_NS,
     LATE_NS_MAX,
     MAGIC,
     READ_BYTES,
@@ -29,7 +30,6 @@ from sensor.capture.java.ring import (
     RingCounts,
     RingError,
 )
-from sensor.capture.syscalls.streams import unpack_event
 from sensor.ebpf.abi import Binding, Library, SyscallEvent, SyscallKind
 
 SIZE = READ_BYTES
@@ -112,7 +112,7 @@ def agent() -> Iterator[Agent]:
 
 
 def read(ring: AgentRing, limit: int = 1_000, now_ns: int = NOW) -> list[tuple[SyscallEvent, bytes]]:
-    return [unpack_event(record) for record in ring.read(limit, BYTES_MAX, now_ns)]
+    return ring.read(limit, BYTES_MAX, now_ns)
 
 
 def test_a_record_is_an_event_of_its_process(agent: Agent) -> None:
@@ -125,6 +125,50 @@ def test_a_record_is_an_event_of_its_process(agent: Agent) -> None:
     assert (event.family, event.local_port, event.remote_port) == (4, 443, 50_000)
     assert ring.owns(event.socket) and not ring.owns(event.socket + (1 << 40))
     assert agent.read_word(TAIL_AT) == agent.position, "its room is free again"
+
+
+def test_what_is_written_in_pieces_at_once_is_one_event(agent: Agent) -> None:
+    ring = agent.open()
+    head, body = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"ok"
+    agent.put(head, kind=SyscallKind.WRITE, sequence=7)
+    agent.put(b"GET", connection=2)  # Of another one.
+    agent.put(body, kind=SyscallKind.WRITE, sequence=7 + len(head), size=5)
+    (event, data), (other, _) = read(ring)
+    assert data == head + body and (event.length, event.size) == (len(data), len(head) + 5)
+    assert (event.sequence, event.time_ns, other.size) == (7, NOW - 5, 3)
+    assert ring.events == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"time_ns": NOW - 5 + JOIN_NS},
+        {"sequence": 4},
+        {"kind": SyscallKind.READ},
+        {"kind": SyscallKind.CLOSED},
+        {"connection": 2},
+    ],
+)
+def test_what_does_not_follow_at_once_is_an_event_of_its_own(agent: Agent, fields: dict[str, int]) -> None:
+    ring = agent.open()
+    agent.put(b"one", kind=SyscallKind.WRITE)
+    agent.put(b"", **{"kind": SyscallKind.WRITE, "sequence": 3, **fields})  # type: ignore[arg-type]
+    assert len(read(ring, now_ns=NOW + JOIN_NS)) == 2
+
+
+def test_pieces_are_joined_up_to_the_size_of_a_record(agent: Agent) -> None:
+    ring = agent.open()
+    agent.put(b"1" * 16_000, kind=SyscallKind.WRITE)
+    agent.put(b"2" * 384, kind=SyscallKind.WRITE, sequence=16_000)
+    agent.put(b"3", kind=SyscallKind.WRITE, sequence=16_384)
+    assert [len(data) for _, data in read(ring)] == [16_384, 1]
+
+
+def test_bytes_that_were_not_copied_end_an_event(agent: Agent) -> None:
+    ring = agent.open()
+    agent.put(b"one", kind=SyscallKind.WRITE, size=9)
+    agent.put(b"two", kind=SyscallKind.WRITE, sequence=9)
+    assert [data for _, data in read(ring)] == [b"one", b"two"]
 
 
 def test_records_keep_their_order_around_the_end_of_the_ring(agent: Agent) -> None:
@@ -464,7 +508,7 @@ def test_connections_that_are_open_end_once(agent: Agent) -> None:
     agent.put(b"GET", connection=2)
     agent.put(b"", connection=2, kind=SyscallKind.CLOSED)
     ((first, _), *_) = read(ring)
-    ended = [unpack_event(one)[0] for one in ring.end_sessions((SyscallKind.CUT, SyscallKind.CLOSED))]
+    ended = [event for event, _ in ring.end_sessions((SyscallKind.CUT, SyscallKind.CLOSED))]
     assert [(one.socket, one.kind) for one in ended] == [
         (first.socket, SyscallKind.CUT),
         (first.socket, SyscallKind.CLOSED),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sensor.capture.syscalls import streams
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange, Role
@@ -24,6 +25,7 @@ class Session:
         self.client_port, self.host = client_port, host  # Of the server.
         self.at = {SyscallKind.READ: 0, SyscallKind.WRITE: 0}
         self.is_bound = True
+        self.time_ns = 1_000
         self.binding = Binding.NESTED
 
     def tell(self, kind: SyscallKind, data: bytes) -> list[Exchange | StreamExchange]:
@@ -33,7 +35,7 @@ class Session:
         """A record of the ring."""
         other = SyscallKind.WRITE if kind is SyscallKind.READ else SyscallKind.READ
         event = SyscallEvent(
-            time_ns=1_000,
+            time_ns=self.time_ns,
             socket=self.number,
             cgroup_id=3,
             sequence=self.at.get(kind, 0),
@@ -203,14 +205,92 @@ def test_a_call_whose_socket_nobody_knows_is_told_and_counted() -> None:
     assert reader.unbound_calls == 1
 
 
-def test_after_an_upgrade_nothing_more_is_asked_for() -> None:
+ASKED = b"GET /live HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+GRANTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+FRAME, ANSWER = b"\x81\x85maskhello", b"\x81\x05hello"
+
+
+def open_socket(session: Session, granted: bytes = GRANTED) -> Exchange:
+    """What is reported at the 101."""
+    session.tell(SyscallKind.READ, ASKED)
+    (began,) = session.tell(SyscallKind.WRITE, granted)
+    assert isinstance(began, Exchange)
+    assert (began.figures.calls, began.figures.is_final, began.figures.status_code) == (1, False, 101)
+    return began
+
+
+def close_socket(session: Session) -> Exchange:
+    """What is reported at its end, three seconds after all else."""
+    (ended,) = session.tell(SyscallKind.CLOSED, b"")
+    assert isinstance(ended, Exchange)
+    assert (ended.figures.calls, ended.figures.is_final, ended.figures.status_code) == (0, True, 101)
+    return ended
+
+
+def test_a_websocket_is_reported_at_its_101_and_at_its_end_with_its_messages() -> None:
     refused: list[Verdict] = []
     session = Session(make_reader(refused), 9)
-    session.tell(
-        SyscallKind.READ, b"GET /live HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
-    )
-    session.tell(
-        SyscallKind.WRITE, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
-    )
-    session.tell(SyscallKind.READ, b"\x81\x85maskhello")
+    began = open_socket(session)
+    for _ in range(3):
+        assert session.tell(SyscallKind.READ, FRAME) == []
+    session.tell(SyscallKind.WRITE, ANSWER[:3])
+    session.tell(SyscallKind.WRITE, ANSWER[3:])
+    session.time_ns += 3_000_000_000
+    ended = close_socket(session)
+    assert refused == [Verdict.FOLLOWED]
+    assert (ended.request_messages, ended.response_messages) == (3, 1)
+    assert ended.figures.duration_ns == 3_000_000_000
+    assert ended.figures.request_bytes == len(ASKED) + 3 * len(FRAME)
+    assert ended.figures.response_bytes == len(GRANTED) + len(ANSWER)
+    assert ended.ends == began.ends and ended.ends.remote_port == 50_000 and ended.ends.is_encrypted
+    assert session.tell(SyscallKind.CLOSED, b"") == []
+
+
+def test_bytes_that_were_not_copied_are_no_messages_but_within_a_payload() -> None:
+    session = Session(make_reader(), 9)
+    open_socket(session)
+    session.tell(SyscallKind.READ, b"\x82\xfe\x10\x00mask")  # 4,096 bytes follow.
+    session.at[SyscallKind.READ] += 4_096
+    session.tell(SyscallKind.READ, FRAME)
+    session.at[SyscallKind.WRITE] += 7
+    session.tell(SyscallKind.WRITE, ANSWER)
+    ended = close_socket(session)
+    assert (ended.request_messages, ended.response_messages) == (2, None)
+    assert ended.figures.response_bytes == len(GRANTED) + 7 + len(ANSWER)
+
+
+@pytest.mark.parametrize("kind", [SyscallKind.CUT, SyscallKind.READ])
+def test_where_frames_were_missed_duration_and_addresses_are_known(
+    kind: SyscallKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looked for a while, or there were too many."""
+    monkeypatch.setattr(streams, "FRAMES_BURST", 1)
+    monkeypatch.setattr(streams, "FRAMES_PER_SECOND", 1)
+    refused: list[Verdict] = []
+    session = Session(make_reader(refused), 9)
+    open_socket(session)
+    session.tell(SyscallKind.READ, FRAME)
+    session.tell(kind, FRAME if kind is SyscallKind.READ else b"")
+    assert refused[1:] == ([Verdict.UPGRADED] if kind is SyscallKind.READ else [])
+    session.time_ns += 3_000_000_000
+    ended = close_socket(session)
+    assert (ended.request_messages, ended.response_messages) == (None, None)
+    assert (ended.figures.duration_ns, ended.ends.remote_port) == (3_000_000_000, 50_000)
+
+
+def test_frames_that_came_with_the_101_leave_the_messages_unknown() -> None:
+    refused: list[Verdict] = []
+    session = Session(make_reader(refused), 9)
+    open_socket(session, GRANTED + ANSWER)
+    assert refused == [Verdict.UPGRADED]
+    assert close_socket(session).request_messages is None
+
+
+def test_after_another_upgrade_nothing_more_is_asked_for() -> None:
+    refused: list[Verdict] = []
+    session = Session(make_reader(refused), 9)
+    session.tell(SyscallKind.READ, ASKED.replace(b"websocket", b"other"))
+    (call,) = session.tell(SyscallKind.WRITE, GRANTED)
+    assert isinstance(call, Exchange) and call.figures.is_final
+    session.tell(SyscallKind.READ, FRAME)
     assert refused[:1] == [Verdict.UPGRADED]

@@ -107,7 +107,7 @@ def test_a_long_list_comes_in_parts(api: ApiServer, cluster: Cluster) -> None:
 def test_a_watch_that_ends_or_breaks_is_resumed_where_it_was(api: ApiServer, cluster: Cluster) -> None:
     api.put(make_pod("a"))
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(3)
+    api.wait_watches(2)
     for number, interrupt in enumerate((api.end_watches, api.disconnect)):
         api.put(make_pod(f"before{number}"))
         wait_until(lambda number=number: len(cluster.pods) == 2 * number + 2)  # type: ignore[misc]
@@ -124,7 +124,7 @@ def test_bookmarks_move_the_version_on(api: ApiServer, cluster: Cluster) -> None
     """Else a quiet node's watch would resume from a version that is compacted."""
     api.put(make_pod("a"))
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(3)
+    api.wait_watches(2)
     api.put(make_pod("elsewhere", node="n2"))
     before = cluster.pod_watch.last_contact
     api.bookmark()
@@ -143,7 +143,7 @@ def test_gone_is_listed_anew(api: ApiServer, cluster: Cluster, is_status: bool) 
     api.put(make_pod("a"))
     api.put(make_pod("b"))
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(3)
+    api.wait_watches(2)
     api.delete(make_pod("b"))
     wait_until(lambda: len(cluster.pods) == 1)
     api.compact()
@@ -190,7 +190,7 @@ def test_a_pod_that_cannot_be_read_keeps_no_other_from_being_known(api: ApiServe
     api.put({**make_pod("c"), "status": {"startTime": "0001-01-01T00:00:00"}})  # No zone: before any clock.
     assert cluster.start(wait_seconds=60.0)
     assert name(cluster, "shop/a") is not None
-    api.wait_watches(3)
+    api.wait_watches(2)
     api.put({**other_form, "metadata": {**make_pod("d")["metadata"]}})
     api.put({**make_pod("e"), "status": {"startTime": "0001-01-01T00:00:00"}})
     api.put(make_pod("f"))
@@ -206,7 +206,7 @@ def test_labels_of_namespaces_are_followed(api: ApiServer, cluster: Cluster) -> 
     api.put(make_pod("dns", namespace="kube-system"))
     cluster.start(wait_seconds=5.0)
     assert name(cluster, "kube-system/dns") == PodName("kube-system", "dns", False, SYSTEM)
-    api.wait_watches(3)
+    api.wait_watches(2)
     generation = cluster.generation
     api.put({**namespace, "metadata": {"name": "shop", "labels": {"apidae.io/watch": "false"}}})
     wait_until(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, LABELLED))
@@ -224,7 +224,7 @@ def test_what_pods_and_namespaces_choose_of_tls_is_followed(api: ApiServer, clus
     assert cluster.find_tls_choice(uid, ReadTls.AUTO) == UNKNOWN_POD
     assert cluster.find_tls_choice(uid, ReadTls.OFF) == TlsChoice(mode=ReadTls.OFF)
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(3)
+    api.wait_watches(2)
     wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.AUTO).mode is ReadTls.AUTO)
     api.put(make_pod("a", annotations={"apidae.io/read-tls": "off"}))
     wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.FULL).mode is ReadTls.OFF)
@@ -246,6 +246,34 @@ def test_tls_of_pods_is_not_read_while_labels_of_namespaces_are_not_known(api: A
     assert cluster.find_tls_choice(pod["metadata"]["uid"], ReadTls.AUTO) == UNKNOWN_POD
 
 
+def test_consent_to_the_java_agent_is_followed(api: ApiServer, cluster: Cluster) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {}}}
+    api.put(namespace)
+    pod = make_pod("a")
+    api.put(pod)
+    cluster.start(wait_seconds=5.0)
+    api.wait_watches(2)
+    uid = pod["metadata"]["uid"]
+
+    def find() -> tuple[bool | None, bool | None]:
+        consent = cluster.find_consent(uid)
+        assert consent is not None and (consent.namespace, consent.name) == ("shop", "a")
+        return consent.annotated, consent.labelled
+
+    wait_until(lambda: find() == (None, None))
+    generation = cluster.consent_generation
+    api.put({**namespace, "metadata": {"name": "shop", "labels": {"apidae.io/attach-java": "true"}}})
+    wait_until(lambda: find() == (None, True))
+    annotated = {**pod, "metadata": {**pod["metadata"], "annotations": {"apidae.io/attach-java": "false"}}}
+    api.put(annotated)
+    wait_until(lambda: find() == (False, True))
+    assert cluster.consent_generation == generation + 2
+    api.put(pod)
+    api.put(namespace)
+    wait_until(lambda: find() == (None, None))
+    assert cluster.find_consent("another") is None
+
+
 def test_without_the_right_to_namespaces_pods_are_named(api: ApiServer, cluster: Cluster) -> None:
     api.forbidden.update(("namespaces", "nodes"))
     api.put(make_pod("a"))
@@ -259,11 +287,11 @@ def test_figures_describe_the_api(api: ApiServer, cluster: Cluster) -> None:
     api.put(NODE)
     api.put(make_pod("a"))
     cluster.start(wait_seconds=5.0)
-    api.wait_watches(3)
+    api.wait_watches(2)
     wait_until(lambda: cluster.is_current)
     figures = {figure.name: figure.value for figure in cluster.figures()}
     assert figures["kubernetes_pods"] == 1 and figures["kubernetes_is_current"] == 1
-    assert figures["kubernetes_requests"] == len(api.requests) == 7
+    assert figures["kubernetes_requests"] == len(api.requests) == 5
     assert figures["kubernetes_contact_age_seconds"] < 5
 
 

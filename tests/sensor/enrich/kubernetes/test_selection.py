@@ -3,8 +3,17 @@
 import logging
 
 import pytest
+from msgspec import structs
 
-from sensor.enrich.kubernetes.cluster import ANNOTATED, EXCLUDED, LABELLED, SYSTEM, Selection, SelectionRules
+from sensor.enrich.kubernetes.cluster import (
+    ANNOTATED,
+    EXCLUDED,
+    LABELLED,
+    SYSTEM,
+    AttachChoices,
+    Selection,
+    SelectionRules,
+)
 from sensor.enrich.kubernetes.pod import Pod
 
 
@@ -60,3 +69,26 @@ def test_a_change_of_labels_makes_verdicts_old() -> None:
     selection.set_labels({"shop": "false"})
     selection.set_labels({"shop": "false"})
     assert selection.generation == 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "label", "expected"),
+    [("true", "", (True, None)), ("", "true", (None, True)), ("FALSE", "yes", (False, None)), ("1", "", (None, None))],
+)
+def test_a_pod_and_its_namespace_consent_to_the_java_agent(
+    annotation: str, label: str, expected: tuple[bool | None, bool | None]
+) -> None:
+    choices = AttachChoices()
+    choices.set_labels({"shop": label} if label else {})
+    consent = choices.find(structs.replace(make(), attach_java=annotation))
+    assert (consent.namespace, consent.name) == ("shop", "cart-0")
+    assert (consent.annotated, consent.labelled) == expected
+
+
+def test_another_label_may_be_another_consent() -> None:
+    choices = AttachChoices()
+    choices.set_labels({"shop": "true"})
+    choices.set_labels({"shop": "true"})
+    assert choices.generation == 1
+    choices.set_labels({})
+    assert choices.generation == 2 and choices.find(make()).labelled is None
