@@ -477,6 +477,11 @@ class TlsCapture(Capture):
                 "Times that a server was left alone because its answers took longer while it was read.",
                 trials.stops_total if trials else 0,
             ),
+            (
+                "doubted_trials",
+                "Comparisons of answer times whose difference was more than reading can make.",
+                trials.doubted_total if trials else 0,
+            ),
             ("estimated_calls", "Calls of processes read by turns, estimated for the time between.", estimated),
         )
         gauges = (

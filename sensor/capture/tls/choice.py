@@ -31,15 +31,23 @@ class LatencyTrials(Protocol):
 
     trials_total: int
     stops_total: int
+    doubted_total: int  # Trials whose difference was more than breakpoints can make.
     left_out: int  # Ports beyond the most that are compared, as of the last step.
 
     def list_ports(self, now: float, members: Mapping[Port, Mapping[int, bool]]) -> Collection[Port]:
         """Ports whose answers are to be counted until the next step."""
 
-    def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Mapping[int, bool]]) -> None:
+    def step(
+        self,
+        now: float,
+        waits: Mapping[Port, Sequence[int]],
+        members: Mapping[Port, Mapping[int, bool]],
+        work_ns: Mapping[int, float],
+    ) -> None:
         """Once a second, and when `next_switch` is due. `waits`: answers so far by their time, one count a bucket;
         `members`: the processes that were read at a port and live, and whether their probes are in place now. What was
-        counted while they were not all as the slot wants says nothing."""
+        counted while they were not all as the slot wants says nothing. `work_ns`: of a process, what the breakpoints of
+        a call take."""
 
     def next_switch(self) -> float:
         """When `step` has something to do before its second is over; infinite where nothing is due."""

@@ -59,13 +59,6 @@ class HeldFile:
     probes: dict[int, list[int]] = field(default_factory=dict)  # By process, or of EVERYBODY.
 
     @property
-    def is_repeatable(self) -> bool:
-        """Whether nothing is reported twice where a place has two probes for a moment: a process that moves from one to
-        the other is then read all the time. Go's writes are reported where they begin, by every probe there. Of two at
-        a place of OpenSSL's, the second is silent (bpf/tls.c)."""
-        return not any(site.program.startswith("go_") for site in self.chosen)
-
-    @property
     def places(self) -> list[tuple[int, str, int]]:
         """Of all probes."""
         return [site.probe for site in self.chosen]
@@ -224,20 +217,18 @@ class TurnTaker:
 
     def _decide(self, now: float) -> None:
         """A process in a trial is read as that wants. What it uses is measured all the same."""
+        price_ns = self._find_price_ns()
+        usages = {
+            pid: Usage(account.calls, account.breakpoints * price_ns)
+            for pid, account in self.prober.read_accounts().items()
+        }
         if self.trials is not None:
             members = self._list_members()
-            self.trials.step(now, self._read_waits(self.trials.list_ports(now, members)), members)
+            work_ns = {pid: one.probe_ns / one.calls for pid, one in usages.items() if one.calls}
+            self.trials.step(now, self._read_waits(self.trials.list_ports(now, members)), members, work_ns)
             self.stopped = dict(self.trials.stopped)
         if self._duty is not None:
-            price_ns = self._find_price_ns()
-            self._duty.step(
-                now,
-                {
-                    pid: Usage(account.calls, account.breakpoints * price_ns)
-                    for pid, account in self.prober.read_accounts().items()
-                    if self._may_be_read(pid)
-                },
-            )
+            self._duty.step(now, {pid: one for pid, one in usages.items() if self._may_be_read(pid)})
 
     def _list_members(self) -> Mapping[Port, Mapping[int, bool]]:
         """Processes in `auto` that were read at a port, and whether their probes are in place now. A trial reads all
@@ -296,10 +287,9 @@ class TurnTaker:
         return [*ring[first:], *ring[:first]][:MAX_APART]
 
     def _arrange(self, held: HeldFile) -> None:
-        """The probes that this file is to have now."""
+        """The probes that this file is to have now. Of two at a place for a moment the second is silent (bpf/tls.c), so
+        a process that moves from one to the other is read all the time."""
         wanted = self._find_wanted(held)
-        if not held.is_repeatable:
-            self._close(held, held.probes.keys() - wanted)
         for pid in wanted - held.probes.keys():
             try:
                 held.probes[pid] = self._open_probes(held, pid)

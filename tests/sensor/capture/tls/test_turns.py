@@ -21,18 +21,25 @@ SO = "/lib/libssl.so.3"
 class Trials:
     """Wants what a test says."""
 
-    trials_total = stops_total = left_out = 0
+    trials_total = stops_total = doubted_total = left_out = 0
 
     def __init__(self) -> None:
         self.slots: Mapping[int, bool] = {}
         self.stopped: Mapping[int, str] = {}
         self.members: Mapping[Port, Mapping[int, bool]] = {}
+        self.work_ns: Mapping[int, float] = {}
 
     def list_ports(self, now: float, members: Mapping[Port, Mapping[int, bool]]) -> list[Port]:
         return list(members)
 
-    def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Mapping[int, bool]]) -> None:
-        self.members = members
+    def step(
+        self,
+        now: float,
+        waits: Mapping[Port, Sequence[int]],
+        members: Mapping[Port, Mapping[int, bool]],
+        work_ns: Mapping[int, float],
+    ) -> None:
+        self.members, self.work_ns = members, work_ns
 
     def next_switch(self) -> float:
         return float("inf")
