@@ -508,6 +508,11 @@ class TlsCapture(Capture):
                 "Share of the time in which the process that is read least is read.",
                 min(shares.values(), default=1.0),
             ),
+            (
+                "crowded_processes",
+                "Processes that are read by turns because more run their library than may have probes of their own.",
+                len(self._turns.crowded),
+            ),
             ("stopped_processes", "Processes left alone after a comparison of answer times.", len(self._turns.stopped)),
             ("probes", "Probes that are in place.", sum(len(file.sites) for file in files)),
         )

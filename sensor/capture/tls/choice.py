@@ -61,7 +61,6 @@ class LatencyTrials(Protocol):
         """Processes that are left alone, and why, in a sentence for the coverage."""
 
 
-
 class TlsChoices:
     """What holds for each process as of the last look."""
 
@@ -119,6 +118,11 @@ class TlsChoices:
     def find_wish(self, pid: int) -> TlsChoice:
         """The same, whether probes can do so here or not."""
         return self._choices.get(pid, UNKNOWN)
+
+    def find_cgroup(self, pid: int) -> str:
+        """The path of a process's cgroup; that of the root where it is not known."""
+        place = self._processes.get(pid)
+        return place.cgroup if place is not None else "/"
 
     @property
     def known(self) -> Collection[int]:
