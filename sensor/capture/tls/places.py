@@ -23,7 +23,7 @@ class ProbePlaces:
 
     def __init__(self) -> None:
         self._round = -1
-        self._served: dict[int, int] = {}  # The last round of a process.
+        self._served: dict[int, int] = {}  # The last round of a process; of a new one, some time ago.
         self._chosen: frozenset[int] = frozenset()
         self.shares: Mapping[int, float] = {}  # Of the time in which a process has a place; empty: all have one.
 
@@ -35,7 +35,7 @@ class ProbePlaces:
             return cgroups.keys()
         kept = self._chosen & cgroups.keys() if number == self._round else frozenset()
         if len(kept) < MAX_APART:
-            self._served = {pid: at for pid, at in self._served.items() if pid in cgroups}
+            self._served = {pid: self._served.get(pid, number - IDLE_WAIT) for pid in cgroups}
             kept = self._fill(number, kept, cgroups, hit)
             self._served.update(dict.fromkeys(kept, number))
             self._note_shares(kept, cgroups)
@@ -48,7 +48,7 @@ class ProbePlaces:
         """With others up to `MAX_APART`."""
 
         def order(pid: int) -> tuple[float, int]:
-            waited = number - self._served.get(pid, -1)
+            waited = number - self._served[pid]
             return -waited / (1 if pid in hit else IDLE_WAIT), pid
 
         shares, chosen = CgroupShares(), set(kept)

@@ -35,8 +35,8 @@ ROTATION_SECONDS: Final = 10.0
 TRIAL_SHARE_MIN: Final = 0.2
 COMPARED: Final = "It is being compared how long its answers take with and without reading."
 CROWDED: Final = (
-    f"At most {MAX_APART} processes of a library are read at a time where one of them is not read always; {{count:,}} run "
-    "this one."
+    f"At most {MAX_APART} processes of a library are read at a time where one of them is not read always; {{count:,}} "
+    "run this one."
 )
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0

@@ -8,8 +8,8 @@ import pytest
 
 from sensor.capture.tls.choice import Port
 from sensor.capture.tls.finder import Found, search_file
-from sensor.capture.tls.processes import LONGEST_REST_SECONDS
 from sensor.capture.tls.places import MAX_APART
+from sensor.capture.tls.processes import LONGEST_REST_SECONDS
 from sensor.capture.tls.turns import EVERYBODY, ROTATION_SECONDS
 from sensor.core.read_tls import ReadTls, TlsChoice
 from tests.sensor.capture.tls.test_attacher import LIBSSL, Node
