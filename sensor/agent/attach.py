@@ -195,7 +195,7 @@ def _add_tls(
         return below
     # Here: where TLS is not read, the disassembler (5 MB) is not needed.
     from sensor.capture.tls.capture import TlsCapture
-    from sensor.capture.tls.choice import NEEDS_TURNS, TlsChoices
+    from sensor.capture.tls.choice import WITHOUT_TURNS, TlsChoices
     from sensor.capture.tls.latency import AnswerTrials
     from sensor.capture.tls.processes import read_cpu_ns
     from sensor.capture.tls.waits import Waits
@@ -207,10 +207,12 @@ def _add_tls(
         return below
     proc = str(settings.proc_path)
     # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
-    has_turns = program.is_choosing and not isinstance(below, SyscallCapture)
-    if not has_turns and settings.read_tls is ReadTls.AUTO:
-        logger.warning("TLS is read only of Java: %s", NEEDS_TURNS)
-    waits = Waits(below.maps["waits"], below.maps["timed"]) if has_turns else None
+    turns_need = program.try_choosing(settings.proc_path)
+    if isinstance(below, SyscallCapture):
+        turns_need = "capture by packets"
+    if turns_need and settings.read_tls is ReadTls.AUTO:
+        logger.warning("TLS is read only of Java: %s", WITHOUT_TURNS.format(need=turns_need))
+    waits = Waits(below.maps["waits"], below.maps["timed"]) if not turns_need else None
     capture = TlsCapture(
         below=below,
         program=program,
@@ -228,7 +230,7 @@ def _add_tls(
             calls_burst=settings.heads_burst,
             find_choice=find_choice,
             find_path=find_path,
-            has_turns=has_turns,
+            turns_need=turns_need,
         ),
         read_cpu_ns=partial(read_cpu_ns, proc),
         trials=AnswerTrials(draw=lambda: bool(secrets.randbits(1))) if waits is not None else None,

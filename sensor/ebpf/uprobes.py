@@ -75,6 +75,10 @@ TRIAL_CALLS: Final = 200
 TRIAL_ROUNDS: Final = 5
 _OWN_MAPPING: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-xp ([0-9a-f]+) \S+ \d+ +(/.*)")
 _IOC_ENABLE: Final = 0x2400
+# What is missing where no probe can be put into one process; each completes "needs ..".
+NEEDS_RELEASE: Final = "Linux 6.10"
+NEEDS_NAMESPACE: Final = "the sensor in the host's PID namespace (hostPID)"
+NEEDS_LEAVE: Final = "probes in single processes, which the kernel refused ({refusal})"
 _IOC_SET_BPF: Final = 0x40042408
 
 
@@ -93,11 +97,7 @@ class TlsProgram(KernelPrograms):
     is_linking: bool = True  # Until the kernel says that it has no links for uprobes.
     looks: dict[int, int] = field(default_factory=dict)  # As in the map `looks`.
     refusals: int = 0  # As in the map `refusal_count`.
-
-    @property
-    def is_choosing(self) -> bool:
-        """Whether probes may be put into one process."""
-        return self.is_linking and _read_release() >= FIRST_CHOOSING and has_host_pids()
+    is_choosing: bool = False  # Whether probes can be put into one process, as `try_choosing` found.
 
     @property
     def has_cookies(self) -> bool:
@@ -122,12 +122,31 @@ class TlsProgram(KernelPrograms):
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                self.is_linking = False
+                self.is_linking = self.is_choosing = False
         if pid:
             raise OSError(errno.EOPNOTSUPP, "this kernel puts probes into all processes of a file or into none")
         if any(cookie for _, _, cookie in wanted):
             raise OSError(errno.EOPNOTSUPP, "this kernel tells programs nothing of the place where they run")
         return _open_all(lambda site: _open_uprobe(path, site[0], self.programs[site[1]]), wanted)
+
+    def try_choosing(self, proc: Path) -> str:
+        """What is missing to put probes into one process by its number in a proc tree (`NEEDS_..`), empty where it can
+        be done. Tries it with this process."""
+        self.is_choosing = False
+        if not self.is_linking or _read_release() < FIRST_CHOOSING:
+            return NEEDS_RELEASE
+        # From a lower namespace the kernel lets nobody enter a higher one (pidns_install), not even for a moment.
+        numbers = _read_own_numbers(proc)
+        if len(numbers) != 1 or not has_host_pids():
+            return NEEDS_NAMESPACE
+        try:
+            path, offset = _find_place(_find_address())
+            probes = self.open_probes(path, [(offset, "session_shutdown", 0)], numbers[0])
+        except OSError as error:
+            return NEEDS_LEAVE.format(refusal=error.strerror) if self.is_linking else NEEDS_RELEASE
+        close_probes(probes)
+        self.is_choosing = True
+        return ""
 
     def look_away(self, pid: int) -> None:
         """The probes of a process were taken out: what is known of its calls under way is not true any more."""
@@ -152,20 +171,22 @@ class TlsProgram(KernelPrograms):
 
     def measure_breakpoint(self) -> int:
         """Nanoseconds of the processor that a breakpoint takes here with the least of programs, by one in this process
-        alone; 0 where that cannot be known. Takes some 5 ms."""
-        if not self.is_choosing:
+        alone; 0 where that cannot be known. Takes some 5 ms. The account that it leaves is this process's."""
+        address = _find_address()
+        # The kernel emulates the push of a register, as the instructions that are probed. 0x41 is before registers from
+        # r8 on; 0x50 to 0x57 push.
+        if not self.is_choosing or re.match(rb"A?[P-W]", ctypes.string_at(address, 2)) is None:
             return 0
         try:
-            place = _find_trial_place()
+            path, offset = _find_place(address)
             without = _time_calls()
-            probes = self.open_probes(place[0], [(place[1], "session_shutdown", 0)], os.getpid())
+            probes = self.open_probes(path, [(offset, "session_shutdown", 0)], os.getpid())
         except OSError:
             return 0
         try:
             return max(0, _time_calls() - without) // TRIAL_CALLS
         finally:
             close_probes(probes)
-            self.forget_accounts([os.getpid()])
 
     def limit(self, calls_per_second: int) -> None:
         """So many calls of each process go up from now on, and of the node twice as many."""
@@ -191,12 +212,24 @@ def _time_calls() -> int:
     return min(times)
 
 
-def _find_trial_place() -> tuple[str, int]:
-    """File and offset of a function that does little, in this process. Raises OSError where it does not begin with the
-    push of a register: the kernel emulates those, as the instructions that are probed."""
-    address = ctypes.cast(_libc.wctob, ctypes.c_void_p).value or 0
-    if re.match(rb"A?[P-W]", ctypes.string_at(address, 2)) is None:  # 0x41 before registers from r8 on; 0x50 to 0x57.
-        raise OSError(errno.ENOENT, "the function begins with another instruction")
+def _read_own_numbers(proc: Path) -> list[int]:
+    """Numbers of this process in the PID namespace of a proc tree and in all below that it is in: more than one where
+    the tree is of a higher namespace, none where it is not in it."""
+    try:
+        status = (proc / "self" / "status").read_text()
+    except OSError:
+        return []
+    line = next((line for line in status.splitlines() if line.startswith("NSpid:")), "")
+    return [int(number) for number in line.split()[1:]]
+
+
+def _find_address() -> int:
+    """Of a function that does little."""
+    return ctypes.cast(_libc.wctob, ctypes.c_void_p).value or 0
+
+
+def _find_place(address: int) -> tuple[str, int]:
+    """File and offset of a function of this process. Raises OSError."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         match = _OWN_MAPPING.fullmatch(line)
         if match is not None and int(match[1], 16) <= address < int(match[2], 16):

@@ -6,6 +6,7 @@ import os
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from tests.e2e.rustls import build_rustls_server
 from tests.e2e.tls_cases import make_context
 from tests.e2e.wheels import unpack_wheel
 from tests.e2e.wire import RawClient, Sent
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -68,8 +70,18 @@ class Watch:
         assert sites, path
         self._ring = Ring(program.maps["events"], RING_BYTES)
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
-        self._probes = program.open_probes(str(path), [site.probe for site in sites])
+        self._program, self._path, self._sites = program, path, [site.probe for site in sites]
+        self._probes = self._open()
         self._told: list[Exchange | StreamExchange] = []
+
+    def _open(self, *pids: int) -> list[int]:
+        """In all processes, or in these alone."""
+        return [fd for pid in pids or (0,) for fd in self._program.open_probes(str(self._path), self._sites, pid)]
+
+    def move(self, *pids: int) -> None:
+        """From probes in all processes to probes in these alone, and the other way round."""
+        before, self._probes = self._probes, self._open(*pids)
+        close_probes(before)
 
     def read(self) -> None:
         """What has come."""
@@ -82,6 +94,63 @@ class Watch:
         self.read()
         self._ring.close()
         return self._told
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["grpc", "go"])
+def test_a_connection_stays_known_while_probes_move_from_all_to_one_and_back(
+    program: TlsProgram, certificate: Certificate, tmp_path: Path, kind: str
+) -> None:
+    """As where another process of the file is compared, or is off: each call once, with its name."""
+    if not program.is_choosing:
+        pytest.skip("this kernel puts probes into all processes or into none")
+    files = (str(certificate.certificate), str(certificate.key))
+    if kind == "grpc":
+        library = next(Path(grpc.__file__).resolve().parent.glob("_cython/cygrpc*.so"))
+        server = Program("grpc", [sys.executable, str(HERE / "app_grpc.py"), ADDRESS, *files], tmp_path / "server.log")
+    else:
+        go = find_or_skip("go", "golang-go")
+        library = tmp_path / "server"
+        subprocess.run([go, "build", "-o", str(library), str(HERE / "app.go")], check=True, timeout=GO_BUILD_SECONDS)
+        server = Program("go", [str(library), ADDRESS, *files], tmp_path / "server.log")
+    try:
+        port = int(server.wait_for("ready", READY_SECONDS)["port"])
+        watch = Watch(program, library)
+        is_over, made = threading.Event(), Counter[str]()
+
+        def call_grpc() -> None:
+            credentials = grpc.ssl_channel_credentials(certificate.authority.read_bytes())
+            with grpc.secure_channel(f"{ADDRESS}:{port}", credentials) as channel:
+                call = channel.unary_unary(f"{SERVICE}/Get")
+                while not is_over.is_set():
+                    call(b"order", timeout=60)
+                    made[f"{SERVICE}/Get"] += 1
+
+        def call_go() -> None:
+            with RawClient(ADDRESS, port, tls=make_context(certificate, ssl.TLSVersion.TLSv1_3)) as client:
+                while not is_over.is_set():
+                    assert client.call("GET", "/orders/7").status == 200
+                    made["/orders/7"] += 1
+
+        thread = threading.Thread(target=call_grpc if kind == "grpc" else call_go)
+        thread.start()
+        try:
+            for pids in ((server.pid, os.getpid()), (), (server.pid, os.getpid()), ()):
+                before = made.total()
+                wait_until(lambda before=before: made.total() >= before + 20, "calls are made")  # type: ignore[misc]
+                watch.move(*pids)
+                watch.read()
+        finally:
+            is_over.set()
+            thread.join()
+        told = watch.stop()
+    finally:
+        server.stop()
+    if kind == "grpc":
+        assert count_rpcs(told, port) == {(Role.SERVER, port, name): count for name, count in made.items()}
+    else:
+        of_port = [one for one in told if isinstance(one, Exchange) and one.ends.local_port == port]
+        assert sum(one.figures.calls for one in of_port) == made.total()
 
 
 @pytest.mark.full

@@ -182,4 +182,28 @@ def test_processes_are_chosen_in_the_hosts_pid_namespace_alone(monkeypatch: pyte
     other.symlink_to("pid:[4026532836]")
     monkeypatch.setattr(uprobes, "PID_NAMESPACE", str(other))
     assert not uprobes.has_host_pids()
-    assert not uprobes.TlsProgram(programs={}, maps={}).is_choosing
+    assert uprobes.TlsProgram(programs={}, maps={}).try_choosing(Path("/proc")) == uprobes.NEEDS_NAMESPACE
+
+
+def test_a_namespace_of_its_own_is_found_by_the_tree_of_the_host() -> None:
+    """As in a Pod without hostPID, which has the node's /proc mounted."""
+    code = (
+        "from pathlib import Path\n"
+        "from sensor.ebpf import uprobes\n"
+        "uprobes.has_host_pids = lambda: True\n"
+        "print(uprobes.TlsProgram(programs={}, maps={}).try_choosing(Path('/proc')))\n"
+    )
+    command = ["unshare", "--pid", "--fork", sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == uprobes.NEEDS_NAMESPACE, done.stderr
+
+
+def test_choosing_is_tried_with_the_process_itself(tmp_path: Path) -> None:
+    program = open_program()
+    try:
+        assert program.try_choosing(Path("/proc")) == "" and program.is_choosing
+        assert program.measure_breakpoint() > 0
+        assert program.try_choosing(tmp_path) == uprobes.NEEDS_NAMESPACE and not program.is_choosing
+    finally:
+        program.close()

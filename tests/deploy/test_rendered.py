@@ -108,6 +108,14 @@ def test_to_attach_to_jvms_the_sensor_has_three_rights_more_and_the_nodes_proces
         assert f"`{name}`" in table, f"docs/use/kubernetes.md does not say what {name} is for"
 
 
+def test_to_read_tls_the_sensor_joins_the_nodes_pid_namespace() -> None:
+    need_helm()
+    for mode, joins in (("off", False), ("auto", True), ("full", True)):
+        done = render(4, "--set", "image.repository=a.example/b", "--set", f"sensor.settings.read_tls={mode}")
+        assert done.status == 0, done.errors
+        assert f"hostPID: {str(joins).lower()}" in done.text
+
+
 def test_jvms_are_attached_to_only_where_tls_is_read() -> None:
     need_helm()
     done = render(4, "--set", "image.repository=a.example/b", "--set", "sensor.javaAttach={shop/*}")

@@ -31,6 +31,9 @@ CONSTANTS = {
     f"{_LATENCY}.SHORTEST_SLOT_SECONDS": 1.0,
     f"{_LATENCY}.ANSWERS_ENOUGH": 50,
     f"{_LATENCY}.FALSE_STOP": 0.02,
+    # It makes its answers longer by itself.
+    f"{_LATENCY}.WORTH": 0.0,
+    f"{_LATENCY}.WORK_MAX": 1e9,
 }
 CONNECTIONS = 4
 PACE_MS = 30

@@ -474,6 +474,11 @@ class TlsCapture(Capture):
                 "Times that a server was left alone because its answers took longer while it was read.",
                 trials.stops_total if trials else 0,
             ),
+            (
+                "doubted_trials",
+                "Comparisons of answer times whose difference was more than reading can make.",
+                trials.doubted_total if trials else 0,
+            ),
             ("estimated_calls", "Calls of processes read by turns, estimated for the time between.", estimated),
         )
         gauges = (
@@ -499,6 +504,11 @@ class TlsCapture(Capture):
                 "read_ratio",
                 "Share of the time in which the process that is read least is read.",
                 min(shares.values(), default=1.0),
+            ),
+            (
+                "crowded_processes",
+                "Processes that are read by turns because more run their library than may have probes of their own.",
+                len(self._turns.crowded),
             ),
             ("stopped_processes", "Processes left alone after a comparison of answer times.", len(self._turns.stopped)),
             ("probes", "Probes that are in place.", sum(len(file.sites) for file in files)),

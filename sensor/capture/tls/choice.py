@@ -21,10 +21,8 @@ AUTO_CPU_RATIO: Final = 0.02
 # Turns in `auto` are fewer and longer than what may come at once allows: each switch stops the process for a moment.
 AUTO_PERIOD_SECONDS: Final = 10.0
 UNKNOWN: Final = TlsChoice(mode=ReadTls.OFF, reason="It has just begun to be looked at.")
-# `auto` where turns are not to be had.
-NEEDS_TURNS: Final = (
-    "read_tls is auto, which needs Linux 6.10, capture by packets and the host's PID namespace: full reads here."
-)
+# `auto` where a process cannot be read a part of the time.
+WITHOUT_TURNS: Final = "read_tls is auto, which needs {need}. Set it to full to read without."
 
 
 class LatencyTrials(Protocol):
@@ -33,15 +31,23 @@ class LatencyTrials(Protocol):
 
     trials_total: int
     stops_total: int
+    doubted_total: int  # Trials whose difference was more than breakpoints can make.
     left_out: int  # Ports beyond the most that are compared, as of the last step.
 
     def list_ports(self, now: float, members: Mapping[Port, Mapping[int, bool]]) -> Collection[Port]:
         """Ports whose answers are to be counted until the next step."""
 
-    def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Mapping[int, bool]]) -> None:
+    def step(
+        self,
+        now: float,
+        waits: Mapping[Port, Sequence[int]],
+        members: Mapping[Port, Mapping[int, bool]],
+        work_ns: Mapping[int, float],
+    ) -> None:
         """Once a second, and when `next_switch` is due. `waits`: answers so far by their time, one count a bucket;
         `members`: the processes that were read at a port and live, and whether their probes are in place now. What was
-        counted while they were not all as the slot wants says nothing."""
+        counted while they were not all as the slot wants says nothing. `work_ns`: of a process, what the breakpoints of
+        a call take."""
 
     def next_switch(self) -> float:
         """When `step` has something to do before its second is over; infinite where nothing is due."""
@@ -55,9 +61,6 @@ class LatencyTrials(Protocol):
         """Processes that are left alone, and why, in a sentence for the coverage."""
 
 
-_WITHOUT_TURNS: Final = TlsChoice(mode=ReadTls.OFF, reason=NEEDS_TURNS)
-
-
 class TlsChoices:
     """What holds for each process as of the last look."""
 
@@ -69,17 +72,18 @@ class TlsChoices:
         calls_burst: int,
         find_choice: Callable[[str | None], TlsChoice] | None = None,
         find_path: Callable[[int], str | None] = lambda _: None,
-        has_turns: bool = True,
+        turns_need: str = "",
     ) -> None:
         """`calls_per_second` of a process in `full`, of which so many may come at once. `find_choice`: by a cgroup's
         path, None where that is not known; without it the setting holds everywhere. `find_path`: of a cgroup by its id.
-        `has_turns`: whether processes can be read a part of the time here."""
+        `turns_need`: what is missing to read a process a part of the time, as `TlsProgram.try_choosing` gives it."""
         self._find_path = find_path
         self._find_choice = find_choice or (lambda _: TlsChoice(mode=setting))
         self._calls_burst = calls_burst
         self._processes: Mapping[int, ProcessPlace] = {}
         self._choices: Mapping[int, TlsChoice] = {}
-        self.has_turns = has_turns
+        self.has_turns = not turns_need
+        self._without_turns = TlsChoice(mode=ReadTls.OFF, reason=WITHOUT_TURNS.format(need=turns_need))
         self.limit(calls_per_second)
 
     def limit(self, calls_per_second: int) -> None:
@@ -108,12 +112,17 @@ class TlsChoices:
         """What holds for a process that was looked at, by probes."""
         choice = self.find_wish(pid)
         if choice.mode is ReadTls.AUTO and not self.has_turns:
-            return _WITHOUT_TURNS
+            return self._without_turns
         return choice
 
     def find_wish(self, pid: int) -> TlsChoice:
         """The same, whether probes can do so here or not."""
         return self._choices.get(pid, UNKNOWN)
+
+    def find_cgroup(self, pid: int) -> str:
+        """The path of a process's cgroup; that of the root where it is not known."""
+        place = self._processes.get(pid)
+        return place.cgroup if place is not None else "/"
 
     @property
     def known(self) -> Collection[int]:

@@ -17,6 +17,11 @@ by betting", 2021). Two such accounts have to be convinced, for the median or th
 
 A third account bets that it is less than that in most pairs, and when it is convinced the trial is over.
 
+**Where it is worth it.** Each switch costs calls: connections of HTTP/2 that stay open lose the paths of their calls.
+So there is a trial only where the breakpoints of one answer take as much as either bound (`WORTH`). And a difference of
+more than `WORK_MAX` times what they take comes from something else, or from somebody who makes it: such a trial says
+nothing, and is counted.
+
 A trial begins soon after a port is read, and is repeated after 1 h, then after 2 h and so on up to a day: at most five
 on the first day. So without an effect less than one process in 1,000 is stopped a day. A port that is stopped is tried
 again as rarely.
@@ -32,6 +37,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import exp, log, tanh
 from statistics import median
+from types import MappingProxyType
 from typing import Final
 
 from sensor.capture.tls.waits import find_start_ns
@@ -42,6 +48,12 @@ Members = Mapping[int, bool]  # Processes of a port, and whether their probes ar
 # More than this is longer: both.
 LONGER_RATIO: Final = 1.05
 LONGER_NS: Final = 50_000
+# Breakpoints of one answer that take less than this part of both bounds cannot make it longer by much.
+WORTH: Final = 1.0
+# What they take delays others in a queue too, but not by more than so many times as much.
+WORK_MAX: Final = 20.0
+# Until a port without a trial, for that reason, is looked at again.
+CHEAP_REST_SECONDS: Final = 600.0
 # Of one percentile of a trial; there are two.
 FALSE_STOP: Final = 0.5e-4
 FALSE_SIZE: Final = 0.3
@@ -151,6 +163,11 @@ class Comparison:
         """Whether it is sure enough that they do not, or not by much."""
         return self._small.wealth >= 1 / FALSE_END
 
+    @property
+    def difference_ns(self) -> float:
+        """Of most pairs."""
+        return median(self._unread_ns) * (exp(median(self._ratios)) - 1)
+
     def describe(self) -> str:
         """The difference, for people."""
         unread_ns = median(self._unread_ns)
@@ -184,6 +201,11 @@ class Evidence:
         if self.pairs >= PAIRS_MAX or all(one.is_alike for one in self._comparisons):
             return Verdict.ALIKE
         return Verdict.OPEN
+
+    @property
+    def difference_ns(self) -> float:
+        """Of LONGER: by how much, where that is least."""
+        return min(one.difference_ns for one in self._comparisons if one.is_longer)
 
     def describe(self) -> str:
         """Of LONGER: by how much."""
@@ -260,6 +282,17 @@ class Trial:
         """Of LONGER: by how much."""
         return self._evidence.describe()
 
+    @property
+    def difference_ns(self) -> float:
+        """Of LONGER: by how much."""
+        return self._evidence.difference_ns
+
+
+def is_worth(counts: Sequence[int], work_ns: float) -> bool:
+    """Whether breakpoints that take `work_ns` an answer can make answers longer, which took as long as counted."""
+    longest = min(LONGER_NS, (LONGER_RATIO - 1) * find_percentile_ns(counts, PERCENTILES[0]))
+    return work_ns >= WORTH * longest
+
 
 @dataclass(slots=True, kw_only=True)
 class _Known:
@@ -271,8 +304,9 @@ class _Known:
     due_at: float = 0.0  # Of the next trial.
     rest_seconds: float = REST_SECONDS  # After it.
     reason: str = ""  # Why it is left alone.
-    first: tuple[float, int] | None = None  # When it was looked at, and answers until then.
+    first: tuple[float, Sequence[int]] | None = None  # When it was looked at, and answers until then.
     rate: float = 0.0
+    work_ns: float = float("inf")  # Of the breakpoints of an answer; infinite: not known.
     trial: Trial | None = None
 
 
@@ -285,6 +319,7 @@ class AnswerTrials:
         self._known: dict[Port, _Known] = {}
         self.trials_total = 0
         self.stops_total = 0
+        self.doubted_total = 0  # Trials whose difference was more than breakpoints can make.
         self.left_out = 0  # Ports beyond the most that are compared, as of the last step.
 
     def list_ports(self, now: float, members: Mapping[Port, Members]) -> list[Port]:
@@ -295,13 +330,22 @@ class AnswerTrials:
             if pids and (one := self._known.get(port)) and (one.trial or now >= one.due_at - STEADY_SECONDS)
         ]
 
-    def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Members]) -> None:
+    def step(
+        self,
+        now: float,
+        waits: Mapping[Port, Sequence[int]],
+        members: Mapping[Port, Members],
+        work_ns: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
         """Once a second, and when `next_switch` is due. `waits`: answers so far by their wait, a count a bucket;
-        `members`: the processes that were read at a port and live, and whether their probes are in place now."""
+        `members`: the processes that were read at a port and live, and whether their probes are in place now;
+        `work_ns`: of a process, what the breakpoints of a call take."""
         self.left_out = 0
         for port, pids in members.items():
             if pids and (port in self._known or len(self._known) < PORTS_MAX):
-                self._look(self._known.setdefault(port, _Known(seen_at=now)), now, waits.get(port), pids)
+                known = self._known.setdefault(port, _Known(seen_at=now))
+                known.work_ns = max((work_ns[pid] for pid in pids if pid in work_ns), default=float("inf"))
+                self._look(known, now, waits.get(port), pids)
             elif pids:
                 self.left_out += 1
         for port, known in list(self._known.items()):
@@ -324,16 +368,22 @@ class AnswerTrials:
             if verdict is not Verdict.OPEN:
                 self._end_trial(known, verdict, now)
         elif known.first is None:
-            known.first = now, sum(counts)
+            known.first = now, counts
         elif now - known.first[0] >= STEADY_SECONDS:
-            known.rate = (sum(counts) - known.first[1]) / (now - known.first[0])
-            known.first = now, sum(counts)
+            answers = [late - early for late, early in zip(counts, known.first[1], strict=True)]
+            known.rate = sum(answers) / (now - known.first[0])
+            known.first = now, counts
+            if known.rate >= RATE_MIN and not is_worth(answers, known.work_ns):
+                known.due_at, known.reason = now + CHEAP_REST_SECONDS, ""
+                known.first, known.rate = None, 0.0
 
     def _end_trial(self, known: _Known, verdict: Verdict, now: float) -> None:
         if known.trial is None:
             return
         known.reason = ""
-        if verdict is Verdict.LONGER:
+        if verdict is Verdict.LONGER and known.trial.difference_ns > WORK_MAX * known.work_ns:
+            self.doubted_total += 1
+        elif verdict is Verdict.LONGER:
             self.stops_total += 1
             hours = known.rest_seconds / 3_600
             known.reason = f"It is not read for {hours:g} h: {known.trial.describe()}."

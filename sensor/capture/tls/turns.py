@@ -18,6 +18,7 @@ from typing import Final
 from sensor.capture.tls.choice import LatencyTrials, Port, TlsChoices
 from sensor.capture.tls.duty import DutyCycle, Usage
 from sensor.capture.tls.openssl import Site
+from sensor.capture.tls.places import MAX_APART, ProbePlaces
 from sensor.capture.tls.processes import FileId, MappedFile
 from sensor.core.read_tls import ReadTls
 from sensor.ebpf.uprobes import TlsProgram
@@ -27,14 +28,16 @@ logger = logging.getLogger(__name__)
 STEP_SECONDS: Final = 1.0
 # Whatever waits, so that what fails again and again takes no processor.
 SHORTEST_REST_SECONDS: Final = 0.02
-# Processes of a file that have probes of their own at a time.
-MAX_APART: Final = 32
 # Where more are to be read, they follow each other so often.
 ROTATION_SECONDS: Final = 10.0
 # A trial takes at most five times the budget of a process meanwhile. One that is read less than that has its answers
 # changed in so few calls that none of the percentiles compared would show it.
 TRIAL_SHARE_MIN: Final = 0.2
 COMPARED: Final = "It is being compared how long its answers take with and without reading."
+CROWDED: Final = (
+    f"At most {MAX_APART} processes of a library are read at a time where one of them is not read always; {{count:,}} "
+    "run this one."
+)
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
 
@@ -57,13 +60,7 @@ class HeldFile:
     status: Status  # As it was searched.
     seen_at: float
     probes: dict[int, list[int]] = field(default_factory=dict)  # By process, or of EVERYBODY.
-
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether nothing is reported twice where a place has two probes for a moment: a process that moves from one to
-        the other is then read all the time. Go's writes are reported where they begin, by every probe there. Of two at
-        a place of OpenSSL's, the second is silent (bpf/tls.c)."""
-        return not any(site.program.startswith("go_") for site in self.chosen)
+    apart: ProbePlaces = field(default_factory=ProbePlaces)
 
     @property
     def places(self) -> list[tuple[int, str, int]]:
@@ -124,6 +121,9 @@ class TurnTaker:
         self.shares: Mapping[int, float] = {}  # Of processes that are read a part of the time, or not any more.
         self.over: Mapping[int, float] = {}  # These, and those that take more than their budget; the same.
         self.stopped: Mapping[int, str] = {}  # Processes that are left alone, and why.
+        # Processes that wait for others of a file, as not all may have probes of their own: how many run it.
+        self.crowded: Mapping[int, int] = {}
+        self._hit: Collection[int] = ()  # Processes with breakpoints so far.
 
     def start(self) -> None:
         """After this files may be added, and a thread switches."""
@@ -142,7 +142,7 @@ class TurnTaker:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self.shares, self.over, self.stopped = {}, {}, {}
+        self.shares, self.over, self.stopped, self.crowded = {}, {}, {}, {}
 
     def explain(self, pid: int) -> str:
         """Why a process is not read though its library is known; empty where it is."""
@@ -150,8 +150,13 @@ class TurnTaker:
 
     def describe(self, pid: int) -> str:
         """How much is read of a process, or why nothing is, for the coverage."""
-        is_compared = self.trials is not None and pid in self.trials.slots
-        return self.explain(pid) or f"{self.choices.describe(pid)} {COMPARED if is_compared else ''}".strip()
+        reason = self.explain(pid)
+        if reason:
+            return reason
+        count = self.crowded.get(pid)
+        notes = [self.choices.describe(pid), CROWDED.format(count=count) if count else ""]
+        notes.append(COMPARED if self.trials is not None and pid in self.trials.slots else "")
+        return " ".join(filter(None, notes))
 
     def add(self, file: FileId, held: HeldFile) -> bool:
         """Puts probes into a file for those who are to be read now. False after `stop`. Raises OSError, ChangedError,
@@ -224,20 +229,19 @@ class TurnTaker:
 
     def _decide(self, now: float) -> None:
         """A process in a trial is read as that wants. What it uses is measured all the same."""
+        price_ns = self._find_price_ns()
+        usages = {
+            pid: Usage(account.calls, account.breakpoints * price_ns)
+            for pid, account in self.prober.read_accounts().items()
+        }
+        self._hit = usages.keys()
         if self.trials is not None:
             members = self._list_members()
-            self.trials.step(now, self._read_waits(self.trials.list_ports(now, members)), members)
+            work_ns = {pid: one.probe_ns / one.calls for pid, one in usages.items() if one.calls}
+            self.trials.step(now, self._read_waits(self.trials.list_ports(now, members)), members, work_ns)
             self.stopped = dict(self.trials.stopped)
         if self._duty is not None:
-            price_ns = self._find_price_ns()
-            self._duty.step(
-                now,
-                {
-                    pid: Usage(account.calls, account.breakpoints * price_ns)
-                    for pid, account in self.prober.read_accounts().items()
-                    if self._may_be_read(pid)
-                },
-            )
+            self._duty.step(now, {pid: one for pid, one in usages.items() if self._may_be_read(pid)})
 
     def _list_members(self) -> Mapping[Port, Mapping[int, bool]]:
         """Processes in `auto` that were read at a port, and whether their probes are in place now. A trial reads all
@@ -285,21 +289,14 @@ class TurnTaker:
         has_patience = all(self.choices.find(pid).mode is ReadTls.FULL for pid in restless)
         if has_patience and len(pids) - len(restless) > MAX_APART:
             return {EVERYBODY}
-        return {pid for pid in self._rotate(may_be_read) if self._is_wanted(pid)}
-
-    def _rotate(self, pids: Sequence[int]) -> Sequence[int]:
-        """Those that may have probes of their own now; all of them where there is room."""
-        if len(pids) <= MAX_APART:
-            return pids
-        first = int(self._monotonic() // ROTATION_SECONDS) * MAX_APART % len(pids)
-        ring = sorted(pids)
-        return [*ring[first:], *ring[:first]][:MAX_APART]
+        cgroups = {pid: self.choices.find_cgroup(pid) for pid in may_be_read}
+        chosen = held.apart.choose(int(self._monotonic() // ROTATION_SECONDS), cgroups, self._hit)
+        return {pid for pid in chosen if self._is_wanted(pid)}
 
     def _arrange(self, held: HeldFile) -> None:
-        """The probes that this file is to have now."""
+        """The probes that this file is to have now. Of two at a place for a moment the second is silent (bpf/tls.c), so
+        a process that moves from one to the other is read all the time."""
         wanted = self._find_wanted(held)
-        if not held.is_repeatable:
-            self._close(held, held.probes.keys() - wanted)
         for pid in wanted - held.probes.keys():
             try:
                 held.probes[pid] = self._open_probes(held, pid)
@@ -315,12 +312,14 @@ class TurnTaker:
         over = dict(self._duty.over) if self._duty is not None else {}
         slots = self.trials.slots if self.trials is not None else {}
         shares.update(dict.fromkeys(slots, 0.5))
+        crowded: dict[int, int] = {}
         for held in self._held.values():
-            pids = [pid for pid in held.mapped.pids if self._may_be_read(pid)]
-            if EVERYBODY not in held.probes and len(pids) > MAX_APART:
-                shares.update({pid: shares.get(pid, 1.0) * MAX_APART / len(pids) for pid in pids})
+            if EVERYBODY not in held.probes:
+                waiting = {pid: share for pid, share in held.apart.shares.items() if share < 1}
+                shares.update({pid: shares.get(pid, 1.0) * share for pid, share in waiting.items()})
+                crowded.update(dict.fromkeys(waiting, len(held.apart.shares)))
             shares.update({pid: 0.0 for pid in held.mapped.pids if not self._may_be_read(pid)})
-        self.shares, self.over = shares, over | shares
+        self.shares, self.over, self.crowded = shares, over | shares, crowded
 
     def _close(self, held: HeldFile, keys: Iterable[int]) -> None:
         """Out of these processes."""

@@ -11,11 +11,9 @@
 #define SPOT_STACK 0x4000
 #define SPOT_BITS 15
 #define TOP_WORDS 8 /* A power of two. */
-#define OWN_PROBES (1ULL << 63) /* Of one process alone. */
 #define FIRST_PLACE (1ULL << 60) /* The write that is told here passes another place. */
 #define SECOND_PLACE (1ULL << 61)
 #define APPLICATION_DATA 23     /* RFC 8446, 5.1 */
-#define TWICE_NS 1000000        /* Two probes of a place run right behind each other; none goes within this after another came. */
 
 /* The number keeps the compiler from making one load with a reckoned address of them, which the verifier refuses. */
 #define READ_KEPT(number, name)                                                                                                            \
@@ -56,20 +54,6 @@ static __always_inline u64 find_in_top(struct pt_regs *ctx, u64 cookie, u32 numb
   if (!(spot & SPOT_STACK) || distance >= sizeof(*top) || within + size > 8)
     return read_spot(ctx, cookie, number);
   return top->words[distance / 8 & (TOP_WORDS - 1)] >> within * 8;
-}
-
-static __always_inline u64 find_cookie(struct pt_regs *ctx) {
-  return HAS_COOKIES ? bpf_get_attach_cookie(ctx) : 0;
-}
-
-/* While the sensor puts probes of its own into a process, a place has two: the second tells nothing. */
-static __always_inline int is_told_twice(struct session *s, struct pt_regs *ctx, u64 own, u64 now) {
-  int is_twice = s->copied_by == !own && s->copied_from == ctx->si && s->copied_at == ctx->sp && now - s->copied_ns < TWICE_NS;
-  s->copied_by = is_twice ? 2 : !!own;
-  s->copied_from = ctx->si;
-  s->copied_at = ctx->sp;
-  s->copied_ns = now;
-  return is_twice;
 }
 
 /* Whether so much was sent for a write, in its records. */

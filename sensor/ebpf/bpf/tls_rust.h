@@ -59,11 +59,12 @@ int rust_read(struct pt_regs *ctx) {
   if (!t || read_user(bytes, sizeof(bytes), (void *)ctx->si) || !bytes[2] || bytes[2] > RECORD_BYTES)
     return 0;
   t->kind = 0;
+  u64 now = bpf_ktime_get_ns();
   struct session *s = find_rust_session(ctx->di, t, S_READ);
-  if (!s)
+  if (!s || is_told_twice(s, ctx, find_cookie(ctx) & OWN_PROBES, now))
     return 0;
   look_again(s, find_look());
-  see_bytes(s, bytes[1], bytes[2], S_READ, bpf_ktime_get_ns());
+  see_bytes(s, bytes[1], bytes[2], S_READ, now);
   return 0;
 }
 

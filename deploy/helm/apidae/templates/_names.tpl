@@ -34,8 +34,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ (.Values.sensor.javaAttach | empty | ternary (list) (list "SYS_CHROOT" "SETUID" "SETGID") | concat .Values.sensor.capabilities | uniq) | toJson }}
 {{- end }}
 
+{{- /* Probes go into single processes by their number, which the kernel takes as one of the sensor's namespace. */ -}}
 {{- define "apidae.hostPID" -}}
-{{ or .Values.sensor.hostPID (not (empty .Values.sensor.javaAttach)) }}
+{{- $isReadingTls := has (toString (include "apidae.sensorSettings" . | fromJson).read_tls) (list "auto" "full") -}}
+{{ or .Values.sensor.hostPID $isReadingTls (not (empty .Values.sensor.javaAttach)) }}
 {{- end }}
 
 {{- define "apidae.tokens" -}}

@@ -1,6 +1,6 @@
 """Each process has what its cgroup chose, as long as its number stands for it."""
 
-from sensor.capture.tls.choice import AUTO_CALLS_PER_SECOND, AUTO_CPU_RATIO, NEEDS_TURNS, UNKNOWN, TlsChoices
+from sensor.capture.tls.choice import AUTO_CALLS_PER_SECOND, AUTO_CPU_RATIO, UNKNOWN, WITHOUT_TURNS, TlsChoices
 from sensor.capture.tls.processes import ProcessPlace
 from sensor.core.read_tls import ReadTls, TlsChoice
 
@@ -11,14 +11,14 @@ CHOSEN = {
 }
 
 
-def make_choices(*, has_turns: bool = True) -> TlsChoices:
+def make_choices(*, turns_need: str = "") -> TlsChoices:
     return TlsChoices(
         ReadTls.AUTO,
         calls_per_second=2_000,
         calls_burst=5_000,
         find_choice=lambda path: CHOSEN.get(path or "", UNKNOWN),
         find_path=lambda cgroup_id: {1: "/off", 2: "/auto"}.get(cgroup_id),
-        has_turns=has_turns,
+        turns_need=turns_need,
     )
 
 
@@ -51,9 +51,9 @@ def test_what_comes_of_a_process_that_nobody_looked_at_is_used_by_its_cgroup() -
 
 
 def test_auto_reads_by_no_probes_where_there_are_no_turns() -> None:
-    choices = make_choices(has_turns=False)
+    choices = make_choices(turns_need="Linux 6.10")
     choices.look({8: ProcessPlace(1, "/auto"), 9: ProcessPlace(1, "/full")})
-    assert (choices.find(8).mode, choices.find(8).reason) == (ReadTls.OFF, NEEDS_TURNS)
+    assert (choices.find(8).mode, choices.find(8).reason) == (ReadTls.OFF, WITHOUT_TURNS.format(need="Linux 6.10"))
     assert choices.find(9).mode is ReadTls.FULL
     assert choices.may_read(8, 0), "an agent of Java needs none"
 

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sensor.capture.tls.latency import (
+    CHEAP_REST_SECONDS,
     FALSE_STOP,
     LINGER_SECONDS,
     LONGEST_REST_SECONDS,
@@ -205,6 +206,7 @@ class Server:
     rate: int = 100
     wait_ns: float = 5 * MS
     times: float = 1.0  # While it is read.
+    work_ns: float = float("inf")  # Of the breakpoints of an answer.
     counts: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
 
@@ -255,7 +257,8 @@ class Node:
             if one.port not in self.followed:
                 one.counts = [0] * BUCKETS
         self.followed = wanted
-        self.trials.step(self.now, {one.port: tuple(one.counts) for one in self.servers if one.port in wanted}, members)
+        waits = {one.port: tuple(one.counts) for one in self.servers if one.port in wanted}
+        self.trials.step(self.now, waits, members, {pid: one.work_ns for one in self.servers for pid in one.pids})
         slots, stopped = self.trials.slots, self.trials.stopped
         for pid in {pid for one in self.servers for pid in one.pids} - self.refused:
             is_wanted = slots.get(pid, pid not in stopped)
@@ -305,6 +308,26 @@ def test_a_server_without_an_effect_is_read_half_of_the_time_for_a_minute_only()
     assert (node.trials.trials_total, node.trials.stops_total, node.trials.stopped) == (1, 0, {})
     assert 300 - node.read_seconds[10] < 60
     assert node.trials.list_ports(node.now, node.members()) == []  # Its answers cost nothing meanwhile.
+
+
+def test_a_server_whose_answers_breakpoints_cannot_make_longer_is_never_switched() -> None:
+    """Each switch costs it calls: 8 us are neither 5 % of 5 ms nor 50 us."""
+    server = make_server(work_ns=8_000.0, times=1.3)
+    node = Node([server])
+    node.run(2 * CHEAP_REST_SECONDS)
+    assert node.trials.trials_total == 0 and node.read_seconds[10] == pytest.approx(2 * CHEAP_REST_SECONDS, rel=1e-3)
+    assert node.trials.list_ports(node.now, node.members()) == []  # Its answers cost nothing meanwhile.
+    server.work_ns = 60_000.0
+    node.run(CHEAP_REST_SECONDS + 60)
+    assert node.trials.trials_total == 1
+
+
+def test_a_difference_that_breakpoints_cannot_make_stops_nobody() -> None:
+    """Whoever sends requests that take longer in some slots: 5 ms more, of which breakpoints take 0.1."""
+    node = Node([make_server(1, work_ns=0.1 * MS, times=2.0), make_server(2, work_ns=0.1 * MS, times=1.3)])
+    node.run(300)
+    assert node.trials.stopped.keys() == {20, 21}
+    assert (node.trials.trials_total, node.trials.stops_total, node.trials.doubted_total) == (2, 1, 1)
 
 
 def test_servers_with_few_answers_are_not_tried() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from sensor.capture.tls.choice import Port
 from sensor.capture.tls.finder import Found, search_file
+from sensor.capture.tls.places import MAX_APART
 from sensor.capture.tls.processes import LONGEST_REST_SECONDS
-from sensor.capture.tls.turns import EVERYBODY, MAX_APART, ROTATION_SECONDS
+from sensor.capture.tls.turns import EVERYBODY, ROTATION_SECONDS
 from sensor.core.read_tls import ReadTls, TlsChoice
 from tests.sensor.capture.tls.test_attacher import LIBSSL, Node
 from tests.waiting import wait_until
@@ -21,18 +22,25 @@ SO = "/lib/libssl.so.3"
 class Trials:
     """Wants what a test says."""
 
-    trials_total = stops_total = left_out = 0
+    trials_total = stops_total = doubted_total = left_out = 0
 
     def __init__(self) -> None:
         self.slots: Mapping[int, bool] = {}
         self.stopped: Mapping[int, str] = {}
         self.members: Mapping[Port, Mapping[int, bool]] = {}
+        self.work_ns: Mapping[int, float] = {}
 
     def list_ports(self, now: float, members: Mapping[Port, Mapping[int, bool]]) -> list[Port]:
         return list(members)
 
-    def step(self, now: float, waits: Mapping[Port, Sequence[int]], members: Mapping[Port, Mapping[int, bool]]) -> None:
-        self.members = members
+    def step(
+        self,
+        now: float,
+        waits: Mapping[Port, Sequence[int]],
+        members: Mapping[Port, Mapping[int, bool]],
+        work_ns: Mapping[int, float],
+    ) -> None:
+        self.members, self.work_ns = members, work_ns
 
     def next_switch(self) -> float:
         return float("inf")
@@ -143,6 +151,36 @@ def test_many_processes_of_a_file_follow_each_other_where_one_may_not_be_read(no
         node.turns.step()
     assert seen == pids
     assert node.turns.over[10] == 0.5
+
+
+def test_many_sleeping_processes_of_one_cgroup_take_no_place_of_another(node: Node) -> None:
+    """Whoever makes them maps the library of a server, and is not to be read himself."""
+    node.chosen["/pods/off"] = OFF
+    node.run(9, SO, LIBSSL, "/pods/off")
+    node.run(5_000, SO, LIBSSL, "/pods/shop")
+    for pid in range(10, 310):
+        node.run(pid, SO, LIBSSL, f"/pods/evil/{pid % 50}")
+    for _ in range(4):
+        node.attacher.look()
+        assert 5_000 in node.prober.probed and len(node.prober.probed) == MAX_APART
+        node.now += ROTATION_SECONDS
+    assert 5_000 not in node.turns.shares and node.turns.shares[10] == pytest.approx(31 / 300, abs=0.1)
+    assert "301 run this one" in node.turns.describe(10) and "run this one" not in node.turns.describe(5_000)
+
+
+def test_processes_without_calls_leave_places_to_those_with_calls(node: Node) -> None:
+    node.chosen["/pods/off"] = OFF
+    node.run(9, SO, LIBSSL, "/pods/off")
+    for pid in range(100, 400):
+        node.run(pid, SO, LIBSSL, "/pods/shop")
+    node.prober.calls = dict.fromkeys(range(390, 400), 5)
+    rounds = []
+    for _ in range(40):
+        node.attacher.look()
+        rounds.append(node.prober.probed)
+        node.now += ROTATION_SECONDS
+    assert set().union(*rounds) == set(range(100, 400)), "each one comes"
+    assert sum(390 in probed for probed in rounds) >= 4 * sum(100 in probed for probed in rounds)
 
 
 def test_where_the_kernel_cannot_choose_nobody_is_read_beside_one_who_is_off(node: Node) -> None:
