@@ -159,6 +159,7 @@ class Attacher:
         """Once: new files in, forgotten ones out."""
         now = self._monotonic()
         self._release_changed()
+        self._turns.forget(self._processes.reread(self._turns.late))
         mapped = {one.file: one for one in self._processes.look()}
         for file in list(self._held):
             held = self._held[file]

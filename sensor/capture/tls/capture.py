@@ -475,6 +475,11 @@ class TlsCapture(Capture):
                 trials.stops_total if trials else 0,
             ),
             (
+                "evicted_accounts",
+                "Accounts of processes that were evicted from the kernel's table while their process lived.",
+                self._duty.evictions if self._duty else 0,
+            ),
+            (
                 "doubted_trials",
                 "Comparisons of answer times whose difference was more than reading can make.",
                 trials.doubted_total if trials else 0,

@@ -6,7 +6,7 @@ period of a few seconds, a turn lasts until it has used the period's budget. Wha
 turns. Calls between turns are estimated (sensor.capture.tls.capture). Pure: times and counts come in.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,6 +52,9 @@ class Usage:
     probe_ns: float
 
 
+NO_USAGE: Final = Usage(0, 0.0)
+
+
 @dataclass(slots=True)
 class _Watched:
     """One process. `share` of the time it is read; below 1 it has turns."""
@@ -87,10 +90,16 @@ class DutyCycle:
         self._node_calls_per_second = node_calls_per_second
         self._watched: dict[int, _Watched] = {}
         self.turns = 0
+        self.evictions = 0  # Accounts that were gone though their process lives.
 
     def limit(self, node_calls_per_second: float) -> None:
         """The budget of the node, as governed. From any thread: it holds from the next step on."""
         self._node_calls_per_second = node_calls_per_second
+
+    @property
+    def followed(self) -> Collection[int]:
+        """Processes that are followed."""
+        return self._watched.keys()
 
     @property
     def shares(self) -> Mapping[int, float]:
@@ -111,28 +120,25 @@ class DutyCycle:
         """When `step` has something to do before its second is over."""
         return min((one.switch_at for one in self._watched.values() if one.share < 1), default=float("inf"))
 
-    def forget(self, pids: set[int]) -> None:
-        """All but these are not followed any more."""
-        for pid in self._watched.keys() - pids:
-            del self._watched[pid]
-
     def drop(self, pids: Iterable[int]) -> None:
         """These are not followed any more."""
         for pid in pids:
             self._watched.pop(pid, None)
 
     def step(self, now: float, usages: Mapping[int, Usage]) -> None:
-        """Usage by process so far. Once a second, and when it is time for a switch. A process whose usage nobody counts
-        any more is as one that was never seen."""
-        self.forget(set(usages))
-        budgets = {pid: self._find_budget(pid) for pid in usages}
+        """Usage by process so far. Once a second, and when it is time for a switch. A process is followed until `drop`:
+        whoever fills the kernel's table of accounts has those of resting processes evicted, which then begin at 0."""
+        budgets = {pid: self._find_budget(pid) for pid in usages.keys() | self._watched.keys()}
         wanted = [min(one.rate, budgets[pid].calls_per_second) for pid, one in self._watched.items()]
         part = find_part(wanted, self._node_calls_per_second)
-        for pid, usage in usages.items():
-            one, budget = self._watched.get(pid), budgets[pid]
-            if one is None or usage.calls < one.usage.calls:
+        for pid, budget in budgets.items():
+            one, usage = self._watched.get(pid), usages.get(pid, NO_USAGE)
+            if one is None:
                 self._watched[pid] = _Watched(usage=usage, since=now)
                 continue
+            if usage.calls < one.usage.calls:
+                self.evictions += 1
+                one.usage = NO_USAGE
             limit = min(budget.calls_per_second, part)
             if one.share < 1:
                 self._turn(pid, one, now, usage, budget, limit)

@@ -200,11 +200,13 @@ class ProcessFiles:
                 left_out += 1
         return left_out
 
-    def reread(self, pids: Collection[int]) -> None:
-        """Has the mappings of these processes read at the next look: one of their files is not what it was."""
+    def reread(self, pids: Collection[int]) -> set[int]:
+        """Has the mappings of these processes read at the next look: one of their files is not what it was. Gives those
+        that were not there at the last one."""
         for pid in pids:
             if pid in self._processes:
                 self._processes[pid].next_look = 0.0
+        return set(pids) - self._processes.keys()
 
     def find_place(self, pid: int) -> ProcessPlace:
         """Of a process of the last look."""

@@ -33,6 +33,8 @@ ROTATION_SECONDS: Final = 10.0
 # A trial takes at most five times the budget of a process meanwhile. One that is read less than that has its answers
 # changed in so few calls that none of the percentiles compared would show it.
 TRIAL_SHARE_MIN: Final = 0.2
+# Processes whose files are read before their time, in a second.
+LATE_MAX: Final = 32
 COMPARED: Final = "It is being compared how long its answers take with and without reading."
 CROWDED: Final = (
     f"At most {MAX_APART} processes of a library are read at a time where one of them is not read always; {{count:,}} "
@@ -124,6 +126,9 @@ class TurnTaker:
         # Processes that wait for others of a file, as not all may have probes of their own: how many run it.
         self.crowded: Mapping[int, int] = {}
         self._hit: Collection[int] = ()  # Processes with breakpoints so far.
+        self._probe_ns: Mapping[int, float] = {}  # Of these, as of the last step.
+        self.late: Collection[int] = ()  # Processes whose files are to be looked at now.
+        self._asked: dict[int, int] = {}  # How often they were, since they were late first.
 
     def start(self) -> None:
         """After this files may be added, and a thread switches."""
@@ -234,6 +239,7 @@ class TurnTaker:
             pid: Usage(account.calls, account.breakpoints * price_ns)
             for pid, account in self.prober.read_accounts().items()
         }
+        self._note_late(usages)
         self._hit = usages.keys()
         if self.trials is not None:
             members = self._list_members()
@@ -241,7 +247,24 @@ class TurnTaker:
             self.trials.step(now, self._read_waits(self.trials.list_ports(now, members)), members, work_ns)
             self.stopped = dict(self.trials.stopped)
         if self._duty is not None:
+            self._duty.drop([pid for pid in self._duty.followed if not self._may_be_read(pid)])
             self._duty.step(now, {pid: one for pid, one in usages.items() if self._may_be_read(pid)})
+
+    def _note_late(self, usages: Mapping[int, Usage]) -> None:
+        """Whose probes were hit though nobody knows that it runs their file, or though it is off: it mapped a library
+        since it was looked at last."""
+        late = [
+            pid
+            for pid, usage in usages.items()
+            if pid not in self.choices.known
+            or (not self._may_be_read(pid) and usage.probe_ns > self._probe_ns.get(pid, usage.probe_ns))
+        ]
+        # Those first that were asked for least: of some, no look finds the file.
+        self._asked = {pid: self._asked.get(pid, 0) for pid in late}
+        self.late = sorted(late, key=self._asked.__getitem__)[:LATE_MAX]
+        for pid in self.late:
+            self._asked[pid] += 1
+        self._probe_ns = {pid: usage.probe_ns for pid, usage in usages.items()}
 
     def _list_members(self) -> Mapping[Port, Mapping[int, bool]]:
         """Processes in `auto` that were read at a port, and whether their probes are in place now. A trial reads all

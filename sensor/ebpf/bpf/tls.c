@@ -259,7 +259,10 @@ static __always_inline void end(u64 session, u8 kind) {
 
 /* The process pays for each breakpoint, also for one where nothing is moved; the sensor adds up what that takes. */
 static __always_inline void count_breakpoint(void) {
-  struct account *own = find_account(bpf_get_current_pid_tgid() >> 32);
+  u32 process = bpf_get_current_pid_tgid() >> 32;
+  struct account *own = accounts.lookup(&process);
+  if (!own && is_process_watched()) /* Others take no place in the table. */
+    own = find_account(process);
   if (own)
     __sync_fetch_and_add(&own->breakpoints, 1);
 }

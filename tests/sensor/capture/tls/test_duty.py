@@ -89,7 +89,7 @@ def test_processes_share_the_node() -> None:
 def test_the_gone_are_forgotten() -> None:
     life = Life({7: 9_000})
     life.run(5)
-    life.duty.forget(set())
+    life.duty.drop([7])
     assert life.duty.shares == {} and life.duty.is_read(7)
 
 
@@ -107,13 +107,18 @@ def test_what_one_leaves_the_others_have(rates: list[float], limit: float) -> No
     assert min(100, find_part([min(rate, 100) for rate in rates], 200)) == limit
 
 
-def test_whose_calls_are_not_counted_any_more_is_read() -> None:
-    """The kernel's table keeps the processes of the latest calls."""
+def test_a_process_whose_account_is_evicted_in_each_rest_stays_in_turns() -> None:
+    """The kernel's table keeps the processes of the latest calls, and anybody can fill it while one rests."""
     life = Life({7: 9_000})
     life.run(5)
-    assert life.duty.shares
-    life.duty.step(life.now, {8: Usage(1, 0)})
-    assert life.duty.shares == {} and life.duty.is_read(7) and life.duty.next_switch() == float("inf")
+    before = life.read_seconds[7]
+    for _ in range(2_000):
+        life.run(STEP)
+        if not life.duty.is_read(7):
+            life.seen[7] = 0.0
+            life.duty.step(life.now, {8: Usage(1, 0)})
+    assert (life.read_seconds[7] - before) / 100 == pytest.approx(2_000 / 9_000, rel=0.35)
+    assert life.duty.evictions == pytest.approx(40, abs=3)
 
 
 def test_turns_are_as_long_as_the_governor_says() -> None:

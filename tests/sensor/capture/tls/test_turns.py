@@ -153,6 +153,27 @@ def test_many_processes_of_a_file_follow_each_other_where_one_may_not_be_read(no
     assert node.turns.over[10] == 0.5
 
 
+def test_a_process_that_maps_a_library_late_is_looked_at_at_once(node: Node) -> None:
+    """Its probes are there already: those of all who run the file."""
+    node.price_ns = 1_000.0
+    node.chosen["/pods/off"] = OFF
+    for pid, cgroup in ((11, "/pods/off"), (12, "/pods/shop")):
+        node.run(pid, "/lib/other.so", Path(__file__), cgroup)
+    node.run(10, SO, LIBSSL, "/pods/shop")
+    node.live(10, {})
+    assert node.prober.probed == {EVERYBODY}
+    line = (node.root / "10" / "maps").read_text()
+    for pid in (11, 12):
+        with (node.root / str(pid) / "maps").open("a") as maps:
+            maps.write(line)
+        node.prober.calls[pid] = 5
+    node.prober.calls[99] = 5  # Ended at once.
+    node.live(2, {12: 4_000})
+    assert node.prober.probed <= {10, 12} and 99 not in node.prober.calls
+    node.live(6, {12: 4_000})
+    assert node.turns.shares[12] < 1 and node.turns.late == []
+
+
 def test_many_sleeping_processes_of_one_cgroup_take_no_place_of_another(node: Node) -> None:
     """Whoever makes them maps the library of a server, and is not to be read himself."""
     node.chosen["/pods/off"] = OFF
