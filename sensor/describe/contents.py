@@ -12,6 +12,7 @@ from sensor.describe.bodies.decoding import Payload, decode
 from sensor.describe.bodies.reader import BodyCall, BodyReader, find_payload
 from sensor.describe.bodies.sampling import Estimate
 from sensor.describe.schemas.descriptions import names_description
+from sensor.describe.schemas.model_calls import names_model_api
 from sensor.http.bodies import StreamBodies
 from sensor.http.http1.head import RequestHead
 from sensor.http.http2.heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
@@ -124,6 +125,8 @@ def _make_body_call(
         method=head.method,
         query=head.query,
         mcp_version=head.get(b"mcp-protocol-version"),
+        host=head.host,
+        is_of_model=names_model_api(head.path),
     )
 
 

@@ -37,6 +37,7 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     is_complete: bool
     # A fixed word for counters: `coding_unknown`, `coding_broken`, `decoded_limit`; empty where nothing was wrong.
     fault: str = ""
+    last: bytes = b""  # The last bytes of a body that was cut, where its end came.
 
     def __repr__(self) -> str:
         return f"Decoded({len(self.data)} bytes, is_complete={self.is_complete}, fault={self.fault!r})"

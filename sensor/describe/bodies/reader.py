@@ -166,6 +166,7 @@ _GRAPHQL_HEAD: Final = re.compile(rb"graphql|content-encoding", re.IGNORECASE)
 _GRAPHQL_TYPES: Final = re.compile(r"application/(?:[\w.+-]*json|graphql|x-www-form-urlencoded)\Z")
 _MEDIA_TYPE_BYTES: Final = 128
 EVENTS: Final = "text/event-stream"
+LAST_BYTES: Final = 4_096
 _CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
 _WORDS: Final = (
     ("coding_unknown", "Bodies in a content coding that the sensor does not read."),
@@ -198,6 +199,8 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     query: str = ""
     caller: tuple[Credentials, NamedEnds] | None = None
     mcp_version: bytes = b""  # The request's `MCP-Protocol-Version`.
+    host: str = ""  # As the request names it.
+    is_of_model: bool = False  # Its path may be one of a model API.
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"
@@ -214,6 +217,7 @@ class BodyDocument(msgspec.Struct, frozen=True, gc=False):
     messages: Sequence[bytes] = ()  # All of a stream of events, of which `tree` has some.
     cut: bytes = b""  # The last event of a stream of events that was cut, as far as it came.
     has_endpoint_event: bool = False  # It is a stream of MCP's older transport.
+    last: bytes = b""  # Its last bytes, at most LAST_BYTES; of one that was cut those of its end, where these came.
 
     def __repr__(self) -> str:
         return f"BodyDocument(media_type={self.media_type!r}, redacted)"
@@ -269,8 +273,8 @@ class BodyReader:
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
         question = find_payload(call, is_request=True)
-        request = self._classify(question, _read_type(question), Side(call.route_id, is_request=True), call.path)
-        response = self._classify(answer, media_type, Side(call.route_id, is_request=False), call.path)
+        request = self._classify(call, question, _read_type(question), is_request=True)
+        response = self._classify(call, answer, media_type, is_request=False)
         codes: set[int] = set()
         flags, records = BodyFlag.NONE, 0
         login = _find_login(call, request, response)
@@ -328,7 +332,7 @@ class BodyReader:
         except ValueError:
             return
         if document is not None:
-            self._sink.learn_beginning(call, _show(document, media_type, answer.content_type, is_complete=False))
+            self._sink.learn_beginning(call, _show(document, media_type, answer.content_type, decoded))
 
     def read_head(
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
@@ -355,7 +359,7 @@ class BodyReader:
         )
         return make_totals((read, begun, *unread), "bodies_")
 
-    def _classify(self, payload: Payload | None, media_type: str, side: Side, path: str) -> _Read | None:
+    def _classify(self, call: BodyCall, payload: Payload | None, media_type: str, *, is_request: bool) -> _Read | None:
         if payload is None or not payload.data:
             return None
         decoded = decode(payload.data, payload.content_encoding, is_complete=payload.is_complete)
@@ -365,7 +369,7 @@ class BodyReader:
             return None
         try:
             if is_protobuf(media_type):
-                document = self._read_protobuf(decoded, media_type, path, is_request=side.is_request)
+                document = self._read_protobuf(decoded, media_type, call.path, is_request=is_request)
             else:
                 document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
         except ValueError:
@@ -374,18 +378,19 @@ class BodyReader:
         if document is None:
             self.unread["type_not_read"] += 1
             unseen = Document(None, None, tree=Binary())
-            seen = _show(unseen, media_type, payload.content_type, is_complete=decoded.is_complete)
+            seen = _show(unseen, media_type, payload.content_type, decoded)
             return _Read(None, frozenset(), False, seen)
         self.read_count += 1
         found = find_sensitive(
             document.values,
             max_nodes=NODES_MAX,
-            max_values=VALUES_MAX,
+            # The turns of a conversation have one field, and none of them is like the others.
+            max_values=None if call.is_of_model else VALUES_MAX,
             custom=self._custom,
-            find_asked=partial(self._fields.find, side),
+            find_asked=partial(self._fields.find, Side(call.route_id, is_request)),
         )
         data = frozenset(finding.kind for finding in found)
-        seen = _show(document, media_type, payload.content_type, is_complete=decoded.is_complete)
+        seen = _show(document, media_type, payload.content_type, decoded)
         return _Read(document, data, decoded.is_complete, seen)
 
     def _read_protobuf(self, decoded: Decoded, media_type: str, path: str, *, is_request: bool) -> Document | None:
@@ -451,17 +456,18 @@ def list_calls(document: BodyDocument) -> Calls:
     return Calls([], tree if isinstance(tree, dict) else None)
 
 
-def _show(document: Document, media_type: str, content_type: bytes, *, is_complete: bool) -> BodyDocument:
+def _show(document: Document, media_type: str, content_type: bytes, decoded: Decoded) -> BodyDocument:
     """What others learn from."""
     return BodyDocument(
         media_type,
         content_type[:_CONTENT_TYPE_BYTES],
         document.tree,
-        is_complete,
+        decoded.is_complete,
         document.calls,
         document.messages,
         document.cut,
         document.has_endpoint_event,
+        decoded.data[-LAST_BYTES:] if decoded.is_complete else decoded.last,
     )
 
 

@@ -1,4 +1,5 @@
-"""Reads streams of messages: server-sent events, lines and sequences of JSON, messages of RPCs behind their lengths.
+"""Reads streams of messages: server-sent events, lines and sequences of JSON, messages of RPCs and of Amazon's event
+streams behind their lengths.
 
 Each format is split into its messages; a message that is cut is not read. One message is a document. Of several each is
 a record. Answers to calls of JSON-RPC among notifications, as MCP streams them, are the documents of the stream.
@@ -8,9 +9,12 @@ Language models stream one text as many messages. `chat.completion.chunk` of Ope
 to message, its texts are short, and many begin or end with a blank, or its name is that of a piece. The pieces are put
 together, by the `index` of what they belong to, before anything is looked for in them: a card number is cut anywhere.
 
-Sources: WHATWG HTML, section 9.2.6 (event streams); RFC 7464 (JSON sequences); Connect and gRPC (envelopes).
+Sources: WHATWG HTML, section 9.2.6 (event streams); RFC 7464 (JSON sequences); Connect and gRPC (envelopes); Smithy
+(application/vnd.amazon.eventstream).
 """
 
+import base64
+import binascii
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -32,12 +36,16 @@ _TOKEN_CHARACTERS_MAX: Final = 24  # On average, of pieces without blanks around
 _BLANK_SHARE: Final = 0.2  # Of pieces of a text that begin or end with a blank.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _ENVELOPE_BYTES: Final = 5
+# Of Amazon's: lengths of the frame and of its header fields, and checksums behind these and at the end.
+_PRELUDE_BYTES, _CHECKSUM_BYTES = 12, 4
+_FRAME_BYTES_MAX: Final = 16 << 20
 _COMPRESSED, _END = 0x01, 0x82  # Flags: compressed; the end of the stream, of Connect or gRPC-Web.
 # `jsonrpc` as writers of JSON write it, or with letters escaped, which none does without a reason. The end of the word
 # is found in half the time of the whole.
 _CALL_SIGNS: Final = (b"nrpc", b"\\u006", b"\\u007")
 # With it a server of MCP says where requests are to be sent (HTTP with SSE).
 _ENDPOINT_EVENT: Final = re.compile(rb"(?:\A|[\r\n])event: ?endpoint[\r\n]")
+_PASSED_ON: Final = re.compile(rb'\{"bytes":"([A-Za-z0-9+/=]+)"')
 _Path = tuple[str, ...]
 
 
@@ -130,6 +138,34 @@ def split_envelopes(data: bytes, *, has_cut: bool = False) -> list[bytes]:
         if not flag & (_COMPRESSED | _END) and (has_cut or place <= len(data)):
             found.append(data[begin:place])
     return found
+
+
+def split_frames(data: bytes) -> list[bytes]:
+    """Payloads of Amazon's event streams. Those of models whose messages are passed on as they are have them in base64.
+    Raises ValueError where the first frame is none."""
+    found: list[bytes] = []
+    place = 0
+    while place + _PRELUDE_BYTES <= len(data) and len(found) < MESSAGES_MAX:
+        size, head_size = (int.from_bytes(data[place + at : place + at + 4], "big") for at in (0, 4))
+        begin, end = place + _PRELUDE_BYTES + head_size, place + size - _CHECKSUM_BYTES
+        if size > _FRAME_BYTES_MAX or begin > end:
+            if not found:
+                raise ValueError("no frame of an event stream")
+            break
+        if place + size <= len(data) and begin < end:
+            found.append(_open_payload(data[begin:end]))
+        place += size
+    return found
+
+
+def _open_payload(payload: bytes) -> bytes:
+    inner = _PASSED_ON.match(payload)
+    if inner is None:
+        return payload
+    try:
+        return base64.b64decode(inner[1], validate=True)
+    except binascii.Error:
+        return payload
 
 
 def read_messages(messages: list[bytes]) -> Messages:

@@ -9,7 +9,7 @@ second before. This is the estimator of Horvitz and Thompson with the share that
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -69,10 +69,18 @@ class OperationCount(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: int = 0
 
 
+class Weighed(Protocol):
+    """What counts a sample."""
+
+    def add(self, sample: Sample, weight: int, /) -> None:
+        """A call, which stands for `weight` calls."""
+        ...
+
+
 @dataclass(slots=True)
 class _WeighedRoute:
     calls: int = 0  # Since the samples that were weighed last.
-    samples: list[tuple[tuple["Tally", ...], Sample]] = field(default_factory=list)  # That wait for their weight,
+    samples: list[tuple[tuple[Weighed, ...], Sample]] = field(default_factory=list)  # That wait for their weight,
     since_ns: int = 0  # and from when the first of them is.
     granted_ns: int = 0
     granted: int = 0  # Samples that were asked for.
@@ -108,7 +116,7 @@ class SampleWeights:
             for route_id, total in zip(distinct.tolist(), sums.tolist(), strict=True):
                 self.count(route_id, round(total))
 
-    def add(self, route_id: int, tallies: tuple["Tally", ...], sample: Sample) -> int:
+    def add(self, route_id: int, tallies: tuple[Weighed, ...], sample: Sample) -> int:
         """A sample of `tallies` (none: it asks for no operation); gives the weight of those that were weighed now."""
         route, weight = self._routes.get(route_id), 0
         if route is None:
