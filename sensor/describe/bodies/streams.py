@@ -16,6 +16,7 @@ Sources: WHATWG HTML, section 9.2.6 (event streams); RFC 7464 (JSON sequences); 
 import base64
 import binascii
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -71,15 +72,16 @@ def split_events(data: bytes, *, is_complete: bool) -> list[bytes]:
     if not is_complete:
         all_lines.pop()  # It may go on.
     for line in all_lines:
-        name, _, value = line.partition(b":")
-        if name == b"data":
-            lines.append(value.removeprefix(b" "))
+        if line[:5] == b"data:":
+            lines.append(line[6:] if line[5:6] == b" " else line[5:])
         elif not line and lines:
-            events.append(b"\n".join(lines))
+            events.append(lines[0] if len(lines) == 1 else b"\n".join(lines))
             lines = []
+        elif line == b"data":
+            lines.append(b"")
     if lines and is_complete:
         events.append(b"\n".join(lines))
-    return [event for event in events if event.strip() not in (b"", b"[DONE]")]
+    return [event for event in events if event[-1:] == b"}" or event.strip() not in (b"", b"[DONE]")]
 
 
 def find_cut_event(data: bytes) -> bytes:
@@ -231,10 +233,10 @@ def _may_have_pieces(messages: list[object]) -> bool:
 
 def _find_pieces(messages: list[object]) -> dict[_Path, list[str]]:
     """Texts of fields that hold pieces of one text, in messages of one stream."""
-    texts: dict[_Path, list[str]] = {}
+    texts: defaultdict[_Path, list[str]] = defaultdict(list)
     for message in messages:
         for path, text in _list_texts(message):
-            texts.setdefault(path, []).append(text)
+            texts[path].append(text)
     return {path: pieces for path, pieces in texts.items() if _are_pieces(path[-1], pieces)}
 
 

@@ -351,7 +351,10 @@ def _is_object(response: BodyDocument | None) -> bool:
 def _has_failed(status_code: int, last: bytes) -> bool:
     if status_code >= 400 or (status_code < 100 and status_code != STATUS_NOT_READ):
         return True
-    return _STREAM_ERROR.search(last) is not None or _FRAME_ERROR.search(last) is not None
+    has_sign = b'"error"' in last
+    return (has_sign and _STREAM_ERROR.search(last) is not None) or (
+        b":exception-type" in last and _FRAME_ERROR.search(last) is not None
+    )
 
 
 def _read_usage(call: BodyCall, messages: list[_Message], last: bytes, *, is_single: bool) -> ModelUsage | None:
