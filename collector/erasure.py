@@ -94,7 +94,8 @@ _WRITTEN: Final = (
     ("endpoint_risks", "explanation"),
     ("coverage_rows", "handshakes"),
 )
-# Who uses tools of MCP, and who asks models: one object of JSON a use, which names the consumer and where it called from.
+# Who uses tools of MCP, and who asks models: one object of JSON a use, which names the consumer and where it called
+# from.
 _USES: Final = (
     "schemas",
     "part IN (241, 250) AND match(operations, {pattern:String})",

@@ -12,8 +12,9 @@ from collector.inventory.endpoints.bodies import BodySide, DataClass
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.filters import Text
-from collector.inventory.models.models import Destination, ModelInventory, ModelQuery
+from collector.inventory.models.models import ModelInventory, ModelQuery
 from collector.inventory.models.prices import PRICES_MAX, ModelPrice, ModelPrices, PriceList
+from collector.inventory.models.use import Destination
 
 
 class ModelDataModel(Model):

@@ -82,9 +82,10 @@ def _count_edges(answer: Answer) -> Iterator[str]:
 def _sum_models(answer: Answer) -> Iterator[str]:
     totals = answer["totals"]
     if totals["cost"] is not None:
+        cost = f"{totals['cost']:,.2f} {totals['currency']}".rstrip()
         yield (
-            f"The {totals['priced_calls']:,} calls with a price cost {totals['cost']:,.2f} {totals['currency']}".rstrip()
-            + f", of {totals['counted_calls']:,} calls whose tokens are known."
+            f"The {totals['priced_calls']:,} calls with a price cost {cost}. Tokens are known of "
+            f"{totals['counted_calls']:,} calls."
         )
     if totals["left_out"]:
         yield f"{totals['left_out']:,} sums of the fewest calls were not read; narrow the span."

@@ -7,8 +7,7 @@ from typing import Final
 
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass
 from collector.inventory.endpoints.endpoint import SeenAt
-from collector.inventory.models.models import Destination, find_destination
-from collector.inventory.models.uses import ModelUse
+from collector.inventory.models.use import Destination, ModelUse, find_destination
 from collector.risk.finding import SHARE_MIN, Circumstances, Evidence, Severity, list_words, names_person
 
 # Served calls before a missing credential is a habit and not a chance.
@@ -19,7 +18,7 @@ _GRAVE: Final = frozenset((DataClass.SECRET, DataClass.HEALTH, DataClass.FINANCI
 
 def find_data_to_provider(seen: Circumstances) -> Evidence | None:
     """Prompts with secrets, or with data that together names a person, to a provider outside."""
-    if find_destination(seen.endpoint) is not Destination.OUTSIDE:
+    if not _is_outside(seen):
         return None
     found = [(use, kinds) for use in seen.model_uses if (kinds := _find_sent(use))]
     if not found:
@@ -34,6 +33,15 @@ def find_data_to_provider(seen: Circumstances) -> Evidence | None:
         signs=tuple(kinds),
         severity=Severity.HIGH if _GRAVE & set(kinds.values()) else None,
     )
+
+
+def _is_watched(seen: Circumstances) -> bool:
+    return seen.endpoint.seen_at is not SeenAt.CLIENT
+
+
+def _is_outside(seen: Circumstances) -> bool:
+    level, host = seen.endpoint.exposure.level, seen.endpoint.host
+    return find_destination(level, host, is_watched=_is_watched(seen)) is Destination.OUTSIDE
 
 
 def _find_sent(use: ModelUse) -> dict[str, DataClass]:
@@ -51,7 +59,7 @@ def _find_sent(use: ModelUse) -> dict[str, DataClass]:
 def find_key_in_url(seen: Circumstances) -> Evidence | None:
     """Keys that go to a provider in the URL; at a server of ours `credentials_in_url` finds them."""
     calls = sum(use.url_keys for use in seen.model_uses)
-    if not calls or find_destination(seen.endpoint) is not Destination.OUTSIDE:
+    if not calls or not _is_outside(seen):
         return None
     return Evidence(
         why=f"{calls:,} calls carried the provider's key in the URL; logs of proxies and traces keep it.",
@@ -63,8 +71,7 @@ def find_open_model(seen: Circumstances) -> Evidence | None:
     """A server of ours that answers calls to models without credentials."""
     endpoint = seen.endpoint
     served = endpoint.status.success
-    is_watched = endpoint.seen_at is not SeenAt.CLIENT
-    if not (seen.model_uses and is_watched and seen.is_open) or served < _HABIT_CALLS_MIN:
+    if not (seen.model_uses and _is_watched(seen) and seen.is_open) or served < _HABIT_CALLS_MIN:
         return None
     where = "is reached from outside" if seen.is_external else "is reached from inside, as far as is known"
     return Evidence(

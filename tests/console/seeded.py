@@ -27,7 +27,15 @@ from collector.server.compose import Collector
 from collector.server.duties import Duties
 from collector.server.http_server import HttpServer
 from tests.collector.inventory.mcp_server import tell_server
-from tests.collector.inventory.models.model_calls import DIAGNOSIS, EMAIL, JWT, OUTSIDE_ADDRESS, REQUEST, make_use, report_uses
+from tests.collector.inventory.models.model_calls import (
+    DIAGNOSIS,
+    EMAIL,
+    JWT,
+    OUTSIDE_ADDRESS,
+    REQUEST,
+    make_use,
+    report_uses,
+)
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint, write_watch
 from tests.console.answers import decide_answers, seed_answers
 from tests.waiting import wait_until
@@ -155,7 +163,9 @@ def _report_models(collector: Collector, services: Services) -> None:
     uses = [
         make_use("gpt-4.1", 900, client_workload="shop/assistant", credential=771, errors=12, streamed=700, data=sent),
         make_use("gpt-4.1-mini", 4_200, client_workload="billing/reports", credential=772, counted=4_000),
-        make_use("text-embedding-3-small", 12_000, client_workload="shop/search", operation="embeddings", output_tokens=0),
+        make_use(
+            "text-embedding-3-small", 12_000, client_workload="shop/search", operation="embeddings", output_tokens=0
+        ),
     ]
     own = {"role": 1, "client_workload": "", "client_address": "10.0.0.9", "provider": "vllm"}
     now = min(NOW, time.time())  # The collector's clock is the real one, and NOW may be ahead.

@@ -32,7 +32,8 @@ from collector.inventory.filters import (
     Text,
 )
 from collector.inventory.models.prices import PriceList
-from collector.inventory.models.uses import OTHER, ModelData, ModelUse, read_model_uses
+from collector.inventory.models.use import OTHER, Destination, ModelData, ModelUse, find_destination
+from collector.inventory.models.uses import read_model_uses
 from collector.inventory.query import Cursor, Span
 from collector.storage.records import Reader
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
@@ -40,15 +41,8 @@ from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 ENDPOINTS_MAX: Final = 2_000
 CONSUMERS_SHOWN: Final = 8  # Of one item, most calls first.
 _ID_BYTES: Final = 8
+_DIGITS: Final = 6  # Of a cost, behind the point.
 _NO_HOSTS: Final = frozenset(("", "other"))  # What names no host (collector/inventory/endpoints/outbound.py).
-
-
-class Destination(StrEnum):
-    """Who runs the model."""
-
-    OUTSIDE = "outside"  # A third party: its server is at an address of the internet that is none of ours.
-    INSIDE = "inside"  # A server of ours, or one at a private address.
-    UNKNOWN = "unknown"  # The endpoint had no call that counts in the span.
 
 
 class ModelSort(StrEnum):
@@ -59,14 +53,6 @@ class ModelSort(StrEnum):
     COST = "cost"
     ERRORS = "errors"
     LAST_SEEN = "last_seen"
-
-
-def find_destination(endpoint: Endpoint | None) -> Destination:
-    """Where calls of an endpoint go."""
-    if endpoint is None:
-        return Destination.UNKNOWN
-    is_outside = endpoint.exposure.level is ExposureLevel.THIRD_PARTY and endpoint.seen_at is SeenAt.CLIENT
-    return Destination.OUTSIDE if is_outside else Destination.INSIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +258,7 @@ class ModelInventory:
             counted_calls=sum(one.counted_calls for one in items),
             input_tokens=sum(one.input_tokens for one in items),
             output_tokens=sum(one.output_tokens for one in items),
-            cost=sum(costs) if costs else None,
+            cost=round(sum(costs), _DIGITS) if costs else None,
             priced_calls=sum(one.priced_calls for one in items),
             currency=self._read_prices().currency,
             left_out=left_out,
@@ -280,7 +266,10 @@ class ModelInventory:
 
 
 def _find_key(use: ModelUse, endpoint: Endpoint | None) -> tuple[str, ...]:
-    destination = find_destination(endpoint)
+    destination = Destination.UNKNOWN
+    if endpoint is not None:
+        is_watched = endpoint.seen_at is not SeenAt.CLIENT
+        destination = find_destination(endpoint.exposure.level, endpoint.host, is_watched=is_watched)
     is_named = destination is Destination.OUTSIDE and use.host not in _NO_HOSTS
     server = use.host if is_named else use.service
     return use.caller, use.provider, use.operation, use.model, destination, server, use.cluster
@@ -352,7 +341,7 @@ def _merge(
             for (kind, data_class, side), calls in sorted(data.items(), key=lambda one: (-one[1], one[0]))
         ),
         url_key_calls=sum(one.url_keys for one in uses),
-        cost=sum(costs) if costs else None,
+        cost=round(sum(costs), _DIGITS) if costs else None,
         priced_calls=priced,
         first_seen=min(one.first_seen for one in uses),
         last_seen=max(one.last_seen for one in uses),

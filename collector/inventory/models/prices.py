@@ -1,7 +1,8 @@
 """Prices of models that people set, and the cost of tokens by them. Without prices no cost is known.
 
-The prices are one row of the state, as a file gives them (`apidae set model-prices FILE`). The first entry whose pattern
-fits a model holds. The name in the answer counts first, for it is the exact one, and then the one in the request.
+The prices are one row of the state, as a file gives them (`apidae set model-prices FILE`). The first entry whose
+pattern fits a model holds. The name in the answer counts first, for it is the exact one, and then the one in the
+request.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, select
 
 from collector.inventory.filters import Text
-from collector.inventory.models.uses import ModelUse
+from collector.inventory.models.use import ModelUse
 from collector.storage.state.cache import StateCache
 from collector.storage.state.store import StateStore, lock_table, upsert
 from collector.storage.state.tables.inventory import MODEL_PRICES

@@ -3,8 +3,8 @@
 A state is what one process of a sensor knows of one route in about an hour (collector/receiver/models.py writes it).
 States of all processes and hours of the span add up.
 
-A call that is seen at both ends is in two states. As everywhere in the inventory, the client's side counts only where no
-watched server answered (collector/inventory/endpoints/outbound.py).
+A call that is seen at both ends is in two states. As everywhere in the inventory, the client's side counts only where
+no watched server answered (collector/inventory/endpoints/outbound.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from collector.core.budget import check_budget
-from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide, DataClass
+from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide
 from collector.inventory.endpoints.outbound import ROLE_CLIENT, ROLE_SERVER, find_hidden
 from collector.inventory.endpoints.predicates import span_parameters
+from collector.inventory.models.use import ModelData, ModelUse
 from collector.inventory.query import Span
 from collector.storage.records import Reader, read_record, select
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 
 USES_MAX: Final = 20_000  # Sums that one question reads, those of most calls.
-OTHER: Final = "_OTHER"  # A name that may not leave its node, or that no bound let in.
 _PART: Final = 250  # SchemaPart of the wire.
 _COUNTS: Final = (
     *("samples", "calls", "errors", "streamed", "counted", "input_tokens", "output_tokens", "cache_read_tokens"),
@@ -39,58 +39,6 @@ _USE: Final = ", ".join(
 _CALLER: Final = tuple(reversed(ConsumerColumn))
 # A sensor's clock may be ahead: it saw nothing later than the collector got it.
 _LAST: Final = "least(one.last_seen, toUnixTimestamp(s.time))"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelData:
-    """Calls in whose prompt (REQUEST) or answer (RESPONSE) a kind of data was found."""
-
-    kind: str
-    data_class: DataClass
-    side: BodySide
-    calls: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelUse:
-    """What one caller asked of one model on one route. Counts stand for all calls, and are estimates by samples. Tokens
-    are sums over the `counted` calls, and `input_tokens` includes those of the cache. Times are unix seconds."""
-
-    route_id: int
-    endpoint_id: str
-    cluster: str
-    service: str
-    host: str
-    path: str
-    caller: str
-    consumer: str
-    provider: str
-    operation: str
-    request_model: str
-    response_model: str
-    samples: int
-    calls: int
-    errors: int
-    streamed: int
-    counted: int
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_creation_tokens: int
-    reasoning_tokens: int
-    requests_read: int
-    responses_read: int
-    url_keys: int
-    data: tuple[ModelData, ...]
-    first_seen: int
-    last_seen: int
-
-    @property
-    def model(self) -> str:
-        """As the caller asked for it, else as the answer names it; empty where neither is known."""
-        return next((name for name in (self.request_model, self.response_model) if name not in ("", OTHER)), "") or (
-            self.request_model or self.response_model
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

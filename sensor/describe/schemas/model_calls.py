@@ -23,6 +23,7 @@ from urllib.parse import unquote
 import msgspec
 from pydantic_core import from_json
 
+from common.model_hosts import find_host_provider
 from sensor.core.calls import STATUS_NOT_READ, Role
 from sensor.describe.bodies.documents import AWS_EVENTS
 from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument
@@ -156,24 +157,6 @@ _SIGN: Final = re.compile(
 )
 _STREAM_PATH: Final = re.compile(r"(?::stream[A-Z]\w+|/converse-stream|/invoke-with-response-stream)\Z")
 _DEPLOYMENT: Final = re.compile(r"/openai/deployments/(?P<model>[^/]+)/")
-# Hosts of providers, by their ends.
-_HOSTS: Final = (
-    (re.compile(r"(?:\A|\.)api\.openai\.com\Z"), "openai"),
-    (re.compile(r"\.(?:openai|cognitiveservices)\.azure\.com\Z"), "azure.ai.openai"),
-    (re.compile(r"\.(?:services|models)\.ai\.azure\.com\Z"), "azure.ai.inference"),
-    (re.compile(r"\Aapi\.anthropic\.com\Z"), "anthropic"),
-    (re.compile(r"\Agenerativelanguage\.googleapis\.com\Z"), "gcp.gemini"),
-    (re.compile(r"(?:\A|-|\.)aiplatform\.googleapis\.com\Z"), "gcp.vertex_ai"),
-    (re.compile(r"\Abedrock-runtime(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?\Z"), "aws.bedrock"),
-    (re.compile(r"\Aapi\.cohere\.(?:com|ai)\Z"), "cohere"),
-    (re.compile(r"\Aapi\.deepseek\.com\Z"), "deepseek"),
-    (re.compile(r"\Aapi\.groq\.com\Z"), "groq"),
-    (re.compile(r"\Aapi\.mistral\.ai\Z"), "mistral_ai"),
-    (re.compile(r"\Aapi\.moonshot\.(?:ai|cn)\Z"), "moonshot_ai"),
-    (re.compile(r"\Aapi\.perplexity\.ai\Z"), "perplexity"),
-    (re.compile(r"\Aapi\.x\.ai\Z"), "x_ai"),
-    (re.compile(r"\Aopenrouter\.ai\Z"), "openrouter"),
-)
 # Marks of who answers: in the answer's head,
 _HEAD_MARKS: Final = (
     (re.compile(rb"\nx-litellm-", re.IGNORECASE), "litellm"),
@@ -308,8 +291,7 @@ def _find_host(call: BodyCall) -> str:
     """The provider whose host a client on this node called."""
     if call.caller is None or call.caller[1].role is not Role.CLIENT:
         return ""
-    host = call.host.partition(":")[0]
-    return next((provider for pattern, provider in _HOSTS if pattern.search(host)), "")
+    return find_host_provider(call.host)
 
 
 def _find_mark(call: BodyCall, form: _Form, messages: list[_Message]) -> str:

@@ -51,7 +51,9 @@ def seed_endpoints() -> Seed:
     """A provider outside, a server inside that is watched, and the same as its client's sensor sees it."""
     seed = Seed()
     path = "/v1/chat/completions"
-    outside = seed.endpoint(1, "POST", path, host="api.example.com", workload=OUTSIDE_ADDRESS, workload_kind=0, port=443)
+    outside = seed.endpoint(
+        1, "POST", path, host="api.example.com", workload=OUTSIDE_ADDRESS, workload_kind=0, port=443
+    )
     seed.calls(outside, 50, role=2, client_address="", client_workload="shop/agent")
     inside = seed.endpoint(2, "POST", path, host="models.ml", workload="models", namespace="ml", port=8000)
     seed.calls(inside, 10)
@@ -282,7 +284,11 @@ def test_whatever_a_sensor_sends_is_bounded() -> None:
     assert len(found) == USE_LIMIT
     one = found[0]
     assert {one[name] for name in ("request_model", "response_model", "provider", "operation")} == {"_OTHER"}
-    assert (one["role"], one["calls"], len(one["client_workload"])) == (0, 2**48 - 1, NAME_LIMIT_BYTES + len("workload:"))
+    assert (one["role"], one["calls"], len(one["client_workload"])) == (
+        0,
+        2**48 - 1,
+        NAME_LIMIT_BYTES + len("workload:"),
+    )
 
 
 def test_a_state_of_another_part_has_no_uses() -> None:
