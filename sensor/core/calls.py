@@ -150,6 +150,7 @@ class RawBodies(msgspec.Struct, frozen=True, gc=False):
     response_head: bytes = b""  # Where no event brought it: of a call that a record reports.
     # Where chunk framing was undone before: whether all of the request and of the response is here.
     whole: tuple[bool, bool] | None = None
+    response_last: bytes = b""  # Of a longer response its last bytes, where these came.
 
     def __repr__(self) -> str:
         return f"RawBodies({len(self.request)} and {len(self.response)} bytes, redacted)"

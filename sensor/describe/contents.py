@@ -141,7 +141,11 @@ def _read_payloads(stream: StreamCall, bodies: StreamBodies) -> tuple[Payload, P
         head.get(b"content-encoding") if head is not None else b"",
     )
     response_body = Payload(
-        bodies.response, bodies.is_response_whole, stream.response_content_type.encode(), bodies.response_coding
+        bodies.response,
+        bodies.is_response_whole,
+        stream.response_content_type.encode(),
+        bodies.response_coding,
+        bodies.response_last,
     )
     return request_body, response_body
 

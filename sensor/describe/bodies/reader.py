@@ -46,6 +46,7 @@ from sensor.describe.bodies.streams import (
     parse_cut_call,
     split_envelopes,
 )
+from sensor.http.bodies import LAST_BYTES_MAX
 from sensor.http.http1.head import RequestHead, read_media_type
 from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
 from sensor.sensitive.kinds import (
@@ -166,7 +167,6 @@ _GRAPHQL_HEAD: Final = re.compile(rb"graphql|content-encoding", re.IGNORECASE)
 _GRAPHQL_TYPES: Final = re.compile(r"application/(?:[\w.+-]*json|graphql|x-www-form-urlencoded)\Z")
 _MEDIA_TYPE_BYTES: Final = 128
 EVENTS: Final = "text/event-stream"
-LAST_BYTES: Final = 2_048
 _CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
 _WORDS: Final = (
     ("coding_unknown", "Bodies in a content coding that the sensor does not read."),
@@ -217,7 +217,7 @@ class BodyDocument(msgspec.Struct, frozen=True, gc=False):
     messages: Sequence[bytes] = ()  # All of a stream of events, of which `tree` has some.
     cut: bytes = b""  # The last event of a stream of events that was cut, as far as it came.
     has_endpoint_event: bool = False  # It is a stream of MCP's older transport.
-    last: bytes = b""  # Its last bytes, at most LAST_BYTES; of one that was cut those of its end, where these came.
+    last: bytes = b""  # Its last bytes, at most LAST_BYTES_MAX; of one that was cut those of its end, where these came.
 
     def __repr__(self) -> str:
         return f"BodyDocument(media_type={self.media_type!r}, redacted)"
@@ -332,7 +332,7 @@ class BodyReader:
         except ValueError:
             return
         if document is not None:
-            self._sink.learn_beginning(call, _show(document, media_type, answer.content_type, decoded))
+            self._sink.learn_beginning(call, _show(document, media_type, answer, decoded))
 
     def read_head(
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
@@ -378,7 +378,7 @@ class BodyReader:
         if document is None:
             self.unread["type_not_read"] += 1
             unseen = Document(None, None, tree=Binary())
-            seen = _show(unseen, media_type, payload.content_type, decoded)
+            seen = _show(unseen, media_type, payload, decoded)
             return _Read(None, frozenset(), False, seen)
         self.read_count += 1
         found = find_sensitive(
@@ -390,7 +390,7 @@ class BodyReader:
             find_asked=partial(self._fields.find, Side(call.route_id, is_request)),
         )
         data = frozenset(finding.kind for finding in found)
-        seen = _show(document, media_type, payload.content_type, decoded)
+        seen = _show(document, media_type, payload, decoded)
         return _Read(document, data, decoded.is_complete, seen)
 
     def _read_protobuf(self, decoded: Decoded, media_type: str, path: str, *, is_request: bool) -> Document | None:
@@ -456,19 +456,26 @@ def list_calls(document: BodyDocument) -> Calls:
     return Calls([], tree if isinstance(tree, dict) else None)
 
 
-def _show(document: Document, media_type: str, content_type: bytes, decoded: Decoded) -> BodyDocument:
+def _show(document: Document, media_type: str, payload: Payload, decoded: Decoded) -> BodyDocument:
     """What others learn from."""
     return BodyDocument(
         media_type,
-        content_type[:_CONTENT_TYPE_BYTES],
+        payload.content_type[:_CONTENT_TYPE_BYTES],
         document.tree,
         decoded.is_complete,
         document.calls,
         document.messages,
         document.cut,
         document.has_endpoint_event,
-        decoded.data[-LAST_BYTES:] if decoded.is_complete else decoded.last,
+        _find_last(payload, decoded),
     )
+
+
+def _find_last(payload: Payload, decoded: Decoded) -> bytes:
+    """The end of a body, where it is known."""
+    if decoded.is_complete:
+        return decoded.data[-LAST_BYTES_MAX:]
+    return b"" if payload.content_encoding else payload.last[-LAST_BYTES_MAX:]
 
 
 def _measure_graphql(call: BodyCall) -> set[int]:
@@ -534,8 +541,8 @@ def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:
     if bodies is None:
         return None
     if is_request:
-        return _unframe(call.request_head, bodies.request, call.request_bytes, bodies.whole, is_request=True)
-    return _unframe(_find_head(call), bodies.response, call.response_bytes, bodies.whole, is_request=False)
+        return _unframe(call.request_head, bodies.request, call.request_bytes, bodies, is_request=True)
+    return _unframe(_find_head(call), bodies.response, call.response_bytes, bodies, is_request=False)
 
 
 def _find_head(call: BodyCall) -> bytes:
@@ -543,13 +550,13 @@ def _find_head(call: BodyCall) -> bytes:
     return call.response_head or (call.bodies.response_head if call.bodies is not None else b"")
 
 
-def _unframe(
-    head: bytes, raw: bytes, wire_bytes: int, whole: tuple[bool, bool] | None, *, is_request: bool
-) -> Payload | None:
+def _unframe(head: bytes, raw: bytes, wire_bytes: int, bodies: RawBodies, *, is_request: bool) -> Payload | None:
     if not raw or not head:
         return None
+    whole = bodies.whole
     is_whole = len(head) + len(raw) >= wire_bytes if whole is None else whole[not is_request]
-    return read_payload(head, raw, is_request=is_request, is_whole=is_whole, is_unframed=whole is not None)
+    last = b"" if is_request else bodies.response_last
+    return read_payload(head, raw, is_request=is_request, is_whole=is_whole, is_unframed=whole is not None, last=last)
 
 
 def is_counted(status_code: int) -> bool:
