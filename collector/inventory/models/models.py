@@ -169,7 +169,7 @@ class ModelQuery(SortedQuery, SpanParameters):
         description="Exactly this caller, with or without its kind.",
         examples=["workload:shop/agent"],
     )
-    provider: Annotated[Text, Filter(None, title="Provider")] = Field(
+    provider: Annotated[Text, Filter(None, title="Provider", is_folded=True)] = Field(
         default="", max_length=32, description="Exactly this provider.", examples=["openai"]
     )
     model: Annotated[Text, Filter(None, title="Model", is_folded=True)] = Field(
