@@ -259,6 +259,13 @@ class AlertKind(StrEnum):
     NEW_THIRD_PARTY = KindRow(
         "new_third_party", KindGroup.CHANGE, Subject.CONSUMER, "API10:2023", 3, severity=Severity.MEDIUM
     ).in_words(advice="See which release or package calls it and what it sends; stop it if nobody knows.")
+    # A workload spends far more tokens on a model than on the days before.
+    MODEL_SPEND = KindRow(
+        "model_spend", KindGroup.CHANGE, Subject.CONSUMER, "LLM10:2025", 3, severity=Severity.MEDIUM
+    ).in_words(
+        unit="tokens in 24 hours",
+        advice="See on the page of models what it sends where; limit the tokens of its key if nobody expects it.",
+    )
     # A tool or prompt of an MCP server has another description or schema than before.
     MCP_TOOL_CHANGED = KindRow("mcp_tool_changed", KindGroup.CHANGE, Subject.ENDPOINT, "MCP03:2025", 5).in_words(
         advice="Compare the server's release with the last one; disconnect its clients if nobody knows of the change."

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from collector.core.budget import check_budget
+from collector.core.moments import DAY_SECONDS
 from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide
 from collector.inventory.endpoints.outbound import ROLE_CLIENT, ROLE_SERVER, find_hidden
 from collector.inventory.endpoints.predicates import span_parameters
-from collector.inventory.models.use import ModelData, ModelUse
+from collector.inventory.models.use import OTHER, ModelData, ModelUse
 from collector.inventory.query import Span
 from collector.storage.records import Reader, read_record, select
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 
 USES_MAX: Final = 20_000  # Sums that one question reads, those of most calls.
+DAILY_MAX: Final = 100_000  # Sums of a caller, model and day that are compared, those of most tokens.
 _PART: Final = 250  # SchemaPart of the wire.
 _COUNTS: Final = (
     *("samples", "calls", "errors", "streamed", "counted", "input_tokens", "output_tokens", "cache_read_tokens"),
@@ -39,6 +41,22 @@ _USE: Final = ", ".join(
 _CALLER: Final = tuple(reversed(ConsumerColumn))
 # A sensor's clock may be ahead: it saw nothing later than the collector got it.
 _LAST: Final = "least(one.last_seen, toUnixTimestamp(s.time))"
+
+
+# A call that is seen at both ends is in both roles: on all days alike, for each has a caller of its own.
+_DAILY: Final = f"""
+SELECT coalesce({", ".join(f"nullIf(one.{column}, '')" for column in _CALLER)}, '') AS caller,
+    one.provider AS provider,
+    if(one.request_model IN ('', '{OTHER}'), one.response_model, one.request_model) AS model,
+    intDiv({{end:UInt32}} - 1 - {_LAST}, {DAY_SECONDS}) AS days_ago,
+    sum(one.input_tokens + one.output_tokens) AS tokens
+FROM schemas AS s FINAL
+ARRAY JOIN JSONExtract(s.operations, 'Array(Tuple({_USE}))') AS one
+PREWHERE s.part = {_PART}
+WHERE s.time >= toDateTime({{start:UInt32}}, 'UTC') AND {_LAST} >= {{start:UInt32}} AND {_LAST} < {{end:UInt32}}
+GROUP BY caller, provider, model, days_ago
+ORDER BY tokens DESC, caller, provider, model, days_ago
+LIMIT {DAILY_MAX}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +119,13 @@ WHERE s.time >= toDateTime({{start:UInt32}}, 'UTC') AND one.role IN ({ROLE_SERVE
 GROUP BY route_id, role, {", ".join(_NAMES)}
 ORDER BY calls DESC, route_id, role, {", ".join(_NAMES)}
 LIMIT {USES_MAX}"""
+
+
+def read_daily_tokens(reader: Reader, end: int, days: int) -> list[dict[str, Any]]:
+    """Tokens of prompts and answers by caller, provider, model and how many times 24 hours before `end` (unix seconds)
+    they were, over `days` and the last one. Raises StoreError."""
+    start = end - (days + 1) * DAY_SECONDS
+    return list(select(reader, _DAILY, {"start": start, "end": end}))
 
 
 def _bind(span: Span, endpoint_ids: Sequence[str] | None) -> dict[str, Any]:
