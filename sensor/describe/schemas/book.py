@@ -148,7 +148,6 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
 
 _OF_MCP: Final = (SchemaPart.MCP, SchemaPart.MCP_USES)
 _HASHED: Final = frozenset((*_OF_MCP, SchemaPart.MODEL_USES))
-_WEIGHED: Final = (SchemaPart.OPERATIONS, SchemaPart.MODEL_USES)
 _WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, SchemaPart.DESCRIPTION, *_HASHED))
 _Key = tuple[int, SchemaPart, int, str, str]
 
@@ -279,8 +278,10 @@ class SchemaBook:
         scripts/bench bodies."""
         status_class = call.status_code // 100
         asked = read_model_call(call, request, response)
-        if asked is not None and (asked.is_confirmed or call.route_id in self._model_routes):
+        is_of_model = call.route_id in self._model_routes
+        if asked is not None and (asked.is_confirmed or is_of_model):
             self._count_models(call, asked, request, response, data)
+        if is_of_model or call.route_id in self._model_routes:
             return  # What requests and answers look like is in the documentation of their API.
         operations = find_in_document(request.tree, request.content_type) if request is not None else []
         # What methods of MCP ask and answer is in its specification.
@@ -343,7 +344,7 @@ class SchemaBook:
         )
         entry.samples += self.weights.add(call.route_id, (used,), sample)
         uses.note_call()
-        self._model_routes.note(call.route_id, len(uses))
+        self._model_routes.note(call.route_id, uses.count)
 
     def _forget_models(self, route_id: int) -> None:
         if (route_id, SchemaPart.MODEL_USES, 0, "", "") in self._entries:
@@ -606,6 +607,8 @@ class SchemaBook:
         size = 0
         for key, entry in list(self._entries.items()):
             is_old = self._offered is None and now_ns - entry.reported_ns >= REPEAT_NS
+            if key[1] is SchemaPart.MODEL_USES:
+                entry.samples += self.weights.settle(key[0])
             uses = entry.uses
             is_over = uses is not None and uses.is_over(now_ns)
             entry.is_changed |= uses is not None and uses.is_due(now_ns)
@@ -614,7 +617,7 @@ class SchemaBook:
                 continue
             if entry.is_awaited or not (entry.is_changed or is_old):
                 continue
-            if key[1] in _WEIGHED:
+            if key[1] is SchemaPart.OPERATIONS:
                 entry.samples += self.weights.weigh(key[0])
             schema = self._write(key, entry, now_ns)
             entry.is_changed, entry.reported_ns = False, now_ns

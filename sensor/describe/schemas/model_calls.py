@@ -228,7 +228,13 @@ def read_model_call(call: BodyCall, request: BodyDocument | None, response: Body
         or _STREAM_PATH.search(call.path) is not None,
         has_failed=_has_failed(call.status_code, last),
         has_url_key=_KEY_IN_URL.search(call.query) is not None,
-        usage=_read_usage(call, messages, last, is_single=not is_stream and _is_object(response)),
+        usage=_read_usage(
+            call,
+            messages,
+            last,
+            is_single=not is_stream and _is_object(response),
+            is_whole=response is not None and response.is_complete,
+        ),
     )
 
 
@@ -339,12 +345,15 @@ def _has_failed(status_code: int, last: bytes) -> bool:
     )
 
 
-def _read_usage(call: BodyCall, messages: list[_Message], last: bytes, *, is_single: bool) -> ModelUsage | None:
+def _read_usage(
+    call: BodyCall, messages: list[_Message], last: bytes, *, is_single: bool, is_whole: bool
+) -> ModelUsage | None:
     """Counts of the first messages and of the end: some APIs say at first what came in, and at last what went out."""
     found = [usage for one in messages for usage in (find_usage(one),) if usage is not None]
     if not is_single or not found:
         end = read_usage(last)
-        found += [] if end is None else [end]
+        # Without its end nobody knows what a stream has counted.
+        found = [*found, end] if end is not None else found if is_whole else []
     head = call.response_head or (call.bodies.response_head if call.bodies is not None else b"")
     counted = read_usage_head(head)
     found += [] if counted is None else [counted]

@@ -113,10 +113,12 @@ class ModelSample:
     uses: "ModelUses"
     key: _Key
     call: ModelCall
+    is_counted: bool = False  # As a sample.
 
     def add(self, sample: Sample, weight: int) -> None:
-        """It stands for `weight` calls."""
-        self.uses.add(self.key, self.call, sample, weight)
+        """It stands for `weight` calls more."""
+        self.uses.add(self.key, self.call, sample, weight, is_new=not self.is_counted)
+        self.is_counted = True
 
 
 @dataclass(slots=True)
@@ -129,7 +131,9 @@ class ModelUses(Uses):
     _used: Counter[Caller] = field(default_factory=Counter)
     _names: set[str] = field(default_factory=set)
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """Pairs of a caller and a model."""
         return len(self._uses)
 
     @property
@@ -170,7 +174,7 @@ class ModelUses(Uses):
         self._names.add(name)
         return name
 
-    def add(self, key: _Key, call: ModelCall, sample: Sample, weight: int) -> None:
+    def add(self, key: _Key, call: ModelCall, sample: Sample, weight: int, *, is_new: bool) -> None:
         """A call that stands for `weight` calls."""
         self.note_call()
         known = self._uses.get(key)
@@ -178,7 +182,7 @@ class ModelUses(Uses):
             self.left_out += weight
             return
         known.counts.update(
-            samples=1,
+            samples=int(is_new),
             calls=weight,
             errors=weight * call.has_failed,
             streamed=weight * call.is_streamed,

@@ -82,6 +82,7 @@ class _WeighedRoute:
     calls: int = 0  # Since the samples that were weighed last.
     samples: list[tuple[tuple[Weighed, ...], Sample]] = field(default_factory=list)  # That wait for their weight,
     since_ns: int = 0  # and from when the first of them is.
+    last: tuple[tuple[Weighed, ...], Sample] | None = None  # The newest that has its weight.
     granted_ns: int = 0
     granted: int = 0  # Samples that were asked for.
 
@@ -139,9 +140,23 @@ class SampleWeights:
         for place, (tallies, sample) in enumerate(route.samples):
             for tally in tallies:
                 tally.add(sample, (place + 1) * total // count - place * total // count)
+        route.last = route.samples[-1]
         route.samples.clear()
         route.calls = min(route.calls, latest)
         return total
+
+    def settle(self, route_id: int) -> int:
+        """The same, and calls that no sample followed are like the last one: of routes that are called rarely nobody
+        knows when the next comes."""
+        weight = self.weigh(route_id)
+        route = self._routes.get(route_id)
+        if weight or route is None or route.last is None or not route.calls:
+            return weight
+        weight, route.calls = route.calls, 0
+        tallies, sample = route.last
+        for tally in tallies:
+            tally.add(sample, weight)
+        return weight
 
     def grant(self, route_id: int, now_ns: int) -> int:
         """How many further calls of a route shall be samples, whatever the kernel has left; 0: as it has it."""

@@ -93,7 +93,8 @@ class Node:
         """The newest state of a route, which may be written for the wire."""
         self.wait(300)
         schemas = [schema for message in self.book.take(self.up_ns) for schema in message]
-        write_schemas(schemas)
+        written = write_schemas(schemas)
+        assert len(written.schemas.schemas) == len(schemas)
         found = [one for one in schemas if one.part is SchemaPart.MODEL_USES and one.route_id == route_id]
         return list(found[-1].model_uses) if found else []
 
@@ -223,6 +224,10 @@ def test_samples_count_as_many_calls_as_they_stand_for() -> None:
     (use,) = node.take()
     assert (use.calls, use.samples) == (11, 2)
     assert use.tokens.input_tokens == 11 * CHAT.usage.input_tokens
+    node.book.weights.count(7, 5)  # After the last one that was read.
+    (use,) = node.take()
+    assert (use.calls, use.samples) == (16, 2)
+    assert use.tokens.input_tokens == 16 * CHAT.usage.input_tokens
 
 
 @pytest.mark.parametrize(
