@@ -45,7 +45,7 @@ class ModelGrowth:
 
     @property
     def limit(self) -> int:
-        """The most that would have been usual."""
+        """The most that is expected."""
         return max(FACTOR * self.most, self.most + TOKENS_MIN)
 
 

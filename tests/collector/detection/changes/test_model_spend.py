@@ -1,4 +1,4 @@
-"""Spending of tokens above the days before: what is reported, and what is usual."""
+"""Spending of tokens above the days before: what is reported, and what is not."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_more_than_three_times_the_largest_day_is_found() -> None:
         (0, USUAL),
     ],
 )
-def test_what_is_usual_is_not_found(today: int, before: list[int]) -> None:
+def test_what_is_within_the_limit_is_not_found(today: int, before: list[int]) -> None:
     assert find_growth(make_rows(today, before)) == []
 
 
