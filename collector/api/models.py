@@ -37,7 +37,7 @@ class ModelTrafficModel(Model):
     provider: str = Field(description="As OpenTelemetry's gen_ai.provider.name; `_OTHER`: not known.")
     operation: str = Field(description="Kind of API, as gen_ai.operation.name.", examples=["chat"])
     model: str = Field(description="As asked for, else as answered; `_OTHER`: a name that stays on its node.")
-    response_models: tuple[str, ...] = Field(description="As answers name it.")
+    response_models: tuple[str, ...] = Field(description="As answers name it, most calls first.")
     destination: Destination
     server: str = Field(description="A host outside, or a service.", examples=["ml/vllm:8000"])
     cluster: str

@@ -31,7 +31,7 @@ from collector.inventory.filters import (
     SpanParameters,
     Text,
 )
-from collector.inventory.models.prices import PriceList
+from collector.inventory.models.prices import PriceBook, PriceList
 from collector.inventory.models.use import OTHER, Destination, ModelData, ModelUse, find_destination
 from collector.inventory.models.uses import read_model_uses
 from collector.inventory.query import Cursor, Span
@@ -39,7 +39,7 @@ from collector.storage.records import Reader
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 
 ENDPOINTS_MAX: Final = 2_000
-CONSUMERS_SHOWN: Final = 8  # Of one item, most calls first.
+NAMES_SHOWN: Final = 8  # Consumers, and models of answers, of one item: most calls first.
 _ID_BYTES: Final = 8
 _DIGITS: Final = 6  # Of a cost, behind the point.
 _NO_HOSTS: Final = frozenset(("", "other"))  # What names no host (collector/inventory/endpoints/outbound.py).
@@ -244,7 +244,7 @@ class ModelInventory:
         groups: dict[tuple[str, ...], list[ModelUse]] = defaultdict(list)
         for use in read.uses:
             groups[_find_key(use, measured.get(use.endpoint_id))].append(use)
-        prices = self._read_prices()
+        prices = PriceBook(self._read_prices())
         holders = _find_holders(self._reader, read.uses)
         items = (_merge(key, uses, measured, prices, holders) for key, uses in groups.items())
         return tuple(items), read.left_out
@@ -286,13 +286,14 @@ def _merge(
     key: tuple[str, ...],
     uses: Sequence[ModelUse],
     measured: Mapping[str, Endpoint],
-    prices: PriceList,
+    prices: PriceBook,
     holders: Mapping[str, tuple[str, ...]],
 ) -> ModelTraffic:
     check_budget()
     caller, provider, operation, model, destination, server, cluster = key
     by_consumer: dict[str, int] = defaultdict(int)
     by_endpoint: dict[str, int] = defaultdict(int)
+    by_answer: dict[str, int] = defaultdict(int)
     data: dict[tuple[str, DataClass, BodySide], int] = defaultdict(int)
     costs: list[float] = []
     priced = 0
@@ -300,6 +301,8 @@ def _merge(
         if use.consumer:
             by_consumer[use.consumer] += use.calls
         by_endpoint[use.endpoint_id] += use.calls
+        if use.response_model not in ("", OTHER):
+            by_answer[use.response_model] += use.calls
         for found in use.data:
             data[found.kind, found.data_class, found.side] += found.calls
         cost = prices.compute_cost(use)
@@ -312,12 +315,12 @@ def _merge(
         id=hashlib.blake2b("\x1f".join(key).encode("utf-8", "surrogatepass"), digest_size=_ID_BYTES).hexdigest(),
         caller=caller,
         held_by=holders.get(caller, ()),
-        consumers=tuple(sorted(by_consumer, key=lambda one: (-by_consumer[one], one))[:CONSUMERS_SHOWN]),
+        consumers=tuple(sorted(by_consumer, key=lambda one: (-by_consumer[one], one))[:NAMES_SHOWN]),
         consumers_total=len(by_consumer),
         provider=provider,
         operation=operation,
         model=model,
-        response_models=tuple(sorted({one.response_model for one in uses} - {"", OTHER})),
+        response_models=tuple(sorted(by_answer, key=lambda one: (-by_answer[one], one))[:NAMES_SHOWN]),
         destination=Destination(destination),
         server=server,
         cluster=cluster,

@@ -5,8 +5,9 @@ pattern fits a model holds. The name in the answer counts first, for it is the e
 request.
 """
 
+import re
 from collections.abc import Callable
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,7 +20,7 @@ from collector.storage.state.store import StateStore, lock_table, upsert
 from collector.storage.state.tables.inventory import MODEL_PRICES
 from collector.trust.audit import add_entries, make_entry
 
-PRICES_MAX: Final = 1_000
+PRICES_MAX: Final = 300  # Each model is compared with each: 20,000 of one list in 2 s.
 TOKENS_OF_PRICE: Final = 1_000_000
 _ROW: Final = 1
 _Price = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
@@ -62,18 +63,32 @@ class PriceList(BaseModel):
     changed_by: Text = Field(default="", exclude=True)
     changed_at: float = Field(default=0.0, exclude=True)
 
-    def find_price(self, use: ModelUse) -> ModelPrice | None:
-        """The first that fits; None where none does."""
-        for name in (use.response_model, use.request_model):
-            for price in self.prices if name else ():
-                if price.provider in ("", use.provider) and fnmatchcase(name.lower(), price.model.lower()):
-                    return price
-        return None
+
+class PriceBook:
+    """Prices as they are looked up for many uses: each name is compared once. Not thread-safe."""
+
+    def __init__(self, prices: PriceList) -> None:
+        self.currency = prices.currency
+        self._prices = [(re.compile(translate(one.model.lower())).match, one) for one in prices.prices]
+        self._known: dict[tuple[str, str, str], ModelPrice | None] = {}
 
     def compute_cost(self, use: ModelUse) -> float | None:
         """None where no price is known, or no tokens were counted."""
-        price = self.find_price(use) if use.counted else None
+        if not use.counted or not self._prices:
+            return None
+        key = use.provider, use.response_model, use.request_model
+        if key not in self._known:
+            self._known[key] = self._find_price(*key)
+        price = self._known[key]
         return None if price is None else price.compute_cost(use)
+
+    def _find_price(self, provider: str, *names: str) -> ModelPrice | None:
+        """The first that fits the first name that one fits."""
+        for name in names:
+            for match, price in self._prices if name else ():
+                if price.provider in ("", provider) and match(name.lower()):
+                    return price
+        return None
 
 
 class ModelPrices:

@@ -110,7 +110,8 @@ def _write_statement(order: Sequence[ConsumerColumn], is_of_endpoints: bool) -> 
 SELECT s.route_id AS route_id, one.role AS role, coalesce({caller}, '') AS caller, coalesce({consumer}, '') AS consumer,
     one.provider AS provider, one.operation AS operation, one.request_model AS request_model,
     one.response_model AS response_model, {sums}, sumMap(one.data.1, one.data.2) AS data,
-    min(least(one.first_seen, toUnixTimestamp(s.time))) AS first_seen, max({_LAST}) AS last_seen, count() OVER () AS sums
+    min(least(one.first_seen, toUnixTimestamp(s.time))) AS first_seen, max({_LAST}) AS last_seen,
+    count() OVER () AS sums
 FROM schemas AS s FINAL
 ARRAY JOIN JSONExtract(s.operations, 'Array(Tuple({_USE}))') AS one
 PREWHERE s.part = {_PART}{narrowed}
