@@ -82,7 +82,6 @@ def test_a_look_reports_a_caller_once_with_the_model_that_grew_most(tmp_path: Pa
         store.close()
 
 
-@pytest.mark.store
 def test_a_look_is_made_each_quarter_of_an_hour() -> None:
     asked: list[str] = []
 
