@@ -1,6 +1,7 @@
 """Calls of model APIs: which are known, what is counted of them, and what of it may leave the node."""
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ class Node:
         self._reader = BodyReader(SampleRule(first_count=1 << 30), self.book)
         self.now_ns = 1_700_000_000 * SECOND
         self.up_ns = SECOND
+        self.facts = ""  # Of the last call.
 
     def call(
         self,
@@ -49,8 +51,9 @@ class Node:
         query: str = "",
         address: str = "10.0.0.9",
         raw_bytes: int = 1 << 20,
+        last_bytes: int = 0,
     ) -> None:
-        """One call; of the answer so many bytes were copied."""
+        """One call; of the answer so many bytes were copied, and so many at its end."""
         self.wait(1)
         body = json.dumps(exchange.asked if asked is None else asked).encode()
         lines = (
@@ -72,7 +75,7 @@ class Node:
         credentials = Credentials(AuthenticationKind.BEARER_OPAQUE, 3, PrincipalKind.TOKEN, 3, False)
         call = BodyCall(
             *(route_id, status, head, answered + b"\r\n\r\n", len(head) + len(body), len(answered) + 4 + len(raw)),
-            *(self.now_ns, RawBodies(body, raw[:raw_bytes])),
+            *(self.now_ns, RawBodies(body, raw[:raw_bytes], response_last=raw[-last_bytes:] if last_bytes else b"")),
             origin=make_origin(1),
             authentication=int(AuthenticationKind.BEARER_OPAQUE),
             path=exchange.path,
@@ -83,7 +86,7 @@ class Node:
             is_of_model=names_model_api(exchange.path),
         )
         self.book.weights.count(route_id)
-        self._reader.read(call)
+        self.facts = str(self._reader.read(call)) + str(call)
 
     def wait(self, seconds: int) -> None:
         self.now_ns += seconds * SECOND
@@ -280,6 +283,39 @@ def test_names_callers_and_uses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert node.take() == []
     ask("gpt-0")
     assert len(node.take()) == 1
+
+
+# Words of no dictionary, of one, a person, a file, a number, an address.
+CANARIES = ("kanarienvogel", "zwetschge-41", "merger", "ginevra", "quittengelee.pdf", "4929171034590122", "b@c.example")
+
+
+@pytest.mark.parametrize("raw_bytes", [1 << 20, 400])
+def test_no_text_of_prompts_tools_files_and_answers_leaves_the_node(
+    raw_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    reported = []
+    with caplog.at_level(logging.DEBUG):
+        for number, (name, exchange) in enumerate(make_model_exchanges(" ".join(CANARIES)).items()):
+            for role in Role:
+                node = Node()
+                node.call(exchange, role=role, route_id=number, raw_bytes=raw_bytes, query=f"user={CANARIES[3]}")
+                reported.append(node.facts)
+                node.call(exchange, role=role, route_id=number, status=500, answer=b'{"error": "kanarienvogel"}')
+                reported.append(node.facts)
+                node.wait(300)
+                for message in node.book.take(node.up_ns):
+                    sent = write_schemas(message)
+                    reported += [str(message), str(sent), sent.SerializeToString().decode("latin-1")]
+                assert exchange.request_model in reported[-2] or raw_bytes == 400, name
+    told = "\n".join([*reported, caplog.text]).lower()
+    assert [one for one in CANARIES if one in told] == []
+
+
+@pytest.mark.parametrize("name", [name for name, one in EXCHANGES.items() if one.is_streamed])
+def test_of_a_stream_that_was_cut_the_last_bytes_have_the_counts(name: str) -> None:
+    exchange = make_model_exchanges(" ".join([TEXT] * 40))[name]
+    use = ask_once(exchange, raw_bytes=9_000, last_bytes=1_500)
+    assert (use.counted, use.tokens) == (1, exchange.usage)
 
 
 def test_bodies_of_model_apis_are_not_described() -> None:
