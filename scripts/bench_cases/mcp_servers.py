@@ -7,9 +7,9 @@ its port belongs. A server that speaks standard input and output is put behind a
 
     git /mcp /tmp/bridge/bin/mcp-proxy --port {port} -- /tmp/servers/bin/mcp-server-git
 
-Nothing of it is installed here. One session of the client lists the tools of each server, while a sensor watches this
-host. A line for each server: `listed` by the client, `known` to the inventory, `named` there, and `answer_bytes` of the
-list as JSON. The line `totals` has the recall.
+Nothing of it is installed here. One session of the client lists the tools of each server, while a sensor watches the
+cgroup of this program alone. A line for each server: `listed` by the client, `known` to the inventory, `named` there,
+and `answer_bytes` of the list as JSON. The line `totals` has the recall.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import httpx
 from mcp.client.client import Client
 
 from scripts.live.host import start_collector, start_sensor
+from tests.bpf.cgroups import in_cgroup
 
 START_SECONDS = 60
 KNOWN_SECONDS = 20
@@ -109,11 +110,12 @@ def main() -> None:
     parser.add_argument("--sensor-arguments", default="")
     arguments = parser.parse_args()
     lines, totals = read_lines(arguments.file), {"servers": 0, "listed": 0, "known": 0, "named": 0}
-    with tempfile.TemporaryDirectory(prefix="apidae-mcp-") as place:
+    with tempfile.TemporaryDirectory(prefix="apidae-mcp-") as place, in_cgroup("mcp-servers") as cgroup:
         root = Path(place)
+        own = "--cgroup-path", cgroup, "--run-dir", place
         collector, address = start_collector(root / "data", root)
         try:
-            sensor = start_sensor(address, root / "sensor", root, *shlex.split(arguments.sensor_arguments))
+            sensor = start_sensor(address, root / "sensor", root, *own, *shlex.split(arguments.sensor_arguments))
             try:
                 with httpx.Client(base_url=address.url, timeout=30) as api:
                     for line in lines:
