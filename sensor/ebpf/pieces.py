@@ -9,12 +9,12 @@ from typing import Final
 
 from sensor.core.calls import RawBodies
 from sensor.ebpf.abi import EventFlag, EventKind, KernelEvent
-from sensor.http.bodies import LIST_BYTES_MAX
 
 # Bytes of all calls together: some 60 that are copied in full both ways, or thousands of small ones.
 WAITING_BYTES_MAX: Final = 8 << 20
 # A response of which no end is told for so long is given up; its beginning was what mattered.
 WAITING_NS_MAX: Final = 60 * 1_000_000_000
+LIST_BYTES_MAX: Final = 262_144  # bpf/bodies.h, LIST_COPY.
 ENDS_MAX: Final = 4  # bpf/conn.h, ENDS_KEPT.
 HOLE: Final = b"\0"  # Stands for what was not copied between two of the last packets.
 HEAD_BYTES_MAX: Final = 8_192

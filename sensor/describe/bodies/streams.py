@@ -144,7 +144,7 @@ def split_envelopes(data: bytes, *, has_cut: bool = False) -> list[bytes]:
 
 def split_frames(data: bytes) -> list[bytes]:
     """Payloads of Amazon's event streams. Those of models whose messages are passed on as they are have them in base64.
-    Raises ValueError where the first frame is none."""
+    Raises ValueError where there is no frame."""
     found: list[bytes] = []
     place = 0
     while place + _PRELUDE_BYTES <= len(data) and len(found) < MESSAGES_MAX:

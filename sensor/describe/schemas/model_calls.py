@@ -83,7 +83,7 @@ class _Form(NamedTuple):
     provider: str = OTHER_PROVIDER
     needs_model: bool = True  # In the request's body.
     needs_tokens: bool = False  # `max_tokens`, which only Anthropic's API demands.
-    # Tells an answer from those of other services, where its fields have common names.
+    # Distinguishes an answer from those of other services, where its fields have common names.
     is_answer: Callable[[_Message], bool] = _is_any
 
 

@@ -19,7 +19,7 @@ Caller = tuple[int, PrincipalKind, int, str, str]
 
 
 def name_caller(credentials: Credentials, ends: NamedEnds) -> Caller:
-    """By which uses are told apart."""
+    """What distinguishes callers."""
     return (
         credentials.principal,
         credentials.principal_kind,
