@@ -46,7 +46,7 @@ from sensor.describe.bodies.streams import (
     parse_cut_call,
     split_envelopes,
 )
-from sensor.http.bodies import LAST_BYTES_MAX
+from sensor.http.bodies import BODY_BYTES_MAX, LAST_BYTES_MAX
 from sensor.http.http1.head import RequestHead, read_media_type
 from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
 from sensor.sensitive.kinds import (
@@ -473,9 +473,11 @@ def _show(document: Document, media_type: str, payload: Payload, decoded: Decode
 
 def _find_last(payload: Payload, decoded: Decoded) -> bytes:
     """The end of a body, where it is known."""
-    if decoded.is_complete:
-        return decoded.data[-LAST_BYTES_MAX:]
-    return b"" if payload.content_encoding else payload.last[-LAST_BYTES_MAX:]
+    if payload.last and not decoded.is_complete:
+        return b"" if payload.content_encoding else payload.last[-LAST_BYTES_MAX:]
+    # Of a stream that its client ended all that was sent may be here.
+    is_all = decoded.is_complete or len(payload.data) < BODY_BYTES_MAX
+    return decoded.data[-LAST_BYTES_MAX:] if is_all else b""
 
 
 def _measure_graphql(call: BodyCall) -> set[int]:

@@ -318,6 +318,13 @@ def test_of_a_stream_that_was_cut_the_last_bytes_have_the_counts(name: str) -> N
     assert (use.counted, use.tokens) == (1, exchange.usage)
 
 
+@pytest.mark.parametrize("name", [name for name, one in EXCHANGES.items() if one.is_streamed and "list" not in name])
+def test_a_stream_whose_client_leaves_after_its_last_message_is_counted(name: str) -> None:
+    exchange = EXCHANGES[name]
+    raw_bytes = len(chunk(exchange.answer)) - len(b"0\r\nX-Trailer: 1\r\n\r\n")
+    assert ask_once(exchange, raw_bytes=raw_bytes).tokens == exchange.usage
+
+
 def test_bodies_of_model_apis_are_not_described() -> None:
     node = Node()
     node.call(CHAT)
