@@ -124,6 +124,7 @@ def _make_body_call(
         method=head.method,
         query=head.query,
         mcp_version=head.get(b"mcp-protocol-version"),
+        mcp_session=head.get(b"mcp-session-id"),
     )
 
 

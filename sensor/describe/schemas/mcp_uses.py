@@ -25,6 +25,18 @@ USES_REFRESH_NS: Final = 300 * _SECOND_NS
 _Caller = tuple[int, PrincipalKind, int, str, str]
 
 
+def name_caller(caller: tuple[Credentials, NamedEnds]) -> _Caller:
+    """All that is known of who called."""
+    credentials, ends = caller
+    return (
+        credentials.principal,
+        credentials.principal_kind,
+        credentials.credential,
+        ends.client_address,
+        ends.client_workload,
+    )
+
+
 class McpUse(msgspec.Struct, frozen=True, kw_only=True):
     """Sampled calls of one caller to one tool or prompt; of `answered` the answer was read, and `errors` of these
     failed."""
@@ -78,14 +90,7 @@ class McpUses:
 
     def count(self, used: McpUsed, name_hash: int, caller: tuple[Credentials, NamedEnds], time_ns: int) -> bool:
         """A call of a tool, or for a prompt. Returns whether it is the first of its caller to it."""
-        credentials, ends = caller
-        who = (
-            credentials.principal,
-            credentials.principal_kind,
-            credentials.credential,
-            ends.client_address,
-            ends.client_workload,
-        )
+        who = name_caller(caller)
         if (who, used.kind, name_hash) not in self._uses and self._used[who] >= MAX_USED:
             name_hash = OTHER_ITEM
         key = who, used.kind, name_hash
