@@ -201,6 +201,20 @@ class AlertKind(StrEnum):
         unit="caller who asks for the schema",
         advice="Ask whether a developer's tool did it; switch introspection off where clients do not need it.",
     )
+    # An agent calls the same tools of an MCP server again and again.
+    TOOL_LOOP = KindRow("tool_loop", KindGroup.ABUSE, Subject.PAIR, "LLM10:2025", 4, severity=Severity.MEDIUM).in_words(
+        title="repeats the same calls of tools at {where}, {count} times",
+        unit="repeated calls of tools",
+        advice="End the agent's run, and limit how many calls one may make.",
+    )
+    # An agent calls many tools that it did not call before.
+    TOOL_FAN_OUT = KindRow(
+        "tool_fan_out", KindGroup.ABUSE, Subject.PAIR, "LLM06:2025", 4, severity=Severity.MEDIUM
+    ).in_words(
+        title="calls {count} tools that are new to it, those of {where} among them",
+        unit="tools it had not called before",
+        advice="See who gave the agent this task, and allow it only the tools that its work needs.",
+    )
     # A consumer tries functions its peers do not call.
     BFLA = KindRow("bfla", KindGroup.ABUSE, Subject.CONSUMER, "API5:2023", 4, reads_objects=True).in_words(
         title="calls functions that others like it do not, such as {where}",
