@@ -65,6 +65,8 @@ class KindRow:
     specificity: int = 0  # Of several kinds that belong to one alert the most specific names it.
     severity: Severity = Severity.HIGH  # Unless what was seen says otherwise.
     reads_objects: bool = False  # Evidence says whether the calls were answered.
+    # What a person calls a false alarm is what the endpoint is for: it is so of all its callers.
+    is_of_design: bool = False
     title: str = ""  # After the name of who did it.
     unit: str = ""  # What was counted, after its number.
     advice: str = ""  # What to do, one sentence.
@@ -228,7 +230,7 @@ class AlertKind(StrEnum):
         advice="Block the caller, and look at what its calls that were not refused returned.",
     )
     # A consumer has the server call hosts that it names.
-    SSRF = KindRow("ssrf", KindGroup.ABUSE, Subject.CONSUMER, "API7:2023", 8).in_words(
+    SSRF = KindRow("ssrf", KindGroup.ABUSE, Subject.CONSUMER, "API7:2023", 8, is_of_design=True).in_words(
         title="has {where} call hosts that it should not",
         unit="different payloads that name a host or an address",
         advice="Let the service call listed hosts only; change credentials that it could read there.",
