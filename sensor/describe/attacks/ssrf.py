@@ -2,8 +2,9 @@
 
 All matching happens on the node. A **contact** is a call that a workload of this node makes, seen at either end, or a
 TLS connection that it opens, by the name in its first message and by its address. A **naming** is a request with a host
-in its query or body, such as an argument of a tool. Of both, names and addresses are kept as keyed hashes. A contact that began within WAIT_NS of a naming, to the host
-or the address that it names, is a match. Either may be described first, so both are remembered for that time.
+in its query or body, such as an argument of a tool. Of both, names and addresses are kept as keyed hashes. A contact
+that began within WAIT_NS of a naming, to the host or the address that it names, is a match. Either may be described
+first, so both are remembered for that time.
 
 What the contact reached decides, not what the name looks like: so a name that DNS leads inside counts, and so does an
 address in decimal, octal or hexadecimal digits. Only these are reported:
