@@ -65,6 +65,8 @@ class KindRow:
     specificity: int = 0  # Of several kinds that belong to one alert the most specific names it.
     severity: Severity = Severity.HIGH  # Unless what was seen says otherwise.
     reads_objects: bool = False  # Evidence says whether the calls were answered.
+    # What a person calls a false alarm is what the endpoint is for: it is so of all its callers.
+    is_of_design: bool = False
     title: str = ""  # After the name of who did it.
     unit: str = ""  # What was counted, after its number.
     advice: str = ""  # What to do, one sentence.
@@ -201,6 +203,20 @@ class AlertKind(StrEnum):
         unit="caller who asks for the schema",
         advice="Ask whether a developer's tool did it; switch introspection off where clients do not need it.",
     )
+    # An agent calls the same tools of an MCP server again and again.
+    TOOL_LOOP = KindRow("tool_loop", KindGroup.ABUSE, Subject.PAIR, "LLM10:2025", 4, severity=Severity.MEDIUM).in_words(
+        title="repeats the same calls of tools at {where}, {count} times",
+        unit="repeated calls of tools",
+        advice="End the agent's run, and limit how many calls one may make.",
+    )
+    # An agent calls many tools that it did not call before.
+    TOOL_FAN_OUT = KindRow(
+        "tool_fan_out", KindGroup.ABUSE, Subject.PAIR, "LLM06:2025", 4, severity=Severity.MEDIUM
+    ).in_words(
+        title="calls {count} tools that are new to it, those of {where} among them",
+        unit="tools it had not called before",
+        advice="See who gave the agent this task, and allow it only the tools that its work needs.",
+    )
     # A consumer tries functions its peers do not call.
     BFLA = KindRow("bfla", KindGroup.ABUSE, Subject.CONSUMER, "API5:2023", 4, reads_objects=True).in_words(
         title="calls functions that others like it do not, such as {where}",
@@ -214,7 +230,7 @@ class AlertKind(StrEnum):
         advice="Block the caller, and look at what its calls that were not refused returned.",
     )
     # A consumer has the server call hosts that it names.
-    SSRF = KindRow("ssrf", KindGroup.ABUSE, Subject.CONSUMER, "API7:2023", 8).in_words(
+    SSRF = KindRow("ssrf", KindGroup.ABUSE, Subject.CONSUMER, "API7:2023", 8, is_of_design=True).in_words(
         title="has {where} call hosts that it should not",
         unit="different payloads that name a host or an address",
         advice="Let the service call listed hosts only; change credentials that it could read there.",

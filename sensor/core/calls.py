@@ -172,6 +172,21 @@ class Ends(msgspec.Struct, frozen=True, gc=False):
     is_encrypted: bool = False  # What TLS carried, read in the process.
 
 
+class Handshake(msgspec.Struct, frozen=True, gc=False):
+    """A TLS connection that a workload of this node opened. Private to the node."""
+
+    time_unix_ns: int
+    cgroup_id: int
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    server_name: str  # As the client asked for it; empty where it did not, or it is encrypted.
+
+    def __repr__(self) -> str:
+        return "Handshake(redacted)"
+
+
 class CallFigures(msgspec.Struct, frozen=True, gc=False):
     """When a call was, how large, how it ended, and how much of it was seen."""
 

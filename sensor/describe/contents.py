@@ -125,6 +125,7 @@ def _make_body_call(
         method=head.method,
         query=head.query,
         mcp_version=head.get(b"mcp-protocol-version"),
+        mcp_session=head.get(b"mcp-session-id"),
         host=head.host,
         is_of_model=names_model_api(head.path),
     )

@@ -198,7 +198,8 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     method: str = ""
     query: str = ""
     caller: tuple[Credentials, NamedEnds] | None = None
-    mcp_version: bytes = b""  # The request's `MCP-Protocol-Version`.
+    mcp_version: bytes = b""  # The request's `MCP-Protocol-Version`,
+    mcp_session: bytes = b""  # and its `Mcp-Session-Id`.
     host: str = ""  # As the request names it.
     is_of_model: bool = False  # Its path may be one of a model API.
 
@@ -228,7 +229,9 @@ class DocumentSink(Protocol):
 
     def learn_bodies(
         self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
-    ) -> None: ...
+    ) -> set[int]:
+        """Gives codes of what is odd about the call."""
+        ...
 
     def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None: ...
 
@@ -290,7 +293,9 @@ class BodyReader:
             flags |= known
         if self._sink is not None:
             request_seen, response_seen = (one.seen if one is not None else None for one in (request, response))
-            self._sink.learn_bodies(call, request_seen, response_seen, codes)
+            odd = self._sink.learn_bodies(call, request_seen, response_seen, codes)
+            codes |= odd
+            flags |= BodyFlag.NOTED if odd else BodyFlag.NONE
             if self._sink.has_operations(call.route_id):
                 self._sampler.sample_more(call.route_id)
         if request is not None and request.seen.is_complete and is_counted(call.status_code):

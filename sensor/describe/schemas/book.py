@@ -24,16 +24,17 @@ from sensor.core.keyed import KeyedHash
 from sensor.describe.auth.tokens import TokenFact, find_token_facts
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
+from sensor.describe.schemas.agents import AgentWatch
 from sensor.describe.schemas.descriptions import write_outline
-from sensor.describe.schemas.mcp import McpNames, McpServer, McpTally
-from sensor.describe.schemas.mcp_calls import read_mcp_call
+from sensor.describe.schemas.mcp import McpNames, McpServer, McpTally, hash_use
+from sensor.describe.schemas.mcp_calls import McpCall, McpItemKind, read_mcp_call
 from sensor.describe.schemas.mcp_uses import McpUse, McpUses
 from sensor.describe.schemas.model_calls import ModelCall, read_model_call
 from sensor.describe.schemas.model_uses import ModelRoutes, ModelUse, ModelUses
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Tree, judge_name
-from sensor.describe.schemas.uses import Uses
+from sensor.describe.schemas.uses import Uses, name_caller
 from sensor.http.http1.head import RequestHead
 from sensor.routes.schema_names import judge_schema_name
 from sensor.routes.shared_use import Telling
@@ -223,6 +224,7 @@ class SchemaBook:
         self._keyed: KeyedHash | None = None
         self._mcp_names = McpNames(self._name_listed, self._name_argument)
         self._model_routes = ModelRoutes(self._forget_models)
+        self._agents = AgentWatch()
 
     # Learning
 
@@ -234,6 +236,7 @@ class SchemaBook:
                 self._evict(key)
                 if mcp is not None:
                     self._find(key).mcp = mcp.copy_plain()
+            self._agents = AgentWatch()
         self._keyed = keyed
 
     def learn_head(
@@ -273,16 +276,17 @@ class SchemaBook:
 
     def learn_bodies(
         self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
-    ) -> None:
-        """What the bodies of a sampled call look like. `data`: codes of what they hold. Never raises. Cost:
-        scripts/bench bodies."""
+    ) -> set[int]:
+        """What the bodies of a sampled call look like. `data`: codes of what they hold. Gives codes of what its caller
+        does with tools (sensor.sensitive.kinds). Never raises. Cost: scripts/bench bodies."""
+        odd: set[int] = set()
         status_class = call.status_code // 100
         asked = read_model_call(call, request, response)
         is_of_model = call.route_id in self._model_routes
         if asked is not None and (asked.is_confirmed or is_of_model):
             self._count_models(call, asked, request, response, data)
         if is_of_model or call.route_id in self._model_routes:
-            return  # What requests and answers look like is in the documentation of their API.
+            return odd  # What requests and answers look like is in the documentation of their API.
         operations = find_in_document(request.tree, request.content_type) if request is not None else []
         # What methods of MCP ask and answer is in its specification.
         is_specified = bool(operations) and all(one.protocol == "mcp" and one.kind == "method" for one in operations)
@@ -292,13 +296,13 @@ class SchemaBook:
                 self._learn_description(call, response)
         is_served = _is_served(call.status_code)
         if is_served:
-            self._learn_mcp(call, request, response)
+            odd = self._learn_mcp(call, request, response)
         if request is None:
-            return
+            return odd
         if is_served and not is_specified:
             self._learn_body(call, SchemaPart.REQUEST_BODY, 0, request)
         if not operations and self._is_named_in_heads(call.route_id):
-            return  # Its head has been counted.
+            return odd  # Its head has been counted.
         sample = Sample(
             status_code=call.status_code,
             origin=call.origin,
@@ -312,6 +316,7 @@ class SchemaBook:
         self._count_operations(call.route_id, operations, sample)
         if is_served and not is_specified and len(operations) == 1:
             self._describe_operation(call, operations[0], request, response)
+        return odd
 
     def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None:
         """How a stream begins whose end is far off. Never raises."""
@@ -366,12 +371,12 @@ class SchemaBook:
         entry.is_changed = entry.is_changed or entry.document != outline
         entry.document = outline
 
-    def _learn_mcp(self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None) -> None:
-        """What a server of the Model Context Protocol says of itself, and who uses it."""
+    def _learn_mcp(self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None) -> set[int]:
+        """What a server of the Model Context Protocol says of itself, and who uses it. Gives codes of how."""
         key, uses_key = ((call.route_id, part, 0, "", "") for part in _OF_MCP)
         shown = read_mcp_call(call, request, response) if self._keyed is not None else None
         if shown is None or self._keyed is None or not (shown.is_server or key in self._entries):
-            return
+            return set()
         entry = self._find(key)
         entry.mcp = server = entry.mcp or McpTally()
         nodes = entry.mcp_nodes
@@ -393,6 +398,15 @@ class SchemaBook:
             self._mcp_nodes > MAX_MCP_NODES and len(self._mcp_routes) > 1
         ):
             self._forget_mcp(self._find_least_mcp())
+        return self._watch_agent(call, shown, self._keyed)
+
+    def _watch_agent(self, call: BodyCall, shown: McpCall, keyed: KeyedHash) -> set[int]:
+        """Codes of what the caller does with tools. Where it sends no session, its calls are one."""
+        tools = [hash_use(one, keyed) for one in shown.uses if one.kind is McpItemKind.TOOL]
+        if call.caller is None or not tools:
+            return set()
+        session = hash((call.mcp_session, call.query))
+        return self._agents.see(call.route_id, hash(name_caller(*call.caller)), session, tools, call.time_ns)
 
     def _find_least_mcp(self) -> int:
         """The route that goes first: one whose server said nothing, else the one called longest ago."""
