@@ -15,9 +15,9 @@ State: its alerts, with their timelines and what people did to them, its silence
 label, views that name it and what changes are compared with are deleted. In texts that stay, its name is blanked. The
 database overwrites what it deletes.
 
-Tables: its rows of calls and reports are deleted, and its uses of MCP tools. In texts that stay, its name is blanked.
-Sums of all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the statement,
-which names the consumer, for a while. So it is configured not to, and the erasure waits for it.
+Tables: its rows of calls and reports are deleted, and its uses of MCP tools and of models. In texts that stay, its name
+is blanked. Sums of all consumers (routes_hour, routes_day) name nobody and stay. The engine keeps deleted rows and the
+statement, which names the consumer, for a while. So it is configured not to, and the erasure waits for it.
 """
 
 import logging
@@ -94,10 +94,11 @@ _WRITTEN: Final = (
     ("endpoint_risks", "explanation"),
     ("coverage_rows", "handshakes"),
 )
-# Who uses tools of MCP: one object of JSON a use, which names the consumer and where it called from.
+# Who uses tools of MCP, and who asks models: one object of JSON a use, which names the consumer and where it called
+# from.
 _USES: Final = (
     "schemas",
-    "part = 241 AND match(operations, {pattern:String})",
+    "part IN (241, 250) AND match(operations, {pattern:String})",
     "UPDATE operations = replaceRegexpOne(replaceRegexpAll(operations, {use:String}, ''), ',]$', ']')",
 )
 _COLUMNS: Final = {

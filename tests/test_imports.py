@@ -33,6 +33,7 @@ PACKAGES = {
             "settings",
             "flags",
             "main",
+            "model_hosts",
             "rpc_status",
             "retry",
             "signals",

@@ -65,6 +65,8 @@ class KindRow:
     specificity: int = 0  # Of several kinds that belong to one alert the most specific names it.
     severity: Severity = Severity.HIGH  # Unless what was seen says otherwise.
     reads_objects: bool = False  # Evidence says whether the calls were answered.
+    # What a person calls a false alarm is what the endpoint is for: it is so of all its callers.
+    is_of_design: bool = False
     title: str = ""  # After the name of who did it.
     unit: str = ""  # What was counted, after its number.
     advice: str = ""  # What to do, one sentence.
@@ -201,6 +203,20 @@ class AlertKind(StrEnum):
         unit="caller who asks for the schema",
         advice="Ask whether a developer's tool did it; switch introspection off where clients do not need it.",
     )
+    # An agent calls the same tools of an MCP server again and again.
+    TOOL_LOOP = KindRow("tool_loop", KindGroup.ABUSE, Subject.PAIR, "LLM10:2025", 4, severity=Severity.MEDIUM).in_words(
+        title="repeats the same calls of tools at {where}, {count} times",
+        unit="repeated calls of tools",
+        advice="End the agent's run, and limit how many calls one may make.",
+    )
+    # An agent calls many tools that it did not call before.
+    TOOL_FAN_OUT = KindRow(
+        "tool_fan_out", KindGroup.ABUSE, Subject.PAIR, "LLM06:2025", 4, severity=Severity.MEDIUM
+    ).in_words(
+        title="calls {count} tools that are new to it, those of {where} among them",
+        unit="tools it had not called before",
+        advice="See who gave the agent this task, and allow it only the tools that its work needs.",
+    )
     # A consumer tries functions its peers do not call.
     BFLA = KindRow("bfla", KindGroup.ABUSE, Subject.CONSUMER, "API5:2023", 4, reads_objects=True).in_words(
         title="calls functions that others like it do not, such as {where}",
@@ -214,7 +230,7 @@ class AlertKind(StrEnum):
         advice="Block the caller, and look at what its calls that were not refused returned.",
     )
     # A consumer has the server call hosts that it names.
-    SSRF = KindRow("ssrf", KindGroup.ABUSE, Subject.CONSUMER, "API7:2023", 8).in_words(
+    SSRF = KindRow("ssrf", KindGroup.ABUSE, Subject.CONSUMER, "API7:2023", 8, is_of_design=True).in_words(
         title="has {where} call hosts that it should not",
         unit="different payloads that name a host or an address",
         advice="Let the service call listed hosts only; change credentials that it could read there.",
@@ -259,6 +275,13 @@ class AlertKind(StrEnum):
     NEW_THIRD_PARTY = KindRow(
         "new_third_party", KindGroup.CHANGE, Subject.CONSUMER, "API10:2023", 3, severity=Severity.MEDIUM
     ).in_words(advice="See which release or package calls it and what it sends; stop it if nobody knows.")
+    # A workload spends far more tokens on a model than on the days before.
+    MODEL_SPEND = KindRow(
+        "model_spend", KindGroup.CHANGE, Subject.CONSUMER, "LLM10:2025", 3, severity=Severity.MEDIUM
+    ).in_words(
+        unit="tokens in 24 hours",
+        advice="See on the page of models what it sends where; limit the tokens of its key if nobody expects it.",
+    )
     # A tool or prompt of an MCP server has another description or schema than before.
     MCP_TOOL_CHANGED = KindRow("mcp_tool_changed", KindGroup.CHANGE, Subject.ENDPOINT, "MCP03:2025", 5).in_words(
         advice="Compare the server's release with the last one; disconnect its clients if nobody knows of the change."

@@ -3,7 +3,8 @@
 - A known-good rule matches: nothing is sent, and the report is counted.
 - Somebody gave the verdict `false_alarm` on an alert: the same subject raises nothing up to ALLOWED_FACTOR times what
   was seen then. If the subject fell, it raises nothing down to that part of it. More is news again, and so is the
-  other direction. Of a change it allows nothing: the next one is another.
+  other direction. Of a change it allows nothing: the next one is another. Of a kind that depends on what an endpoint is
+  for it allows everything of all callers of the endpoint, but what is sure.
 - Somebody gave the verdict `confirmed`: for CONFIRMED_SECONDS everything of that consumer is sent at every level, one
   severity higher, whatever the budget. Of somebody who sees a part of the installation this holds in the alert's
   namespace alone.
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from collector.alerting.alert import Alert, Report, Severity, Verdict, VerdictReach
+from collector.alerting.alert import Alert, AlertKind, Report, Severity, Verdict, VerdictReach
 from collector.alerting.lifecycle import Lifecycle
 from collector.alerting.silences import KnownGood
 from collector.core.kinds import Sensitivity, is_sent_at
@@ -54,6 +55,7 @@ class ReportFilter:
         self.rules: dict[str, KnownGood] = {}
         self.counts: Counter[ReportOutcome] = Counter()
         self._allowed: dict[tuple[str, bool], float] = {}  # By subject, and whether it is above what is usual.
+        self._meant: set[tuple[AlertKind, str]] = set()  # Endpoints that do what is a kind of alert elsewhere.
         self._confirmed: dict[_Reach, float] = {}  # Until when.
 
     def restore(self, rules: Iterable[KnownGood], alerts: Iterable[Alert]) -> None:
@@ -63,7 +65,7 @@ class ReportFilter:
 
     def restore_verdicts(self, alerts: Iterable[Alert]) -> None:
         """Those of the store alone, oldest first."""
-        self._allowed, self._confirmed = {}, {}
+        self._allowed, self._meant, self._confirmed = {}, set(), {}
         for alert in alerts:
             self.note_verdict(alert)
 
@@ -77,6 +79,9 @@ class ReportFilter:
             if alert.verdict is Verdict.FALSE_ALARM and not alert.kind.row.is_once:
                 factor = ALLOWED_FACTOR if is_above else 1 / ALLOWED_FACTOR
                 self._allowed[subject, is_above] = factor * alert.measure
+            if alert.kind.row.is_of_design and alert.endpoint_id:
+                meant = alert.kind, alert.endpoint_id
+                (self._meant.add if alert.verdict is Verdict.FALSE_ALARM else self._meant.discard)(meant)
         reach = _find_reach(alert)
         if reach is None:
             return
@@ -111,6 +116,8 @@ class ReportFilter:
             return FilteredReport(report, ReportOutcome.FALSE_ALARM)
         if any(self._confirmed.get(reach, 0.0) > now for reach in _list_reaches(report)):
             return FilteredReport(replace(report, severity=_HIGHER[report.severity], is_sure=True), ReportOutcome.SENT)
+        if (report.kind, report.endpoint_id) in self._meant and not report.is_sure:
+            return FilteredReport(report, ReportOutcome.FALSE_ALARM)
         if is_open or is_sent_at(report.quietest, self.level):
             return FilteredReport(report, ReportOutcome.SENT)
         return FilteredReport(report, ReportOutcome.TOO_QUIET)

@@ -24,7 +24,7 @@ from collector.alerting.alert import (
     calm_after_count,
     calm_after_window,
 )
-from collector.core.kinds import Sensitivity, louder
+from collector.core.kinds import METADATA_CONTACTED, Sensitivity, explain_evidence, louder
 from collector.core.rates import RATE_SECONDS_MIN, word_rate
 
 NOVEL_SHARE_HIGH: Final = 0.8  # Of the calls went to objects never touched before: what a scraper does.
@@ -296,6 +296,8 @@ def _report_abuse(signal: AbuseSignal, place: Place) -> Report:
         measure=float(signal.count),
         measure_limit=float(signal.ceiling),
         quietest=louder(signal.quietest, Sensitivity.NORMAL) if signal.is_notice else signal.quietest,
+        # No endpoint is meant to give its callers the credentials of its cloud.
+        is_sure=signal.confirmation == explain_evidence(METADATA_CONTACTED),
     )
 
 

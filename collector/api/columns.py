@@ -109,6 +109,13 @@ LIST_COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         "clients=item.clients/2 consumers=item.consumers/7 exposure=server.exposure/3 "
         "authentication=server.authentication/3 changed_at=item.changed_at/4 last_seen=item.last_seen/6"
     ),
+    "models": describe_columns(
+        "id/9 caller held_by/7 consumers/8 provider operation/3 model response_models/7 destination server/1 cluster/8 "
+        "calls errors/3 streamed=streamed_calls/6 counted=counted_calls/6 input_tokens/1 output_tokens/1 "
+        "cache_read_tokens/7 cache_creation_tokens/8 reasoning_tokens/8 cost/2 priced=priced_calls/8 "
+        "in_prompts=prompt_classes/2 in_answers=answer_classes/4 url_key_calls/7 authentication/7 exposure/7 "
+        "last_seen/5"
+    ),
     "services": describe_columns(
         "service cluster/7 namespace/6 endpoints calls errors/1 p95_ms/2 risk findings/1 exposure/1 last_seen/4"
     ),

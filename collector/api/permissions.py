@@ -97,6 +97,8 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /mcp/tools
         GET /mcp/{server_id}
         GET /me
+        GET /models
+        GET /models/prices
         GET /sessions
         POST /sessions/end
         DELETE /sessions/{session_id}
@@ -194,6 +196,7 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
         GET /backup
         GET /config
         POST /erasures
+        POST /models/prices
         POST /metrics/endpoints
         GET /notifiers
         POST /notifiers/{name}/test

@@ -34,6 +34,8 @@ from collector.inventory.evidence.calls import CallInventory
 from collector.inventory.evidence.evidence import EvidenceReader
 from collector.inventory.evidence.explanation import ExplanationReader
 from collector.inventory.mcp import McpInventory
+from collector.inventory.models.models import ModelInventory
+from collector.inventory.models.prices import ModelPrices
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.sensors import SensorInventory
 from collector.inventory.services.services import ServiceInventory
@@ -162,6 +164,13 @@ class Services:
         self.exposures = ExposureInventory(reader=self.reader)
         self.schemas = SchemaInventory(reader=self.reader)
         self.mcp = McpInventory(reader=self.reader, endpoints=self.endpoints, order=self.settings.consumer_order)
+        self.model_prices = ModelPrices(state=self.state, clock=self.clock)
+        self.models = ModelInventory(
+            reader=self.reader,
+            endpoints=self.endpoints,
+            read_prices=self.model_prices.read,
+            order=self.settings.consumer_order,
+        )
         self.retired = RetiredEndpoints(store=self.store, state=self.state, clock=self.clock)
         self.views = ViewTable(self.state, self.clock)
         self.metered = MeteredEndpoints(state=self.state, reader=self.store, endpoints=self.endpoints, clock=self.clock)

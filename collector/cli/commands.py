@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from collector.cli import consumers, describe, findings, inventory, lists, metrics, response, schemas, users
+from collector.cli import consumers, describe, findings, inventory, lists, metrics, models, response, schemas, users
 from collector.cli.client import add_group
 from collector.cli.config import register_config
 from collector.cli.gate import register_gate
@@ -95,6 +95,7 @@ def register(app: typer.Typer, words: Sequence[str] = ()) -> None:
     findings.register_decisions(app, decide)
     consumers.register_consumers(app, get, decide)
     metrics.register_metrics(get, decide)
+    models.register_prices(get, decide)
     response.register_response(app, decide)
     schemas.register_specs(app)
     inventory.register_templates(app)

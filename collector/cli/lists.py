@@ -79,6 +79,18 @@ def _count_edges(answer: Answer) -> Iterator[str]:
         )
 
 
+def _sum_models(answer: Answer) -> Iterator[str]:
+    totals = answer["totals"]
+    if totals["cost"] is not None:
+        cost = f"{totals['cost']:,.2f} {totals['currency']}".rstrip()
+        yield (
+            f"The {totals['priced_calls']:,} calls with a price cost {cost}. Tokens are known of "
+            f"{totals['counted_calls']:,} calls."
+        )
+    if totals["left_out"]:
+        yield f"{totals['left_out']:,} sums of the fewest calls were not read; narrow the span."
+
+
 _NAME = "id method host/3 template operation.name=operation service/1"
 LISTS: Mapping[str, ListCommand] = {
     "endpoints": ListCommand(
@@ -211,6 +223,13 @@ LISTS: Mapping[str, ListCommand] = {
         path="mcp/tools",
         query="collector.inventory.mcp:McpToolQuery",
         columns=LIST_COLUMNS["mcp/tools"],
+    ),
+    "models": ListCommand(
+        help="List who calls which models, with tokens, cost and classes of data in prompts and answers.",
+        path="models",
+        query="collector.inventory.models.models:ModelQuery",
+        columns=LIST_COLUMNS["models"],
+        notes=_sum_models,
     ),
     "map": ListCommand(
         help="List who calls which service, most calls first.",

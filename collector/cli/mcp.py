@@ -153,6 +153,11 @@ TOOLS: Final[Mapping[str, Tool]] = {
         path="sensors",
         query="collector.inventory.sensors:SensorQuery",
     ),
+    "list_models": Tool(
+        text="Who calls which models of which providers: tokens, cost, errors, classes of data in prompts and answers.",
+        path="models",
+        query="collector.inventory.models.models:ModelQuery",
+    ),
     "list_blocks": Tool(text="Who is blocked or proposed to be, by whom and until when.", path="blocks"),
 }
 

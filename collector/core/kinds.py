@@ -108,6 +108,7 @@ _EVIDENCE: Final = (
     "the service then called the address that gives credentials to cloud instances",
 )
 INSIDE_CONTACTED: Final = 6
+METADATA_CONTACTED: Final = 7
 _OTHER: Final = "other"
 LOW_BITS: Final = 8  # Of a payload, that are no hash.
 

@@ -25,7 +25,7 @@ from collector.detection.read_boundaries import Jumps
 from collector.log.base import Position
 from common.durable import write_durably
 
-VERSION = 13
+VERSION = 14
 _JUMPS, _CATCH_UP = "jumps.", "catch_up."
 # Of zlib, 1 to 9: a larger state is compressed faster, for nothing is evaluated meanwhile.
 _COMPRESSION_LEVEL, _FAST_LEVEL, _LARGE_BYTES = 6, 1, 32 * 1024 * 1024

@@ -29,6 +29,7 @@ from collector.detection.abuse.query_cost import QueryCostDetector
 from collector.detection.abuse.resource_consumption import ResourceConsumptionDetector
 from collector.detection.abuse.resource_exhaustion import ResourceExhaustionDetector
 from collector.detection.abuse.scanning import ScanningDetector
+from collector.detection.abuse.tool_use import ToolUseDetector
 from collector.detection.abuse.unread_traffic import UnreadTrafficDetector
 from collector.detection.framework.detector import Detector
 from collector.detection.framework.loss import Losses
@@ -112,6 +113,7 @@ class Engine(DetectorState):
             ResourceExhaustionDetector(*shared),
             ResourceConsumptionDetector(*shared, calls),
             QueryCostDetector(*shared),
+            ToolUseDetector(*shared),
             BflaDetector(*shared, entrances),
             BolaDetector(*shared),
             InjectionDetector(*shared),

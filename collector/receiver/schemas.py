@@ -10,6 +10,7 @@ from apidae.v1 import stream_pb2
 
 from collector.receiver.columns import NAME_LIMIT_BYTES
 from collector.receiver.mcp import write_server, write_uses
+from collector.receiver.models import write_model_uses
 
 SCHEMA_LIMIT = 5_000  # Of one message.
 FIELD_LIMIT = 500  # Of one schema.
@@ -23,8 +24,8 @@ _COUNT_LIMIT = 2**63 - 1
 _TYPE = re.compile(r"(?:null|boolean|integer|number|string|array|object)(?:/[a-z0-9-]{1,16})?\Z")
 _TOKENS = 110
 DESCRIPTION = 155
-_MCP, _MCP_USES = 240, 241
-_PARTS = (*range(1, 7), _TOKENS, DESCRIPTION, _MCP, _MCP_USES)
+_MCP, _MCP_USES, _MODEL_USES = 240, 241, 250
+_PARTS = (*range(1, 7), _TOKENS, DESCRIPTION, _MCP, _MCP_USES, _MODEL_USES)
 DOCUMENT_LIMIT_CHARACTERS = 256 * 1024  # Of a description, as the sensor has it.
 TOKEN_LIMIT = 100  # Values of claims of one route.
 _LABEL = re.compile(r"[a-z_]{1,16} [a-z_]{1,16} [^\s]{1,256}\Z")
@@ -113,6 +114,8 @@ def _write_second(schema: stream_pb2.Schema) -> str:
     """The column `operations`."""
     if schema.part == _TOKENS:
         return _write_tokens(schema.tokens)
+    if schema.part == _MODEL_USES:
+        return write_model_uses(schema.model_uses)
     return write_uses(schema.mcp_uses) if schema.part == _MCP_USES else _write_operations(schema.operations)
 
 

@@ -27,6 +27,7 @@ from collector.inventory.coverage.coverage import WeakChoice
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass, DataFound
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
 from collector.inventory.endpoints.exposure import ExposureLevel
+from collector.inventory.models.use import ModelUse
 from collector.inventory.naming import name_service
 
 # Seen in fewer of the bodies than this, a kind is a chance hit of the classifier.
@@ -59,6 +60,11 @@ _SENT: Final = (BodySide.REQUEST, BodySide.PATH, BodySide.QUERY)
 _RECORDS_OF_ONE: Final = 1.5  # In an answer, on average; more are not made for the caller alone.
 
 
+def names_person(kinds: frozenset[str]) -> bool:
+    """Whether kinds of personal data together name a person."""
+    return bool(kinds - _WEAK) or (bool(kinds & _NAMING) and len(kinds) >= 2)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """What was known of an endpoint when it was assessed last. Times are unix seconds; 0: never."""
@@ -82,7 +88,7 @@ class Recent:
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
     """One endpoint; `now` in unix seconds, `seconds` that its figures cover. `weak_tls`: of its service;
-    `is_mcp_server`: it answered as one."""
+    `is_mcp_server`: it answered as one. `model_uses`: who asked which models there."""
 
     endpoint: Endpoint
     past: Past
@@ -91,6 +97,7 @@ class Circumstances:
     seconds: int
     weak_tls: tuple[WeakChoice, ...] = ()
     is_mcp_server: bool = False
+    model_uses: tuple[ModelUse, ...] = ()
 
     @cached_property
     def data(self) -> tuple[DataFound, ...]:
@@ -115,10 +122,8 @@ class Circumstances:
         sent = {one.kind for one in self.data if one.side in _SENT and one.share >= _MOST}
         if kinds <= sent and self.records_per_call < _RECORDS_OF_ONE:
             return frozenset()
-        strong = kinds - _WEAK
         is_list = "email" in kinds and self.records_per_call >= _LIST_RECORDS_MIN
-        is_named = bool(kinds & _NAMING) and len(kinds) >= 2
-        return kinds if strong or is_named or is_list else frozenset()
+        return kinds if names_person(kinds) or is_list else frozenset()
 
     @property
     def records_per_call(self) -> float:

@@ -17,6 +17,7 @@ from collector.inventory.endpoints.endpoint import FULL_COVERAGE
 from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.endpoints.spec_status import SpecStatus
 from collector.risk.finding import Circumstances, Evidence, Rule, Severity, list_words
+from collector.risk.model_rules import find_data_to_provider, find_key_in_url, find_open_model
 from collector.risk.tls import find_weak_ciphers, find_weak_versions
 
 _TRACES: Final = frozenset(("stack_trace", "database_error"))
@@ -338,6 +339,9 @@ _FINDERS: Final[dict[str, Finder]] = {
     "change_without_authentication": _find_open_change,
     "inner_page_from_outside": _find_inner_page,
     "mcp_server_without_authentication": _find_open_mcp_server,
+    "model_endpoint_without_authentication": find_open_model,
+    "sensitive_data_to_model_provider": find_data_to_provider,
+    "model_provider_key_in_url": find_key_in_url,
     "internal_reached_from_outside": _find_new_exposure,
     "missing_authentication": _find_lost_login,
     "credentials_in_url": _find_credentials_in_url,

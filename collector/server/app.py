@@ -40,6 +40,7 @@ from collector.api.forwarding import Forwarding
 from collector.api.health import build_health_routes, build_metrics_routes
 from collector.api.mcp import build_mcp_routes
 from collector.api.metered import build_metered_routes
+from collector.api.models import build_model_routes
 from collector.api.notifiers import build_notifier_routes
 from collector.api.permissions import check_permission
 from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
@@ -212,6 +213,7 @@ def _build_routes(services: Services) -> Iterator[APIRouter]:
     )
     yield build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, exports=services.exports, clock=clock)
     yield build_mcp_routes(servers=services.mcp, clock=clock)
+    yield build_model_routes(models=services.models, prices=services.model_prices, clock=clock)
     yield build_service_routes(services=services.services, service_map=services.map, clock=clock)
     yield build_spec_routes(
         table=services.spec_table,

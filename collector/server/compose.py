@@ -46,6 +46,7 @@ from collector.core.limits import Limit
 from collector.core.rates import Interval
 from collector.detection.changes.detector import ChangeDetector, FactTable, import_facts
 from collector.detection.changes.mcp import McpWatch
+from collector.detection.changes.model_spend import ModelSpendWatch
 from collector.detection.changes.rules import StoredCallers
 from collector.detection.messages import Told
 from collector.detection.process import DetectorProcess
@@ -297,6 +298,7 @@ class Collector:
                         rest.skip(self._risks.look),
                         rest.skip(self._changes.look),
                         rest.skip(self.mcp_watch.look),
+                        rest.skip(self.spend_watch.look),
                     ),
                     seconds=RISK_SECONDS,
                 ),
@@ -573,6 +575,7 @@ class Collector:
         )
         servers = McpInventory(reader=store, endpoints=endpoints, order=self.settings.consumer_order)
         self.mcp_watch = McpWatch(servers=servers, facts=self._facts, clock=clock, report=self.alert_service.take_found)
+        self.spend_watch = ModelSpendWatch(reader=store, clock=clock, report=self.alert_service.take_found)
         self.metered = MeteredEndpoints(state=self.state, reader=store, endpoints=endpoints, clock=clock)
         self._risks = RiskAssessor(
             store=store,

@@ -26,6 +26,7 @@ from collector.ui.gallery.page import PAGE as GALLERY
 from collector.ui.incidents.page import PAGE as INCIDENTS
 from collector.ui.map.page import PAGE as MAP
 from collector.ui.mcp.page import PAGE as MCP
+from collector.ui.models.page import PAGE as MODELS
 from collector.ui.overview.page import PAGE as OVERVIEW
 from collector.ui.response.page import PAGE as RESPONSE
 from collector.ui.sensors.page import PAGE as SENSORS
@@ -47,6 +48,7 @@ PAGES: Final[tuple[Page, ...]] = (
     SERVICES,
     CONSUMERS,
     MCP,
+    MODELS,
     MAP,
     SPECS,
     CHANGES,

@@ -4,8 +4,8 @@
 
 Lists of records of an invented shop: names, e-mails, phones, addresses, numbers, dates; and `wide`, one document of
 11 KB with hundreds of fields, all of which are asked; and one of the lists as XML. Answers of 10 KB of an MCP server (a
-list of tools, what a tool gives) and of a language model, each as JSON and as a stream of events; these with their
-short requests.
+list of tools, what a tool gives) and of model APIs (a chat as JSON and as a stream of events of three providers, a
+vector); these with their short requests.
 
 Process time a body, the best of the rounds; `ns_a_byte` is of the bytes on the wire, which the budget
 (`body_bytes_per_second`) counts. `references`: the same as a multiple of a fixed loop that is timed between the rounds,
@@ -17,6 +17,7 @@ import json
 import random
 import statistics
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sensor.core.calls import AuthenticationKind, Credentials, Hop, NamedEnds, PrincipalKind, RawBodies, Role
@@ -24,6 +25,7 @@ from sensor.core.keyed import KeyedHash
 from sensor.describe.bodies.reader import BodyCall, BodyReader
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import SchemaBook
+from sensor.describe.schemas.model_calls import names_model_api
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.describe.bodies.messages import ENCODERS, chunk, response_head
 
@@ -88,6 +90,7 @@ class Exchange(NamedTuple):
     asked: object
     answer: bytes
     media_type: str = "application/json"
+    path: str = "/api"
 
 
 ANSWER_BYTES = 10_240
@@ -128,19 +131,70 @@ def make_exchanges() -> dict[str, Exchange]:
         found[name] = Exchange(asked, body)
         found[f"{name} as events"] = Exchange(asked, b"event: message\ndata: " + body + b"\n\n", "text/event-stream")
     words = " ".join(str(record["customer"]) + " left at the door." for record in records)
-    asked = {"model": "m-1", "stream": True, "messages": [{"role": "user", "content": words[:300]}]}
-    choice = {"index": 0, "message": {"role": "assistant", "content": (words * 5)[: ANSWER_BYTES - 300]}}
+    return {**found, **make_model_exchanges(words * 5)}
+
+
+CHAT_PATH = "/v1/chat/completions"
+
+
+def make_model_exchanges(words: str) -> dict[str, Exchange]:
+    """Answers of model APIs of ANSWER_BYTES; the answer of a chat has these words."""
+    asked = {
+        "model": "gpt-4o",
+        "stream": True,
+        "max_tokens": 512,
+        "messages": [{"role": "user", "content": words[:300]}],
+    }
     usage = {"prompt_tokens": 500, "completion_tokens": 2_500, "total_tokens": 3_000}
-    whole = {"id": "c1", "object": "chat.completion", "model": "m-1", "choices": [choice], "usage": usage}
-    found["model answer"] = Exchange(asked, json.dumps(whole).encode())
-    events, at = b"", 0
-    while len(events) < ANSWER_BYTES - 200:
-        delta = {"index": 0, "delta": {"content": words[at : at + 5]}, "finish_reason": None}
-        piece = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m-1", "choices": [delta]}
-        events, at = events + b"data: " + json.dumps(piece).encode() + b"\n\n", at + 5
-    events += b"data: " + json.dumps({**whole, "choices": []}).encode() + b"\n\ndata: [DONE]\n\n"
-    found["model answer as events"] = Exchange(asked, events, "text/event-stream")
-    return found
+    base = {"id": "c1", "object": "chat.completion", "model": "gpt-4o-2024-08-06"}
+    choice = {"index": 0, "message": {"role": "assistant", "content": words[: ANSWER_BYTES - 300]}}
+    whole = {**base, "choices": [choice], "usage": usage}
+
+    def write(text: str) -> object:
+        return {**base, "created": 1, "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+
+    def write_of_messages(text: str) -> object:
+        return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+    def write_of_gemini(text: str) -> object:
+        counts = {"promptTokenCount": 500, "candidatesTokenCount": 2_500, "totalTokenCount": 3_000}
+        content = {"parts": [{"text": text}], "role": "model"}
+        return {"candidates": [{"content": content}], "usageMetadata": counts, "modelVersion": "gemini-2.5-flash"}
+
+    begun = {"type": "message_start", "message": {"model": "claude-sonnet-4-5", "usage": {"input_tokens": 500}}}
+    ended = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 2_500}}
+    of_gemini = {"contents": [{"role": "user", "parts": [{"text": words[:300]}]}]}
+    source = random.Random(3)
+    numbers = [source.uniform(-0.1, 0.1) for _ in range(450)]
+    vector = {"object": "list", "model": "e-1", "data": [{"object": "embedding", "index": 0, "embedding": numbers}]}
+    gemini_path = "/v1beta/models/gemini-2.5-flash:streamGenerateContent"
+    events = "text/event-stream"
+    return {
+        "model chat": Exchange(asked, json.dumps(whole).encode(), path=CHAT_PATH),
+        "model chat as events": Exchange(
+            asked, stream_words(words, write, [], [{**base, "choices": [], "usage": usage}]), events, CHAT_PATH
+        ),
+        "model messages as events": Exchange(
+            asked, stream_words(words, write_of_messages, [begun], [ended]), events, "/v1/messages"
+        ),
+        "model gemini as events": Exchange(
+            of_gemini, stream_words(words, write_of_gemini, [], []), events, gemini_path
+        ),
+        "model vector": Exchange(
+            {"model": "e-1", "input": words[:300]},
+            json.dumps({**vector, "usage": usage}).encode(),
+            path="/v1/embeddings",
+        ),
+    }
+
+
+def stream_words(words: str, write: Callable[[str], object], first: list[object], last: list[object]) -> bytes:
+    """A stream of events with five characters in each."""
+    found, size, at = list(first), 0, 0
+    while size < ANSWER_BYTES - 300:
+        found.append(write(words[at : at + 5]))
+        size, at = size + len(json.dumps(found[-1])) + 8, at + 5
+    return b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in (*found, *last))
 
 
 def burn() -> None:
@@ -158,7 +212,7 @@ class Cost(NamedTuple):
     records: int
 
 
-def measure(raw: bytes, head: bytes, rounds: int, *, has_schemas: bool, asked: bytes = b"") -> Cost:
+def measure(raw: bytes, head: bytes, rounds: int, *, has_schemas: bool, asked: bytes = b"", path: str = "/api") -> Cost:
     """Of one body, again and again."""
     book = SchemaBook(load_vocabulary(), ALL)
     book.hash_by(KeyedHash(1, bytes(16)))
@@ -170,7 +224,13 @@ def measure(raw: bytes, head: bytes, rounds: int, *, has_schemas: bool, asked: b
     sizes = len(request) + len(asked), len(head) + len(raw)
     bodies, caller = RawBodies(asked, raw[:LIMIT_BYTES]), (CREDENTIALS, ENDS) if asked else None
     method = "POST" if asked else "GET"
-    call = BodyCall(1, 200, request, head, *sizes, 1, bodies, method=method, caller=caller, path="/api")
+    call = BodyCall(
+        *(1, 200, request, head, *sizes, 1, bodies),
+        method=method,
+        caller=caller,
+        path=path,
+        is_of_model=names_model_api(path),
+    )
     count = max(3, 300_000 // max(len(raw), 3_000))
     costs: list[float] = []
     ratios: list[float] = []
@@ -215,7 +275,8 @@ def main() -> None:
                 length=None if coding == "chunked" else len(raw),
             )
             asked = json.dumps(exchange.asked).encode() if exchange.asked else b""
-            cost = measure(raw, head, arguments.rounds, has_schemas=not arguments.without_schemas, asked=asked)
+            has_schemas = not arguments.without_schemas
+            cost = measure(raw, head, arguments.rounds, has_schemas=has_schemas, asked=asked, path=exchange.path)
             wire_bytes = min(len(raw), LIMIT_BYTES)
             line = {
                 "scenario": scenario,

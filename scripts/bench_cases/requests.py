@@ -1,9 +1,10 @@
-"""Abuse in the contents of requests to three services: attackers are found, and honest callers are not accused.
+"""Abuse in the contents of requests to four services: attackers are found, and honest callers are not accused.
 
     scripts/bench requests [--seeds 1-5]
 
 Each service is used for three hours by honest callers, and attacked in the third (requesting/): GraphQL (depth,
-aliases, batches), a service that fetches what callers name (SSRF), and profiles that callers write (mass assignment).
+aliases, batches), a service that fetches what callers name (SSRF), profiles that callers write (mass assignment), and
+an MCP server (loops, fan-out).
 All goes through the product's own code: bodies, sensor, wire, detectors, life of alerts. Prints a JSON line a seed and
 service, and one a service with recall, what was missed, and the accused to a thousand honest callers. An accusation is
 an alert above low severity that names an honest caller. The level is `paranoid`, so that no budget hides either.
@@ -14,6 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
+from scripts.bench_cases.requesting.agents import make_agents
 from scripts.bench_cases.requesting.fetching import make_fetching
 from scripts.bench_cases.requesting.graphql import make_graphql
 from scripts.bench_cases.requesting.profiles import make_profiles
@@ -24,6 +26,7 @@ SERVICES: dict[str, Callable[[Scene], None]] = {
     "graphql": make_graphql,
     "fetching": make_fetching,
     "profiles": make_profiles,
+    "agents": make_agents,
 }
 
 

@@ -13,6 +13,7 @@ from collector.inventory.endpoints.exposure_list import ExposureQuery
 from collector.inventory.endpoints.filters import EndpointQuery
 from collector.inventory.filters import ListQuery, list_members
 from collector.inventory.mcp import McpServerQuery, McpToolQuery
+from collector.inventory.models.models import ModelQuery
 from collector.inventory.sensors import SensorQuery
 from collector.inventory.services.services import ServiceQuery
 from collector.risk.finding_query import FindingGroupQuery, FindingQuery
@@ -24,6 +25,7 @@ LISTS: Final[dict[str, tuple[type[ListQuery], str]]] = {
     "/services": (ServiceQuery, "services"),
     "/mcp/servers": (McpServerQuery, "mcp-servers"),
     "/mcp/tools": (McpToolQuery, "mcp-tools"),
+    "/models": (ModelQuery, "models"),
     "/consumers": (ConsumerQuery, "consumers"),
     "/exposure": (ExposureQuery, "exposure"),
     "/coverage/ports": (PortQuery, "coverage"),

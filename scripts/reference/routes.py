@@ -120,6 +120,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "GET /services": Example(query="limit=1"),
     "GET /mcp/servers": Example(query="auth=none", saves=("SERVER_ID", "items.0.id")),
     "GET /mcp/tools": Example(query="may_destroy=true&limit=1"),
+    "GET /models": Example(query="destination=outside&limit=1"),
     "GET /exports/alerts.json": Example(query="state=open"),
     "GET /alerts": Example(query="severity=high&limit=1"),
     "GET /incidents": Example(query="limit=1"),
@@ -151,6 +152,9 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "POST /blocks/lift": Example(body=_ASKED, is_last=True),
     "PUT /ladder/{kind}": Example(body={"step": "propose", "seconds": 3_600, **_ASKED}),
     "POST /coverage/targets": Example(body={"namespace": "shop", "ratio": 0.9, **_ASKED}),
+    "POST /models/prices": Example(
+        body={"currency": "USD", "prices": [{"model": "acme-1*", "input": 1.0, "output": 4.0}], **_ASKED}
+    ),
     "POST /specs": Example(body={"document": _DOCUMENT, "service": "shop/users", **_ASKED}),
     "POST /specs/compare": Example(body={"document": _DOCUMENT, "service": "shop/users"}),
     "DELETE /specs/{name}": Example(is_last=True),

@@ -127,6 +127,7 @@ class CaptureSession:
             end_ns = self._clock.monotonic_ns() + TURN_NS
             while True:
                 self.pipeline.take(with_breaks(self.capture.read(), is_behind=self.is_behind))
+                self.pipeline.take_handshakes(self.capture.pop_handshakes())
                 self.install_entries()
                 await asyncio.sleep(0)
                 self.is_behind = self.capture.has_events()

@@ -22,7 +22,7 @@ from sensor.aggregate.aggregator import Aggregator
 from sensor.aggregate.rows import RowColumns
 from sensor.capture.http2.repeats import Repeats, Row
 from sensor.capture.tls.bodies import BodyMeter
-from sensor.core.calls import CALL, BodyFlag, CallRecord, Calls, Exchange, Hop, Service
+from sensor.core.calls import CALL, BodyFlag, CallRecord, Calls, Exchange, Handshake, Hop, Service
 from sensor.core.clock import Clock
 from sensor.core.config import SensorSettings
 from sensor.core.health import StageCount, StageCounter
@@ -152,6 +152,10 @@ class CallProcessor:
         if isinstance(record, CallRecord):
             self._enforcement.see(exchange, record)
         return record
+
+    def see_handshake(self, handshake: Handshake) -> None:
+        """A TLS connection that a workload of this node opened."""
+        self._describer.see_handshake(handshake)
 
     def take_late(self) -> list[CallRecord]:
         """Parts of calls described before, of which something was found out since."""
@@ -316,6 +320,11 @@ class Pipeline:
                     self._processor.count_row(row)
             else:
                 self._take_one(exchange)
+
+    def take_handshakes(self, handshakes: Iterable[Handshake]) -> None:
+        """TLS connections that workloads of this node opened: a request may have named the host."""
+        for handshake in handshakes:
+            self._processor.see_handshake(handshake)
 
     def _take_repeats(self) -> None:
         calls = self._repeats.collect(self._clock.to_unix_ns(0))

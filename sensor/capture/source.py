@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from common.figures import Figure
-from sensor.core.calls import Exchange
+from sensor.core.calls import Exchange, Handshake
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
 from sensor.coverage.row import PortCount
@@ -104,6 +104,10 @@ class Capture(ABC):
 
     def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
         """Calls of HTTP/2 at servers of this node that have not ended; of one connection where it is given."""
+        return []
+
+    def pop_handshakes(self) -> list[Handshake]:
+        """TLS connections that workloads of this node opened since the last time, at most one a second to each host."""
         return []
 
     # Calls that the kernel matched, or only added up

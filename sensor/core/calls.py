@@ -150,6 +150,7 @@ class RawBodies(msgspec.Struct, frozen=True, gc=False):
     response_head: bytes = b""  # Where no event brought it: of a call that a record reports.
     # Where chunk framing was undone before: whether all of the request and of the response is here.
     whole: tuple[bool, bool] | None = None
+    response_last: bytes = b""  # Of a longer response its last bytes, where these came.
 
     def __repr__(self) -> str:
         return f"RawBodies({len(self.request)} and {len(self.response)} bytes, redacted)"
@@ -169,6 +170,21 @@ class Ends(msgspec.Struct, frozen=True, gc=False):
     # Thread group whose system calls or TLS were read; 0: not known, as of packets.
     process: int = 0
     is_encrypted: bool = False  # What TLS carried, read in the process.
+
+
+class Handshake(msgspec.Struct, frozen=True, gc=False):
+    """A TLS connection that a workload of this node opened. Private to the node."""
+
+    time_unix_ns: int
+    cgroup_id: int
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    server_name: str  # As the client asked for it; empty where it did not, or it is encrypted.
+
+    def __repr__(self) -> str:
+        return "Handshake(redacted)"
 
 
 class CallFigures(msgspec.Struct, frozen=True, gc=False):

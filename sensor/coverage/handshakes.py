@@ -12,6 +12,7 @@ from typing import Final
 from common.bounded import BoundedDict
 from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, WeakChoice, add_texts
 from sensor.http.tls_hello import (
+    ClientHello,
     list_weaknesses,
     name_cipher_suite,
     name_version,
@@ -61,23 +62,24 @@ class HandshakeTable:
         self.refused = 0
         self.unreadable = 0
 
-    def take_client(self, end: End, peer: str, data: bytes) -> None:
-        """The first bytes of a client; `peer` is its address where this node is the server."""
+    def take_client(self, end: End, peer: str, data: bytes) -> ClientHello | None:
+        """The first bytes of a client; `peer` is its address where this node is the server. Gives what they say."""
         hello = parse_client_hello(data)
         heard = self._find(end)
         if heard is None:
-            return
+            return hello
         heard.count += 1
         if peer:
             heard.add("peers", peer)
         if hello is None:
             self.unreadable += 1
-            return
+            return None
         heard.add("server_names", hello.server_name or NO_NAME)
         if hello.is_encrypted_hello:
             heard.add("server_names", HIDDEN_NAME)
         for protocol in hello.protocols:
             heard.add("protocols", protocol)
+        return hello
 
     def take_server(self, end: End, data: bytes, time_ns: int) -> None:
         """The first bytes of a server whose client was heard, and when, by the kernel's clock."""

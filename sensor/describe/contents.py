@@ -12,6 +12,7 @@ from sensor.describe.bodies.decoding import Payload, decode
 from sensor.describe.bodies.reader import BodyCall, BodyReader, find_payload
 from sensor.describe.bodies.sampling import Estimate
 from sensor.describe.schemas.descriptions import names_description
+from sensor.describe.schemas.model_calls import names_model_api
 from sensor.http.bodies import StreamBodies
 from sensor.http.http1.head import RequestHead
 from sensor.http.http2.heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
@@ -124,6 +125,9 @@ def _make_body_call(
         method=head.method,
         query=head.query,
         mcp_version=head.get(b"mcp-protocol-version"),
+        mcp_session=head.get(b"mcp-session-id"),
+        host=head.host,
+        is_of_model=names_model_api(head.path),
     )
 
 
@@ -138,7 +142,11 @@ def _read_payloads(stream: StreamCall, bodies: StreamBodies) -> tuple[Payload, P
         head.get(b"content-encoding") if head is not None else b"",
     )
     response_body = Payload(
-        bodies.response, bodies.is_response_whole, stream.response_content_type.encode(), bodies.response_coding
+        bodies.response,
+        bodies.is_response_whole,
+        stream.response_content_type.encode(),
+        bodies.response_coding,
+        bodies.response_last,
     )
     return request_body, response_body
 

@@ -26,6 +26,7 @@ from sensor.core.calls import (
     Credentials,
     Ends,
     Exchange,
+    Handshake,
     Hop,
     NamedEnds,
     Origin,
@@ -257,6 +258,11 @@ class Describer:
                     credentials.authentication,
                 )
         return fold_objects(head.query, target, self._hash) if head.query else target
+
+    def see_handshake(self, handshake: Handshake) -> None:
+        """A TLS connection that a workload of this node opened; `take_late` has what it shows. Never raises."""
+        if self._forgery is not None:
+            self._forgery.see_handshake(handshake)
 
     def take_late(self) -> list[CallRecord]:
         """Parts of calls described before, of which something was found out since."""

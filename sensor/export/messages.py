@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import msgspec
 from apidae.v1 import data_pb2, stream_pb2
 from google.protobuf.message import Message
 
@@ -22,6 +23,7 @@ from sensor.coverage.row import Handshakes, PortCoverage
 from sensor.describe.schemas.book import Schema
 from sensor.describe.schemas.mcp import McpServer
 from sensor.describe.schemas.mcp_uses import McpUse
+from sensor.describe.schemas.model_uses import ModelUse
 from sensor.describe.schemas.tally import OperationCount
 from sensor.describe.schemas.tree import Field
 from sensor.enforce.block import (
@@ -161,6 +163,7 @@ def _write_schema(schema: Schema) -> stream_pb2.Schema:
         digest=schema.digest,
         mcp=_write_mcp_server(schema.mcp) if schema.mcp is not None else None,
         mcp_uses=[_write_mcp_use(use) for use in schema.mcp_uses],
+        model_uses=[_write_model_use(use) for use in schema.model_uses],
         tokens=[stream_pb2.TokenClaim(claim=claim, value=value, calls=calls) for claim, value, calls in schema.tokens],
     )
 
@@ -176,10 +179,8 @@ def _write_operation(one: OperationCount) -> stream_pb2.Operation:
             served=one.served,
             refused=one.refused,
             failed=one.failed,
-            authentication=[
-                stream_pb2.CountedNumber(number=number, count=count) for number, count in one.authentication
-            ],
-            data=[stream_pb2.CountedNumber(number=number, count=count) for number, count in one.data],
+            authentication=_write_counts(one.authentication),
+            data=_write_counts(one.data),
             requests_read=one.requests_read,
             responses_read=one.responses_read,
             consumers=one.consumers,
@@ -187,6 +188,10 @@ def _write_operation(one: OperationCount) -> stream_pb2.Operation:
             last_seen_unix_seconds=one.last_seen,
         ),
     )
+
+
+def _write_counts(counts: Sequence[tuple[int, int]]) -> list[stream_pb2.CountedNumber]:
+    return [stream_pb2.CountedNumber(number=number, count=count) for number, count in counts]
 
 
 _HINTS: Final = {None: "MCP_HINT_UNSPECIFIED", False: "MCP_HINT_NO", True: "MCP_HINT_YES"}
@@ -446,3 +451,17 @@ def read_policy(message: stream_pb2.Policy) -> PolicyUpdate:
 def read_reveal_request(message: stream_pb2.RevealRequest) -> tuple[int, ...]:
     """The hashes asked for; past the wire's bound of 1,000 they are not read."""
     return tuple(message.hashes[:REVEAL_HASHES_LIMIT])
+
+
+def _write_model_use(use: ModelUse) -> stream_pb2.ModelUse:
+    return copy_fields(
+        stream_pb2.ModelUse,
+        use,
+        principal_kind=use.principal_kind.value,
+        role=use.role.value,
+        data=_write_counts(use.data),
+        authentication=_write_counts(use.authentication),
+        first_seen_unix_seconds=use.first_seen,
+        last_seen_unix_seconds=use.last_seen,
+        **msgspec.structs.asdict(use.tokens),
+    )

@@ -1,4 +1,5 @@
-"""Beginnings of bodies that are kept while their calls go on: the room for all, and those of a stream of HTTP/2.
+"""Beginnings and ends of bodies that are kept while their calls go on: the room for all, and those of a stream of
+HTTP/2.
 
 Bodies of a stream come without frames and padding, and are bounded by side and by connection. Bytes that were not
 copied or found no room end their side, and what came before stays. Bodies are never logged or exported.
@@ -10,12 +11,22 @@ import msgspec
 
 # As much of a body as the kernel copies (bpf/bodies.h, BODY_COPY; bpf/http2_data.h, STREAM_COPY).
 BODY_BYTES_MAX: Final = 65_536
+# Of an answer that says what an MCP server has (bpf/bodies.h, LIST_COPY), whose request names such a method this early.
+LIST_BYTES_MAX: Final = 262_144
+_LIST_SIGN: Final = b's/list"'
+_LIST_SIGN_BYTES: Final = 128
+LAST_BYTES_MAX: Final = 2_048  # Kept of the end of a response that is longer.
 ROOM_BYTES: Final = 64 << 20
 # Of all open streams of a connection.
 CONNECTION_BYTES_MAX: Final = 512 << 10
 # As the kernel chooses streams (bpf/http2_data.h): the first ones of a connection, then one a second.
 FIRST_STREAMS: Final = 20
 _SECOND_NS: Final = 1_000_000_000
+
+
+def find_most(request: bytes | bytearray) -> int:
+    """How much is kept of the answer to a request with such a body."""
+    return LIST_BYTES_MAX if _LIST_SIGN in request[:_LIST_SIGN_BYTES] else BODY_BYTES_MAX
 
 
 class BodyRoom:
@@ -26,9 +37,9 @@ class BodyRoom:
     def __init__(self, room_bytes: int = ROOM_BYTES) -> None:
         self._free_bytes = room_bytes
 
-    def add_data(self, body: bytearray, data: bytes) -> bool:
+    def add_data(self, body: bytearray, data: bytes, most: int = BODY_BYTES_MAX) -> bool:
         """Appends what fits of the next bytes of a body; says whether it was all, else no more of it is to come."""
-        taken = min(len(data), BODY_BYTES_MAX - len(body), self._free_bytes)
+        taken = min(len(data), most - len(body), self._free_bytes)
         if taken > 0:
             body += data[:taken]
             self._free_bytes -= taken
@@ -82,6 +93,7 @@ class StreamBodies(msgspec.Struct, frozen=True, gc=False):
     is_response_whole: bool
     response_coding: bytes  # `content-encoding`.
     head_bytes: int  # Of the response, all that is no payload of DATA.
+    response_last: bytes = b""  # Of a longer response its last bytes, where these came.
 
     def __repr__(self) -> str:
         return f"StreamBodies({len(self.request)} and {len(self.response)} bytes, redacted)"
@@ -90,11 +102,12 @@ class StreamBodies(msgspec.Struct, frozen=True, gc=False):
 class GatheredBodies:
     """Mutable state of one open stream."""
 
-    __slots__ = ("_data", "_is_cut", "_response_data")
+    __slots__ = ("_data", "_is_cut", "_last", "_response_data")
 
     def __init__(self) -> None:
         self._data = bytearray(), bytearray()
         self._is_cut = [False, False]
+        self._last = b""
         self._response_data = 0  # Bytes of the response's body, copied or not.
 
     def __len__(self) -> int:
@@ -106,6 +119,8 @@ class GatheredBodies:
         self._response_data += side * len(payload)
         if self._is_cut[side] or len(payload) > room or len(data) + len(payload) > BODY_BYTES_MAX:
             self._is_cut[side] = True
+            if side:
+                self._last = (self._last + payload)[-LAST_BYTES_MAX:]
             return 0
         data += payload
         return len(payload)
@@ -128,4 +143,5 @@ class GatheredBodies:
             is_response_whole and not is_response_cut,
             coding,
             response_bytes - self._response_data,
+            self._last,
         )

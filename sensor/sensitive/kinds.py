@@ -112,6 +112,9 @@ class DataPlace(IntEnum):
     # A field that no other caller sends: a number of common.privileges (sensor.describe.bodies.assignment).
     EXTRA_FIELD = 10
     SET_FIELD = 11  # And the answer shows that it took effect.
+    # What a client does with the tools of an MCP server, a number (sensor.describe.schemas.agents).
+    TOOL_REPEATS = 12
+    NEW_TOOLS = 13
 
 
 class CallFact(IntEnum):
@@ -148,6 +151,26 @@ DATA_KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(DataKind,
 PLACE_SHIFT: Final = 6
 # Path, query and headers of the call were looked at.
 HEAD_READ: Final = DataPlace.PATH << PLACE_SHIFT
+
+
+# Numbers are exact below this; above, four steps double them.
+_EXACT: Final = 16
+_LARGEST_STEP: Final = 63
+
+
+def encode_number(number: int) -> int:
+    """A number of a place that has numbers, in six bits."""
+    if number < _EXACT:
+        return number
+    step = _EXACT
+    while step < _LARGEST_STEP and decode_number(step + 1) <= number:
+        step += 1
+    return step
+
+
+def decode_number(step: int) -> int:
+    """The least number of a step."""
+    return step if step < _EXACT else round(_EXACT * 2 ** ((step - _EXACT) / 4))
 
 
 def make_codes(place: DataPlace, kinds: Iterable[DataKind]) -> set[int]:

@@ -41,6 +41,8 @@ KINDS = {
     AlertKind.SCANNING: "scan",
     AlertKind.INJECTION: "injection",
     AlertKind.QUERY_COST: "query_cost",
+    AlertKind.TOOL_LOOP: "tool_loop",
+    AlertKind.TOOL_FAN_OUT: "tool_fan_out",
     AlertKind.SSRF: "ssrf",
     AlertKind.MASS_ASSIGNMENT: "mass_assignment",
     AlertKind.VOLUME_CONSUMER: "flood",

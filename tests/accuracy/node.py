@@ -17,6 +17,7 @@ from sensor.describe.attacks.ssrf import RequestForgery
 from sensor.describe.bodies.reader import BodyReader
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.describer import Describer, DescribeSettings, Undescribed
+from sensor.describe.schemas.book import SchemaBook
 from sensor.export.convert import BatchConverter
 from sensor.http.http2.exchange import StreamExchange
 from sensor.routes.templating import Templater
@@ -70,7 +71,9 @@ class Node:
         own."""
         keyed_hash = KeyedHash(1, b"accuracy runner!")
         self.templater = Templater(load_vocabulary(), keyed_hash)
-        bodies = BodyReader(SampleRule()) if reads_bodies else None
+        schemas = SchemaBook(load_vocabulary(), SampleRule())
+        schemas.hash_by(keyed_hash)
+        bodies = BodyReader(SampleRule(), schemas) if reads_bodies else None
         forgery = RequestForgery(keyed_hash, AttackAccount()) if reads_bodies else None
         self._describer = Describer(
             self.templater, OneService(name), keyed_hash, DescribeSettings(), bodies, forgery=forgery

@@ -12,7 +12,8 @@ from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.core.clock import Clock
 from sensor.ebpf.abi import Counter, RecordFlag
-from sensor.ebpf.pieces import BODY_BYTES_MAX, Pieces
+from sensor.ebpf.pieces import HOLE, Pieces
+from sensor.http.bodies import BODY_BYTES_MAX, LIST_BYTES_MAX
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.conftest import Collect
 from tests.bpf.recognised import Watch
@@ -93,6 +94,77 @@ def test_segments_may_be_cut_anywhere(teacher: Teacher, collect: Collect, cut: i
 def test_no_more_than_the_limit_goes_up(teacher: Teacher, collect: Collect) -> None:
     teacher.set(**BODIES)
     exchange = _call(collect, (request("GET", "/a"),), response(200, TEXT))
+    assert _response_body(exchange) == TEXT[:BODY_BYTES_MAX]
+
+
+def _response_end(exchange: Exchange) -> bytes:
+    assert exchange.bodies is not None
+    return exchange.bodies.response_last
+
+
+def test_the_end_of_a_longer_response_goes_up(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+    exchange = _call(collect, (request("GET", "/a"),), response(200, TEXT))
+    assert TEXT.endswith(_response_end(exchange).rpartition(HOLE)[2])
+    assert len(_response_end(exchange)) >= 1_024
+    assert _response_body(exchange) == TEXT[:BODY_BYTES_MAX]
+
+
+@pytest.mark.parametrize("size", [1, 300, 1_024, 5_000])
+def test_the_end_of_a_longer_stream_goes_up_packet_by_packet(teacher: Teacher, collect: Collect, size: int) -> None:
+    teacher.set(**BODIES)
+    begin, last = chunked(200, TEXT[:90_000]).removesuffix(b"0\r\n\r\n"), bytes([66]) * size
+    parts = b"5\r\nfirst\r\n", b"%x\r\n%s\r\n" % (size, last), b"8\r\nand done\r\n", b"0\r\n\r\n"
+    exchange = _call(collect, (request("GET", "/a"),), begin, *parts)
+    end = _response_end(exchange)
+    assert end.endswith(b"\r\n8\r\nand done\r\n0\r\n\r\n")
+    assert end.count(last[:1_000]) == 1
+    assert (b"5\r\nfirst\r\n" in end) == (size < 1_024 or len(parts) <= 4)
+
+
+def test_the_end_of_a_shorter_response_is_not_sent_again(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+    assert not _response_end(_call(collect, (request("GET", "/a"),), response(200, TEXT[:60_000])))
+
+
+def test_ends_of_several_responses_of_a_connection_do_not_mix(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+    asked, told = request("GET", "/a"), [response(200, bytes([65 + i]) * 80_000) for i in range(3)]
+
+    def answer(connection: socket.socket) -> None:
+        for one in told:
+            receive_exactly(connection, len(asked))
+            connection.sendall(one)
+        connection.recv(1)
+
+    with serving(answer) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        for one in told:
+            client.sendall(asked)
+            receive_exactly(client, len(one))
+        exchanges = collect(port, 3)
+    assert [set(_response_end(one).replace(HOLE, b"")) for one in exchanges] == [{65}, {66}, {67}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}',
+        b'{"method":"prompts/list","jsonrpc":"2.0","id":"7"}',
+        b'{"jsonrpc": "2.0", "id": 2, "method": "resources/templates/list"}',
+    ],
+)
+def test_of_what_an_mcp_server_lists_more_goes_up(teacher: Teacher, collect: Collect, body: bytes) -> None:
+    teacher.set(**BODIES)
+    exchange = _call(collect, (request("POST", "/mcp", body=body),), response(200, TEXT))
+    assert _response_body(exchange) == TEXT
+    exchange = _call(collect, (request("POST", "/mcp", body=body),), response(200, TEXT * 2))
+    assert _response_body(exchange) == (TEXT * 2)[:LIST_BYTES_MAX]
+
+
+def test_of_other_calls_of_an_mcp_server_no_more_goes_up(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list"}}'
+    exchange = _call(collect, (request("POST", "/mcp", body=body),), response(200, TEXT))
     assert _response_body(exchange) == TEXT[:BODY_BYTES_MAX]
 
 

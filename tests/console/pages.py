@@ -31,6 +31,7 @@ PAGES: Final[tuple[ConsolePage, ...]] = (
     ConsolePage(path="/services/{service}", current="Services"),
     ConsolePage(path="/mcp", current="MCP servers", has_rows=True),
     ConsolePage(path="/mcp/ep0090", current="MCP servers"),
+    ConsolePage(path="/models", current="Models", has_rows=True),
     ConsolePage(path="/specs", current="Descriptions"),
     ConsolePage(path="/changes", current="Changes"),
     ConsolePage(path="/findings", current="Findings", has_rows=True),

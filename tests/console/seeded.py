@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,22 @@ from collector.api.events import EventHub
 from collector.api.services import Services
 from collector.core.config import CollectorSettings
 from collector.core.kinds import Sensitivity
+from collector.inventory.models.prices import ModelPrice, PriceList
 from collector.response.block_factory import BlockRequest
 from collector.server.app import build_app
 from collector.server.compose import Collector
 from collector.server.duties import Duties
 from collector.server.http_server import HttpServer
 from tests.collector.inventory.mcp_server import tell_server
+from tests.collector.inventory.models.model_calls import (
+    DIAGNOSIS,
+    EMAIL,
+    JWT,
+    OUTSIDE_ADDRESS,
+    REQUEST,
+    make_use,
+    report_uses,
+)
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint, write_watch
 from tests.console.answers import decide_answers, seed_answers
 from tests.waiting import wait_until
@@ -33,6 +44,7 @@ OPEN_ALERTS: Final = 20
 ATTACKER: Final = "address:10.0.0.66"
 LEAK_DATA: Final = {"1": [1, 3], "2": [40, 40]}
 MCP_ROUTE: Final = 90
+PROVIDER_ROUTE, MODEL_ROUTE = 91, 92
 HOSTILE: Final = '<script>alert("x")</script>'
 
 # Method, template, workload, namespace, calls, columns of its minute rows.
@@ -122,7 +134,9 @@ def _fill(collector: Collector, services: Services) -> None:
         _call(seed, endpoint, calls, columns)
     seed_answers(seed, services)
     _call(seed, seed.endpoint(MCP_ROUTE, "POST", "/mcp", workload="assistant", namespace="shop"), 40, {})
+    _add_models(seed)
     seed.write(collector.store)
+    _report_models(collector, services)
     collector.store.insert_records("schemas", tell_server(MCP_ROUTE, ("get_forecast", "list_stations")))
     write_watch(collector.store, collector.sensors, silent_node=True)
     assert services.risks is not None and services.responder is not None and services.detection is not None
@@ -132,6 +146,33 @@ def _fill(collector: Collector, services: Services) -> None:
     for address, reason in (("10.0.0.66", "Reads users without a login."), ("203.0.113.7", "Guesses passwords.")):
         request = BlockRequest(consumer=f"address:{address}", reason=reason, is_confirmed=True)
         services.responder.block(request)
+
+
+def _add_models(seed: Seed) -> None:
+    """A provider that workloads call, and a server of models inside."""
+    path = "/v1/chat/completions"
+    host = {"host": "api.openai.com", "workload": OUTSIDE_ADDRESS, "workload_kind": 0, "port": 443}
+    outside = seed.endpoint(PROVIDER_ROUTE, "POST", path, **host)
+    _call(seed, outside, 200, {"role": 2, "client_address": "", "client_workload": "shop/assistant"})
+    inside = seed.endpoint(MODEL_ROUTE, "POST", path, host="models.ml", workload="models", namespace="ml", port=8000)
+    _call(seed, inside, 60, {})
+
+
+def _report_models(collector: Collector, services: Services) -> None:
+    sent = {REQUEST + EMAIL: 40, REQUEST + JWT: 3, REQUEST + DIAGNOSIS: 5}
+    uses = [
+        make_use("gpt-4.1", 900, client_workload="shop/assistant", credential=771, errors=12, streamed=700, data=sent),
+        make_use("gpt-4.1-mini", 4_200, client_workload="billing/reports", credential=772, counted=4_000),
+        make_use(
+            "text-embedding-3-small", 12_000, client_workload="shop/search", operation="embeddings", output_tokens=0
+        ),
+    ]
+    own = {"role": 1, "client_workload": "", "client_address": "10.0.0.9", "provider": "vllm"}
+    now = min(NOW, time.time())  # The collector's clock is the real one, and NOW may be ahead.
+    for route, found in ((PROVIDER_ROUTE, uses), (MODEL_ROUTE, [make_use("acme-small", 300, **own)])):
+        collector.store.insert_records("schemas", report_uses(route, *found, now=now))
+    prices = [ModelPrice(model="gpt-4.1*", input=1.0, output=4.0), ModelPrice(model="text-*", input=0.01, output=0.0)]
+    services.model_prices.put(PriceList(currency="USD", prices=tuple(prices)), by="test")
 
 
 def _call(seed: Seed, endpoint: SeedEndpoint, calls: int, columns: dict[str, Any]) -> None:

@@ -210,6 +210,7 @@ def write_files(place: Path, installation: Installation) -> None:
         path.touch()
     (place / "token.txt").write_text(f"{TOKEN}\n")
     (place / "openapi.yaml").write_text(SPEC)
+    (place / "model-prices.toml").write_bytes((ROOT / "deploy/examples/model-prices.toml").read_bytes())
     once = Talk().open().ask(ASKED).answer(ANSWERED)
     write_pcap(place / "calls.pcap", once.close().packets)
     twice = Talk().open().ask(ASKED).answer(ANSWERED).ask(ASKED).answer(ANSWERED)

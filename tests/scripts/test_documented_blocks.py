@@ -15,7 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from collector.cli.models import read_prices
 from collector.core.config import load_settings
+from collector.inventory.models.prices import PriceList
 from common.settings import ConfigError
 from scripts.helm.render import KUBERNETES, render
 from tests.collector.alerting.test_receivers import open_notifier
@@ -57,7 +59,16 @@ def test_each_reason_is_of_a_command_and_each_test_that_one_names_exists() -> No
             assert not reason.startswith("test_") or f"def {reason}(" in tests, reason
 
 
-@pytest.mark.parametrize("block", pick("toml"), ids=str)
+@pytest.mark.parametrize("block", [one for one in pick("toml") if "[[prices]]" in one.text], ids=str)
+def test_prices_of_models_are_those_of_the_example(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "model-prices.toml"
+    path.write_text(block.text)
+    prices = read_prices(path)
+    assert prices == read_prices(ROOT / "deploy/examples/model-prices.toml")
+    assert [one.model for one in PriceList.model_validate(prices).prices] == ["acme-large*", "acme-*"]
+
+
+@pytest.mark.parametrize("block", [one for one in pick("toml") if "[[prices]]" not in one.text], ids=str)
 def test_settings_are_taken(block: Block, tmp_path: Path) -> None:
     for name in re.findall(r'"/etc/apidae/([\w.-]+)"', block.text):
         (tmp_path / name).write_text("https://hooks.example/a")

@@ -128,6 +128,8 @@ LOGIN: Final = 6 * PLACE_SIZE + 5
 QUERY_DEPTH, QUERY_REPEATS, QUERY_BATCH = 7, 8, 9
 # Places with a number of common.privileges: fields that no other caller sends, and those that took effect.
 EXTRA_FIELD, SET_FIELD = 10, 11
+# Places with a number: what a client does with the tools of an MCP server.
+TOOL_REPEATS, NEW_TOOLS = 12, 13
 _EXACT: Final = 16
 # Rows of 0.1: kinds below 32, of a response 32 more.
 _OLD_CODES: Final = 64

@@ -115,7 +115,8 @@ def _has_status(value: str) -> Condition:
     return Condition(sql="m.status > 0", parameters=parameters, columns=("status",))
 
 
-def _check_data(value: str) -> str:
+def check_data(value: str) -> str:
+    """The same, where it names data. Raises ValueError."""
     place, _, name = value.rpartition(":")
     if value and (not list_kinds(name) or (place and place not in set(BodySide))):
         raise ValueError(
@@ -191,7 +192,7 @@ class EndpointTraits(Parameters):
         description="Label of the workload, or attribute of the container's image; `key=value` or a key.",
         examples=["app.kubernetes.io/part-of=shop"],
     )
-    data: Annotated[Text, AfterValidator(_check_data), Filter(_holds_data, title="Data", choices=DATA_CHOICES)] = Field(
+    data: Annotated[Text, AfterValidator(check_data), Filter(_holds_data, title="Data", choices=DATA_CHOICES)] = Field(
         default="",
         max_length=80,
         description=f"Sensitive data found in calls of the span: `{ANY_DATA}`, `{PERSONAL_DATA}` "

@@ -36,6 +36,7 @@ def build_templates() -> Environment:
     templates.globals["may"] = is_permitted
     templates.filters.update(
         count=wording.word_count,
+        cost=wording.word_cost,
         distinct=wording.word_distinct,
         measure=word_measure,
         rate=partial(word_rate, unit=""),

@@ -111,6 +111,13 @@ def word_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def word_cost(cost: float) -> str:
+    """An amount of money: two digits behind the point, or as many as show the first of a small one."""
+    if cost and cost < 0.01:
+        return f"{cost:.2g}" if cost >= 0.0001 else "< 0.0001"
+    return f"{cost:,.2f}"
+
+
 def word_distinct(count: int) -> str:
     """How many different ones there are; `≈ 1.2k` where that is an estimate."""
     return f"≈ {word_count(count)}" if count > EXACT_MAX else word_count(count)

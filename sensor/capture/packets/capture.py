@@ -16,7 +16,7 @@ from sensor.capture.packets.port_counts import StreamCalls, read_port_counts, ta
 from sensor.capture.packets.table_file import TableFile
 from sensor.capture.source import NO_RECORDS, Capture
 from sensor.core.addresses import name_address
-from sensor.core.calls import Exchange
+from sensor.core.calls import Exchange, Handshake
 from sensor.core.clock import Clock
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount, StageCounter
@@ -102,11 +102,12 @@ class PacketCapture(Capture):
         if table_file is not None:
             self._streams.load(table_file.read(), clock.monotonic_ns())
         self._handshakes = HandshakeTable()
+        self._opened: list[Handshake] = []  # Since they were taken last.
         self._stream_calls = StreamCalls()
         self._assembler = ExchangeAssembler(
             to_unix_ns=clock.to_unix_ns,
             stage=self._stage,
-            take_first_bytes=partial(take_first_bytes, self._handshakes),
+            take_first_bytes=partial(take_first_bytes, self._handshakes, self._opened, clock.to_unix_ns),
             pieces=self.pieces,
         )
         self._lost_events = 0
@@ -186,6 +187,11 @@ class PacketCapture(Capture):
 
     def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
         return self._streams.list_open(connection)
+
+    def pop_handshakes(self) -> list[Handshake]:
+        opened = self._opened.copy()
+        self._opened.clear()
+        return opened
 
     def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
         """The cookie of the client's socket of a connection to a server of this node; 0 where it is not known. 5 us."""

@@ -1,10 +1,10 @@
 """Reads the maps of the coverage: what was seen of each listening port, and of each host that is called encrypted."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from sensor.core.addresses import name_address
-from sensor.core.calls import Exchange, Role
+from sensor.core.calls import Exchange, Handshake, Role
 from sensor.coverage.handshakes import End, HandshakeTable
 from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, PortCount, PortProtocol
 from sensor.ebpf.abi import (
@@ -29,6 +29,7 @@ _PROTOCOLS: Final = {
     ConnectionKind.NEW: PortProtocol.OTHER,
     ConnectionKind.QUIC: PortProtocol.QUIC,
 }
+OPENED_MAX: Final = 4_096  # Handshakes that wait; one read brings far fewer, so only of a reader that takes none.
 _NO_COUNT: Final = (0,) * 6  # Fields of PORT_COUNT.
 
 _Count = tuple[End, int, bytes]  # Of whom, ConnectionKind, a PORT_COUNT.
@@ -123,13 +124,32 @@ class StreamCalls:
         return self._calls.get((cgroup_id, port), 0)
 
 
-def take_first_bytes(handshakes: HandshakeTable, event: KernelEvent, data: bytes) -> None:
-    """Puts the first bytes of an encrypted connection to what was heard of its end."""
+def take_first_bytes(
+    handshakes: HandshakeTable,
+    opened: list[Handshake],
+    to_unix_ns: Callable[[int], int],
+    event: KernelEvent,
+    data: bytes,
+) -> None:
+    """Puts the first bytes of an encrypted connection to what was heard of its end, and one that a workload of this
+    node opened into `opened`."""
     remote = name_address(event.family, event.remote_address)
     end: End = (event.cgroup_id, CoverageRole.LISTENING, event.local_port, "")
     if event.role == Role.CLIENT:
         end = (event.cgroup_id, CoverageRole.OUTBOUND, event.remote_port, remote)
     if event.kind == EventKind.SERVER_HELLO:
         handshakes.take_server(end, data, event.time_ns)
-    else:
-        handshakes.take_client(end, remote if event.role == Role.SERVER else "", data)
+        return
+    hello = handshakes.take_client(end, remote if event.role == Role.SERVER else "", data)
+    if event.role == Role.CLIENT and len(opened) < OPENED_MAX:
+        opened.append(
+            Handshake(
+                time_unix_ns=to_unix_ns(event.time_ns),
+                cgroup_id=event.cgroup_id,
+                local_address=name_address(event.family, event.local_address),
+                local_port=event.local_port,
+                remote_address=remote,
+                remote_port=event.remote_port,
+                server_name=hello.server_name if hello is not None and not hello.is_encrypted_hello else "",
+            )
+        )

@@ -518,6 +518,7 @@ def join_bodies(request: Message, response: Message | None) -> RawBodies | None:
         bytes(request.body),
         bytes(told),
         whole=(_is_whole(request), response is not None and _is_whole(response)),
+        response_last=response.last if response is not None else b"",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from common.bounded import BoundedDict
 from common.token_bucket import TokenBucket
-from sensor.http.bodies import BodyRoom
+from sensor.http.bodies import BODY_BYTES_MAX, BodyRoom
 
 SECOND_NS: Final = 1_000_000_000
 # Of all calls that go on, both sides; as much as of calls in the clear (sensor.ebpf.pieces).
@@ -41,12 +41,12 @@ class MeteredRoom(BodyRoom):
         self._meter.node.spend(size)
         self._meter.kept_bytes += size
 
-    def add_data(self, body: bytearray, data: bytes) -> bool:
+    def add_data(self, body: bytearray, data: bytes, most: int = BODY_BYTES_MAX) -> bool:
         """As of any room."""
         if not body and not self.may_begin():
             return False
         before = len(body)
-        is_whole = self._meter.held.add_data(body, data)
+        is_whole = self._meter.held.add_data(body, data, most)
         self.spend(len(body) - before)
         return is_whole
 

@@ -33,7 +33,7 @@ from sensor.capture.tls.reader import TlsReader
 from sensor.capture.tls.split import PortReading, PortSplit
 from sensor.capture.tls.turns import TurnTaker
 from sensor.capture.tls.unread import UnreadProcesses
-from sensor.core.calls import Exchange, Role
+from sensor.core.calls import Exchange, Handshake, Role
 from sensor.core.clock import Clock
 from sensor.core.health import TLS_STAGE, StageCount
 from sensor.core.process import with_breaks
@@ -309,6 +309,9 @@ class TlsCapture(Capture):
 
     def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
         return self._below.list_open_calls(connection)
+
+    def pop_handshakes(self) -> list[Handshake]:
+        return self._below.pop_handshakes()
 
     def has_events(self) -> bool:
         return self._below.has_events() or self._count_pending() > 0

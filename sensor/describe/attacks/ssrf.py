@@ -1,8 +1,10 @@
 """Finds server-side request forgery that worked: a request names a host, and the service that got it connects there.
 
-All matching happens on the node. A **contact** is a call that a workload of this node makes, seen at either end. A
-**naming** is a request with a host in its query or body. A contact that began within WAIT_NS of a naming, to the host
-or the address that it names, is a match. Either may be described first, so both are remembered for that time.
+All matching happens on the node. A **contact** is a call that a workload of this node makes, seen at either end, or a
+TLS connection that it opens, by the name in its first message and by its address. A **naming** is a request with a host
+in its query or body, such as an argument of a tool. Of both, names and addresses are kept as keyed hashes. A contact
+that began within WAIT_NS of a naming, to the host or the address that it names, is a match. Either may be described
+first, so both are remembered for that time.
 
 What the contact reached decides, not what the name looks like: so a name that DNS leads inside counts, and so does an
 address in decimal, octal or hexadecimal digits. Only these are reported:
@@ -13,7 +15,7 @@ address in decimal, octal or hexadecimal digits. Only these are reported:
 - loopback and private addresses, where the workload made no contact to this port of it before, and was watched for
   LEARNING_NS.
 
-Public hosts are what webhooks and previews are for. Connections without HTTP are not seen.
+Public hosts are what webhooks and previews are for. Connections without HTTP and TLS are not seen.
 Source: OWASP API7:2023; addresses of AWS, Google Cloud, Azure, Oracle and Alibaba; inet_aton(3).
 """
 
@@ -28,7 +30,7 @@ from urllib.parse import unquote
 import msgspec
 
 from common.bounded import BoundedDict
-from sensor.core.calls import CallRecord, Ends, Role
+from sensor.core.calls import CallRecord, Ends, Handshake, Role
 from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import Attack, AttackClass, AttackConfidence, AttackEvidence, pack_payload
@@ -78,11 +80,21 @@ class NamedHost(msgspec.Struct, frozen=True, gc=False):
         return "NamedHost(redacted)"
 
 
+class _HostKey(msgspec.Struct, frozen=True, gc=False):
+    """The same by keyed hashes, as it is kept; 0: it is no address."""
+
+    name: int
+    address: int
+    port: int
+    is_unspecified: bool
+
+
 class Contact(msgspec.Struct, gc=False):
-    """A call that a workload made. Private to the node."""
+    """A call that a workload made, or a TLS connection. Private to the node."""
 
     time_ns: int
-    name: str  # Of the Host header, without its port.
+    name: int  # Keyed hash of that in the Host header, without its port, or in the first message of TLS; 0: none.
+    address_key: int  # Keyed hash.
     address: Address
     port: int
     ports: tuple[int, ...]  # That a URL of it may name: behind a Service the program listens on another one.
@@ -95,7 +107,7 @@ class Contact(msgspec.Struct, gc=False):
 
 
 class _Naming(msgspec.Struct, frozen=True, gc=False):
-    hosts: tuple[NamedHost, ...]
+    hosts: tuple[_HostKey, ...]
     record: CallRecord
     ends: tuple[str, int, str, int]
 
@@ -122,12 +134,11 @@ class RequestForgery:
         of a workload of this node is its contact, too. Cost: 1 us without a sign of a host."""
         time_ns = record.figures.time_unix_ns
         caller = ends.cgroup_id if ends.role is Role.CLIENT else ends.peer_cgroup_id
-        contact = _make_contact(time_ns, ends, head) if caller and record.figures.calls else None
-        if contact is not None:
-            self._see_contact(self._find(caller, time_ns), contact)
+        if caller and record.figures.calls:
+            self._see_contact(caller, self._read_contact(time_ns, ends, head))
         if ends.role is not Role.SERVER or not ends.cgroup_id or not _SIGN.search(text):
             return record
-        hosts = tuple(list_hosts(text))
+        hosts = tuple(map(self._seal, list_hosts(text)))
         if not hosts:
             return record
         workload = self._find(ends.cgroup_id, time_ns)
@@ -140,7 +151,58 @@ class RequestForgery:
                 return _set_payload(record, payload)
         return record
 
-    def _see_contact(self, workload: _Workload, contact: Contact) -> None:
+    def see_handshake(self, handshake: Handshake) -> None:
+        """A TLS connection of a workload of this node, whose call nobody may read."""
+        ends = handshake.local_address, handshake.local_port, handshake.remote_address, handshake.remote_port
+        ports = handshake.remote_port, _PORTS["https"]
+        name = handshake.server_name.rstrip(".").lower()
+        if handshake.cgroup_id:
+            contact = self._make_contact(handshake.time_unix_ns, name, ports, ends, is_led=False)
+            self._see_contact(handshake.cgroup_id, contact)
+
+    def _seal(self, host: NamedHost) -> _HostKey:
+        address = 0 if host.address is None else self._hash_address(host.address)
+        is_unspecified = host.address is not None and host.address.is_unspecified
+        return _HostKey(self._hash_name(host.name), address, host.port, is_unspecified)
+
+    def _hash_name(self, name: str) -> int:
+        return self._hash(b"host\n" + name.encode("utf-8", "surrogatepass")) if name else 0
+
+    def _hash_address(self, address: Address) -> int:
+        return self._hash(b"address\n" + address.packed)
+
+    def _read_contact(self, time_ns: int, ends: Ends, head: RequestHead) -> Contact | None:
+        ordered, host = _order_ends(ends), head.host
+        is_led = head.method == "GET" and not any(head.get(name) for name in _FIELDS)
+        name, colon, digits = host.rpartition(":")
+        has_port = bool(colon) and digits.isdigit() and (":" not in name or name.endswith("]"))
+        ports = (ordered[3], int(digits)) if has_port else (ordered[3], *_PORTS.values())
+        name = (name if has_port else host).strip("[]").lower()
+        return self._make_contact(time_ns, name, ports, ordered, is_led=is_led)
+
+    def _make_contact(
+        self, time_ns: int, name: str, ports: tuple[int, ...], ends: tuple[str, int, str, int], *, is_led: bool
+    ) -> Contact | None:
+        """None where the address is not known, as a capture file may not say."""
+        try:
+            address = _read_end(ends[2])
+        except ValueError:
+            return None
+        return Contact(
+            time_ns=time_ns,
+            name=self._hash_name(name),
+            address_key=self._hash_address(address),
+            address=address,
+            port=ends[3],
+            ports=ports,
+            ends=ends,
+            is_led=is_led,
+        )
+
+    def _see_contact(self, cgroup_id: int, contact: Contact | None) -> None:
+        if contact is None:
+            return
+        workload = self._find(cgroup_id, contact.time_ns)
         while workload.contacts and contact.time_ns - workload.contacts[0].time_ns > 2 * WAIT_NS:
             self._forget(workload)
         if len(workload.contacts) >= RECENT_MAX:
@@ -287,30 +349,12 @@ def _is_after(contact: Contact, naming: _Naming) -> bool:
     return 0 <= contact.time_ns - naming.record.figures.time_unix_ns <= WAIT_NS and contact.ends != naming.ends
 
 
-def _is_same(host: NamedHost, contact: Contact) -> bool:
+def _is_same(host: _HostKey, contact: Contact) -> bool:
+    """An unspecified address leads to the host itself."""
     if host.port and host.port not in contact.ports:
         return False
-    return host.name == contact.name or (host.address is not None and _is_same_address(host.address, contact.address))
-
-
-def _is_same_address(named: Address, reached: Address) -> bool:
-    """An unspecified address leads to the host itself."""
-    return named == reached or (named.is_unspecified and reached.is_loopback)
-
-
-def _make_contact(time_ns: int, ends: Ends, head: RequestHead) -> Contact | None:
-    ordered, host = _order_ends(ends), head.host
-    is_led = head.method == "GET" and not any(head.get(name) for name in _FIELDS)
-    name, colon, digits = host.rpartition(":")
-    has_port = bool(colon) and digits.isdigit() and (":" not in name or name.endswith("]"))
-    ports = (ordered[3], int(digits)) if has_port else (ordered[3], *_PORTS.values())
-    try:
-        address = _read_end(ordered[2])
-    except ValueError:  # A capture file may not say.
-        return None
-    return Contact(
-        time_ns, (name if has_port else host).strip("[]").lower(), address, ordered[3], ports, ordered, is_led
-    )
+    is_own = host.is_unspecified and contact.address.is_loopback
+    return is_own or (host.name == contact.name != 0) or (host.address == contact.address_key != 0)
 
 
 @lru_cache(maxsize=4_096)

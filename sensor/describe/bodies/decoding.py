@@ -9,6 +9,7 @@ body costs.
 ignored.
 """
 
+import re
 import zlib
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,8 @@ DECODED_BYTES_MAX: Final = 256 << 10
 CODINGS_MAX: Final = 2
 # Of zstd on the web: a decoder need not have more (RFC 9659).
 _WINDOW_LOG_MAX: Final = 23
+# Between two chunks: of the end of a body nobody knows where the first one of them began.
+_CHUNK_LINE: Final = re.compile(rb"\r\n[0-9A-Fa-f]{1,8}[^\r\n]{0,64}\r\n")
 _ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
 _IDENTITY: Final = frozenset((b"", b"identity"))
 
@@ -119,18 +122,19 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
     is_complete: bool
     content_type: bytes
     content_encoding: bytes
+    last: bytes = b""  # Of a longer body its last bytes, where these came.
 
     def __repr__(self) -> str:
         return f"Payload({len(self.data)} bytes, is_complete={self.is_complete})"
 
 
 def read_payload(
-    head: bytes, raw: bytes, *, is_request: bool, is_whole: bool, is_unframed: bool = False
+    head: bytes, raw: bytes, *, is_request: bool, is_whole: bool, is_unframed: bool = False, last: bytes = b""
 ) -> Payload | None:
     """None where the head is none, or says that no body follows.
 
     `is_whole`: `raw` is all that came, so that a body without framing ends with it. `is_unframed`: chunks were undone
-    before. Raises nothing.
+    before. `last`: as `raw` the last bytes of a longer body. Raises nothing.
     """
     events: list[Event] = []
     reader = MessageReader(is_request=is_request, has_data=True, expect=lambda start: Expect.NORMAL)
@@ -140,7 +144,7 @@ def read_payload(
         return None
     content = found.get(b"content-type") or b"", found.get(b"content-encoding") or b""
     if is_unframed:
-        return Payload(raw, is_whole, *content)
+        return Payload(raw, is_whole, *content, last)
     events.clear()
     reader.feed(raw, events)
     reader.finish(events, is_closed=is_whole)
@@ -152,4 +156,6 @@ def read_payload(
         elif isinstance(event, End):
             is_complete = event.is_complete
             break
-    return Payload(b"".join(parts), is_complete, *content)
+    if last and found.framing.body is Body.CHUNKED:
+        last = _CHUNK_LINE.sub(b"", last)
+    return Payload(b"".join(parts), is_complete, *content, last)

@@ -32,11 +32,13 @@ from sensor.describe.bodies.streams import (
     read_messages,
     split_envelopes,
     split_events,
+    split_frames,
     split_lines,
     split_sequence,
 )
 from sensor.sensitive.kinds import Binary, Text
 
+AWS_EVENTS: Final = "application/vnd.amazon.eventstream"
 PARTS_MAX: Final = 128
 TEXT_BYTES_MAX: Final = 4_096  # Of one field that is looked at.
 _BOUNDARY_MAX: Final = 72  # RFC 2046, section 5.1.1, and the two dashes.
@@ -310,6 +312,11 @@ def _read_enveloped(data: bytes, is_complete: bool) -> Document:
     return _read_messages(split_envelopes(data))
 
 
+def _read_frames(data: bytes, is_complete: bool) -> Document:
+    messages = split_frames(data)
+    return msgspec.structs.replace(_read_messages(messages), messages=messages)
+
+
 def _read_messages(messages: list[bytes]) -> Document:
     """Of several messages each is a record; one is a document; pieces of one text are put together."""
     found = read_messages(messages)
@@ -386,6 +393,7 @@ _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
     "application/jsonlines": _read_lines,
     "application/json-seq": _read_sequence,
     "text/event-stream": _read_events,
+    AWS_EVENTS: _read_frames,
     "application/stream+json": _read_lines,
     "text/csv": _read_csv,
     "application/csv": _read_csv,

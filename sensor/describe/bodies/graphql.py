@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from sensor.sensitive.kinds import PLACE_SHIFT, CallFact, DataPlace
+from sensor.sensitive.kinds import PLACE_SHIFT, CallFact, DataPlace, encode_number
 
 MAX_CHARACTERS: Final = 16_384  # Of one call; a hostile one takes 20 ms.
 MAX_BATCH: Final = 10_000
@@ -37,9 +37,6 @@ _TOKEN: Final = re.compile(
     r'#[^\n]*|"""(?:\\"""|(?!""").)*(?:""")?|"(?:\\.|[^"\\\n])*"?|\.\.\.|[_A-Za-z]\w*|[{}():@]', re.DOTALL
 )
 _INTROSPECTION: Final = frozenset(("__schema", "__type"))
-# Numbers are exact below this; above, four steps double them.
-_EXACT: Final = 16
-_LARGEST_STEP: Final = 63
 
 
 class QueryMeasure(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +56,7 @@ class QueryMeasure(msgspec.Struct, frozen=True, gc=False):
             (DataPlace.QUERY_BATCH, self.batch, BATCH_MIN),
         ):
             if number >= least:
-                found.add(place << PLACE_SHIFT | _encode(number))
+                found.add(place << PLACE_SHIFT | encode_number(number))
         return found
 
 
@@ -107,21 +104,6 @@ def _measure(texts: list[str], batch: int, *, is_persisted: bool = False) -> Que
         batch=min(batch, MAX_BATCH),
         is_introspection=any(one.is_introspection for one in documents),
     )
-
-
-def _encode(number: int) -> int:
-    """Below 64: as it is, then four steps for each doubling."""
-    if number < _EXACT:
-        return number
-    step = _EXACT
-    while step < _LARGEST_STEP and decode_number(step + 1) <= number:
-        step += 1
-    return step
-
-
-def decode_number(step: int) -> int:
-    """The least number of a step."""
-    return step if step < _EXACT else round(_EXACT * 2 ** ((step - _EXACT) / 4))
 
 
 @dataclass(slots=True)

@@ -46,6 +46,7 @@ from sensor.describe.bodies.streams import (
     parse_cut_call,
     split_envelopes,
 )
+from sensor.http.bodies import BODY_BYTES_MAX, LAST_BYTES_MAX
 from sensor.http.http1.head import RequestHead, read_media_type
 from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
 from sensor.sensitive.kinds import (
@@ -197,7 +198,10 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     method: str = ""
     query: str = ""
     caller: tuple[Credentials, NamedEnds] | None = None
-    mcp_version: bytes = b""  # The request's `MCP-Protocol-Version`.
+    mcp_version: bytes = b""  # The request's `MCP-Protocol-Version`,
+    mcp_session: bytes = b""  # and its `Mcp-Session-Id`.
+    host: str = ""  # As the request names it.
+    is_of_model: bool = False  # Its path may be one of a model API.
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"
@@ -214,6 +218,7 @@ class BodyDocument(msgspec.Struct, frozen=True, gc=False):
     messages: Sequence[bytes] = ()  # All of a stream of events, of which `tree` has some.
     cut: bytes = b""  # The last event of a stream of events that was cut, as far as it came.
     has_endpoint_event: bool = False  # It is a stream of MCP's older transport.
+    last: bytes = b""  # Its last bytes, at most LAST_BYTES_MAX; of one that was cut those of its end, where these came.
 
     def __repr__(self) -> str:
         return f"BodyDocument(media_type={self.media_type!r}, redacted)"
@@ -224,7 +229,9 @@ class DocumentSink(Protocol):
 
     def learn_bodies(
         self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
-    ) -> None: ...
+    ) -> set[int]:
+        """Gives codes of what is odd about the call."""
+        ...
 
     def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None: ...
 
@@ -269,8 +276,8 @@ class BodyReader:
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
         question = find_payload(call, is_request=True)
-        request = self._classify(question, _read_type(question), Side(call.route_id, is_request=True), call.path)
-        response = self._classify(answer, media_type, Side(call.route_id, is_request=False), call.path)
+        request = self._classify(call, question, _read_type(question), is_request=True)
+        response = self._classify(call, answer, media_type, is_request=False)
         codes: set[int] = set()
         flags, records = BodyFlag.NONE, 0
         login = _find_login(call, request, response)
@@ -286,7 +293,9 @@ class BodyReader:
             flags |= known
         if self._sink is not None:
             request_seen, response_seen = (one.seen if one is not None else None for one in (request, response))
-            self._sink.learn_bodies(call, request_seen, response_seen, codes)
+            odd = self._sink.learn_bodies(call, request_seen, response_seen, codes)
+            codes |= odd
+            flags |= BodyFlag.NOTED if odd else BodyFlag.NONE
             if self._sink.has_operations(call.route_id):
                 self._sampler.sample_more(call.route_id)
         if request is not None and request.seen.is_complete and is_counted(call.status_code):
@@ -328,7 +337,7 @@ class BodyReader:
         except ValueError:
             return
         if document is not None:
-            self._sink.learn_beginning(call, _show(document, media_type, answer.content_type, is_complete=False))
+            self._sink.learn_beginning(call, _show(document, media_type, answer, decoded))
 
     def read_head(
         self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
@@ -355,7 +364,7 @@ class BodyReader:
         )
         return make_totals((read, begun, *unread), "bodies_")
 
-    def _classify(self, payload: Payload | None, media_type: str, side: Side, path: str) -> _Read | None:
+    def _classify(self, call: BodyCall, payload: Payload | None, media_type: str, *, is_request: bool) -> _Read | None:
         if payload is None or not payload.data:
             return None
         decoded = decode(payload.data, payload.content_encoding, is_complete=payload.is_complete)
@@ -365,7 +374,7 @@ class BodyReader:
             return None
         try:
             if is_protobuf(media_type):
-                document = self._read_protobuf(decoded, media_type, path, is_request=side.is_request)
+                document = self._read_protobuf(decoded, media_type, call.path, is_request=is_request)
             else:
                 document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
         except ValueError:
@@ -374,18 +383,19 @@ class BodyReader:
         if document is None:
             self.unread["type_not_read"] += 1
             unseen = Document(None, None, tree=Binary())
-            seen = _show(unseen, media_type, payload.content_type, is_complete=decoded.is_complete)
+            seen = _show(unseen, media_type, payload, decoded)
             return _Read(None, frozenset(), False, seen)
         self.read_count += 1
         found = find_sensitive(
             document.values,
             max_nodes=NODES_MAX,
-            max_values=VALUES_MAX,
+            # The turns of a conversation have one field, and none of them is like the others.
+            max_values=None if call.is_of_model else VALUES_MAX,
             custom=self._custom,
-            find_asked=partial(self._fields.find, side),
+            find_asked=partial(self._fields.find, Side(call.route_id, is_request)),
         )
         data = frozenset(finding.kind for finding in found)
-        seen = _show(document, media_type, payload.content_type, is_complete=decoded.is_complete)
+        seen = _show(document, media_type, payload, decoded)
         return _Read(document, data, decoded.is_complete, seen)
 
     def _read_protobuf(self, decoded: Decoded, media_type: str, path: str, *, is_request: bool) -> Document | None:
@@ -451,18 +461,28 @@ def list_calls(document: BodyDocument) -> Calls:
     return Calls([], tree if isinstance(tree, dict) else None)
 
 
-def _show(document: Document, media_type: str, content_type: bytes, *, is_complete: bool) -> BodyDocument:
+def _show(document: Document, media_type: str, payload: Payload, decoded: Decoded) -> BodyDocument:
     """What others learn from."""
     return BodyDocument(
         media_type,
-        content_type[:_CONTENT_TYPE_BYTES],
+        payload.content_type[:_CONTENT_TYPE_BYTES],
         document.tree,
-        is_complete,
+        decoded.is_complete,
         document.calls,
         document.messages,
         document.cut,
         document.has_endpoint_event,
+        _find_last(payload, decoded),
     )
+
+
+def _find_last(payload: Payload, decoded: Decoded) -> bytes:
+    """The end of a body, where it is known."""
+    if payload.last and not decoded.is_complete:
+        return b"" if payload.content_encoding else payload.last[-LAST_BYTES_MAX:]
+    # Of a stream that its client ended all that was sent may be here.
+    is_all = decoded.is_complete or len(payload.data) < BODY_BYTES_MAX
+    return decoded.data[-LAST_BYTES_MAX:] if is_all else b""
 
 
 def _measure_graphql(call: BodyCall) -> set[int]:
@@ -528,8 +548,8 @@ def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:
     if bodies is None:
         return None
     if is_request:
-        return _unframe(call.request_head, bodies.request, call.request_bytes, bodies.whole, is_request=True)
-    return _unframe(_find_head(call), bodies.response, call.response_bytes, bodies.whole, is_request=False)
+        return _unframe(call.request_head, bodies.request, call.request_bytes, bodies, is_request=True)
+    return _unframe(_find_head(call), bodies.response, call.response_bytes, bodies, is_request=False)
 
 
 def _find_head(call: BodyCall) -> bytes:
@@ -537,13 +557,13 @@ def _find_head(call: BodyCall) -> bytes:
     return call.response_head or (call.bodies.response_head if call.bodies is not None else b"")
 
 
-def _unframe(
-    head: bytes, raw: bytes, wire_bytes: int, whole: tuple[bool, bool] | None, *, is_request: bool
-) -> Payload | None:
+def _unframe(head: bytes, raw: bytes, wire_bytes: int, bodies: RawBodies, *, is_request: bool) -> Payload | None:
     if not raw or not head:
         return None
+    whole = bodies.whole
     is_whole = len(head) + len(raw) >= wire_bytes if whole is None else whole[not is_request]
-    return read_payload(head, raw, is_request=is_request, is_whole=is_whole, is_unframed=whole is not None)
+    last = b"" if is_request else bodies.response_last
+    return read_payload(head, raw, is_request=is_request, is_whole=is_whole, is_unframed=whole is not None, last=last)
 
 
 def is_counted(status_code: int) -> bool:

@@ -1,4 +1,5 @@
-"""Reads streams of messages: server-sent events, lines and sequences of JSON, messages of RPCs behind their lengths.
+"""Reads streams of messages: server-sent events, lines and sequences of JSON, messages of RPCs and of Amazon's event
+streams behind their lengths.
 
 Each format is split into its messages; a message that is cut is not read. One message is a document. Of several each is
 a record. Answers to calls of JSON-RPC among notifications, as MCP streams them, are the documents of the stream.
@@ -8,10 +9,14 @@ Language models stream one text as many messages. `chat.completion.chunk` of Ope
 to message, its texts are short, and many begin or end with a blank, or its name is that of a piece. The pieces are put
 together, by the `index` of what they belong to, before anything is looked for in them: a card number is cut anywhere.
 
-Sources: WHATWG HTML, section 9.2.6 (event streams); RFC 7464 (JSON sequences); Connect and gRPC (envelopes).
+Sources: WHATWG HTML, section 9.2.6 (event streams); RFC 7464 (JSON sequences); Connect and gRPC (envelopes); Smithy
+(application/vnd.amazon.eventstream).
 """
 
+import base64
+import binascii
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -32,12 +37,16 @@ _TOKEN_CHARACTERS_MAX: Final = 24  # On average, of pieces without blanks around
 _BLANK_SHARE: Final = 0.2  # Of pieces of a text that begin or end with a blank.
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _ENVELOPE_BYTES: Final = 5
+# Of Amazon's: lengths of the frame and of its header fields, and checksums behind these and at the end.
+_PRELUDE_BYTES, _CHECKSUM_BYTES = 12, 4
+_FRAME_BYTES_MAX: Final = 16 << 20
 _COMPRESSED, _END = 0x01, 0x82  # Flags: compressed; the end of the stream, of Connect or gRPC-Web.
 # `jsonrpc` as writers of JSON write it, or with letters escaped, which none does without a reason. The end of the word
 # is found in half the time of the whole.
 _CALL_SIGNS: Final = (b"nrpc", b"\\u006", b"\\u007")
 # With it a server of MCP says where requests are to be sent (HTTP with SSE).
 _ENDPOINT_EVENT: Final = re.compile(rb"(?:\A|[\r\n])event: ?endpoint[\r\n]")
+_PASSED_ON: Final = re.compile(rb'\{"bytes":"([A-Za-z0-9+/=]+)"')
 _Path = tuple[str, ...]
 
 
@@ -63,15 +72,16 @@ def split_events(data: bytes, *, is_complete: bool) -> list[bytes]:
     if not is_complete:
         all_lines.pop()  # It may go on.
     for line in all_lines:
-        name, _, value = line.partition(b":")
-        if name == b"data":
-            lines.append(value.removeprefix(b" "))
+        if line[:5] == b"data:":
+            lines.append(line[6:] if line[5:6] == b" " else line[5:])
         elif not line and lines:
-            events.append(b"\n".join(lines))
+            events.append(lines[0] if len(lines) == 1 else b"\n".join(lines))
             lines = []
+        elif line == b"data":
+            lines.append(b"")
     if lines and is_complete:
         events.append(b"\n".join(lines))
-    return [event for event in events if event.strip() not in (b"", b"[DONE]")]
+    return [event for event in events if event[-1:] == b"}" or event.strip() not in (b"", b"[DONE]")]
 
 
 def find_cut_event(data: bytes) -> bytes:
@@ -130,6 +140,34 @@ def split_envelopes(data: bytes, *, has_cut: bool = False) -> list[bytes]:
         if not flag & (_COMPRESSED | _END) and (has_cut or place <= len(data)):
             found.append(data[begin:place])
     return found
+
+
+def split_frames(data: bytes) -> list[bytes]:
+    """Payloads of Amazon's event streams. Those of models whose messages are passed on as they are have them in base64.
+    Raises ValueError where there is no frame."""
+    found: list[bytes] = []
+    place = 0
+    while place + _PRELUDE_BYTES <= len(data) and len(found) < MESSAGES_MAX:
+        size, head_size = (int.from_bytes(data[place + at : place + at + 4], "big") for at in (0, 4))
+        begin, end = place + _PRELUDE_BYTES + head_size, place + size - _CHECKSUM_BYTES
+        if size > _FRAME_BYTES_MAX or begin > end:
+            if not found:
+                raise ValueError("no frame of an event stream")
+            break
+        if place + size <= len(data) and begin < end:
+            found.append(_open_payload(data[begin:end]))
+        place += size
+    return found
+
+
+def _open_payload(payload: bytes) -> bytes:
+    inner = _PASSED_ON.match(payload)
+    if inner is None:
+        return payload
+    try:
+        return base64.b64decode(inner[1], validate=True)
+    except binascii.Error:
+        return payload
 
 
 def read_messages(messages: list[bytes]) -> Messages:
@@ -195,10 +233,10 @@ def _may_have_pieces(messages: list[object]) -> bool:
 
 def _find_pieces(messages: list[object]) -> dict[_Path, list[str]]:
     """Texts of fields that hold pieces of one text, in messages of one stream."""
-    texts: dict[_Path, list[str]] = {}
+    texts: defaultdict[_Path, list[str]] = defaultdict(list)
     for message in messages:
         for path, text in _list_texts(message):
-            texts.setdefault(path, []).append(text)
+            texts[path].append(text)
     return {path: pieces for path, pieces in texts.items() if _are_pieces(path[-1], pieces)}
 
 

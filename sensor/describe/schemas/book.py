@@ -24,13 +24,17 @@ from sensor.core.keyed import KeyedHash
 from sensor.describe.auth.tokens import TokenFact, find_token_facts
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import BodySampler, SampleRule
+from sensor.describe.schemas.agents import AgentWatch
 from sensor.describe.schemas.descriptions import write_outline
-from sensor.describe.schemas.mcp import McpNames, McpServer, McpTally
-from sensor.describe.schemas.mcp_calls import read_mcp_call
+from sensor.describe.schemas.mcp import McpNames, McpServer, McpTally, hash_use
+from sensor.describe.schemas.mcp_calls import McpCall, McpItemKind, read_mcp_call
 from sensor.describe.schemas.mcp_uses import McpUse, McpUses
+from sensor.describe.schemas.model_calls import ModelCall, read_model_call
+from sensor.describe.schemas.model_uses import ModelRoutes, ModelUse, ModelUses
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Tree, judge_name
+from sensor.describe.schemas.uses import Uses, name_caller
 from sensor.http.http1.head import RequestHead
 from sensor.routes.schema_names import judge_schema_name
 from sensor.routes.shared_use import Telling
@@ -118,6 +122,7 @@ class SchemaPart(enum.IntEnum):
     DESCRIPTION = 155  # Of the API, as the route serves it (sensor.describe.schemas.descriptions).
     MCP = 240  # What a server of the Model Context Protocol offers (sensor.describe.schemas.mcp),
     MCP_USES = 241  # and who uses it.
+    MODEL_USES = 250  # Who asks which models (sensor.describe.schemas.model_uses).
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,10 +144,12 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     digest: int = 0  # Names this state among all of all processes.
     mcp: McpServer | None = None
     mcp_uses: tuple[McpUse, ...] = ()
+    model_uses: tuple[ModelUse, ...] = ()
 
 
 _OF_MCP: Final = (SchemaPart.MCP, SchemaPart.MCP_USES)
-_WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, SchemaPart.DESCRIPTION, *_OF_MCP))
+_HASHED: Final = frozenset((*_OF_MCP, SchemaPart.MODEL_USES))
+_WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, SchemaPart.DESCRIPTION, *_HASHED))
 _Key = tuple[int, SchemaPart, int, str, str]
 
 
@@ -161,10 +168,21 @@ class _Entry:
     read_ns: int = 0  # When the document was read last.
     mcp: McpTally | None = None
     mcp_uses: McpUses | None = None
+    model_uses: ModelUses | None = None
+
+    @property
+    def uses(self) -> Uses | None:
+        return self.mcp_uses or self.model_uses
 
     @property
     def mcp_nodes(self) -> int:
         return sum(one.nodes for one in (self.mcp, self.mcp_uses) if one is not None)
+
+    @property
+    def left_out(self) -> int:
+        return self.tree.left_out + sum(
+            one.left_out for one in (self.mcp, self.mcp_uses, self.model_uses) if one is not None
+        )
 
 
 @dataclass(slots=True)
@@ -205,17 +223,20 @@ class SchemaBook:
         self._counts = SchemaCounts()
         self._keyed: KeyedHash | None = None
         self._mcp_names = McpNames(self._name_listed, self._name_argument)
+        self._model_routes = ModelRoutes(self._forget_models)
+        self._agents = AgentWatch()
 
     # Learning
 
     def hash_by(self, keyed: KeyedHash) -> None:
         """The key of hashes from now on: what was hashed by another is forgotten."""
         if self._keyed is not None and self._keyed.key_id != keyed.key_id:
-            for key in [key for key in self._entries if key[1] in _OF_MCP]:
+            for key in [key for key in self._entries if key[1] in _HASHED]:
                 mcp = self._entries[key].mcp
                 self._evict(key)
                 if mcp is not None:
                     self._find(key).mcp = mcp.copy_plain()
+            self._agents = AgentWatch()
         self._keyed = keyed
 
     def learn_head(
@@ -255,10 +276,17 @@ class SchemaBook:
 
     def learn_bodies(
         self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None, data: Collection[int]
-    ) -> None:
-        """What the bodies of a sampled call look like. `data`: codes of what they hold. Never raises. Cost:
-        scripts/bench bodies."""
+    ) -> set[int]:
+        """What the bodies of a sampled call look like. `data`: codes of what they hold. Gives codes of what its caller
+        does with tools (sensor.sensitive.kinds). Never raises. Cost: scripts/bench bodies."""
+        odd: set[int] = set()
         status_class = call.status_code // 100
+        asked = read_model_call(call, request, response)
+        is_of_model = call.route_id in self._model_routes
+        if asked is not None and (asked.is_confirmed or is_of_model):
+            self._count_models(call, asked, request, response, data)
+        if is_of_model or call.route_id in self._model_routes:
+            return odd  # What requests and answers look like is in the documentation of their API.
         operations = find_in_document(request.tree, request.content_type) if request is not None else []
         # What methods of MCP ask and answer is in its specification.
         is_specified = bool(operations) and all(one.protocol == "mcp" and one.kind == "method" for one in operations)
@@ -268,13 +296,13 @@ class SchemaBook:
                 self._learn_description(call, response)
         is_served = _is_served(call.status_code)
         if is_served:
-            self._learn_mcp(call, request, response)
+            odd = self._learn_mcp(call, request, response)
         if request is None:
-            return
+            return odd
         if is_served and not is_specified:
             self._learn_body(call, SchemaPart.REQUEST_BODY, 0, request)
         if not operations and self._is_named_in_heads(call.route_id):
-            return  # Its head has been counted.
+            return odd  # Its head has been counted.
         sample = Sample(
             status_code=call.status_code,
             origin=call.origin,
@@ -288,11 +316,44 @@ class SchemaBook:
         self._count_operations(call.route_id, operations, sample)
         if is_served and not is_specified and len(operations) == 1:
             self._describe_operation(call, operations[0], request, response)
+        return odd
 
     def learn_beginning(self, call: BodyCall, response: BodyDocument) -> None:
         """How a stream begins whose end is far off. Never raises."""
         if _is_served(call.status_code):
             self._learn_mcp(call, None, response)
+
+    def _count_models(
+        self,
+        call: BodyCall,
+        asked: ModelCall,
+        request: BodyDocument | None,
+        response: BodyDocument | None,
+        data: Collection[int],
+    ) -> None:
+        """Who asks which model."""
+        if call.caller is None or self._keyed is None:
+            return
+        self._sampler.sample_more(call.route_id)
+        entry = self._find((call.route_id, SchemaPart.MODEL_USES, 0, "", ""))
+        entry.model_uses = uses = entry.model_uses or ModelUses()
+        used = uses.begin(asked, call.caller, self._name_listed, is_served=_is_served(call.status_code))
+        sample = Sample(
+            status_code=call.status_code,
+            origin=call.origin,
+            authentication=call.authentication,
+            time_unix_ns=call.time_ns,
+            is_request_read=request is not None,
+            is_response_read=response is not None,
+            data=data,
+        )
+        entry.samples += self.weights.add(call.route_id, (used,), sample)
+        uses.note_call()
+        self._model_routes.note(call.route_id, uses.count)
+
+    def _forget_models(self, route_id: int) -> None:
+        if (route_id, SchemaPart.MODEL_USES, 0, "", "") in self._entries:
+            self._evict((route_id, SchemaPart.MODEL_USES, 0, "", ""))
 
     def _learn_description(self, call: BodyCall, response: BodyDocument) -> None:
         """Once in DESCRIPTION_NS, for it takes milliseconds."""
@@ -310,12 +371,12 @@ class SchemaBook:
         entry.is_changed = entry.is_changed or entry.document != outline
         entry.document = outline
 
-    def _learn_mcp(self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None) -> None:
-        """What a server of the Model Context Protocol says of itself, and who uses it."""
+    def _learn_mcp(self, call: BodyCall, request: BodyDocument | None, response: BodyDocument | None) -> set[int]:
+        """What a server of the Model Context Protocol says of itself, and who uses it. Gives codes of how."""
         key, uses_key = ((call.route_id, part, 0, "", "") for part in _OF_MCP)
         shown = read_mcp_call(call, request, response) if self._keyed is not None else None
         if shown is None or self._keyed is None or not (shown.is_server or key in self._entries):
-            return
+            return set()
         entry = self._find(key)
         entry.mcp = server = entry.mcp or McpTally()
         nodes = entry.mcp_nodes
@@ -337,6 +398,15 @@ class SchemaBook:
             self._mcp_nodes > MAX_MCP_NODES and len(self._mcp_routes) > 1
         ):
             self._forget_mcp(self._find_least_mcp())
+        return self._watch_agent(call, shown, self._keyed)
+
+    def _watch_agent(self, call: BodyCall, shown: McpCall, keyed: KeyedHash) -> set[int]:
+        """Codes of what the caller does with tools. Where it sends no session, its calls are one."""
+        tools = [hash_use(one, keyed) for one in shown.uses if one.kind is McpItemKind.TOOL]
+        if call.caller is None or not tools:
+            return set()
+        session = hash((call.mcp_session, call.query))
+        return self._agents.see(call.route_id, hash(name_caller(*call.caller)), session, tools, call.time_ns)
 
     def _find_least_mcp(self) -> int:
         """The route that goes first: one whose server said nothing, else the one called longest ago."""
@@ -514,6 +584,8 @@ class SchemaBook:
             self._media_types.pop(key[:3], None)
         self._nodes -= gone.tree.nodes
         self._mcp_nodes -= gone.mcp_nodes
+        if key[1] is SchemaPart.MODEL_USES:
+            self._model_routes.clear(key[0])
         return gone
 
     # Telling
@@ -549,8 +621,11 @@ class SchemaBook:
         size = 0
         for key, entry in list(self._entries.items()):
             is_old = self._offered is None and now_ns - entry.reported_ns >= REPEAT_NS
-            is_over = entry.mcp_uses is not None and entry.mcp_uses.is_over(now_ns)
-            entry.is_changed |= entry.mcp_uses is not None and entry.mcp_uses.is_due(now_ns)
+            if key[1] is SchemaPart.MODEL_USES:
+                entry.samples += self.weights.settle(key[0])
+            uses = entry.uses
+            is_over = uses is not None and uses.is_over(now_ns)
+            entry.is_changed |= uses is not None and uses.is_due(now_ns)
             if is_over and not entry.is_changed:
                 self._drop(key)
                 continue
@@ -565,7 +640,7 @@ class SchemaBook:
                 message, size = [], 0
             message.append(schema)
             size += len(schema.fields) + len(schema.operations) + len(schema.document) // FIELD_BYTES
-            size += entry.mcp_nodes
+            size += entry.mcp_nodes + (entry.model_uses.nodes if entry.model_uses is not None else 0)
             if is_over:
                 self._drop(key)
         if message:
@@ -588,7 +663,7 @@ class SchemaBook:
             generation=entry.generation,
             version=self._version,
             samples=entry.samples,
-            left_out=entry.tree.left_out + sum(one.left_out for one in (entry.mcp, entry.mcp_uses) if one is not None),
+            left_out=entry.left_out,
             fields=entry.tree.list_fields() if part not in _WITHOUT_FIELDS else (),
             operations=self._write_operations(entry),
             operation=operation,
@@ -597,6 +672,7 @@ class SchemaBook:
             digest=entry.digest,
             mcp=entry.mcp.write(self._keyed.key_id) if entry.mcp is not None and self._keyed is not None else None,
             mcp_uses=entry.mcp_uses.write(now_ns) if entry.mcp_uses is not None else (),
+            model_uses=entry.model_uses.write(now_ns) if entry.model_uses is not None else (),
         )
 
     def figures(self) -> tuple[Figure, ...]:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from sensor.core.keyed import KeyedHash
+from sensor.describe.schemas.agents import ToolUse
 from sensor.describe.schemas.mcp_calls import (
     LISTS,
     OTHER_ITEM,
@@ -27,6 +28,7 @@ from sensor.describe.schemas.mcp_calls import (
     McpCall,
     McpItemKind,
     McpTransport,
+    McpUsed,
     find_introduction,
     list_items,
 )
@@ -480,6 +482,11 @@ def _list_arguments(kind: McpItemKind, item: dict[str, Any], names: McpNames, al
         given = described.get("type") if isinstance(described, dict) else None
         kind_name = given if isinstance(given, str) and given in _TYPES else ""
         yield McpArgument(names.argument(name), kind_name, name in required)
+
+
+def hash_use(used: McpUsed, keyed: KeyedHash) -> ToolUse:
+    """What was used and how, to compare it with other uses."""
+    return ToolUse(_hash_name(used.kind, used.name, keyed), _hash(used.arguments or {}, keyed))
 
 
 def _hash_name(kind: McpItemKind, name: str, keyed: KeyedHash) -> int:

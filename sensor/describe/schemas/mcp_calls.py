@@ -71,12 +71,13 @@ class McpAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class McpUsed(msgspec.Struct, frozen=True, gc=False):
-    """A call of a tool or for a prompt, by the name that the client wrote."""
+    """A call of a tool or for a prompt, by the name that the client wrote, with its arguments."""
 
     kind: McpItemKind
     name: str
     is_answered: bool
     has_failed: bool
+    arguments: object = None
 
     def __repr__(self) -> str:
         return f"McpUsed(kind={self.kind}, redacted)"
@@ -190,7 +191,8 @@ def _find_uses(requests: Sequence[_Request], answered: dict[object, bool]) -> It
     for one in requests:
         kind = _USED.get(one.operation.kind)
         if kind is not None:
-            yield McpUsed(kind, one.operation.name, one.id in answered, answered.get(one.id, False))
+            is_answered, has_failed = one.id in answered, answered.get(one.id, False)
+            yield McpUsed(kind, one.operation.name, is_answered, has_failed, one.params.get("arguments"))
 
 
 def _find_unread(

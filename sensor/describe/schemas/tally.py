@@ -9,7 +9,7 @@ second before. This is the estimator of Horvitz and Thompson with the share that
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -69,11 +69,20 @@ class OperationCount(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: int = 0
 
 
+class Weighed(Protocol):
+    """What counts a sample."""
+
+    def add(self, sample: Sample, weight: int, /) -> None:
+        """A call, which stands for `weight` calls."""
+        ...
+
+
 @dataclass(slots=True)
 class _WeighedRoute:
     calls: int = 0  # Since the samples that were weighed last.
-    samples: list[tuple[tuple["Tally", ...], Sample]] = field(default_factory=list)  # That wait for their weight,
+    samples: list[tuple[tuple[Weighed, ...], Sample]] = field(default_factory=list)  # That wait for their weight,
     since_ns: int = 0  # and from when the first of them is.
+    last: tuple[tuple[Weighed, ...], Sample] | None = None  # The newest that has its weight.
     granted_ns: int = 0
     granted: int = 0  # Samples that were asked for.
 
@@ -108,7 +117,7 @@ class SampleWeights:
             for route_id, total in zip(distinct.tolist(), sums.tolist(), strict=True):
                 self.count(route_id, round(total))
 
-    def add(self, route_id: int, tallies: tuple["Tally", ...], sample: Sample) -> int:
+    def add(self, route_id: int, tallies: tuple[Weighed, ...], sample: Sample) -> int:
         """A sample of `tallies` (none: it asks for no operation); gives the weight of those that were weighed now."""
         route, weight = self._routes.get(route_id), 0
         if route is None:
@@ -131,9 +140,23 @@ class SampleWeights:
         for place, (tallies, sample) in enumerate(route.samples):
             for tally in tallies:
                 tally.add(sample, (place + 1) * total // count - place * total // count)
+        route.last = route.samples[-1]
         route.samples.clear()
         route.calls = min(route.calls, latest)
         return total
+
+    def settle(self, route_id: int) -> int:
+        """The same, and calls that no sample followed are like the last one: of routes that are called rarely nobody
+        knows when the next comes."""
+        weight = self.weigh(route_id)
+        route = self._routes.get(route_id)
+        if weight or route is None or route.last is None or not route.calls:
+            return weight
+        weight, route.calls = route.calls, 0
+        tallies, sample = route.last
+        for tally in tallies:
+            tally.add(sample, weight)
+        return weight
 
     def grant(self, route_id: int, now_ns: int) -> int:
         """How many further calls of a route shall be samples, whatever the kernel has left; 0: as it has it."""

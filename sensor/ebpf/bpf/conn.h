@@ -49,7 +49,7 @@ struct call {
   u32 number;
   u16 status;
   u8 flags;
-  u8 _pad;
+  u8 is_list; /* It asks an MCP server what it has: the answer may be long. */
 };
 
 enum call_flag {
@@ -75,6 +75,9 @@ struct before_step {
   u8 tries;
   u8 _pad;
 };
+
+/* What of the next packets goes up: the body, or the end of it (bodies.h). */
+enum copying { COPY_NOT = 0, COPY_BODY = 1, COPY_END = 2 };
 
 /* One direction. Only the holder of `busy` touches it. */
 struct flow {
@@ -128,8 +131,9 @@ struct flow {
   u32 piece_from;    /* What is to be copied of the packet in hand. */
   u32 piece_size;
   u32 piece_position;
+  u32 body_most;     /* Bytes of it that go up, but for its end. */
   u8 is_wanted;      /* The head in hand is to be followed by its body. */
-  u8 is_copied;      /* More of it goes up with the next packet. */
+  u8 is_copied;      /* enum copying: more of it goes up with the next packet. */
   u8 is_begun;       /* One began in this packet: each takes tail calls from those that `walk` may need. */
   u8 is_noted;       /* It was counted, and so was its class. */
   u8 body_class;
@@ -138,6 +142,21 @@ struct flow {
     u8 window[WINDOW + 8]; /* What the machine reads. */
     struct http_event event; /* What is told then. In memory: on the stack the verifier would follow the ring's sizes once for each content. */
   };
+};
+
+#define END_BYTES 1024 /* Of each packet at the end of a body. */
+#define ENDS_KEPT 4    /* A power of two: what counts the tokens of a stream, two that end it, and the last chunk come in a packet each. */
+
+/* The last packets of a response of which no more is copied. */
+struct body_end {
+  u32 position; /* As of struct http_event. */
+  u32 size;
+  u8 data[END_BYTES];
+};
+
+struct body_ends {
+  u64 count; /* Of the response in hand. */
+  struct body_end ends[ENDS_KEPT];
 };
 
 struct conn {
@@ -199,6 +218,8 @@ struct deep {
 BPF_SK_STORAGE(conns, struct conn);
 /* What: calls past QUEUE_INLINE. Life: its socket's. Key: the socket. */
 BPF_SK_STORAGE(deeps, struct deep);
+/* What: the end of a sample's response that is longer than what is copied. Life: its socket's. Key: the socket. */
+BPF_SK_STORAGE(body_ends, struct body_ends);
 /* What: connections whose first data arrived on the listening socket (TCP_DEFER_ACCEPT, a lost handshake ACK). Life: until the child
  * socket takes it over; the least recent is evicted. Key: hash of addresses and ports, client to server. */
 BPF_TABLE("lru_hash", u64, struct conn, deferred, 1024);

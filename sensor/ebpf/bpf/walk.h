@@ -271,13 +271,15 @@ static __always_inline int is_inside_head(struct conn *c, struct flow *f) {
 }
 
 /* 1: the segment's `here` bytes are body and nothing else, more of it follows, and nobody wants a copy: so are most of a long body's, and
- * nothing of them is looked at. Of a request's body not the first one, which may be another request (`resume`). */
+ * nothing of them is looked at. Of a request's body not the first one, which may be another request (`resume`). Of one whose end is wanted
+ * all but the last segments. */
 static __always_inline int pass_body(const struct conn *c, struct flow *f, const struct settings *set, u32 here) {
   u32 state = V(f->parse.state);
   if (c->kind != K_HTTP || (state != S_BODY_LENGTH && state != S_CHUNK_DATA) || V(f->left) <= here)
     return 0;
   u64 is_wanted = V(f->is_wanted) & !!set->body_bytes_per_second;
-  if (is_wanted | V(f->is_copied) | V(f->is_due) | V(f->draft_kind) | !(V(f->is_response) | V(f->body)))
+  u64 is_end_near = V(f->is_copied) >> 1 & is_below(V(f->left) - here, ENDS_KEPT * END_BYTES);
+  if (is_wanted | (V(f->is_copied) & COPY_BODY) | is_end_near | V(f->is_due) | V(f->draft_kind) | !(V(f->is_response) | V(f->body)))
     return 0;
   f->left -= here;
   f->bytes += here;

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from sensor.http.bodies import BodyRoom
+from sensor.http.bodies import BODY_BYTES_MAX, LAST_BYTES_MAX, BodyRoom, find_most
 from sensor.http.http1.grammar import Expect, Fault, StartLine
 from sensor.http.http1.stream import Abandoned, Data, End, Event, Head, MessageReader, MessageState, Started, Stopped
 from sensor.http.reassembly import UNKNOWN_POSITION, Chunk, Gap, Piece
@@ -81,7 +81,7 @@ class Message:
     """One side of a transaction. Private to the node: its head holds values."""
 
     __slots__ = ("acknowledged", "body", "decoded", "end", "ended_ns", "faults", "has_gap", "head", "is_complete",
-                 "position", "started_ns", "wire_bytes")  # fmt: skip
+                 "last", "position", "started_ns", "wire_bytes")  # fmt: skip
 
     def __init__(self, position: int, started_ns: int, acknowledged: int) -> None:
         self.position = position
@@ -92,6 +92,7 @@ class Message:
         self.end: End | None = None
         self.decoded: DecodedSize | None = None  # Where asked for, and the body is compressed.
         self.body = bytearray()  # Its beginning without chunk framing, where asked for.
+        self.last = b""  # Of a longer response its last bytes, without framing.
         self.wire_bytes = 0
         self.is_complete = False
         self.has_gap = False  # Bytes of it were lost, or found no room: what comes does not follow on what came.
@@ -457,5 +458,17 @@ class Http1Connection:
             return
         if message.decoded is not None:
             message.decoded.feed(data)
-        if self._bodies is not None and not message.has_gap:
-            message.has_gap = not self._bodies.add_data(message.body, data)
+        if self._bodies is None:
+            return
+        if not message.has_gap:
+            most = self._find_most(message, len(data))
+            message.has_gap = not self._bodies.add_data(message.body, data, most)
+        if message.has_gap and message is self._response and message.body:
+            message.last = (message.last + data[-LAST_BYTES_MAX:])[-LAST_BYTES_MAX:]
+
+    def _find_most(self, message: Message, size: int) -> int:
+        """How much is kept of a body of which so many bytes more have come."""
+        if message is not self._response or len(message.body) + size <= BODY_BYTES_MAX:
+            return BODY_BYTES_MAX
+        request = self._answering.request if self._answering is not None else None
+        return BODY_BYTES_MAX if request is None else find_most(request.body)

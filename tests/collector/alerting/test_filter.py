@@ -128,6 +128,31 @@ def test_a_fall_that_was_a_false_alarm_hides_neither_a_deeper_one_nor_a_rise(
     assert (outcome is ReportOutcome.SENT) == is_told
 
 
+def test_an_endpoint_that_is_meant_to_call_hosts_may_do_so_for_all_its_callers() -> None:
+    def name_host(consumer: str, endpoint_id: str = "e1") -> Report:
+        known = {"kind": AlertKind.SSRF, "severity": Severity.HIGH, "endpoint_id": endpoint_id, "consumer": consumer}
+        return replace(make_report(), **known, measure=1.0, observed_rate=0.0, expected_rate=0.0)  # type: ignore[arg-type]
+
+    sieve = ReportFilter()
+    first = name_host("principal:1")
+    assert judge(sieve, first).outcome is ReportOutcome.SENT
+    sieve.note_verdict(judged_alert(first, Verdict.FALSE_ALARM))
+    for consumer in ("principal:1", "principal:2"):
+        assert judge(sieve, name_host(consumer)).outcome is ReportOutcome.FALSE_ALARM
+    assert judge(sieve, replace(name_host("principal:2"), measure=99.0)).outcome is ReportOutcome.FALSE_ALARM
+    # Not of other endpoints, of the credentials of a cloud, nor of other kinds.
+    assert judge(sieve, name_host("principal:2", "e2")).outcome is ReportOutcome.SENT
+    assert judge(sieve, replace(name_host("principal:2"), is_sure=True)).outcome is ReportOutcome.SENT
+    other = replace(name_host("principal:2"), kind=AlertKind.INJECTION)
+    assert judge(sieve, other).outcome is ReportOutcome.SENT
+    sieve.note_verdict(judged_alert(name_host("principal:3", "e9"), Verdict.CONFIRMED))
+    assert judge(sieve, name_host("principal:3")).outcome is ReportOutcome.SENT
+    sieve.restore_verdicts(
+        [judged_alert(first, Verdict.FALSE_ALARM), judged_alert(name_host("principal:4"), Verdict.CONFIRMED)]
+    )
+    assert judge(sieve, name_host("principal:2")).outcome is ReportOutcome.SENT
+
+
 def test_what_a_confirmed_actor_does_is_told_louder_for_a_week() -> None:
     sieve, report = ReportFilter(Sensitivity.QUIET), make_report(quietest=Sensitivity.PARANOID, severity=Severity.LOW)
     assert judge(sieve, report).outcome is ReportOutcome.TOO_QUIET

@@ -31,6 +31,7 @@ from collector.server.duties import Duties
 from collector.storage.state.store import upsert
 from collector.storage.state.tables.inventory import ENDPOINT_ROUTES, RETIRED_ENDPOINTS
 from tests.collector.inventory.mcp_server import tell_server
+from tests.collector.inventory.models.model_calls import make_use, report_uses
 from tests.collector.inventory.seed import NOW, Seed, SeedEndpoint, make_coverage, write_watch
 from tests.console.answers import EMAIL, PERSON, RESPONSE, count_data
 from tests.console.seeded import make_report
@@ -145,6 +146,8 @@ def _fill(collector: Collector, services: Services) -> None:
     for place in PLACES:
         tools = f"get_{place.canary}", "get_forecast"
         collector.store.insert_records("schemas", tell_server(place.number + 1, tools, f"{place.canary}-server"))
+        asked = make_use(f"m-{place.canary}", 9, role=1, client_workload=f"{place.namespace}/c-{place.canary}")
+        collector.store.insert_records("schemas", report_uses(place.number + 1, asked))
         _add_facts(collector, place)
         _decide(services, place)
     assert services.risks is not None and services.specs is not None

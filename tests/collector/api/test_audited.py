@@ -145,6 +145,8 @@ def decide_inventory(walk: Walk, names: dict[str, str]) -> None:
     walk.decide(f"POST {API}/coverage/targets", "coverage-target.set", json=target)
     walk.decide(f"POST {API}/coverage/targets", "coverage-target.removed", json={**target, "ratio": None})
     form = {"namespace": names["spec"], "cluster": "", "percent": "90", "minutes": "15"}
+    price = {"model": "acme-1*", "input": 1.0, "output": 4.0}
+    walk.decide(f"POST {API}/models/prices", "model-prices.set", json={"prices": [price]})
     walk.decide("POST /coverage/targets", "coverage-target.set", data=form)
     walk.decide("POST /coverage/targets", "coverage-target.removed", data={"namespace": names["spec"], "cluster": ""})
     metered = "metrics.changed"

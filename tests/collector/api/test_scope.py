@@ -119,6 +119,7 @@ def test_whoever_sees_everything_sees_both_namespaces(installation: Installation
             "/exposure",
             "/mcp",
             "/mcp/servers",
+            "/models",
         ),
         *(
             "/specs",
@@ -130,7 +131,13 @@ def test_whoever_sees_everything_sees_both_namespaces(installation: Installation
             "/blocks",
             "/response",
         ),
-        *("/consumers/labels", "/exports/endpoints.csv", "/exports/alerts.json", "/exports/findings.csv"),
+        *(
+            "/consumers/labels",
+            "/exports/endpoints.csv",
+            "/exports/alerts.json",
+            "/exports/findings.csv",
+            "/exports/models.csv",
+        ),
     }
     assert sorted(asked - seen) == []
     alerts = client.get("/api/v1/alerts?kind=mcp_tool_shadowed").json()["items"]

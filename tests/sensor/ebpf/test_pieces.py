@@ -1,7 +1,8 @@
 """Pieces of bodies: joined in order, holes end them, everything bounded."""
 
-from sensor.ebpf.abi import EVENT, EventKind, KernelEvent
-from sensor.ebpf.pieces import BODY_BYTES_MAX, WAITING_BYTES_MAX, WAITING_NS_MAX, Pieces
+from sensor.ebpf.abi import EVENT, EventFlag, EventKind, KernelEvent
+from sensor.ebpf.pieces import ENDS_MAX, HOLE, WAITING_BYTES_MAX, WAITING_NS_MAX, Pieces
+from sensor.http.bodies import LIST_BYTES_MAX
 
 
 def _event(position: int, *, call: int = 0, is_request: bool = False, time_ns: int = 1) -> KernelEvent:
@@ -55,12 +56,35 @@ def test_what_is_behind_a_hole_is_not_kept() -> None:
     assert bodies.response == b""
 
 
+def test_the_last_packets_are_joined_behind_what_was_not_copied() -> None:
+    pieces = Pieces()
+    pieces.take(_event(0), b"begin")
+    for position, data in ((100, b"tok"), (103, b"ens"), (900, b"end")):
+        pieces.take(_event(position)._replace(flags=EventFlag.LAST), data)
+    bodies = pieces.pop(5, 0)
+    assert bodies is not None
+    assert (bodies.response, bodies.response_last) == (b"begin", b"tokens" + HOLE + b"end")
+    assert pieces.waiting_bytes == 0
+
+
+def test_of_the_last_packets_some_are_kept() -> None:
+    pieces = Pieces()
+    for number in range(2 * ENDS_MAX):
+        pieces.take(_event(10 * number)._replace(flags=EventFlag.LAST), b"%010d" % number)
+        pieces.take(_event(10 * number)._replace(flags=EventFlag.LAST), b"%010d" % number)
+    assert pieces.waiting_bytes == 10 * ENDS_MAX
+    bodies = pieces.pop(5, 0)
+    assert bodies is not None
+    assert bodies.response_last == b"".join(b"%010d" % number for number in range(ENDS_MAX, 2 * ENDS_MAX))
+    assert pieces.waiting_bytes == 0
+
+
 def test_bounds() -> None:
     pieces = Pieces()
-    for call in range(WAITING_BYTES_MAX // BODY_BYTES_MAX + 50):
-        pieces.take(_event(0, call=call), bytes(BODY_BYTES_MAX))
-        pieces.take(_event(BODY_BYTES_MAX, call=call), b"more")
-        assert pieces.waiting_bytes <= WAITING_BYTES_MAX + BODY_BYTES_MAX
+    for call in range(WAITING_BYTES_MAX // LIST_BYTES_MAX + 50):
+        pieces.take(_event(0, call=call), bytes(LIST_BYTES_MAX))
+        pieces.take(_event(LIST_BYTES_MAX, call=call), b"more")
+        assert pieces.waiting_bytes <= WAITING_BYTES_MAX + LIST_BYTES_MAX
     assert pieces.given_up >= 49
     assert pieces.pop(5, 0) is None
     before = pieces.given_up

@@ -1,6 +1,6 @@
 """Bodies of streams: what came without a hole, within its bounds, and no more."""
 
-from sensor.http.bodies import BODY_BYTES_MAX, GatheredBodies
+from sensor.http.bodies import BODY_BYTES_MAX, LAST_BYTES_MAX, GatheredBodies
 from sensor.http.http2.frames import Frame, FrameFlag, FrameKind
 from sensor.http.http2.streams import REQUEST, RESPONSE, STREAM_BYTES
 from tests.sensor.http.http2_talk import CLIENT, SERVER, Ends
@@ -86,3 +86,11 @@ def test_data_that_nobody_copied_is_no_sample() -> None:
     ends.reply(1, b"200")
     ends.seen.close()
     assert ends.seen.calls[0].bodies is None
+
+
+def test_of_a_longer_response_the_last_bytes_are_kept() -> None:
+    gathered = GatheredBodies()
+    gathered.add_payload(RESPONSE, bytes(BODY_BYTES_MAX), ROOM)
+    for number in range(100):
+        gathered.add_payload(RESPONSE, b"%099d," % number, ROOM)
+    assert tell(gathered).response_last == b"".join(b"%099d," % number for number in range(100))[-LAST_BYTES_MAX:]

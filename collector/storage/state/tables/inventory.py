@@ -45,6 +45,17 @@ METERED_ENDPOINTS: Final = Table(
     Column("changed_at", Number, nullable=False),
 )
 
+# collector.inventory.models.prices.PriceList: one row.
+MODEL_PRICES: Final = Table(
+    "model_prices",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("currency", BoundedText(NAME), nullable=False),
+    Column("prices", JSON, nullable=False),
+    Column("changed_by", BoundedText(NAME), nullable=False),
+    Column("changed_at", Number, nullable=False),
+)
+
 # collector.inventory.coverage.targets.CoverageTarget.
 COVERAGE_TARGETS: Final = Table(
     "coverage_targets",

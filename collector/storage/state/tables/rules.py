@@ -18,6 +18,7 @@ from collector.storage.state.tables.inventory import (
     ENDPOINT_ALIASES,
     ENDPOINT_ROUTES,
     FORMER_NAMES,
+    MODEL_PRICES,
     RETIRED_ENDPOINTS,
     TEMPLATE_EDITS,
 )
@@ -105,5 +106,7 @@ _OWN: Final[Mapping[Table, Rule]] = {
 # Without names of the inventory; and descriptions, which collector/specs/report.py shows by the endpoints that they
 # are of.
 _ENTRANCE: Final = (API_TOKENS, CLOSED_WAYS, INSTALLATION_KEYS, ROLE_BINDINGS, SESSIONS)  # Found before the scope is.
-OPEN: Final = frozenset((*_ENTRANCE, LEASES, LOG_CURSORS, LOG_LEDGERS, IMPORTS, TABLE_WRITES, SPECS, SPEC_FITS))
+OPEN: Final = frozenset(
+    (*_ENTRANCE, LEASES, LOG_CURSORS, LOG_LEDGERS, IMPORTS, TABLE_WRITES, SPECS, SPEC_FITS, MODEL_PRICES)
+)
 RULES.update({**_OWN, **dict.fromkeys(OPEN, lambda table, scope: true())})

@@ -187,6 +187,8 @@ class DataPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_PLACE_QUERY_BATCH: _ClassVar[DataPlace]
     DATA_PLACE_EXTRA_FIELD: _ClassVar[DataPlace]
     DATA_PLACE_SET_FIELD: _ClassVar[DataPlace]
+    DATA_PLACE_TOOL_REPEATS: _ClassVar[DataPlace]
+    DATA_PLACE_NEW_TOOLS: _ClassVar[DataPlace]
 
 class CallFact(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -384,6 +386,8 @@ DATA_PLACE_QUERY_REPEATS: DataPlace
 DATA_PLACE_QUERY_BATCH: DataPlace
 DATA_PLACE_EXTRA_FIELD: DataPlace
 DATA_PLACE_SET_FIELD: DataPlace
+DATA_PLACE_TOOL_REPEATS: DataPlace
+DATA_PLACE_NEW_TOOLS: DataPlace
 CALL_FACT_UNSPECIFIED: CallFact
 CALL_FACT_ENCRYPTED: CallFact
 CALL_FACT_LOOPBACK: CallFact

@@ -102,6 +102,7 @@ class SchemaPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SCHEMA_PART_DESCRIPTION: _ClassVar[SchemaPart]
     SCHEMA_PART_MCP: _ClassVar[SchemaPart]
     SCHEMA_PART_MCP_USES: _ClassVar[SchemaPart]
+    SCHEMA_PART_MODEL_USES: _ClassVar[SchemaPart]
 
 class McpItemKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -185,6 +186,7 @@ SCHEMA_PART_TOKENS: SchemaPart
 SCHEMA_PART_DESCRIPTION: SchemaPart
 SCHEMA_PART_MCP: SchemaPart
 SCHEMA_PART_MCP_USES: SchemaPart
+SCHEMA_PART_MODEL_USES: SchemaPart
 MCP_ITEM_KIND_UNSPECIFIED: McpItemKind
 MCP_ITEM_KIND_TOOL: McpItemKind
 MCP_ITEM_KIND_PROMPT: McpItemKind
@@ -808,8 +810,66 @@ class McpServer(_message.Message):
     lists: _containers.RepeatedCompositeFieldContainer[McpList]
     def __init__(self, key_id: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol_versions: _Optional[_Iterable[str]] = ..., transports: _Optional[_Iterable[_Union[McpTransport, str]]] = ..., items: _Optional[_Iterable[_Union[McpItem, _Mapping]]] = ..., pin_version: _Optional[int] = ..., lists: _Optional[_Iterable[_Union[McpList, _Mapping]]] = ...) -> None: ...
 
+class ModelUse(_message.Message):
+    __slots__ = ("principal", "principal_kind", "credential", "client_address", "client_workload", "role", "provider", "operation", "request_model", "response_model", "samples", "calls", "errors", "streamed", "counted", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "reasoning_tokens", "requests_read", "responses_read", "data", "authentication", "url_keys", "first_seen_unix_seconds", "last_seen_unix_seconds")
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_KIND_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_MODEL_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    STREAMED_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_READ_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_CREATION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REASONING_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_READ_FIELD_NUMBER: _ClassVar[int]
+    RESPONSES_READ_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    AUTHENTICATION_FIELD_NUMBER: _ClassVar[int]
+    URL_KEYS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    principal: int
+    principal_kind: _data_pb2.PrincipalKind
+    credential: int
+    client_address: str
+    client_workload: str
+    role: _data_pb2.Role
+    provider: str
+    operation: str
+    request_model: str
+    response_model: str
+    samples: int
+    calls: int
+    errors: int
+    streamed: int
+    counted: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_creation_tokens: int
+    reasoning_tokens: int
+    requests_read: int
+    responses_read: int
+    data: _containers.RepeatedCompositeFieldContainer[CountedNumber]
+    authentication: _containers.RepeatedCompositeFieldContainer[CountedNumber]
+    url_keys: int
+    first_seen_unix_seconds: int
+    last_seen_unix_seconds: int
+    def __init__(self, principal: _Optional[int] = ..., principal_kind: _Optional[_Union[_data_pb2.PrincipalKind, str]] = ..., credential: _Optional[int] = ..., client_address: _Optional[str] = ..., client_workload: _Optional[str] = ..., role: _Optional[_Union[_data_pb2.Role, str]] = ..., provider: _Optional[str] = ..., operation: _Optional[str] = ..., request_model: _Optional[str] = ..., response_model: _Optional[str] = ..., samples: _Optional[int] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., streamed: _Optional[int] = ..., counted: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., cache_read_tokens: _Optional[int] = ..., cache_creation_tokens: _Optional[int] = ..., reasoning_tokens: _Optional[int] = ..., requests_read: _Optional[int] = ..., responses_read: _Optional[int] = ..., data: _Optional[_Iterable[_Union[CountedNumber, _Mapping]]] = ..., authentication: _Optional[_Iterable[_Union[CountedNumber, _Mapping]]] = ..., url_keys: _Optional[int] = ..., first_seen_unix_seconds: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ...) -> None: ...
+
 class Schema(_message.Message):
-    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens", "document", "digest", "mcp", "mcp_uses")
+    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens", "document", "digest", "mcp", "mcp_uses", "model_uses")
     ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     STATUS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -826,6 +886,7 @@ class Schema(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     MCP_FIELD_NUMBER: _ClassVar[int]
     MCP_USES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_USES_FIELD_NUMBER: _ClassVar[int]
     route_id: int
     part: SchemaPart
     status_class: int
@@ -842,7 +903,8 @@ class Schema(_message.Message):
     digest: int
     mcp: McpServer
     mcp_uses: _containers.RepeatedCompositeFieldContainer[McpUse]
-    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ..., document: _Optional[str] = ..., digest: _Optional[int] = ..., mcp: _Optional[_Union[McpServer, _Mapping]] = ..., mcp_uses: _Optional[_Iterable[_Union[McpUse, _Mapping]]] = ...) -> None: ...
+    model_uses: _containers.RepeatedCompositeFieldContainer[ModelUse]
+    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ..., document: _Optional[str] = ..., digest: _Optional[int] = ..., mcp: _Optional[_Union[McpServer, _Mapping]] = ..., mcp_uses: _Optional[_Iterable[_Union[McpUse, _Mapping]]] = ..., model_uses: _Optional[_Iterable[_Union[ModelUse, _Mapping]]] = ...) -> None: ...
 
 class Schemas(_message.Message):
     __slots__ = ("schemas",)

@@ -109,6 +109,9 @@ CASES = {
     "query_cost": Case(
         kind=AlertKind.QUERY_COST, steps=[[call(ACTOR, method="POST", found=(7 * 64 + 20 + 8 * n,))] for n in range(5)]
     ),
+    "tool_use": Case(
+        kind=AlertKind.TOOL_LOOP, steps=[[call(ACTOR, method="POST", found=(12 * 64 + 20 + 8 * n,))] for n in range(5)]
+    ),
     "bfla": Case(
         kind=AlertKind.BFLA, steps=[[call(ACTOR, route=ADMIN + n, status=403)] for n in range(12)]
     ),
@@ -128,9 +131,14 @@ CASES = {
         steps=[[Row(route=ITEMS, address=OUTSIDE, unread=60), *call_honestly(1)] for _ in range(12)],
     ),
 }  # fmt: skip
-UNYOUNG = {"resource_consumption", "injection", "credential_rotation"}  # What needs no hour, or says nothing within it.
+UNYOUNG = {
+    "resource_consumption",
+    "injection",
+    "tool_use",
+    "credential_rotation",
+}  # What needs no hour, or says nothing within it.
 
-AT_ONCE = {"query_cost", "mass_assignment", "unread_traffic"}  # One row is enough.
+AT_ONCE = {"query_cost", "tool_use", "mass_assignment", "unread_traffic"}  # One row is enough.
 
 every_detector = pytest.mark.parametrize("name", CASES)
 
@@ -208,7 +216,7 @@ def test_in_the_first_hour_nobody_is_accused(name: str) -> None:
     for n in range(3):
         scene.feed(START + 10 * n, everybody())
     signals = play(scene, name, start=START + 60)
-    assert all(signal.is_notice for signal in signals) or name == "injection"
+    assert all(signal.is_notice for signal in signals) or name in ("injection", "tool_use")
     assert signals or name in UNYOUNG
 
 

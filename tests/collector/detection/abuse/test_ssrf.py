@@ -35,6 +35,7 @@ def test_one_call_that_a_request_led_inside_is_high(scene: AbuseScene, evidence:
     assert signal.kind is AlertKind.SSRF and not signal.is_notice
     report = report_signal(signal)
     assert report.severity is Severity.HIGH and report.risk == "API7:2023"
+    assert report.is_sure == (evidence == METADATA)
     assert report.title.endswith("has GET /things1/{things1_id} call hosts that it should not")
     assert report.why.startswith("1 different payloads")
     assert "One of them worked, it seems: the service then called the" in report.why

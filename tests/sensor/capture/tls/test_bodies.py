@@ -8,7 +8,7 @@ from sensor.capture.tls.bodies import CGROUPS_MAX, SECOND_NS, BodyMeter
 from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange, RawBodies
 from sensor.ebpf.abi import SyscallKind
-from sensor.http.bodies import BODY_BYTES_MAX, FIRST_STREAMS, StreamBodies
+from sensor.http.bodies import BODY_BYTES_MAX, FIRST_STREAMS, LAST_BYTES_MAX, LIST_BYTES_MAX, StreamBodies
 from sensor.http.http2.exchange import StreamExchange
 from sensor.http.http2.frames import PREFACE
 from tests.sensor.capture.tls.test_reader import Session
@@ -130,3 +130,26 @@ def test_streams_as_the_kernel_samples_them() -> None:
 @pytest.mark.parametrize("meter", [None, BodyMeter(0)])
 def test_no_stream_without_a_budget(meter: BodyMeter | None) -> None:
     assert converse(make_reader(meter), 3) == [None] * 3
+
+
+def test_of_a_longer_response_the_last_bytes_are_kept_without_their_framing() -> None:
+    session = Session(make_reader(BodyMeter(PLENTY)), 1)
+    session.tell(READ, b"POST /v1/messages HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\n{}")
+    session.tell(WRITE, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    parts = [b"%07d" % number * 100 for number in range(100)]
+    for part in parts:
+        session.tell(WRITE, b"%x\r\n%s\r\n" % (len(part), part))
+    (exchange,) = session.tell(WRITE, b"0\r\n\r\n")
+    assert isinstance(exchange, Exchange) and exchange.bodies is not None
+    assert exchange.bodies.response == b"".join(parts)[:BODY_BYTES_MAX]
+    assert exchange.bodies.response_last == b"".join(parts)[-LAST_BYTES_MAX:]
+
+
+def test_of_what_an_mcp_server_lists_more_is_kept() -> None:
+    session = Session(make_reader(BodyMeter(PLENTY)), 1)
+    asked, told = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}', b"x" * (2 * LIST_BYTES_MAX)
+    head = b"POST /mcp HTTP/1.1\r\nHost: shop\r\nContent-Length: %d\r\n\r\n" % len(asked)
+    session.tell(READ, head + asked)
+    (exchange,) = session.tell(WRITE, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(told) + told)
+    assert isinstance(exchange, Exchange) and exchange.bodies is not None
+    assert len(exchange.bodies.response) == LIST_BYTES_MAX

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.core.calls import CallRecord, Exchange, RawBodies, Role
+from sensor.core.calls import CallRecord, Exchange, Handshake, RawBodies, Role
 from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import EVIDENCE_MASK, AttackEvidence
@@ -82,8 +83,65 @@ class Node:
             )
         )  # fmt: skip
 
+    def open_tls(self, address: str, name: str = "", *, port: int = 443, after: float = 0.1) -> list[int]:
+        """A TLS connection that the service opens, of which nothing else is read."""
+        self.connections += 1
+        time_ns = self.now + int(after * SECOND)
+        ends = ("10.1.1.1", 50_000 + self.connections, address, port)
+        self.describer.see_handshake(Handshake(time_ns, SERVICE, *ends, name))
+        return [(one.contents.payload & EVIDENCE_MASK) >> 4 for one in self.describer.take_late()]
+
 
 INSIDE, CLOUD = AttackEvidence.INSIDE_CONTACTED, AttackEvidence.METADATA_CONTACTED
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "name", "port"),
+    [
+        ("vault.svc", "10.2.2.2", "vault.svc", 443),
+        ("vault.svc:8200", "10.2.2.2", "vault.svc", 8_200),
+        ("10.2.2.2", "10.2.2.2", "", 443),  # A client names no address in its hello.
+        ("[::ffff:a02:202]", "10.2.2.2", "", 443),
+        ("0.0.0.0:6443", "127.0.0.1", "", 6_443),
+    ],
+)
+def test_a_tls_connection_to_a_named_host_is_found_though_nothing_of_it_is_read(
+    host: str, address: str, name: str, port: int
+) -> None:
+    tool = f'{{"method": "tools/call", "params": {{"name": "fetch", "arguments": {{"url": "https://{host}/x"}}}}}}'
+    node = Node()
+    assert node.open_tls(address, name, port=port) == []
+    assert node.call_in("/mcp", body=tool) == [INSIDE]
+    node = Node()
+    assert node.call_in("/mcp", body=tool) == []
+    assert node.open_tls(address, name, port=port) == [INSIDE]
+
+
+def test_tls_connections_to_other_hosts_ports_and_at_other_times_are_not_matched() -> None:
+    node = Node()
+    assert node.call_in("/fetch?url=https%3A%2F%2Fvault.svc%3A8200%2F") == []
+    assert node.open_tls("10.2.2.2", "other.svc", port=8_200) == []
+    assert node.open_tls("10.2.2.2", "vault.svc", port=9_999) == []
+    assert node.open_tls("10.2.2.2", "vault.svc", port=8_200, after=WAIT_NS / SECOND + 1) == []
+    assert node.open_tls("10.2.2.2", "", port=8_200) == []  # Nobody knows which name this address has.
+
+
+def test_what_a_workload_opens_anyway_is_known_by_its_tls_too() -> None:
+    node = Node()
+    node.open_tls("10.2.2.2", "vault.svc", after=-60)
+    node.open_tls("93.184.216.34", "cdn.test")  # Later: what came before is how the workload works.
+    assert node.call_in("/fetch?url=https%3A%2F%2Fvault.svc%2F") == []
+    assert node.open_tls("10.2.2.2", "vault.svc", after=1) == []
+
+
+def test_hosts_are_kept_as_keyed_hashes_alone() -> None:
+    node = Node()
+    node.call_in("/fetch?url=https%3A%2F%2Fkanarienvogel.svc%2F&to=10.99.98.97")
+    node.open_tls("10.2.2.2", "zwetschge.svc")
+    (workload,) = node.describer._forgery._workloads.values()  # type: ignore[union-attr]
+    hosts = [msgspec.structs.asdict(host) for naming in workload.namings for host in naming.hosts]
+    assert len(hosts) == 2 and all(isinstance(value, int) for host in hosts for value in host.values())
+    assert [type(contact.name) for contact in workload.contacts] == [int] * len(workload.contacts)
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["answered after the call", "answered before the call"])

@@ -12,7 +12,7 @@ from sensor.describe.bodies import graphql
 from sensor.describe.bodies.graphql import MAX_NUMBER, QueryMeasure, measure_body, measure_query_string
 from sensor.describe.bodies.reader import BodyCall, BodyReader
 from sensor.describe.bodies.sampling import SampleRule
-from sensor.sensitive.kinds import PLACE_SHIFT, CallFact, DataPlace
+from sensor.sensitive.kinds import PLACE_SHIFT, CallFact, DataPlace, decode_number, encode_number
 
 JSON = "application/json"
 
@@ -103,8 +103,8 @@ def test_ordinary_requests_report_nothing() -> None:
 
 def test_steps_are_the_same_on_both_sides_and_never_too_large() -> None:
     for number in [*range(1, 3_000), MAX_NUMBER]:
-        step = graphql._encode(number)
-        assert 0 < step < 64 and graphql.decode_number(step) == collected.decode_number(step)
+        step = encode_number(number)
+        assert 0 < step < 64 and decode_number(step) == collected.decode_number(step)
         assert number / 1.25 < collected.decode_number(step) <= number or step == 63
 
 
@@ -151,4 +151,4 @@ def test_a_request_is_measured_between_two_samples_too() -> None:
     reader = BodyReader(SampleRule(first_count=1))
     assert read("{ a }", reader=reader) == set()
     deep = "{" + "a {" * 40 + "b" + "}" * 41
-    assert read(deep, reader=reader) == {DataPlace.QUERY_DEPTH << PLACE_SHIFT | graphql._encode(41)}
+    assert read(deep, reader=reader) == {DataPlace.QUERY_DEPTH << PLACE_SHIFT | encode_number(41)}

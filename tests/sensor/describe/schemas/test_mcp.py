@@ -28,7 +28,8 @@ from sensor.describe.schemas.mcp import (
     McpServer,
 )
 from sensor.describe.schemas.mcp_calls import OTHER_ITEM, McpItemKind, McpTransport
-from sensor.describe.schemas.mcp_uses import MAX_USED, MAX_USES, USE_NODES, USES_NS, USES_REFRESH_NS, McpUse
+from sensor.describe.schemas.mcp_uses import MAX_USED, MAX_USES, USE_NODES, McpUse
+from sensor.describe.schemas.uses import USES_NS, USES_REFRESH_NS
 from sensor.export.messages import write_schemas
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.records import make_origin

@@ -1,0 +1,1 @@
+"""Reads which workloads call which models, what is sent to them, and what that costs."""

@@ -1,0 +1,156 @@
+"""What sensors sent about calls of model APIs: rows of the store in, `ModelUse`s out.
+
+A state is what one process of a sensor knows of one route in about an hour (collector/receiver/models.py writes it).
+States of all processes and hours of the span add up.
+
+A call that is seen at both ends is in two states. As everywhere in the inventory, the client's side counts only where
+no watched server answered (collector/inventory/endpoints/outbound.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from collector.core.budget import check_budget
+from collector.core.moments import DAY_SECONDS
+from collector.inventory.endpoints.bodies import DATA_KINDS, PLACE_SIZE, BodySide
+from collector.inventory.endpoints.outbound import ROLE_CLIENT, ROLE_SERVER, find_hidden
+from collector.inventory.endpoints.predicates import span_parameters
+from collector.inventory.models.use import OTHER, ModelData, ModelUse
+from collector.inventory.query import Span
+from collector.storage.records import Reader, read_record, select
+from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
+
+USES_MAX: Final = 20_000  # Sums that one question reads, those of most calls.
+DAILY_MAX: Final = 100_000  # Sums of a caller, model and day that are compared, those of most tokens.
+_PART: Final = 250  # SchemaPart of the wire.
+_COUNTS: Final = (
+    *("samples", "calls", "errors", "streamed", "counted", "input_tokens", "output_tokens", "cache_read_tokens"),
+    *("cache_creation_tokens", "reasoning_tokens", "requests_read", "responses_read", "url_keys"),
+)
+_NAMES: Final = ("caller", "consumer", "provider", "operation", "request_model", "response_model")
+_USE: Final = ", ".join(
+    (
+        "principal String, credential String, client_address String, client_workload String, role UInt8",
+        "provider String, operation String, request_model String, response_model String",
+        *(f"{name} UInt64" for name in _COUNTS),
+        "data Tuple(Array(UInt16), Array(UInt64)), first_seen UInt32, last_seen UInt32",
+    )
+)
+# A program names itself by its workload, whatever credential it sends; of others the address is known.
+_CALLER: Final = tuple(reversed(ConsumerColumn))
+# A sensor's clock may be ahead: it saw nothing later than the collector got it.
+_LAST: Final = "least(one.last_seen, toUnixTimestamp(s.time))"
+
+
+# A call that is seen at both ends is in both roles: on all days alike, for each has a caller of its own.
+_DAILY: Final = f"""
+SELECT coalesce({", ".join(f"nullIf(one.{column}, '')" for column in _CALLER)}, '') AS caller,
+    one.provider AS provider,
+    if(one.request_model IN ('', '{OTHER}'), one.response_model, one.request_model) AS model,
+    intDiv({{end:UInt32}} - 1 - {_LAST}, {DAY_SECONDS}) AS days_ago,
+    sum(one.input_tokens + one.output_tokens) AS tokens
+FROM schemas AS s FINAL
+ARRAY JOIN JSONExtract(s.operations, 'Array(Tuple({_USE}))') AS one
+PREWHERE s.part = {_PART}
+WHERE s.time >= toDateTime({{start:UInt32}}, 'UTC') AND {_LAST} >= {{start:UInt32}} AND {_LAST} < {{end:UInt32}}
+GROUP BY caller, provider, model, days_ago
+ORDER BY tokens DESC, caller, provider, model, days_ago
+LIMIT {DAILY_MAX}"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUses:
+    """Sums of a span, most calls first. `left_out` counts those beyond USES_MAX."""
+
+    uses: tuple[ModelUse, ...] = ()
+    left_out: int = 0
+
+
+def read_model_uses(
+    reader: Reader,
+    span: Span,
+    order: Sequence[ConsumerColumn] = CONSUMER_ORDER,
+    endpoint_ids: Sequence[str] | None = None,
+) -> ModelUses:
+    """Who asked which models in the span; of some endpoints, where `endpoint_ids` names them. Raises StoreError."""
+    rows = list(select(reader, _write_statement(order, endpoint_ids is not None), _bind(span, endpoint_ids)))
+    if not rows:
+        return ModelUses()
+    routes = sorted({int(row["route_id"]) for row in rows})
+    places = {int(row["route_id"]): row for row in select(reader, _PLACES, {"routes": routes})}
+    called = sorted({int(row["route_id"]) for row in rows if row["role"] == ROLE_CLIENT})
+    hidden = frozenset(find_hidden(reader, called, span_parameters(span)))
+    uses = [
+        _read_use(row, places[int(row["route_id"])])
+        for row in rows
+        if int(row["route_id"]) in places and not (row["role"] == ROLE_CLIENT and int(row["route_id"]) in hidden)
+    ]
+    return ModelUses(uses=tuple(uses), left_out=int(rows[0]["sums"]) - len(rows))
+
+
+def read_uses_of(reader: Reader, ids: Sequence[str], span: Span) -> dict[str, tuple[ModelUse, ...]]:
+    """Who asked which models in the span, by endpoint, of those of `ids` that are of a model API. Raises StoreError."""
+    found: dict[str, list[ModelUse]] = {}
+    for use in read_model_uses(reader, span, endpoint_ids=ids).uses if ids else ():
+        found.setdefault(use.endpoint_id, []).append(use)
+    return {name: tuple(uses) for name, uses in found.items()}
+
+
+def _write_statement(order: Sequence[ConsumerColumn], is_of_endpoints: bool) -> str:
+    consumer = ", ".join(f"nullIf(one.{column}, '')" for column in order)
+    caller = ", ".join(f"nullIf(one.{column}, '')" for column in _CALLER)
+    narrowed = (
+        " AND s.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id IN {ids:Array(String)})"
+        if is_of_endpoints
+        else ""
+    )
+    sums = ", ".join(f"sum(one.{name}) AS {name}" for name in _COUNTS)
+    return f"""
+SELECT s.route_id AS route_id, one.role AS role, coalesce({caller}, '') AS caller, coalesce({consumer}, '') AS consumer,
+    one.provider AS provider, one.operation AS operation, one.request_model AS request_model,
+    one.response_model AS response_model, {sums}, sumMap(one.data.1, one.data.2) AS data,
+    min(least(one.first_seen, toUnixTimestamp(s.time))) AS first_seen, max({_LAST}) AS last_seen,
+    count() OVER () AS sums
+FROM schemas AS s FINAL
+ARRAY JOIN JSONExtract(s.operations, 'Array(Tuple({_USE}))') AS one
+PREWHERE s.part = {_PART}{narrowed}
+WHERE s.time >= toDateTime({{start:UInt32}}, 'UTC') AND one.role IN ({ROLE_SERVER}, {ROLE_CLIENT})
+    AND {_LAST} >= {{start:UInt32}} AND {_LAST} < {{end:UInt32}}
+GROUP BY route_id, role, {", ".join(_NAMES)}
+ORDER BY calls DESC, route_id, role, {", ".join(_NAMES)}
+LIMIT {USES_MAX}"""
+
+
+def read_daily_tokens(reader: Reader, end: int, days: int) -> list[dict[str, Any]]:
+    """Tokens of prompts and answers by caller, provider, model and how many times 24 hours before `end` (unix seconds)
+    they were, over `days` and the last one. Raises StoreError."""
+    start = end - (days + 1) * DAY_SECONDS
+    return list(select(reader, _DAILY, {"start": start, "end": end}))
+
+
+def _bind(span: Span, endpoint_ids: Sequence[str] | None) -> dict[str, Any]:
+    ids = {} if endpoint_ids is None else {"ids": list(endpoint_ids)}
+    return {**span_parameters(span), **ids}
+
+
+_PLACES: Final = """
+SELECT route_id, endpoint_id, cluster, service, host, url_template AS path
+FROM endpoint_routes FINAL WHERE route_id IN {routes:Array(UInt64)}"""
+
+
+def _read_use(row: Mapping[str, Any], place: Mapping[str, Any]) -> ModelUse:
+    check_budget()
+    return read_record(ModelUse, {**row, **place}, data=tuple(_read_data(row)))
+
+
+def _read_data(row: Mapping[str, Any]) -> list[ModelData]:
+    """Kinds that the collector knows, found in bodies."""
+    places = {1: BodySide.REQUEST, 2: BodySide.RESPONSE}
+    found = []
+    for code, calls in zip(*row["data"], strict=True):
+        place, number = divmod(int(code), PLACE_SIZE)
+        if place in places and number in DATA_KINDS:
+            kind, data_class = DATA_KINDS[number]
+            found.append(ModelData(kind=kind, data_class=data_class, side=places[place], calls=int(calls)))
+    return found

@@ -1,0 +1,332 @@
+"""Calls of model APIs: which are known, what is counted of them, and what of it may leave the node."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from sensor.core.calls import AuthenticationKind, Credentials, Hop, NamedEnds, PrincipalKind, RawBodies, Role
+from sensor.core.keyed import KeyedHash
+from sensor.describe.bodies.reader import BodyCall, BodyReader
+from sensor.describe.bodies.sampling import SampleRule
+from sensor.describe.schemas import model_uses
+from sensor.describe.schemas.book import SchemaBook, SchemaPart
+from sensor.describe.schemas.model_calls import names_model_api
+from sensor.describe.schemas.model_uses import MAX_MODEL_NAMES, MAX_MODEL_USES, MAX_USED_MODELS, ModelUse, name_model
+from sensor.export.messages import write_schemas
+from sensor.routes.vocabulary import load_vocabulary
+from sensor.sensitive.kinds import DataKind, DataPlace, make_codes
+from tests.sensor.describe.bodies.messages import chunk
+from tests.sensor.describe.schemas.providers import ModelExchange, make_model_exchanges
+from tests.sensor.records import make_origin
+
+SECOND = 10**9
+TEXT = "What did the neighbour of our cousin say about the garden"
+EXCHANGES = make_model_exchanges(TEXT)
+CHAT = EXCHANGES["openai chat"]
+
+
+class Node:
+    """A reader of bodies with a book, and the calls that they get."""
+
+    def __init__(self) -> None:
+        self.book = SchemaBook(load_vocabulary(), SampleRule(first_count=1 << 30))
+        self.book.hash_by(KeyedHash(1, bytes(16)))
+        self._reader = BodyReader(SampleRule(first_count=1 << 30), self.book)
+        self.now_ns = 1_700_000_000 * SECOND
+        self.up_ns = SECOND
+        self.facts = ""  # Of the last call.
+
+    def call(
+        self,
+        exchange: ModelExchange,
+        *,
+        role: Role = Role.CLIENT,
+        status: int = 200,
+        route_id: int = 7,
+        asked: object = None,
+        answer: bytes | None = None,
+        host: str | None = None,
+        query: str = "",
+        address: str = "10.0.0.9",
+        raw_bytes: int = 1 << 20,
+        last_bytes: int = 0,
+    ) -> None:
+        """One call; of the answer so many bytes were copied, and so many at its end."""
+        self.wait(1)
+        body = json.dumps(exchange.asked if asked is None else asked).encode()
+        lines = (
+            f"POST {exchange.path} HTTP/1.1",
+            "Host: a",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        )
+        head = "\r\n".join((*lines, "", "")).encode()
+        answered = "\r\n".join(
+            (
+                f"HTTP/1.1 {status} OK",
+                f"Content-Type: {exchange.media_type}",
+                "Transfer-Encoding: chunked",
+                *exchange.head,
+            )
+        ).encode()
+        raw = chunk(exchange.answer if answer is None else answer)
+        credentials = Credentials(AuthenticationKind.BEARER_OPAQUE, 3, PrincipalKind.TOKEN, 3, False)
+        call = BodyCall(
+            *(route_id, status, head, answered + b"\r\n\r\n", len(head) + len(body), len(answered) + 4 + len(raw)),
+            *(self.now_ns, RawBodies(body, raw[:raw_bytes], response_last=raw[-last_bytes:] if last_bytes else b"")),
+            origin=make_origin(1),
+            authentication=int(AuthenticationKind.BEARER_OPAQUE),
+            path=exchange.path,
+            query=query,
+            method="POST",
+            caller=(credentials, NamedEnds(role, Hop.ENDPOINT, address, "shop/agent", "", "1.1", False)),
+            host=exchange.host if host is None else host,
+            is_of_model=names_model_api(exchange.path),
+        )
+        self.book.weights.count(route_id)
+        self.facts = str(self._reader.read(call)) + str(call)
+
+    def wait(self, seconds: int) -> None:
+        self.now_ns += seconds * SECOND
+        self.up_ns += seconds * SECOND
+
+    def take(self, route_id: int = 7) -> list[ModelUse]:
+        """The newest state of a route, which may be written for the wire."""
+        self.wait(300)
+        schemas = [schema for message in self.book.take(self.up_ns) for schema in message]
+        written = write_schemas(schemas)
+        assert len(written.schemas.schemas) == len(schemas)
+        found = [one for one in schemas if one.part is SchemaPart.MODEL_USES and one.route_id == route_id]
+        return list(found[-1].model_uses) if found else []
+
+
+def ask_once(exchange: ModelExchange, **given: Any) -> ModelUse:
+    node = Node()
+    node.call(exchange, **given)
+    (use,) = node.take()
+    return use
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_calls_of_each_provider_are_known_at_both_ends(name: str, role: Role) -> None:
+    exchange = EXCHANGES[name]
+    use = ask_once(exchange, role=role)
+    assert (use.operation, use.request_model, use.response_model) == exchange[6:9]
+    assert (use.calls, use.samples, use.counted, use.errors) == (1, 1, 1, 0)
+    assert use.tokens == exchange.usage
+    assert use.streamed == exchange.is_streamed
+    assert (use.requests_read, use.responses_read) == (1, 1)
+    if role is Role.CLIENT:
+        assert use.provider == exchange.provider
+    assert (use.client_workload, use.role, use.credential) == ("shop/agent", role, 3)
+    assert use.authentication == ((int(AuthenticationKind.BEARER_OPAQUE), 1),)
+
+
+def test_at_a_server_a_host_that_the_caller_wrote_is_no_word_on_who_answers() -> None:
+    assert ask_once(CHAT, role=Role.SERVER).provider == "_OTHER"
+
+
+@pytest.mark.parametrize("name", [name for name, one in EXCHANGES.items() if one.is_streamed and "list" not in name])
+def test_a_stream_that_was_cut_is_known_without_its_counts(name: str) -> None:
+    exchange = EXCHANGES[name]
+    use = ask_once(exchange, raw_bytes=len(chunk(exchange.answer)) * 2 // 3)
+    assert (use.calls, use.request_model) == (1, exchange.request_model)
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "answer"),
+    [
+        ("/api/chat", {"messages": [{"role": "user", "content": "a"}]}, {"reply": "b"}),
+        ("/api/generate", {"prompt": "a", "model": "x"}, {"response": "b"}),
+        ("/forum/messages", {"messages": ["a"], "model": "t"}, {"content": "b", "type": "post"}),
+        ("/v1/messages", {"to": "a", "max_tokens": 1}, {"type": "message", "content": "b"}),
+        ("/surveys/4/responses", {"input": "a", "model": "b"}, {"output": []}),
+        ("/search/embeddings", {"input": "a", "model": "b"}, {"data": [{"id": 1}]}),
+        ("/model/7/invoke", {"command": "a"}, {"results": []}),
+        ("/code/completions", {"prefix": "a"}, {"choices": ["b"]}),
+    ],
+)
+def test_other_services_with_such_paths_are_no_model_apis(path: str, asked: object, answer: object) -> None:
+    node = Node()
+    exchange = CHAT._replace(path=path, host="models.internal")
+    node.call(exchange, role=Role.SERVER, asked=asked, answer=json.dumps(answer).encode())
+    assert node.take() == []
+
+
+def test_a_caller_makes_no_model_api_of_a_service() -> None:
+    node = Node()
+    node.call(CHAT, role=Role.SERVER, status=404, answer=b'{"error": "no such path"}')
+    node.call(CHAT, role=Role.SERVER, answer=b'{"ok": true}')
+    assert node.take() == []
+
+
+@pytest.mark.parametrize("status", [401, 429, 500])
+def test_errors_are_counted_where_the_api_is_known(status: int) -> None:
+    node = Node()
+    node.call(CHAT, role=Role.SERVER)
+    node.call(CHAT, role=Role.SERVER, status=status, answer=b'{"error": {"message": "no"}}')
+    invented = {**CHAT.asked, "model": "gpt-zwetschge"}
+    node.call(CHAT, role=Role.SERVER, status=status, asked=invented, answer=b'{"error": {"message": "no"}}')
+    uses = {(use.request_model, use.response_model): (use.calls, use.errors) for use in node.take()}
+    assert uses == {("gpt-4o", "gpt-4o-2024-08-06"): (1, 0), ("gpt-4o", ""): (1, 1), ("_OTHER", ""): (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("openai chat stream", b'data: {"error": {"message": "the server is gone"}}\n\n'),
+        ("anthropic stream", b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error"}}\n\n'),
+        ("ollama chat stream", b'{"error": "out of memory"}\n'),
+    ],
+)
+def test_an_error_within_a_stream_is_one(name: str, end: bytes) -> None:
+    exchange = EXCHANGES[name]
+    assert ask_once(exchange, answer=exchange.answer + end).errors == 1
+
+
+def test_words_of_an_answer_are_no_counts_and_no_errors() -> None:
+    said = 'data: {"error": {"a": 1}} {"usage": {"prompt_tokens": 7000, "completion_tokens": 9}}'
+    for name, exchange in make_model_exchanges(said).items():
+        use = ask_once(exchange)
+        assert (use.errors, use.tokens.input_tokens) == (0, exchange.usage.input_tokens), name
+
+
+def test_classes_of_data_in_prompts_and_answers_are_counted() -> None:
+    turns = [{"role": "user", "content": f"question {number}"} for number in range(40)]
+    turns[-1]["content"] = "Charge 4111 1111 1111 1111 and write to ada@example.org"
+    answer = CHAT.answer.replace(TEXT.encode(), b"Her number is +1 415 555 2671, I wrote to bob@example.com")
+    use = ask_once(CHAT, asked={**CHAT.asked, "messages": turns}, answer=answer)
+    expected = make_codes(DataPlace.REQUEST_BODY, {DataKind.CREDIT_CARD, DataKind.EMAIL})
+    expected |= make_codes(DataPlace.RESPONSE_BODY, {DataKind.PHONE, DataKind.EMAIL})
+    assert dict(use.data) == dict.fromkeys(expected, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("key=AIzaSyA-0123456789abcdefghijklmnopqrstu", 1),
+        ("api-version=2024-10-21&api-key=0123456789abcdef0123456789abcdef", 1),
+        ("auth=sk-proj-0123456789abcdefghij", 1),
+        ("api-version=2024-10-21", 0),
+        ("alt=sse&key=short", 0),
+    ],
+)
+def test_keys_in_urls_are_counted(query: str, count: int) -> None:
+    assert ask_once(EXCHANGES["gemini"], query=query).url_keys == count
+
+
+def test_samples_count_as_many_calls_as_they_stand_for() -> None:
+    node = Node()
+    node.call(CHAT)
+    node.wait(1)
+    node.book.weights.count(7, 9)  # Nine that were not read, and one that is.
+    node.call(CHAT)
+    (use,) = node.take()
+    assert (use.calls, use.samples) == (11, 2)
+    assert use.tokens.input_tokens == 11 * CHAT.usage.input_tokens
+    node.book.weights.count(7, 5)  # After the last one that was read.
+    (use,) = node.take()
+    assert (use.calls, use.samples) == (16, 2)
+    assert use.tokens.input_tokens == 16 * CHAT.usage.input_tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("ft:gpt-4o-mini-2024-07-18:acme::AbC123", "ft:gpt-4o-mini-2024-07-18:acme::AbC123"),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        (
+            "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.amazon.nova-lite-v1:0",
+            "eu.amazon.nova-lite-v1:0",
+        ),
+        ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("/mnt/models/qwen3-8b", "qwen3-8b"),
+        ("support-model-v2", "support-model-v2"),
+        ("", ""),
+        ("ada@example.org", "_OTHER"),
+        ("4929171034590122", "_OTHER"),
+        ("What did she say?", "_OTHER"),
+        ("9f86d081884c7d659a2feaa0c55ad015", "_OTHER"),
+        ("gpt-" + "a" * 200, "_OTHER"),
+        ("/home/ginevra", "_OTHER"),
+    ],
+)
+def test_names_leave_where_they_are_those_of_models(text: str, name: str) -> None:
+    book = SchemaBook(load_vocabulary(), SampleRule())
+    assert name_model(text, book._name_listed) == name
+
+
+def test_names_callers_and_uses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node()
+
+    def ask(name: str, address: str = "10.0.0.9", route_id: int = 7) -> None:
+        answer = CHAT.answer.replace(b"gpt-4o-2024-08-06", name.encode())
+        node.call(CHAT, asked={**CHAT.asked, "model": name}, answer=answer, address=address, route_id=route_id)
+
+    for number in range(MAX_USED_MODELS + 5):
+        ask(f"gpt-{number}")
+    uses = node.take()
+    assert len(uses) == MAX_USED_MODELS + 1
+    assert {use.request_model: use.calls for use in uses}["_OTHER"] == 5
+    for number in range(MAX_MODEL_NAMES):
+        ask(f"gpt-{number}", f"10.0.1.{number}")
+    assert len({use.request_model for use in node.take()}) == MAX_MODEL_NAMES + 1
+    for number in range(MAX_MODEL_USES):
+        ask("gpt-0", f"10.{number // 250 + 2}.0.{number % 250}")
+    assert len(node.take()) == MAX_MODEL_USES
+    monkeypatch.setattr(model_uses, "MAX_ALL_USES", MAX_MODEL_USES)
+    ask("gpt-0", route_id=8)
+    assert node.take() == []
+    ask("gpt-0")
+    assert len(node.take()) == 1
+
+
+# Words of no dictionary, of one, a person, a file, a number, an address.
+CANARIES = ("kanarienvogel", "zwetschge-41", "merger", "ginevra", "quittengelee.pdf", "4929171034590122", "b@c.example")
+
+
+@pytest.mark.parametrize("raw_bytes", [1 << 20, 400])
+def test_no_text_of_prompts_tools_files_and_answers_leaves_the_node(
+    raw_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    reported = []
+    with caplog.at_level(logging.DEBUG):
+        for number, (name, exchange) in enumerate(make_model_exchanges(" ".join(CANARIES)).items()):
+            for role in Role:
+                node = Node()
+                node.call(exchange, role=role, route_id=number, raw_bytes=raw_bytes, query=f"user={CANARIES[3]}")
+                reported.append(node.facts)
+                node.call(exchange, role=role, route_id=number, status=500, answer=b'{"error": "kanarienvogel"}')
+                reported.append(node.facts)
+                node.wait(300)
+                for message in node.book.take(node.up_ns):
+                    sent = write_schemas(message)
+                    reported += [str(message), str(sent), sent.SerializeToString().decode("latin-1")]
+                assert exchange.request_model in reported[-2] or raw_bytes == 400, name
+    told = "\n".join([*reported, caplog.text]).lower()
+    assert [one for one in CANARIES if one in told] == []
+
+
+@pytest.mark.parametrize("name", [name for name, one in EXCHANGES.items() if one.is_streamed])
+def test_of_a_stream_that_was_cut_the_last_bytes_have_the_counts(name: str) -> None:
+    exchange = make_model_exchanges(" ".join([TEXT] * 40))[name]
+    use = ask_once(exchange, raw_bytes=9_000, last_bytes=1_500)
+    assert (use.counted, use.tokens) == (1, exchange.usage)
+
+
+@pytest.mark.parametrize("name", [name for name, one in EXCHANGES.items() if one.is_streamed and "list" not in name])
+def test_a_stream_whose_client_leaves_after_its_last_message_is_counted(name: str) -> None:
+    exchange = EXCHANGES[name]
+    raw_bytes = len(chunk(exchange.answer)) - len(b"0\r\nX-Trailer: 1\r\n\r\n")
+    assert ask_once(exchange, raw_bytes=raw_bytes).tokens == exchange.usage
+
+
+def test_bodies_of_model_apis_are_not_described() -> None:
+    node = Node()
+    node.call(CHAT)
+    schemas = [schema for message in node.book.take(node.up_ns) for schema in message]
+    assert {schema.part for schema in schemas} == {SchemaPart.MODEL_USES}
