@@ -22,6 +22,9 @@ from common.figures import make_totals
 
 MESSAGE_LIMIT: Final = 512  # Attachments of one message; a sensor keeps half as many.
 WAITING_LIMIT: Final = 10_000  # Entries of all sensors that wait for the state.
+# Of all sensors, whatever names of nodes they give: in 250 days they take the place of all decisions of people
+# (`ENTRIES_MAX` of the audit log), not in one.
+ENTRIES_A_DAY: Final = 2_000
 CERTIFICATE: Final = "certificate"  # How a sensor showed which node it is of.
 NO_CERTIFICATE: Final = "no certificate"
 LOST: Final = "java.unreported"
@@ -93,7 +96,8 @@ class AttachmentLog:
         self._audit = audit
         self._lock = Lock()
         self._waiting: BoundedDict[str, AuditEntry] = BoundedDict(WAITING_LIMIT)
-        self._dropped = 0  # They found no room, and their sensors repeat them.
+        self._dropped = 0
+        self._day = self._written = 0  # Of that day.
 
     def add(self, entries: Sequence[AuditEntry]) -> None:
         """Keep for the next flush. Does not block."""
@@ -106,16 +110,24 @@ class AttachmentLog:
         """Write what the log does not have yet. Blocks. Raises StoreError; what failed stays for the next flush."""
         with self._lock:
             waiting = list(self._waiting.values())
-        if waiting:
-            self._audit.add_new(waiting)
+        if not waiting:
+            return
+        day = int(waiting[-1].time // 86_400)
+        if day != self._day:
+            self._day, self._written = day, 0
+        written, beyond = self._audit.add_new(waiting, most=ENTRIES_A_DAY - self._written)
+        self._written += written
         with self._lock:
+            self._dropped += beyond
             for entry in waiting:
                 self._waiting.pop(entry.block_id, None)
 
     @property
     def feature(self) -> Feature:
         """What the collector repeats and shows."""
-        text = "Attachments of the Java agent that found no room on their way to the audit log; sensors repeat them."
+        text = (
+            "Attachments of the Java agent that are not in the audit log: all sensors had too many at once or in a day."
+        )
         return Feature(
             name="attachments",
             role=Role.INGEST,

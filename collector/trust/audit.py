@@ -163,8 +163,9 @@ class AuditLog:
         with self._state.write() as connection:
             add_entries(connection, [entry])
 
-    def add_new(self, entries: Sequence[AuditEntry]) -> int:
-        """Those of which the log has none with their `block_id`. How many they were."""
+    def add_new(self, entries: Sequence[AuditEntry], *, most: int) -> tuple[int, int]:
+        """Those of which the log has none with their `block_id`, the first `most` of them. How many were written, and
+        how many were too many."""
         with self._state.write() as connection:
             lock_table(connection, AUDIT_ENTRIES)
             known = set()
@@ -172,8 +173,8 @@ class AuditLog:
                 ids = [entry.block_id for entry in entries[start : start + _IDS_MAX]]
                 known |= set(connection.execute(select(_ENTRY.block_id).where(_ENTRY.block_id.in_(ids))).scalars())
             new = [entry for entry in entries if entry.block_id not in known]
-            add_entries(connection, new)
-        return len(new)
+            add_entries(connection, new[:most])
+        return len(new[:most]), len(new[most:])
 
     def list_recent(self, limit: int) -> list[AuditEntry]:
         """Of decisions on blocks, which whoever sees blocks sees; the newest first. All others have a dot."""

@@ -434,7 +434,7 @@ class JavaAgents:
         self._budget.limit(records, records)
 
     def read(self, limit: int) -> list[Moved]:
-        """Up to `limit` events, as the kernel would give them; of all agents by turns."""
+        """The events of up to `limit` records, as the kernel would give them; of all agents by turns."""
         now_ns = self._monotonic_ns()
         if now_ns - self._beat_at_ns >= _SECOND_NS:
             self._beat(now_ns)
@@ -448,11 +448,11 @@ class JavaAgents:
         for place in range(len(waiting)):
             one = waiting[(self._turn + place) % len(waiting)]
             rest = len(waiting) - place
-            records = self._read(one, ceil(records_left / rest), bytes_left // rest, now_ns)
-            bytes_left -= sum(SYSCALL_EVENT.size + len(data) for _, data in records)
-            records_left -= len(records)
-            self._budget.spend(len(records))
-            found += records
+            events, records = self._read(one, ceil(records_left / rest), bytes_left // rest, now_ns)
+            bytes_left -= records * SYSCALL_EVENT.size + sum(len(data) for _, data in events)
+            records_left -= records
+            self._budget.spend(records)
+            found += events
         if self._budget.tokens < 1:
             self._quiet_until_ns = now_ns + SPENT_NS
         for one in self._readings:
@@ -569,10 +569,13 @@ class JavaAgents:
     def _count_pending(self, one: _Reading, now_ns: int) -> int:
         return 0 if now_ns < self._quiet_until_ns else self._try(one, lambda ring: ring.pending_bytes(now_ns)) or 0
 
-    def _read(self, one: _Reading, limit: int, bytes_max: int, now_ns: int) -> list[Moved]:
-        records = self._try(one, lambda ring: ring.read(limit, bytes_max, now_ns)) or []
-        self.events += len(records)
-        return records
+    def _read(self, one: _Reading, limit: int, bytes_max: int, now_ns: int) -> tuple[list[Moved], int]:
+        """Its events, and of how many records they are: thousands of small ones may be joined to one."""
+        before = one.ring.events
+        found = self._try(one, lambda ring: ring.read(limit, bytes_max, now_ns)) or []
+        records = one.ring.events - before
+        self.events += records
+        return found, records
 
     def _try(self, one: _Reading, act: Callable[[AgentRing], _T]) -> _T | None:
         """What it gives; None where the agent is given up."""

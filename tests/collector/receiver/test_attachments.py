@@ -1,8 +1,11 @@
 """What sensors did to JVMs becomes entries of the audit log: of their own node, once each, and within a bound."""
 
+from dataclasses import replace
+
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
+from collector.receiver import attachments
 from collector.receiver import witness as module
 from collector.receiver.attachments import AttachmentLog, convert_attachments
 from collector.receiver.sensor_status import Greeting
@@ -107,6 +110,23 @@ def test_what_comes_again_is_written_once_whichever_collector_had_it(state: Stat
     log.add(convert(make_attachment("a"), name="east/n2"))
     log.flush()
     assert len(audit.list_lines(AuditFilters(actor="sensor:east/n2"), limit=9)) == 1
+
+
+def test_sensors_of_many_names_do_not_evict_what_people_decided(
+    state: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachments, "ENTRIES_A_DAY", 3)
+    audit = AuditLog(state)
+    log = AttachmentLog(audit)
+    for node in range(5):
+        log.add(convert(make_attachment("a"), name=f"east/n{node}"))
+        log.flush()
+    assert len(audit.list_lines(AuditFilters(action="java"), limit=9)) == 3
+    assert [figure.value for figure in log.feature.figures()] == [2]
+    log.add(convert(make_attachment("a")))  # Known, and so not counted again.
+    log.add([replace(entry, time=NOW + 86_400) for entry in convert(make_attachment("b"))])
+    log.flush()
+    assert len(audit.list_lines(AuditFilters(action="java"), limit=9)) == 4
 
 
 def test_one_workload_leaves_room_for_the_others_of_its_node(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:

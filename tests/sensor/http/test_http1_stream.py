@@ -10,6 +10,7 @@ from sensor.http.http1.grammar import RULES, Expect, Fault, name_smuggling
 from sensor.http.http1.stream import (
     MAX_CHUNK_LINE_BYTES,
     MAX_HEAD_BYTES,
+    PLAIN_HEAD_BYTES,
     Abandoned,
     Data,
     End,
@@ -286,6 +287,28 @@ def test_limits_stop_with_a_fault(is_strict: bool) -> None:
     reader = Reader(is_request=True, is_strict=is_strict)
     events = reader.collect(reader.feed, CHUNKED + b"1;" + b"x" * (MAX_CHUNK_LINE_BYTES + 1))
     assert reader.state is (MessageState.STOPPED if is_strict else MessageState.HELD)
+
+
+class Searched(bytes):
+    """Counts the bytes that are looked through for the end of a head."""
+
+    looked = 0
+
+    def find(self, wanted: bytes, begin: int, end: int | None = None) -> int:  # type: ignore[override]
+        at = super().find(wanted, begin, end)
+        self.looked += (at if at >= 0 else min(len(self), end or len(self))) - begin
+        return at
+
+
+@pytest.mark.parametrize("message", [b"GET /\n", b"HTTP/1.1 204 N\n\n", b"HTTP/1.1 204 N\r\n\n"])
+def test_many_heads_with_other_line_ends_are_each_looked_through_so_far(message: bytes) -> None:
+    count = 5_000
+    data = Searched(message * count + GET)
+    reader = Reader(is_request=message.startswith(b"GET"))
+    events = reader.collect(reader.feed, data)
+    assert sum(isinstance(event, Head) for event in events) >= count
+    most = PLAIN_HEAD_BYTES if b"\r" in message else 0
+    assert data.looked <= count * (2 * len(message) + most) + PLAIN_HEAD_BYTES < count * len(data) // 4
 
 
 def test_rules_name_every_fault() -> None:

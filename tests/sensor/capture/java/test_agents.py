@@ -186,6 +186,20 @@ def test_all_have_one_budget_beside_their_own() -> None:
         assert len(host.read()) == 3 * 2 * RECORDS_PER_REQUEST - most
 
 
+def test_records_that_are_joined_spend_the_budget_of_all_too() -> None:
+    with run_host(requests_per_second=2) as host:
+        holders = [host.add() for _ in range(3)]
+        host.look()
+        for holder in holders:
+            for number in range(2 * RECORDS_PER_REQUEST):
+                holder.put(b"x", kind=SyscallKind.WRITE, sequence=number)
+        most = NODE_SHARE * 2 * RECORDS_PER_REQUEST
+        found = host.read()
+        assert sum(len(data) for _, data in found) == most and len(found) < most
+        assert host.agents.events == most
+        assert host.agents.pending_bytes() == 0
+
+
 def test_a_new_limit_reaches_agents_that_are_opened_meanwhile(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = host.add(), host.add()
     opened = JavaAgents._open
