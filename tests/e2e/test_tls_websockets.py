@@ -58,7 +58,7 @@ def test_websockets_over_tls_have_what_those_in_the_clear_have(
             stack.callback(program.stop)
             ports.append(int(program.wait_for("ready", READY_SECONDS)["port"]))
         config = tmp_path / "sensor.toml"
-        config.write_text("read_tls = \"full\"\n")
+        config.write_text('read_tls = "full"\n')
         _, address = product.start_collector()
         sensor = product.start_sensor(address, "--config", str(config))
         inventory = product.open_inventory(address)
