@@ -89,7 +89,7 @@ def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_class
             program.attach()
             attacher.start()
             cycles += 1
-            say("attached", probes=sum(len(file.sites) for file in attacher.files))
+            say("attached", probes=sum(file.probes for file in attacher.files))
             until = time.monotonic() + chance.uniform(*ATTACHED_SECONDS)
             while time.monotonic() < until and not stopping.wait(READ_SECONDS):
                 reader.take(ring.read(100_000))

@@ -55,8 +55,9 @@ class ProbedFile:
     library: str
     path: str  # As one of its processes sees it.
     pids: tuple[int, ...]
-    sites: tuple[Site, ...]  # Of the probes that are in it; empty where it is not read.
+    sites: tuple[Site, ...]  # Of the probes of a process that is read; empty where it is not read.
     reason: str
+    probes: int = 0  # In place now.
 
 
 class Searcher(Protocol):
@@ -205,6 +206,7 @@ class Attacher:
                 pids=held.mapped.pids if file in mapped else (),
                 sites=held.chosen,
                 reason="",
+                probes=len(held.chosen) * len(held.probes),
             )
         for file, sites in self._without.items():
             if sites.library:
@@ -322,7 +324,10 @@ class Attacher:
             reason = f"The kernel refused the probes: {error.strerror}."
             self._without[one.file] = Sites(library=held.library, reason=reason)
             return False
-        logger.info("reading TLS of %s in %s: %d probes", held.library, one.name, len(held.chosen))
+        if held.probes:
+            logger.info("reading TLS of %s in %s: %d probes", held.library, one.name, len(held.chosen))
+        else:
+            logger.info("TLS of %s in %s is not read now: none of its processes is to be read", held.library, one.name)
         self._held[one.file] = held
         self._change_places(held, 1)
         if len(self._held) > MAX_FILES:

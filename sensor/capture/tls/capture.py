@@ -425,7 +425,7 @@ class TlsCapture(Capture):
 
     def figures(self) -> tuple[Figure, ...]:
         counters, reader, attacher = self._read_counters(), self._reader, self._attacher
-        files, shares, bodies = attacher.files, self._turns.shares, self._bodies
+        files, parts, bodies = attacher.files, self._turns.parts, self._bodies
         trials = self._trials
         modes = self._choices.count_modes()
         estimated = sum(reading.estimated for reading in reader.ports.values())
@@ -455,6 +455,11 @@ class TlsCapture(Capture):
                 "failed_files",
                 "Files whose search for a TLS library failed, or whose probes the kernel refused.",
                 attacher.failed_total,
+            ),
+            (
+                "refused_probes",
+                "Times that the kernel refused probes of one process in a file.",
+                self._turns.refused_total,
             ),
             (
                 "changed_files",
@@ -490,7 +495,7 @@ class TlsCapture(Capture):
             ("estimated_calls", "Calls of processes read by turns, estimated for the time between.", estimated),
         )
         gauges = (
-            ("files", "Files with a TLS library that is probed.", sum(bool(file.sites) for file in files)),
+            ("files", "Files with a TLS library that is probed.", sum(bool(file.probes) for file in files)),
             ("files_unread", "Files with a TLS library that is not probed.", sum(not file.sites for file in files)),
             (
                 "waiting_files",
@@ -507,11 +512,11 @@ class TlsCapture(Capture):
                 "Ports of servers whose answer times are not compared: they are beyond the most that are.",
                 trials.left_out if trials else 0,
             ),
-            ("processes_in_turns", "Processes that are read a part of the time.", len(shares)),
+            ("processes_in_turns", "Processes that are read in turns: they take more than their budget.", len(parts)),
             (
                 "read_ratio",
-                "Share of the time in which the process that is read least is read.",
-                min(shares.values(), default=1.0),
+                "Share of the time in which the process in turns that is read least is read.",
+                min(parts.values(), default=1.0),
             ),
             (
                 "crowded_processes",
@@ -519,7 +524,13 @@ class TlsCapture(Capture):
                 len(self._turns.crowded),
             ),
             ("stopped_processes", "Processes left alone after a comparison of answer times.", len(self._turns.stopped)),
-            ("probes", "Probes that are in place.", sum(len(file.sites) for file in files)),
+            ("compared_processes", "Processes whose answer times are being compared.", len(self._turns.slots)),
+            (
+                "hindered_processes",
+                "Processes that may be read, and of which the kernel refused the probes or cannot choose them.",
+                len(self._turns.hindered),
+            ),
+            ("probes", "Probes that are in place.", sum(file.probes for file in files)),
         )
         own = (
             *make_totals(totals, "tls_"),

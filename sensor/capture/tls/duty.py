@@ -125,6 +125,13 @@ class DutyCycle:
         for pid in pids:
             self._watched.pop(pid, None)
 
+    def begin_turn(self, pid: int, now: float) -> None:
+        """The probes of a process are in place: its turn lasts from now on."""
+        one = self._watched.get(pid)
+        if one is not None and one.share < 1 and one.is_read:
+            one.switch_at += now - one.since
+            one.since = now
+
     def step(self, now: float, usages: Mapping[int, Usage]) -> None:
         """Usage by process so far. Once a second, and when it is time for a switch. A process is followed until `drop`:
         whoever fills the kernel's table of accounts has those of resting processes evicted, which then begin at 0."""

@@ -8,12 +8,14 @@ processes are to be read, they follow each other.
 A thread of its own switches, so nobody waits for a file that is being searched (sensor.capture.tls.attacher).
 """
 
+import errno
 import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from sensor.capture.tls.choice import LatencyTrials, Port, TlsChoices
 from sensor.capture.tls.duty import DutyCycle, Usage
@@ -42,12 +44,33 @@ CROWDED: Final = (
 )
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
+REFUSED: Final = "The kernel refused the probes: {refusal}."
+# Parts of which it is known that they failed, so that the log has it once.
+FAILING_MAX: Final = 1_024
+# What the kernel refused is tried again after so long, then after twice as long, and so on.
+REFUSED_SECONDS: Final = 60.0
+LONGEST_REFUSED_SECONDS: Final = 3_600.0
+SHARES_FILE: Final = (
+    "It shares its library with a process that may not be read, and here the kernel puts probes into all processes of "
+    "a file or into none."
+)
+_ENDED: Final = (errno.ESRCH, errno.ENOENT)  # The process, or all that lead to the file.
+_T = TypeVar("_T")
 
 Status = tuple[int, int, int, int, int]
 
 
 class ChangedError(Exception):
     """A file is not what was searched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Probes that the kernel refused: until when nobody asks again, and for how long that is."""
+
+    reason: str
+    until: float
+    seconds: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +86,7 @@ class HeldFile:
     seen_at: float
     probes: dict[int, list[int]] = field(default_factory=dict)  # By process, or of EVERYBODY.
     apart: ProbePlaces = field(default_factory=ProbePlaces)
+    refusals: dict[int, Refusal] = field(default_factory=dict)  # The same.
 
     @property
     def places(self) -> list[tuple[int, str, int]]:
@@ -80,6 +104,19 @@ class HeldFile:
             os.pread(self.fd, len(site.code), site.offset) != site.code for site in self.chosen
         ):
             raise ChangedError
+
+
+def _list_first(held: HeldFile, wanted: Collection[int]) -> Collection[int]:
+    """What can come out before anything goes in: it is in no process that is to be read."""
+    new, extra = wanted - held.probes.keys(), held.probes.keys() - wanted
+    if EVERYBODY in new:
+        return ()
+    return extra - {EVERYBODY} if new else extra
+
+
+def _list_last(held: HeldFile, wanted: Collection[int]) -> Collection[int]:
+    """What can come out then. Where the kernel refused the probes of EVERYBODY, each process keeps its own."""
+    return () if EVERYBODY in wanted and EVERYBODY not in held.probes else held.probes.keys() - wanted
 
 
 def read_status(fd: int) -> Status:
@@ -129,6 +166,13 @@ class TurnTaker:
         self._probe_ns: Mapping[int, float] = {}  # Of these, as of the last step.
         self.late: Collection[int] = ()  # Processes whose files are to be looked at now.
         self._asked: dict[int, int] = {}  # How often they were, since they were late first.
+        self.hindered: Mapping[int, str] = {}  # Those that may be read and cannot be, and why.
+        self.refused_total = 0  # Times that the kernel refused probes of one process.
+        # As of the last step.
+        self.slots: Mapping[int, bool] = {}  # Of processes whose answers are compared.
+        self.parts: Mapping[int, float] = {}  # Of the time, by process in turns.
+        self._is_compared = self._is_measured = True
+        self._failing: set[str] = set()  # What failed the last time.
 
     def start(self) -> None:
         """After this files may be added, and a thread switches."""
@@ -147,11 +191,11 @@ class TurnTaker:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self.shares, self.over, self.stopped, self.crowded = {}, {}, {}, {}
+        self.shares, self.over, self.stopped, self.crowded, self.hindered = {}, {}, {}, {}, {}
 
     def explain(self, pid: int) -> str:
         """Why a process is not read though its library is known; empty where it is."""
-        return self.choices.find(pid).reason or self.stopped.get(pid, "")
+        return self.choices.find(pid).reason or self.stopped.get(pid) or self.hindered.get(pid, "")
 
     def describe(self, pid: int) -> str:
         """How much is read of a process, or why nothing is, for the coverage."""
@@ -160,7 +204,7 @@ class TurnTaker:
             return reason
         count = self.crowded.get(pid)
         notes = [self.choices.describe(pid), CROWDED.format(count=count) if count else ""]
-        notes.append(COMPARED if self.trials is not None and pid in self.trials.slots else "")
+        notes.append(COMPARED if pid in self.slots else "")
         return " ".join(filter(None, notes))
 
     def add(self, file: FileId, held: HeldFile) -> bool:
@@ -174,7 +218,7 @@ class TurnTaker:
                 held.probes[EVERYBODY] = self._open_probes(held, EVERYBODY)
             else:
                 held.check()
-                self._arrange(held)
+                self._open_wanted(held, wanted)
             self._held[file] = held
             return True
 
@@ -183,15 +227,17 @@ class TurnTaker:
         with self._lock:
             held = self._held.pop(file, None)
             if held is not None:
-                self._close(held, list(held.probes))
+                self._close([(held, held.probes.keys())])
 
     def forget(self, gone: Collection[int]) -> None:
         """Of processes that ended, or whose number is another one's by now: their probes and accounts."""
         if not gone:
             return
         with self._lock:
+            self._close([(held, held.probes.keys() & gone) for held in self._held.values()])
             for held in self._held.values():
-                self._close(held, held.probes.keys() & gone)
+                for pid in held.refusals.keys() & gone:
+                    del held.refusals[pid]
             if self._duty is not None:
                 self._duty.drop(gone)
             self.prober.forget_accounts(gone)
@@ -212,43 +258,90 @@ class TurnTaker:
 
     def _find_next(self) -> float:
         """When a switch is due."""
-        switches = [one.next_switch() for one in (self._duty, self.trials) if one is not None]
-        return min(switches, default=float("inf"))
+        duty = self._duty.next_switch() if self._duty is not None and self._is_measured else float("inf")
+        trials = self.trials.next_switch() if self.trials is not None and self._is_compared else float("inf")
+        return min(duty, trials)
 
     def step(self) -> None:
-        """Once: out of processes whose turn is over, into those whose turn begins."""
+        """Once: out of processes whose turn is over, into those whose turn begins. Whatever fails, what is to come out
+        comes out, of all files at once and before anything goes in: the kernel takes as long to take out one set as
+        many. But where all processes of a file have one set and each is to have its own, these go in before."""
         with self._lock:
             if self._is_stopping:
                 return
             now = self._monotonic()
-            self.choices.refresh()
+            self._guard("taking up what Pods choose", self.choices.refresh)
             if self.prober.is_choosing:
                 self._decide(now)
-            for held in self._held.values():
-                try:
-                    self._arrange(held)
-                except Exception:
-                    # One file keeps no other from having its turn.
-                    logger.exception("changing the probes of a file failed")
+            wanted = [
+                (
+                    held,
+                    self._guard(f"choosing processes of {held.mapped.name}", partial(self._find_wanted, held)) or set(),
+                )
+                for held in self._held.values()
+            ]
+            self._guard(
+                "taking probes out", lambda: self._close((held, _list_first(held, keys)) for held, keys in wanted)
+            )
+            for held, keys in wanted:
+                self._guard(f"putting probes into {held.mapped.name}", partial(self._open_wanted, held, keys))
+            if self._is_stopping:
+                return  # All come out.
+            self._guard(
+                "taking probes out", lambda: self._close((held, _list_last(held, keys)) for held, keys in wanted)
+            )
             self._note_shares()
 
+    def _guard(self, what: str, act: Callable[[], _T]) -> _T | None:
+        """What an act gives; None where it fails. The log has the first failure of a row."""
+        try:
+            given = act()
+        except Exception:
+            # A loop boundary: one part keeps no other from its work.
+            if what not in self._failing:
+                logger.exception("%s failed", what)
+                if len(self._failing) >= FAILING_MAX:
+                    self._failing.clear()
+                self._failing.add(what)
+            return None
+        self._failing.discard(what)
+        return given
+
     def _decide(self, now: float) -> None:
-        """A process in a trial is read as that wants. What it uses is measured all the same."""
-        price_ns = self._find_price_ns()
-        usages = {
-            pid: Usage(account.calls, account.breakpoints * price_ns)
-            for pid, account in self.prober.read_accounts().items()
-        }
-        self._note_late(usages)
-        self._hit = usages.keys()
+        """A process in a trial is read as that wants. What it uses is measured all the same. Where it cannot be known,
+        nothing is compared, and a process in turns is not read."""
+        usages = self._guard("reading what breakpoints take", self._read_usages)
+        if usages is not None:
+            self._note_late(usages)
+            self._hit = usages.keys()
         if self.trials is not None:
-            members = self._list_members()
-            work_ns = {pid: one.probe_ns / one.calls for pid, one in usages.items() if one.calls}
-            self.trials.step(now, self._read_waits(self.trials.list_ports(now, members)), members, work_ns)
-            self.stopped = dict(self.trials.stopped)
+            slots = self._guard("comparing answer times", partial(self._compare, self.trials, now, usages or {}))
+            self._is_compared, self.slots = slots is not None, slots or {}
         if self._duty is not None:
-            self._duty.drop([pid for pid in self._duty.followed if not self._may_be_read(pid)])
-            self._duty.step(now, {pid: one for pid, one in usages.items() if self._may_be_read(pid)})
+            parts = None
+            if usages is not None:
+                parts = self._guard("measuring what is read", partial(self._measure, self._duty, now, usages))
+            self._is_measured = parts is not None
+            self.parts = dict(self._duty.shares) if parts is None else parts
+
+    def _read_usages(self) -> Mapping[int, Usage]:
+        price_ns = self._find_price_ns()
+        accounts = self.prober.read_accounts().items()
+        return {pid: Usage(account.calls, account.breakpoints * price_ns) for pid, account in accounts}
+
+    def _compare(self, trials: LatencyTrials, now: float, usages: Mapping[int, Usage]) -> Mapping[int, bool]:
+        """A step of the trials; their slots."""
+        members = self._list_members()
+        work_ns = {pid: one.probe_ns / one.calls for pid, one in usages.items() if one.calls}
+        trials.step(now, self._read_waits(trials.list_ports(now, members)), members, work_ns)
+        self.stopped = dict(trials.stopped)
+        return dict(trials.slots)
+
+    def _measure(self, duty: DutyCycle, now: float, usages: Mapping[int, Usage]) -> Mapping[int, float]:
+        """A step of the turns; the part of the time of each process in turns."""
+        duty.drop([pid for pid in duty.followed if not self._may_be_read(pid)])
+        duty.step(now, {pid: one for pid, one in usages.items() if self._may_be_read(pid)})
+        return dict(duty.shares)
 
     def _note_late(self, usages: Mapping[int, Usage]) -> None:
         """Whose probes were hit though nobody knows that it runs their file, or though it is off: it mapped a library
@@ -269,7 +362,7 @@ class TurnTaker:
     def _list_members(self) -> Mapping[Port, Mapping[int, bool]]:
         """Processes in `auto` that were read at a port, and whether their probes are in place now. A trial reads all
         calls for some seconds: none that is read much less."""
-        shares = self._duty.shares if self._duty is not None else {}
+        shares = self.parts
         running = {pid for held in self._held.values() for pid in held.mapped.pids}
         probed = {pid for held in self._held.values() for pid in held.probes}
         everybody = {pid for held in self._held.values() if EVERYBODY in held.probes for pid in held.mapped.pids}
@@ -289,14 +382,13 @@ class TurnTaker:
 
     def _is_wanted(self, pid: int) -> bool:
         """Of a process that may be read: whether its probes are to be in place now."""
-        slots = self.trials.slots if self.trials is not None else {}
-        return slots[pid] if pid in slots else self._duty is None or self._duty.is_read(pid)
+        if pid in self.slots:
+            return self.slots[pid]
+        return pid not in self.parts or (self._duty is not None and self._is_measured and self._duty.is_read(pid))
 
     def _find_restless(self, pids: Iterable[int]) -> list[int]:
         """Processes that are not read all the time."""
-        slots = self.trials.slots if self.trials is not None else {}
-        shares = self._duty.shares if self._duty is not None else {}
-        return [pid for pid in pids if pid in slots or pid in shares or not self._may_be_read(pid)]
+        return [pid for pid in pids if pid in self.slots or pid in self.parts or not self._may_be_read(pid)]
 
     def _find_wanted(self, held: HeldFile) -> set[int]:
         """Who is to have probes now: processes, or EVERYBODY."""
@@ -316,25 +408,59 @@ class TurnTaker:
         chosen = held.apart.choose(int(self._monotonic() // ROTATION_SECONDS), cgroups, self._hit)
         return {pid for pid in chosen if self._is_wanted(pid)}
 
-    def _arrange(self, held: HeldFile) -> None:
-        """The probes that this file is to have now. Of two at a place for a moment the second is silent (bpf/tls.c), so
-        a process that moves from one to the other is read all the time."""
-        wanted = self._find_wanted(held)
+    def _open_wanted(self, held: HeldFile, wanted: Collection[int]) -> None:
+        """Puts in what is not there. Of two probes at a place for a moment the second is silent (bpf/tls.c), so a
+        process that moves from one to the other is read all the time."""
         for pid in wanted - held.probes.keys():
+            refusal = held.refusals.get(pid)
+            if refusal is not None and self._monotonic() < refusal.until:
+                continue
+            if self._is_stopping:
+                return
             try:
                 held.probes[pid] = self._open_probes(held, pid)
             except ChangedError:
                 return  # The next look sees to it.
             except OSError as error:
-                logger.debug("process %d of %s is not read: %s", pid, held.mapped.name, error)  # It may have ended.
-        self._close(held, held.probes.keys() - wanted)
+                if error.errno in _ENDED:
+                    logger.debug("process %d of %s is not read: %s", pid, held.mapped.name, error)
+                    continue
+                self.refused_total += 1
+                self._note_refusal(held, pid, refusal, error)
+                continue
+            held.refusals.pop(pid, None)
+            if self._duty is not None and pid not in self.slots:
+                self._duty.begin_turn(pid, self._monotonic())
+
+    def _note_refusal(self, held: HeldFile, pid: int, before: Refusal | None, error: OSError) -> None:
+        seconds = REFUSED_SECONDS if before is None else min(2 * before.seconds, LONGEST_REFUSED_SECONDS)
+        held.refusals[pid] = Refusal(
+            reason=REFUSED.format(refusal=error.strerror), until=self._monotonic() + seconds, seconds=seconds
+        )
+        if before is None:
+            who = "any process" if pid == EVERYBODY else f"process {pid}"
+            logger.warning("TLS of %s in %s is not read: %s", who, held.mapped.name, error.strerror)
+
+    def _find_hindered(self) -> Mapping[int, str]:
+        """Processes that may be read and have no probes though none of its turns is over, and why."""
+        hindered: dict[int, str] = {}
+        for held in self._held.values():
+            if EVERYBODY in held.probes:
+                continue
+            if EVERYBODY in held.refusals:
+                hindered.update(dict.fromkeys(held.mapped.pids, held.refusals[EVERYBODY].reason))
+            for pid in held.refusals.keys() - held.probes.keys() - {EVERYBODY}:
+                hindered[pid] = held.refusals[pid].reason
+            if not self.prober.is_choosing and EVERYBODY not in held.refusals:
+                hindered.update(dict.fromkeys(held.mapped.pids, SHARES_FILE))
+        return {pid: reason for pid, reason in hindered.items() if self._may_be_read(pid)}
 
     def _note_shares(self) -> None:
         """For the estimates and the coverage."""
-        shares = dict(self._duty.shares) if self._duty is not None else {}
+        shares = dict(self.parts)
         over = dict(self._duty.over) if self._duty is not None else {}
-        slots = self.trials.slots if self.trials is not None else {}
-        shares.update(dict.fromkeys(slots, 0.5))
+        shares.update(dict.fromkeys(self.slots, 0.5))
+        self.hindered = self._find_hindered()
         crowded: dict[int, int] = {}
         for held in self._held.values():
             if EVERYBODY not in held.probes:
@@ -342,17 +468,19 @@ class TurnTaker:
                 shares.update({pid: shares.get(pid, 1.0) * share for pid, share in waiting.items()})
                 crowded.update(dict.fromkeys(waiting, len(held.apart.shares)))
             shares.update({pid: 0.0 for pid in held.mapped.pids if not self._may_be_read(pid)})
+        shares.update(dict.fromkeys(self.hindered, 0.0))
         self.shares, self.over, self.crowded = shares, over | shares, crowded
 
-    def _close(self, held: HeldFile, keys: Iterable[int]) -> None:
-        """Out of these processes."""
-        keys = list(keys)
-        if not keys:
+    def _close(self, wanted: Iterable[tuple[HeldFile, Iterable[int]]]) -> None:
+        """Takes probes out of files, of these processes or of EVERYBODY; of all at once."""
+        taken = [(held, keys) for held, keys in ((held, list(keys)) for held, keys in wanted) if keys]
+        if not taken:
             return
-        self._close_probes([probe for key in keys for probe in held.probes.pop(key)])
-        if EVERYBODY not in held.probes:
-            for pid in set(held.mapped.pids if EVERYBODY in keys else keys) - held.probes.keys():
-                self.prober.look_away(pid)
+        self._close_probes([probe for held, keys in taken for key in keys for probe in held.probes.pop(key)])
+        for held, keys in taken:
+            if EVERYBODY not in held.probes:
+                for pid in set(held.mapped.pids if EVERYBODY in keys else keys) - held.probes.keys():
+                    self.prober.look_away(pid)
 
     def _open_probes(self, held: HeldFile, pid: int) -> list[int]:
         """Raises OSError, and ChangedError where the file is not what was searched, also while they went in."""

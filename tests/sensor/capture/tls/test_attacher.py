@@ -38,6 +38,9 @@ class Prober:
         self.offsets: dict[int, list[int]] = {}  # Of all that were opened, by the inode of their file.
         self.on_open: Callable[[], None] = lambda: None
         self.is_refusing = False
+        self.refused: set[int] = set()  # Processes.
+        self.tried = 0
+        self.closings: list[int] = []  # How many probes came out at once.
         self.has_ended = False
         self.is_choosing = True
         self.has_cookies = True
@@ -56,7 +59,8 @@ class Prober:
             self.calls.pop(pid, None)
 
     def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = EVERYBODY) -> list[int]:
-        if self.is_refusing:
+        if self.is_refusing or pid in self.refused:
+            self.tried += 1
             raise PermissionError(1, "Operation not permitted")
         if self.has_ended:
             raise FileNotFoundError(2, "No such file or directory")
@@ -72,6 +76,8 @@ class Prober:
         return numbers
 
     def close(self, probes: Iterable[int]) -> None:
+        probes = list(probes)
+        self.closings.append(len(probes))
         for number in probes:
             del self.open[number], self.pids[number]
 

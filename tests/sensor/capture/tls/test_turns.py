@@ -10,7 +10,7 @@ from sensor.capture.tls.choice import Port
 from sensor.capture.tls.finder import Found, search_file
 from sensor.capture.tls.places import MAX_APART
 from sensor.capture.tls.processes import LONGEST_REST_SECONDS
-from sensor.capture.tls.turns import EVERYBODY, ROTATION_SECONDS
+from sensor.capture.tls.turns import EVERYBODY, REFUSED_SECONDS, ROTATION_SECONDS, SHARES_FILE
 from sensor.core.read_tls import ReadTls, TlsChoice
 from tests.sensor.capture.tls.test_attacher import LIBSSL, Node
 from tests.waiting import wait_until
@@ -213,6 +213,85 @@ def test_where_the_kernel_cannot_choose_nobody_is_read_beside_one_who_is_off(nod
     node.run(10, SO, LIBSSL, "/pods/off")
     node.attacher.look()
     assert node.prober.probed == set()
+    node.attacher.look()
+    assert node.unread.why(11) == SHARES_FILE and node.turns.over[11] == 0, "never without a word"
+    assert node.unread.why(10) == "Its Pod says so." and node.attacher.files[0].probes == 0
+
+
+def test_what_the_kernel_refuses_of_one_process_is_tried_less_and_less_often_and_shows(node: Node) -> None:
+    node.chosen["/pods/off"] = OFF
+    node.run(9, SO, LIBSSL, "/pods/off")
+    for pid in (10, 11):
+        node.run(pid, SO, LIBSSL)
+    node.prober.refused = {10}
+    node.attacher.look()
+    node.attacher.look()
+    assert node.prober.probed == {11} and node.prober.tried == 1
+    assert node.unread.why(10) == "The kernel refused the probes: Operation not permitted."
+    assert node.turns.refused_total == 1 and node.turns.over[10] == 0 and 11 not in node.turns.over
+    for seconds, tried in ((REFUSED_SECONDS, 2), (REFUSED_SECONDS, 2), (REFUSED_SECONDS, 3)):
+        node.now += seconds
+        node.turns.step()
+        assert node.prober.tried == tried
+    node.prober.refused = set()
+    node.now += 4 * REFUSED_SECONDS
+    node.attacher.look()
+    assert node.prober.probed == {10, 11} and node.unread.why(10) == "" and not node.turns.over.get(10, 1) < 1
+
+
+def test_whatever_fails_in_deciding_what_is_off_comes_out(node: Node, trials: Trials) -> None:
+    for pid in (10, 11):
+        node.run(pid, SO, LIBSSL, f"/pods/{pid}")
+    node.live(8, {11: 4_000})
+    assert 11 in node.turns.parts
+    node.run(12, SO, LIBSSL, "/pods/12")
+    node.attacher.look()
+    node.turns.members = {(1, 443): {12}}
+    trials.slots = {12: False}
+    node.turns.step()
+    assert 12 not in node.prober.probed
+
+    def fail(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    trials.step = fail  # type: ignore[method-assign]
+    node.chosen["/pods/10"] = OFF
+    node.turns.step()
+    assert 10 not in node.prober.probed and 12 in node.prober.probed, "nothing is compared meanwhile"
+    node.prober.read_accounts = fail  # type: ignore[method-assign,assignment]
+    node.now += 100
+    node.turns.step()
+    assert node.prober.probed == {12}, "what is in turns is not read where nobody knows what it takes"
+    assert node.turns._find_next() == float("inf"), "and is not asked again and again"
+
+
+def test_what_is_to_come_out_of_all_files_comes_out_at_once_and_first(node: Node) -> None:
+    for number in range(3):
+        node.run(10 + number, f"/lib/libssl-{number}.so.3", LIBSSL, "/pods/shop")
+    node.attacher.look()
+    places = len(node.prober.open) // 3
+    node.prober.closings.clear()
+    node.chosen["/pods/shop"] = OFF
+    node.turns.step()
+    assert [count for count in node.prober.closings if count] == [3 * places]
+
+
+def test_an_end_does_not_wait_for_the_other_files_of_a_step(node: Node) -> None:
+    for number in range(3):
+        node.run(10 + number, f"/lib/libssl-{number}.so.3", LIBSSL, f"/pods/{number}")
+    for number in range(3):
+        node.chosen[f"/pods/{number}"] = OFF
+    node.attacher.look()
+    node.chosen.clear()
+    opened: list[int] = []
+
+    def stop() -> None:
+        opened.append(1)
+        node.turns._is_stopping = True
+
+    node.prober.on_open = stop
+    node.turns.step()
+    assert len(opened) == 1
 
 
 def test_a_long_search_holds_no_switch_and_no_end(node: Node) -> None:
