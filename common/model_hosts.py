@@ -26,6 +26,10 @@ _HOSTS: Final = (
 )
 
 
+# The same as one expression of RE2, for statements of the store; of a name with or without a port.
+PROVIDER_HOSTS: Final = "|".join(pattern.pattern.replace(r"\Z", r"(?::[0-9]*)?\z") for pattern, _ in _HOSTS)
+
+
 def find_host_provider(host: str) -> str:
     """The provider whose host this is, with or without a port; empty where it is of none that is known."""
     name = host.partition(":")[0]

@@ -7,6 +7,7 @@ from typing import Final
 
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass
 from collector.inventory.endpoints.endpoint import SeenAt
+from collector.inventory.endpoints.outbound import ROLE_CLIENT
 from collector.inventory.models.use import Destination, ModelUse, find_destination
 from collector.risk.finding import SHARE_MIN, Circumstances, Evidence, Severity, list_words, names_person
 
@@ -18,9 +19,7 @@ _GRAVE: Final = frozenset((DataClass.SECRET, DataClass.HEALTH, DataClass.FINANCI
 
 def find_data_to_provider(seen: Circumstances) -> Evidence | None:
     """Prompts with secrets, or with data that together names a person, to a provider outside."""
-    if not _is_outside(seen):
-        return None
-    found = [(use, kinds) for use in seen.model_uses if (kinds := _find_sent(use))]
+    found = [(use, kinds) for use in seen.model_uses if _is_outside(seen, use) and (kinds := _find_sent(use))]
     if not found:
         return None
     kinds = {kind: data_class for _, several in found for kind, data_class in several.items()}
@@ -39,9 +38,10 @@ def _is_watched(seen: Circumstances) -> bool:
     return seen.endpoint.seen_at is not SeenAt.CLIENT
 
 
-def _is_outside(seen: Circumstances) -> bool:
-    level, host = seen.endpoint.exposure.level, seen.endpoint.host
-    return find_destination(level, host, is_watched=_is_watched(seen)) is Destination.OUTSIDE
+def _is_outside(seen: Circumstances, use: ModelUse) -> bool:
+    """Whoever calls a server of ours may name any host, so only the client's side says that it called a provider."""
+    destination = find_destination(seen.endpoint.exposure.level, use.host, is_watched=_is_watched(seen))
+    return use.role == ROLE_CLIENT and destination is Destination.OUTSIDE
 
 
 def _find_sent(use: ModelUse) -> dict[str, DataClass]:
@@ -58,8 +58,8 @@ def _find_sent(use: ModelUse) -> dict[str, DataClass]:
 
 def find_key_in_url(seen: Circumstances) -> Evidence | None:
     """Keys that go to a provider in the URL; at a server of ours `credentials_in_url` finds them."""
-    calls = sum(use.url_keys for use in seen.model_uses)
-    if not calls or not _is_outside(seen):
+    calls = sum(use.url_keys for use in seen.model_uses if _is_outside(seen, use))
+    if not calls:
         return None
     return Evidence(
         why=f"{calls:,} calls carried the provider's key in the URL; logs of proxies and traces keep it.",

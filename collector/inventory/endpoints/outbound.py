@@ -5,7 +5,9 @@ counts only where no sensor saw that server, which nobody can know when the row 
 query time: a client row is excluded if a watched server answered 2xx for its host on the days of the span.
 
 Without the 2xx, a stranger could hide real outbound calls to api.example.com. A request with `Host: api.example.com` to
-any watched server would do. Hosts that name nothing (empty, and `other` past the host cap) never match. Calls to a
+any watched server would do. A server that answers all hosts would still do it for providers of models
+(common/model_hosts.py), to which prompts go: no server of ours is one, so calls to their hosts always count, also where
+a proxy of ours that is watched passes them on. Hosts that name nothing (empty, and `other` past the host cap) never match. Calls to a
 loopback address went to one port of their own node, so only a watched server with that port hides them.
 
 It reads the days' summaries: one row a route, role and day.
@@ -17,6 +19,7 @@ from string import hexdigits
 from typing import Any
 
 from collector.storage.records import Reader, select
+from common.model_hosts import PROVIDER_HOSTS, find_host_provider
 
 ROLE_SERVER = 1  # proto Role.
 ROLE_CLIENT = 2
@@ -26,6 +29,8 @@ ROLE_CLIENT = 2
 WITHIN_DAYS = """d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC'))
     AND d.time <= toStartOfDay(toDateTime({end:UInt32}, 'UTC'))"""
 
+# Never hidden. Of clients' routes, which are few.
+_IS_PROVIDER = f"match(s.host, '{PROVIDER_HOSTS.replace(chr(92), chr(92) * 2)}')"
 # Of a route that was called: its workload is then the server's address.
 _IS_LOOPBACK = "startsWith(s.workload, '127.') OR s.workload = '::1'"
 # The routes whose client-side rows are excluded, of all. A client's and a server's route have host and port in common;
@@ -34,7 +39,7 @@ HIDDEN_ROUTES = f"""
         SELECT s.route_id AS route_id FROM routes AS s
         WHERE s.route_id IN (
                 SELECT d.route_id FROM routes_day AS d WHERE {WITHIN_DAYS} AND d.role = {ROLE_CLIENT})
-            AND s.host NOT IN ('', 'other')
+            AND s.host NOT IN ('', 'other') AND NOT {_IS_PROVIDER}
             AND (s.host, if({_IS_LOOPBACK}, s.port, 0)) IN (
                 SELECT a.host, arrayJoin([0, a.port]) FROM routes AS a
                 WHERE a.route_id IN (
@@ -76,8 +81,9 @@ def list_unwatched(reader: Reader, parameters: Mapping[str, Any]) -> frozenset[t
 def find_answered(
     reader: Reader, names: Iterable[tuple[str, int]], parameters: Mapping[str, Any]
 ) -> frozenset[tuple[str, int]]:
-    """Of the hosts of these names, those that a watched server answered, with its ports and 0. Raises StoreError."""
-    hosts = sorted({host for host, _ in names})
+    """Of the hosts of these names, those that a watched server answered and that are no provider's, with its ports and
+    0. Raises StoreError."""
+    hosts = sorted({host for host, _ in names if not find_host_provider(host)})
     rows = select(reader, _ANSWERED, {**parameters, "hosts": hosts}) if hosts else ()
     return frozenset((row["host"], port) for row in rows for port in (int(row["port"]), 0))
 

@@ -269,7 +269,7 @@ def _find_key(use: ModelUse, endpoint: Endpoint | None) -> tuple[str, ...]:
     destination = Destination.UNKNOWN
     if endpoint is not None:
         is_watched = endpoint.seen_at is not SeenAt.CLIENT
-        destination = find_destination(endpoint.exposure.level, endpoint.host, is_watched=is_watched)
+        destination = find_destination(endpoint.exposure.level, use.host, is_watched=is_watched)
     is_named = destination is Destination.OUTSIDE and use.host not in _NO_HOSTS
     server = use.host if is_named else use.service
     return use.caller, use.provider, use.operation, use.model, destination, server, use.cluster

@@ -14,18 +14,16 @@ OTHER: Final = "_OTHER"  # A name that may not leave its node, or that no bound 
 class Destination(StrEnum):
     """Who runs the model."""
 
-    OUTSIDE = (
-        "outside"  # A third party: at an address of the internet that is not one of ours, or by a provider's host.
-    )
+    OUTSIDE = "outside"  # A third party: an address of the internet that is not one of ours, or a provider's host.
     INSIDE = "inside"  # A server of ours, or one at a private address.
     UNKNOWN = "unknown"  # The endpoint had no call that counts in the span.
 
 
 def find_destination(level: ExposureLevel, host: str, *, is_watched: bool) -> Destination:
-    """Where calls of an endpoint go; `is_watched`: a sensor saw its server. A provider that is called through a proxy,
-    or by a private link, has a private address: there the host decides."""
-    is_far = level is ExposureLevel.THIRD_PARTY or bool(find_host_provider(host))
-    return Destination.OUTSIDE if is_far and not is_watched else Destination.INSIDE
+    """Where calls of a use go; `is_watched`: a sensor saw the server of its endpoint. A provider that is called through
+    a proxy, or by a private link, has a private address, and the proxy may be watched: there the host decides."""
+    is_far = level is ExposureLevel.THIRD_PARTY and not is_watched
+    return Destination.OUTSIDE if is_far or find_host_provider(host) else Destination.INSIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +42,7 @@ class ModelUse:
     are sums over the `counted` calls, and `input_tokens` includes those of the cache. Times are unix seconds."""
 
     route_id: int
+    role: int  # Who reported it: the sensor of the server or of the client.
     endpoint_id: str
     cluster: str
     service: str

@@ -4,7 +4,8 @@ A state is what one process of a sensor knows of one route in about an hour (col
 States of all processes and hours of the span add up.
 
 A call that is seen at both ends is in two states. As everywhere in the inventory, the client's side counts only where
-no watched server answered (collector/inventory/endpoints/outbound.py).
+no watched server answered (collector/inventory/endpoints/outbound.py). Of calls to a provider's host the client's side
+always counts, and what a proxy of ours gets for that host is the same call again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from collector.inventory.models.use import OTHER, ModelData, ModelUse
 from collector.inventory.query import Span
 from collector.storage.records import Reader, read_record, select
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
+from common.model_hosts import find_host_provider
 
 USES_MAX: Final = 20_000  # Sums that one question reads, those of most calls.
 DAILY_MAX: Final = 100_000  # Sums of a caller, model and day that are compared, those of most tokens.
@@ -81,10 +83,12 @@ def read_model_uses(
     places = {int(row["route_id"]): row for row in select(reader, _PLACES, {"routes": routes})}
     called = sorted({int(row["route_id"]) for row in rows if row["role"] == ROLE_CLIENT})
     hidden = frozenset(find_hidden(reader, called, span_parameters(span)))
+    of_providers = {places[one]["host"] for one in called if one in places and find_host_provider(places[one]["host"])}
     uses = [
-        _read_use(row, places[int(row["route_id"])])
+        _read_use(row, place)
         for row in rows
-        if int(row["route_id"]) in places and not (row["role"] == ROLE_CLIENT and int(row["route_id"]) in hidden)
+        if (place := places.get(int(row["route_id"])))
+        and (int(row["route_id"]) not in hidden if row["role"] == ROLE_CLIENT else place["host"] not in of_providers)
     ]
     return ModelUses(uses=tuple(uses), left_out=int(rows[0]["sums"]) - len(rows))
 

@@ -153,3 +153,23 @@ def test_a_server_that_is_sound_or_not_of_models_is_no_finding(
 ) -> None:
     serve_model(store, **columns)
     assert find() == {}
+
+
+def test_a_call_with_the_providers_host_to_a_watched_server_hides_nothing(store: EmbeddedStore, find: Any) -> None:
+    seed = Seed()
+    mine = seed.endpoint(7, "GET", "/x", host="api.openai.com", workload="mine", namespace="team-b", port=8080)
+    seed.calls(mine, 1)
+    seed.write(store)
+    call_provider(store, make_use("gpt-4o", 40, data={REQUEST + JWT: 40}))
+    (found,) = find().values()
+    assert (found.rule, found.severity) == (SENT, "high")
+
+
+def test_a_call_with_a_providers_host_to_a_server_of_ours_is_no_finding(store: EmbeddedStore, find: Any) -> None:
+    seed = Seed()
+    endpoint = seed.endpoint(1, "POST", PATH, host="api.openai.com", workload="mine", namespace="team-b", port=8080)
+    seed.calls(endpoint, 10, authentication=BEARER)
+    seed.write(store)
+    own = {"role": data_pb2.ROLE_SERVER, "client_workload": "", "client_address": "10.0.0.9"}
+    store.insert_records("schemas", report_uses(1, make_use("acme", 10, data={REQUEST + JWT: 10}, **own)))
+    assert find() == {}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -93,6 +94,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 @pytest.fixture(scope="module")
 def client(store: EmbeddedStore) -> Iterator[TestClient]:
+    with open_client(store) as opened:
+        yield opened
+
+
+@contextmanager
+def open_client(store: EmbeddedStore) -> Iterator[TestClient]:
     app = build_app(
         Services(
             store=store,

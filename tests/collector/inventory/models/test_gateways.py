@@ -1,0 +1,40 @@
+"""Calls of models that a server of ours passes on, and prices and times of the list, each in a store of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from apidae.v1 import data_pb2
+
+from collector.storage.embedded import EmbeddedStore
+from tests.collector.inventory.models.model_calls import make_use, report_uses
+from tests.collector.inventory.models.test_models import open_client, read
+from tests.collector.inventory.seed import Seed
+
+pytestmark = pytest.mark.store
+
+PATH = "/v1/chat/completions"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EmbeddedStore]:
+    opened = EmbeddedStore(tmp_path / "store")
+    yield opened
+    opened.close()
+
+
+def test_a_watched_proxy_on_the_way_to_a_provider_neither_hides_nor_doubles_calls(store: EmbeddedStore) -> None:
+    seed = Seed()
+    host = "api.openai.com"
+    called = seed.endpoint(1, "POST", PATH, host=host, workload="10.1.0.9", workload_kind=0, port=8080)
+    seed.calls(called, 40, role=2, client_address="", client_workload="shop/agent")
+    proxy = seed.endpoint(2, "POST", PATH, host=host, workload="egress", namespace="mesh", port=8080)
+    seed.calls(proxy, 40, client_workload="shop/agent")
+    seed.write(store)
+    seen = make_use("gpt-4o", 40), make_use("gpt-4o", 40, role=data_pb2.ROLE_SERVER, credential=77)
+    for route, use in enumerate(seen, 1):
+        store.insert_records("schemas", report_uses(route, use))
+    with open_client(store) as client:
+        (item,) = read(client, "models")["items"]
+    assert (item["calls"], item["destination"], item["server"]) == (40, "outside", host)
+    assert item["input_tokens"] + item["output_tokens"] == 40 * 1_100
