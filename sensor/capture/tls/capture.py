@@ -123,7 +123,7 @@ class PortEstimates:
                     before.popleft()
             if reading is None:
                 continue
-            over = reading.processes & shares.keys()
+            over = reading.processes.keys() & shares.keys()
             reading.share = min((shares[pid] for pid in over), default=1.0)
             self._looks[port] = reading, count.exchanges - reading.calls - reading.estimated
             if over:
@@ -195,6 +195,11 @@ def refuse_session(program: TlsProgram, event: SyscallEvent, verdict: Verdict) -
     program.refuse(event.socket, _KINDS[verdict])
 
 
+def _read_uptime() -> float:
+    """Seconds since boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def find_client_key(event: SyscallEvent) -> bytes:
     """The client's end of a server's connection, as packets name it: a mapped address is IPv4."""
     family, address = event.family, event.remote_address
@@ -254,7 +259,11 @@ class TlsCapture(Capture):
         self._clock = clock
         self._ring = Ring(program.maps["events"], RING_BYTES)
         self._reader = TlsReader(
-            to_unix_ns=clock.to_unix_ns, refuse=self._refuse, bodies=bodies, may_read=choices.may_read
+            to_unix_ns=clock.to_unix_ns,
+            refuse=self._refuse,
+            bodies=bodies,
+            may_read=choices.may_read,
+            uptime=_read_uptime,
         )
         self._meter = RunTimeMeter(
             tuple(program.programs.values()),
@@ -277,7 +286,7 @@ class TlsCapture(Capture):
             processes=ProcessFiles(
                 proc,
                 min_age_seconds=min_age_seconds,
-                uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+                uptime=_read_uptime,
                 read_scope=read_scope,
             ),
             searcher=Sandbox(search_file),
@@ -407,7 +416,7 @@ class TlsCapture(Capture):
     def _note_reading(self, count: PortCount, is_held_back: bool) -> PortCount:
         """Mode and budget of the processes of a port that is read, or why they are not read any more."""
         reading = self._reader.read_port(count.cgroup_id, count.port)
-        pids = reading.processes.intersection(self._choices.known) if reading is not None else ()
+        pids = reading.processes.keys() & self._choices.known if reading is not None else ()
         notes = {self._turns.describe(pid) for pid in pids}
         note = " ".join(sorted(notes)[:NOTES_MAX])
         return replace(count, read_note=note, is_held_back=is_held_back and count.read_share < 1)
@@ -420,6 +429,8 @@ class TlsCapture(Capture):
         lost = self._count_lost(self._read_counters())
         lost_by_cgroup = self._agents.lost_by_cgroup
         ports = self._reader.ports
+        for reading in ports.values():
+            reading.drop_ended(self._choices.find_start)
         self._turns.members = {port: frozenset(reading.processes) for port, reading in ports.items()}
         self._estimates.update(time.monotonic(), counts, ports, self._turns.over, lost, lost_by_cgroup)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 from sensor.capture.tls.duty import Budget
-from sensor.capture.tls.processes import ProcessPlace
+from sensor.capture.tls.processes import TICKS_PER_SECOND, ProcessPlace
 from sensor.core.read_tls import ReadTls, TlsChoice
 
 Port = tuple[int, int]  # Cgroup and port of a server.
@@ -123,6 +123,11 @@ class TlsChoices:
         """The path of a process's cgroup; that of the root where it is not known."""
         place = self._processes.get(pid)
         return place.cgroup if place is not None else "/"
+
+    def find_start(self, pid: int) -> float:
+        """When a process began, in seconds since boot; 0 where that is not known."""
+        place = self._processes.get(pid)
+        return place.start / TICKS_PER_SECOND if place is not None else 0.0
 
     @property
     def known(self) -> Collection[int]:

@@ -32,6 +32,7 @@ and on processes whose sockets are not known. Of HTTP/2 the time from a client's
 compared, whichever stream they are of.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -317,6 +318,9 @@ class AnswerTrials:
         """`draw`: a coin."""
         self._draw = draw
         self._known: dict[Port, _Known] = {}
+        self._places: Counter[int] = Counter()  # Ports of a cgroup that are known; empty: to be counted.
+        self._heaviest = 0  # The cgroup that has most.
+        self._tried: Counter[int] = Counter()  # Trials of a cgroup, as long as a port of it is known.
         self.trials_total = 0
         self.stops_total = 0
         self.doubted_total = 0  # Trials whose difference was more than breakpoints can make.
@@ -341,8 +345,9 @@ class AnswerTrials:
         `members`: the processes that were read at a port and live, and whether their probes are in place now;
         `work_ns`: of a process, what the breakpoints of a call take."""
         self.left_out = 0
+        self._places = Counter()
         for port, pids in members.items():
-            if pids and (port in self._known or len(self._known) < PORTS_MAX):
+            if pids and (port in self._known or self._has_place(port[0])):
                 known = self._known.setdefault(port, _Known(seen_at=now))
                 known.work_ns = max((work_ns[pid] for pid in pids if pid in work_ns), default=float("inf"))
                 self._look(known, now, waits.get(port), pids)
@@ -355,6 +360,25 @@ class AnswerTrials:
                 if now - known.seen_at > LINGER_SECONDS:
                     del self._known[port]
         self._begin_trials(now)
+
+    def _has_place(self, cgroup: int) -> bool:
+        """Whether one more port of a cgroup may be known: where there is no place left, a cgroup that has more ports
+        gives one of its."""
+        if len(self._known) < PORTS_MAX:
+            return True
+        if not self._places:
+            self._places = Counter(port[0] for port in self._known)
+            self._heaviest = max(self._places, key=self._places.__getitem__)
+        heaviest = self._heaviest
+        if self._places[heaviest] <= self._places[cgroup] + 1:
+            return False
+        given = max(
+            (port for port in self._known if port[0] == heaviest),
+            key=lambda port: (self._known[port].trial is None, not self._known[port].reason, self._known[port].due_at),
+        )
+        del self._known[given]
+        self._places = Counter()
+        return True
 
     def _look(self, known: _Known, now: float, counts: Sequence[int] | None, pids: Members) -> None:
         known.seen_at = now
@@ -392,16 +416,18 @@ class AnswerTrials:
         known.trial, known.first, known.rate = None, None, 0.0
 
     def _begin_trials(self, now: float) -> None:
-        """Of those first that wait longest."""
+        """Of those cgroups first that had fewest, and in them of those that wait longest."""
+        self._tried = Counter({port[0]: self._tried[port[0]] for port in self._known})
         running = [port for port, known in self._known.items() if known.trial is not None]
         cgroups = {cgroup for cgroup, _ in running}
         busy = {pid for port in running for pid in self._known[port].pids}
-        for port, known in sorted(self._list_due(now), key=lambda one: one[1].due_at):
+        for port, known in sorted(self._list_due(now), key=lambda one: (self._tried[one[0][0]], one[1].due_at)):
             if len(cgroups) >= TRIALS_MAX:
                 return
             if port[0] not in cgroups and busy.isdisjoint(known.pids) and not self._is_stopped_elsewhere(port):
                 known.trial = Trial(known.pids, known.rate, now, self._draw)
                 self.trials_total += 1
+                self._tried[port[0]] += 1
                 cgroups.add(port[0])
                 busy |= known.pids
 

@@ -96,7 +96,7 @@ _LIBRARY_NAME: Final = re.compile(rb"libssl[.-]|libgnutls\.|cygrpc\.|libnss3\.so
 _MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) +(/.*)", re.DOTALL)
 # A line of /proc/PID/mountinfo: numbers of the mount and of what it is mounted in, its device, .. its kind.
 _MOUNT: Final = re.compile(rb"\d+ \d+ (\d+):(\d+) .* - (\S+) ", re.DOTALL)
-_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -255,7 +255,7 @@ class ProcessFiles:
         if start_ticks is None:
             self._processes.pop(pid, None)
             return
-        age = now - start_ticks / _TICKS_PER_SECOND
+        age = now - start_ticks / TICKS_PER_SECOND
         if process is None or process.start_ticks != start_ticks:
             process = self._processes[pid] = _Process(start_ticks=start_ticks, next_look=0.0)
         if age < self._min_age_seconds:
@@ -347,7 +347,7 @@ def read_cpu_ns(proc: str, pid: int) -> int:
     try:
         with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
             fields = file.read(4096).rpartition(b")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // _TICKS_PER_SECOND)
+        return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // TICKS_PER_SECOND)
     except (OSError, ValueError, IndexError):
         return 0
 

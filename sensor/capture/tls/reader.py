@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 # Ports of which calls are counted, as in the kernel.
 MAX_PORTS: Final = 8_192
-# Processes remembered of a port; of those that have gone, the others are met again with their next connections.
-MAX_PROCESSES: Final = 1_024
 LIBRARY_NAMES: Final = {
     Library.OPENSSL: "OpenSSL",
     Library.GNUTLS: "GnuTLS",
@@ -51,10 +49,12 @@ class TlsReader:
         refuse: Callable[[SyscallEvent, Verdict], None],
         bodies: BodyMeter | None = None,
         may_read: Callable[[int, int], bool] = lambda _pid, _cgroup_id: True,
+        uptime: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`bodies` says how much of them is kept for reading; without it nothing is. `may_read`: whether what came of a
-        process in a cgroup may be used."""
+        process in a cgroup may be used. `uptime`: seconds since boot."""
         self._may_read = may_read
+        self._uptime = uptime
         self.unwanted_events = 0  # Not looked at, for nothing of their process may be read.
         self.stage = StageCounter(TLS_STAGE)
         self._refuse = refuse
@@ -170,6 +170,4 @@ class TlsReader:
             library, process = met
             port.connections += 1
             port.libraries.add(library)
-            if len(port.processes) >= MAX_PROCESSES:
-                port.processes.clear()
-            port.processes.add(process)
+            port.meet(process, self._uptime())

@@ -17,6 +17,10 @@ from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
 SETTLE_SECONDS: Final = 9.0
 
 
+# Processes remembered of a port; of those that have gone, the others are met again with their next connections.
+MAX_PROCESSES: Final = 1_024
+
+
 @dataclass(slots=True)
 class PortReading:
     """What was read of a listening port of a cgroup: grows while calls are reported."""
@@ -24,11 +28,25 @@ class PortReading:
     calls: int = 0
     connections: int = 0
     libraries: set[str] = field(default_factory=set)
-    processes: set[int] = field(default_factory=set)
+    # By the number of a process: when it was met last, in seconds since boot. The eldest comes first.
+    processes: dict[int, float] = field(default_factory=dict)
     share: float = 1.0  # Of the time in which it is read, now.
     turns: int = 0  # Of client and server while it was read a part of the time,
     estimated: int = 0  # and calls of that time that were not read.
     lost: int = 0  # Calls whose events found the ring full.
+
+    def meet(self, pid: int, now: float) -> None:
+        """A connection of a process, at a time in seconds since boot."""
+        self.processes.pop(pid, None)
+        if len(self.processes) >= MAX_PROCESSES:
+            del self.processes[next(iter(self.processes))]
+        self.processes[pid] = now
+
+    def drop_ended(self, find_start: Callable[[int], float]) -> None:
+        """Forgets processes whose number stands for another one by now, which began later; `find_start` gives when in
+        seconds since boot, 0 where that is not known."""
+        for pid in [pid for pid, met_at in self.processes.items() if find_start(pid) > met_at]:
+            del self.processes[pid]
 
 
 @dataclass(slots=True)

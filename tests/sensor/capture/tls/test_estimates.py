@@ -1,7 +1,7 @@
 """Calls that nobody read are the kernel's turns less those that were, and only of ports that are read in turns."""
 
 from sensor.capture.tls.capture import EARLIER_SECONDS, LINGER_SECONDS, PortEstimates
-from sensor.capture.tls.split import PortReading
+from sensor.capture.tls.split import MAX_PROCESSES, PortReading
 from sensor.coverage.row import PortCount, PortProtocol
 
 PORT = (7, 443)
@@ -13,7 +13,7 @@ class Port:
     def __init__(self) -> None:
         self.now = 100.0
         self.turns = 0
-        self.reading = PortReading(processes={10, 11})
+        self.reading = PortReading(processes={10: 0.0, 11: 0.0})
         self.estimates = PortEstimates()
 
     def pass_second(self, *, turns: int, read: int, share: float = 1.0, is_over: bool = False) -> None:
@@ -29,7 +29,7 @@ class Port:
 
 def test_lost_calls_are_of_the_port_where_turns_are_missing() -> None:
     """Two ports, one of which has turns that are no calls from the beginning."""
-    estimates, readings = PortEstimates(), {(7, port): PortReading(processes={10}) for port in (443, 8443)}
+    estimates, readings = PortEstimates(), {(7, port): PortReading(processes={10: 0.0}) for port in (443, 8443)}
     turns = {443: 0, 8443: 50}
     for second, (lost, missing) in enumerate(((0, 0), (0, 0), (40, 42), (40, 0), (60, 18))):
         for port, reading in zip((443, 8443), readings.values(), strict=True):
@@ -45,7 +45,7 @@ def test_lost_calls_are_of_the_port_where_turns_are_missing() -> None:
 
 def test_what_a_process_says_that_it_lost_is_of_ports_of_its_cgroup() -> None:
     """However much that is, and however much others miss."""
-    estimates, readings = PortEstimates(), {(cgroup, 443): PortReading(processes={10}) for cgroup in (7, 8)}
+    estimates, readings = PortEstimates(), {(cgroup, 443): PortReading(processes={10: 0.0}) for cgroup in (7, 8)}
     for second, (lost, said) in enumerate(((0, 0), (0, 0), (0, 1 << 39), (25, 1 << 39))):
         for (cgroup, _), reading in readings.items():
             reading.calls += 100 - 20 * (second >= 2) - 10 * (cgroup == 8 and second >= 2)
@@ -128,3 +128,23 @@ def test_the_first_calls_of_a_port_are_estimated_too() -> None:
     port.pass_second(turns=1_000, read=100)
     port.pass_second(turns=1_000, read=100, is_over=True)
     assert port.reading.estimated == 2 * 900
+
+
+def test_a_number_that_is_used_again_is_no_process_of_the_port_any_more() -> None:
+    reading, starts = PortReading(), {10: 500.0, 11: 90.0}
+    for pid in (10, 11, 12):
+        reading.meet(pid, 100.0)
+    reading.drop_ended(lambda pid: starts.get(pid, 0.0))
+    assert list(reading.processes) == [11, 12], "10 began later; of 12 nothing is known"
+    reading.meet(10, 501.0)
+    reading.drop_ended(lambda pid: starts.get(pid, 0.0))
+    assert 10 in reading.processes
+
+
+def test_processes_met_of_late_stay_where_a_port_has_too_many() -> None:
+    reading = PortReading()
+    for pid in range(MAX_PROCESSES):
+        reading.meet(pid, 1.0)
+    reading.meet(0, 2.0)
+    reading.meet(MAX_PROCESSES, 2.0)
+    assert len(reading.processes) == MAX_PROCESSES and 0 in reading.processes and 1 not in reading.processes

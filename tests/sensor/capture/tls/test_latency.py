@@ -442,9 +442,33 @@ def test_a_port_of_very_many_processes_is_not_tried() -> None:
     assert node.trials.trials_total == 0
 
 
+def test_who_has_most_ports_gives_places_to_others() -> None:
+    """A server that comes later than four cgroups with all the places."""
+    greedy = [Server(port=(1 + number % 4, 1_000 + number), pids={100 + number}) for number in range(PORTS_MAX)]
+    trials = AnswerTrials(draw=lambda: True)
+    members = {one.port: dict.fromkeys(one.pids, True) for one in greedy}
+    trials.step(1.0, {}, members)
+    trials.step(2.0, {}, {**members, (9, 443): {9: True}})
+    assert (9, 443) in trials.list_ports(3.0, {**members, (9, 443): {9: True}})
+    assert len(trials.list_ports(3.0, members)) == PORTS_MAX - 1
+
+
+def test_new_ports_of_a_cgroup_do_not_go_before_the_first_of_another() -> None:
+    greedy = [
+        Server(port=(cgroup, 1_000 + number), pids={1_000 * cgroup + number})
+        for cgroup in range(1, 5)
+        for number in range(20)
+    ]
+    node = Node(greedy)
+    node.run(40)
+    node.servers.append(make_server(9))
+    node.run(120)
+    assert node.trials.trials_total < len(greedy) and node.read_seconds[90] < 110, "it had its trial"
+
+
 def test_what_is_known_of_ports_is_bounded() -> None:
     trials = AnswerTrials(draw=lambda: True)
-    members = {(number, 443): {number: True} for number in range(PORTS_MAX + 50)}
+    members: Mapping[Port, Mapping[int, bool]] = {(number, 443): {number: True} for number in range(PORTS_MAX + 50)}
     assert trials.list_ports(1.0, members) == []
     trials.step(1.0, {}, members)
     assert len(trials.list_ports(2.0, members)) == PORTS_MAX
