@@ -488,6 +488,7 @@ class TurnTaker:
     def _open_probes(self, held: HeldFile, pid: int) -> list[int]:
         """Raises OSError, and ChangedError where the file is not what was searched, also while they went in."""
         held.check()
+        self.prober.attach()  # Where nothing is probed, no program runs at all.
         probes = self.prober.open_probes(held.way, held.find_places(self.prober.has_cookies), pid)
         try:
             held.check()
