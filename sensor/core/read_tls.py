@@ -1,10 +1,9 @@
 """How much of the calls over TLS is read: the setting `read_tls`, and what namespaces and Pods choose of it.
 
-The operator's `off` is final. Elsewhere the label `apidae.io/read-tls` of a namespace and the annotation of a Pod may
-choose, and the lesser of the two holds. So whoever may only annotate a Pod never raises what its namespace says. Alone,
-each of them may also raise `auto` to `full`: that costs nobody but the processes of that Pod or namespace, for the
-sensor's budget of the node stays as it is. Any other value counts as `off`: whoever wrote it wanted something else than
-the setting.
+The operator's `off` is final. Elsewhere the label `apidae.io/read-tls` of a namespace may choose, also `full` where the
+setting is `auto`. The annotation of a Pod may only choose less than what then holds: all processes of a node share its
+budget, and whoever may make Pods must not take it from others. Any other value counts as `off`: whoever wrote it wanted
+something else than the setting.
 """
 
 from dataclasses import dataclass
@@ -44,14 +43,11 @@ _ORDER: Final = tuple(ReadTls)
 
 def choose(setting: ReadTls, *, namespace: str, pod: str) -> TlsChoice:
     """What holds, given the label of a namespace and the annotation of a Pod, empty where there are none."""
-    chosen = [
-        _read(value, place, owner)
-        for value, place, owner in ((namespace, "label", "namespace"), (pod, "annotation", "Pod"))
-        if value
-    ]
-    if setting is ReadTls.OFF or not chosen:
+    if setting is ReadTls.OFF:
         return TlsChoice(mode=setting)
-    return min(chosen, key=lambda choice: _ORDER.index(choice.mode))
+    above = _read(namespace, "label", "namespace") if namespace else TlsChoice(mode=setting)
+    own = _read(pod, "annotation", "Pod") if pod else above
+    return min(above, own, key=lambda choice: _ORDER.index(choice.mode))
 
 
 def _read(value: str, place: str, owner: str) -> TlsChoice:

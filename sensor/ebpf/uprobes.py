@@ -60,6 +60,8 @@ PID_NAMESPACE: Final = "/proc/self/ns/pid"
 HOST_PID_NAMESPACE: Final = "pid:[4026531836]"  # PROC_PID_INIT_INO in include/uapi/linux/nsfs.h.
 # Since when there are links for uprobes, which tell a program a number for each place.
 FIRST_LINKING: Final = (6, 6)
+# Of such a number: the kernel steps over the instruction there, so it counts as several breakpoints (bpf/tls.c).
+STEPPED: Final = 1 << 62
 # Of such a number: the probe is in one process alone (bpf/tls.c).
 OWN_PROBES: Final = 1 << 63
 # What a kernel before 6.6 says of a link that it does not know.

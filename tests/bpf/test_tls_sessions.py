@@ -13,6 +13,7 @@ import pytest
 from scripts.bench_cases.searching import search_path
 from scripts.vm.images import RING_BYTES, find_images
 from sensor.capture.syscalls.streams import unpack_event
+from sensor.ebpf import uprobes
 from sensor.ebpf.abi import (
     LOOKS_SIZE,
     SYSCALL_COUNTER_PARTS,
@@ -132,3 +133,21 @@ async def _call_in_memory(port: int) -> None:
     writer.write(b"GET /7 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     assert (await reader.read()).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+def test_a_breakpoint_that_is_stepped_over_counts_as_several(probed: Probed) -> None:
+    """Ten of each, of a function that is in no library of TLS."""
+    if probed.program.try_choosing(Path("/proc")):
+        pytest.skip("this kernel puts probes into all processes or into none")
+    path, offset = uprobes._find_place(uprobes._find_address())
+    counted = []
+    for cookie in (0, uprobes.STEPPED):
+        probed.program.forget_accounts([os.getpid()])
+        probes = probed.program.open_probes(path, [(offset, "session_shutdown", cookie)], os.getpid())
+        try:
+            for _ in range(10):
+                uprobes._libc.wctob(0x61)
+        finally:
+            close_probes(probes)
+        counted.append(probed.program.read_accounts()[os.getpid()].breakpoints)
+    assert counted == [10, 100]

@@ -68,7 +68,7 @@ def observed(
     _, address = product.start_collector()
     sensor = product.start_sensor(address, "--read-tls", "auto")
     inventory = product.open_inventory(address)
-    wait_until(lambda: "reading TLS of OpenSSL" in sensor.log_path.read_text(), "the library is found")
+    wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
     context = ssl.create_default_context(cafile=str(certificate.authority))
     with RawClient(ADDRESS, quiet, tls=context) as client:
         for number in range(CALLS):
@@ -130,7 +130,7 @@ def test_a_pod_that_says_no_is_not_read_and_one_that_changes_its_mind_is(
             ]
             sensor = product.start_sensor(address, "--config", str(tmp_path / "sensor.toml"))
             inventory = product.open_inventory(address)
-            wait_until(lambda: "reading TLS of OpenSSL" in sensor.log_path.read_text(), "the library is found")
+            wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
             context = ssl.create_default_context(cafile=str(certificate.authority))
 
             def call(port: int) -> None:

@@ -62,7 +62,7 @@ def test_websockets_over_tls_have_what_those_in_the_clear_have(
         _, address = product.start_collector()
         sensor = product.start_sensor(address, "--config", str(config))
         inventory = product.open_inventory(address)
-        wait_until(lambda: "reading TLS of OpenSSL" in sensor.log_path.read_text(), "the library is found")
+        wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
         for port, tls in zip(ports, (None, context), strict=True):
             for _ in range(CHATS):
                 chat(port, tls)

@@ -86,8 +86,9 @@ def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_class
                 searcher=Sandbox(search_file),
                 monotonic=time.monotonic,
             )
-            program.attach()
             attacher.start()
+            while not attacher.files and not stopping.wait(READ_SECONDS):
+                pass  # The first look is in its thread.
             cycles += 1
             say("attached", probes=sum(file.probes for file in attacher.files))
             until = time.monotonic() + chance.uniform(*ATTACHED_SECONDS)

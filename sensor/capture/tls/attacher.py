@@ -27,6 +27,7 @@ from sensor.capture.tls.openssl import Site, Sites
 from sensor.capture.tls.processes import CgroupShares, FileId, MappedFile, ProcessFiles, ProcessPlace
 from sensor.capture.tls.turns import ChangedError, HeldFile, TurnTaker, read_status
 from sensor.capture.tls.unread import UnreadProcesses
+from sensor.core.read_tls import ReadTls
 from sensor.core.sandbox import SandboxError, Task
 from sensor.ebpf.uprobes import OWN_PROBES, UPROBES
 
@@ -41,6 +42,8 @@ BROKEN: Final = "Looking for its library of TLS failed, see the sensor's log: a 
 # Places of one file: a library has some hundred.
 MAX_SITES: Final = 4_096
 MAX_REASON_CHARACTERS: Final = 1_024
+# Of the file by which a process is a JVM.
+JVM_NAME: Final = "libjvm.so"
 # Units of work (sensor.capture.tls.elf) that searching files may take: a second, saved up, and at the start. A unit is
 # about a third of a nanosecond; a node has some hundred files, most of which take less than ten million.
 WORK_PER_SECOND: Final = 150_000_000
@@ -119,12 +122,11 @@ class Attacher:
         return self._processes.unreadable + self._processes.left_out
 
     def start(self) -> None:
-        """What runs now is probed when this returns; what starts later, within seconds."""
+        """Returns at once. What runs is probed as soon as its files are searched; what starts later, within seconds."""
         self._stopping.clear()
         if self._agents is not None:
             self._agents.start()
         self._turns.start()
-        self._try(self.look)
         self._thread = threading.Thread(target=self._run, name="tls", daemon=True)
         self._thread.start()
 
@@ -146,8 +148,9 @@ class Attacher:
         self._unread.update(None)
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
+        while not self._stopping.is_set():
             self._try(self.look)
+            self._stopping.wait(LOOK_SECONDS)
 
     def _try(self, act: Callable[[], None]) -> None:
         try:
@@ -171,10 +174,13 @@ class Attacher:
         self._without = {file: sites for file, sites in self._without.items() if file in mapped}
         self._turns.forget(self._choices.look(self._list_places(mapped)))
         self._turns.step()
-        self._take_up_all([one for file, one in mapped.items() if file not in self._held and file not in self._without])
+        new = [one for file, one in mapped.items() if file not in self._held and file not in self._without]
+        self._take_up_all([one for one in new if self._may_be_read(one)])
         self._searcher.close_idle()
         self._files = tuple(self._list_files(mapped))
-        reasons: dict[int, str] = {}
+        # Of files that nobody searched, as none of their processes may be read.
+        unsearched = [pid for one in new if not self._may_be_read(one) for pid in one.pids]
+        reasons = {pid: self._choices.find(pid).reason for pid in unsearched}
         java = self._agents.look(self._list_java()) if self._agents is not None else {}
         for probed in self._files:
             for pid in probed.pids:
@@ -183,6 +189,12 @@ class Attacher:
                     reason = self._choices.find_wish(pid).reason or java.get(pid, reason)
                 reasons[pid] = reasons.get(pid) or reason
         self._unread.update(reasons)
+
+    def _may_be_read(self, one: MappedFile) -> bool:
+        """Whether one of a file's processes may: by probes, or a JVM by its agent."""
+        is_java = JVM_NAME in one.name.rpartition("/")[2]
+        choices = (self._choices.find_wish(pid) if is_java else self._choices.find(pid) for pid in one.pids)
+        return any(choice.mode is not ReadTls.OFF for choice in choices)
 
     def _list_places(self, mapped: Mapping[FileId, MappedFile]) -> dict[int, ProcessPlace]:
         """Of processes that may be read."""

@@ -589,7 +589,6 @@ class TlsCapture(Capture):
         """TLS, where the capture below is attached."""
         if not self._is_attached:
             self._is_attached = True
-            self._program.attach()
             self._meter.breakpoint_ns = self._program.measure_breakpoint() or BREAKPOINT_NS
             self._attacher.start()
 

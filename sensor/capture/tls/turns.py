@@ -23,7 +23,7 @@ from sensor.capture.tls.openssl import Site
 from sensor.capture.tls.places import MAX_APART, ProbePlaces
 from sensor.capture.tls.processes import FileId, MappedFile
 from sensor.core.read_tls import ReadTls
-from sensor.ebpf.uprobes import TlsProgram
+from sensor.ebpf.uprobes import STEPPED, TlsProgram
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +88,13 @@ class HeldFile:
     apart: ProbePlaces = field(default_factory=ProbePlaces)
     refusals: dict[int, Refusal] = field(default_factory=dict)  # The same.
 
-    @property
-    def places(self) -> list[tuple[int, str, int]]:
-        """Of all probes."""
-        return [site.probe for site in self.chosen]
+    def find_places(self, has_cookies: bool) -> list[tuple[int, str, int]]:
+        """Of all probes. With cookies, a program knows at which places a breakpoint costs more."""
+        return [
+            (offset, program, cookie if site.is_emulated or not has_cookies else cookie | STEPPED)
+            for site in self.chosen
+            for offset, program, cookie in (site.probe,)
+        ]
 
     @property
     def way(self) -> str:
@@ -485,7 +488,8 @@ class TurnTaker:
     def _open_probes(self, held: HeldFile, pid: int) -> list[int]:
         """Raises OSError, and ChangedError where the file is not what was searched, also while they went in."""
         held.check()
-        probes = self.prober.open_probes(held.way, held.places, pid)
+        self.prober.attach()  # Where nothing is probed, no program runs at all.
+        probes = self.prober.open_probes(held.way, held.find_places(self.prober.has_cookies), pid)
         try:
             held.check()
         except BaseException:

@@ -23,6 +23,8 @@
 /* What says whether a message is a frame of a WebSocket (RFC 6455 5.2): of what is not HTTP no more goes up. */
 #define FRAME_START 2
 /* Of a place's cookie. */
+#define STEPPED (1ULL << 62) /* The kernel steps over the instruction there, which takes so many times as long as to emulate it. */
+#define STEPPED_WEIGHT 10
 #define OWN_PROBES (1ULL << 63) /* Of one process alone. */
 #define TWICE_NS 1000000        /* Two probes of a place run right behind each other; none goes within this after another came. */
 
@@ -257,18 +259,18 @@ static __always_inline void end(u64 session, u8 kind) {
     sessions.delete(&key);
 }
 
+static __always_inline u64 find_cookie(struct pt_regs *ctx) {
+  return HAS_COOKIES ? bpf_get_attach_cookie(ctx) : 0;
+}
+
 /* The process pays for each breakpoint, also for one where nothing is moved; the sensor adds up what that takes. */
-static __always_inline void count_breakpoint(void) {
+static __always_inline void count_breakpoint(struct pt_regs *ctx) {
   u32 process = bpf_get_current_pid_tgid() >> 32;
   struct account *own = accounts.lookup(&process);
   if (!own && is_process_watched()) /* Others take no place in the table. */
     own = find_account(process);
   if (own)
-    __sync_fetch_and_add(&own->breakpoints, 1);
-}
-
-static __always_inline u64 find_cookie(struct pt_regs *ctx) {
-  return HAS_COOKIES ? bpf_get_attach_cookie(ctx) : 0;
+    __sync_fetch_and_add(&own->breakpoints, find_cookie(ctx) & STEPPED ? STEPPED_WEIGHT : 1);
 }
 
 /* While the sensor puts probes of its own into a process, a place has two: the second tells nothing. */
@@ -284,20 +286,20 @@ static __always_inline int is_told_twice(struct session *s, struct pt_regs *ctx,
 #include "tls_rust.h"
 
 int openssl_read(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, 0, S_READ, L_OPENSSL);
   return 0;
 }
 
 int openssl_read_ex(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, ctx->cx, S_READ, L_OPENSSL);
   return 0;
 }
 
 /* At the call within SSL_read that does its work: it has a place for how much, and returns as SSL_read does. */
 int openssl_read_inner(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, ctx->cx, S_READ, L_OPENSSL);
   u64 id = bpf_get_current_pid_tgid();
   struct thread *t = threads.lookup(&id);
@@ -307,19 +309,19 @@ int openssl_read_inner(struct pt_regs *ctx) {
 }
 
 int openssl_write(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, 0, S_WRITE, L_OPENSSL);
   return 0;
 }
 
 int openssl_write_ex(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, ctx->cx, S_WRITE, L_OPENSSL);
   return 0;
 }
 
 int openssl_write_ex2(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, ctx->r8, S_WRITE, L_OPENSSL);
   return 0;
 }
@@ -327,32 +329,32 @@ int openssl_write_ex2(struct pt_regs *ctx) {
 #include "tls_openssl.h"
 
 int boring_read(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, 0, S_READ, L_BORING);
   return 0;
 }
 
 int boring_write(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, 0, S_WRITE, L_BORING);
   return 0;
 }
 
 int gnutls_read(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, 0, S_READ, L_GNUTLS);
   return 0;
 }
 
 int gnutls_write(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   enter(ctx->di, ctx->si, 0, S_WRITE, L_GNUTLS);
   return 0;
 }
 
 /* Of C: the call returns in eax. */
 int call_return(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   leave((int)ctx->ax);
   return 0;
 }
@@ -360,34 +362,34 @@ int call_return(struct pt_regs *ctx) {
 /* From now on it is noted what the thread receives: the first request often comes with the end of the handshake, and is then read without
  * anything being received. */
 int handshake(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   find_thread();
   return 0;
 }
 
 /* The same, where OpenSSL does not name the socket itself. */
 int openssl_handshake(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   if (read_openssl(ctx->di) < 0)
     find_thread();
   return 0;
 }
 
 int session_shutdown(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   end(ctx->di, S_SHUT);
   return 0;
 }
 
 int session_free(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   end(ctx->di, S_CLOSED);
   return 0;
 }
 
 /* Go's own convention (1.17, ABIInternal): arguments and results in ax, bx, cx; the goroutine in r14. It may go on in another thread. */
 int go_read(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   if (!is_process_watched())
     return 0;
   struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
@@ -413,20 +415,20 @@ static __always_inline void end_go_read(u64 goroutine, u64 memory, long moved) {
 }
 
 int go_return(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   end_go_read(ctx->r14, 0, ctx->ax);
   return 0;
 }
 
 /* At the call of runtime.memmove(to, from, size) by which a read gives what it has; a read without any has none. */
 int go_copy(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   end_go_read(ctx->r14, ctx->bx, ctx->cx);
   return 0;
 }
 
 int go_write(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   struct thread t = {.session = ctx->ax, .memory = ctx->bx, .library = L_GO, .look = find_look()};
   long moved = ctx->cx;
   u64 now = bpf_ktime_get_ns();
@@ -437,7 +439,7 @@ int go_write(struct pt_regs *ctx) {
 }
 
 int go_close(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   end(ctx->ax, S_CLOSED);
   return 0;
 }

@@ -80,7 +80,7 @@ static __always_inline void follow_write(struct session *s, struct thread *t, u6
 
 /* At the call of memcpy(buffer, data, length) by which a read gives data: one without any does not come here. */
 int openssl_read_data(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   u64 cookie = find_cookie(ctx);
   u32 moved = ctx->dx;
   struct top top;
@@ -106,14 +106,14 @@ int openssl_read_data(struct pt_regs *ctx) {
 
 /* The other end has said its last. */
 int openssl_read_end(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   end(read_spot(ctx, find_cookie(ctx), 0), S_EOF);
   return 0;
 }
 
 /* ssl3_write_bytes(ssl, type, buffer, length, written): of a handshake too, within a write of data for one. */
 int openssl_write_bytes(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   if ((u8)ctx->si == APPLICATION_DATA) {
     enter(ctx->di, ctx->dx, ctx->r8, S_WRITE, L_OPENSSL);
     return 0;
@@ -127,7 +127,7 @@ int openssl_write_bytes(struct pt_regs *ctx) {
 
 /* A write has said how much it took, (written). What it sent, it sent before. */
 int openssl_write_done(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   u64 cookie = find_cookie(ctx), moved = 0;
   if ((u8)read_spot(ctx, cookie, 1) != APPLICATION_DATA)
     return 0;

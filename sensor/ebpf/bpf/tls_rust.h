@@ -53,7 +53,7 @@ static __always_inline struct session *find_rust_session(u64 object, struct thre
 
 /* CommonState::take_received_plaintext(&mut self, Payload): vector or slice, the address and the length are at the same places. */
 int rust_read(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   struct thread *t = find_thread();
   u64 bytes[3] = {};
   if (!t || read_user(bytes, sizeof(bytes), (void *)ctx->si) || !bytes[2] || bytes[2] > RECORD_BYTES)
@@ -70,7 +70,7 @@ int rust_read(struct pt_regs *ctx) {
 
 /* CommonState::buffer_plaintext(&mut self, OutboundChunks, ..): one slice, or else the address of the slices comes first. */
 int rust_write(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   struct thread *t = find_thread();
   u64 chunks[2] = {};
   if (!t || read_user(chunks, sizeof(chunks), (void *)ctx->si))
@@ -85,7 +85,7 @@ int rust_write(struct pt_regs *ctx) {
 }
 
 int rust_return(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   u64 id = bpf_get_current_pid_tgid();
   struct thread *t = threads.lookup(&id);
   if (!t || t->kind != S_WRITE || t->library != L_RUSTLS)
@@ -116,7 +116,7 @@ int rust_return(struct pt_regs *ctx) {
 
 /* The end of an object, if it is not within another function. */
 int rust_drop(struct pt_regs *ctx) {
-  count_breakpoint();
+  count_breakpoint(ctx);
   struct session_key key = {.session = ctx->di, .process = bpf_get_current_pid_tgid() >> 32};
   u64 *known = rust_sockets.lookup(&key);
   if (known)

@@ -1,4 +1,4 @@
-"""How much is read: the operator's off is final, and of a namespace and its Pod the lesser holds."""
+"""How much is read: the operator's off is final, a namespace chooses, and its Pod may only choose less."""
 
 import pytest
 
@@ -19,14 +19,15 @@ OFF, AUTO, FULL = ReadTls
         (FULL, "off", "full", OFF),
         (FULL, "auto", "full", AUTO),
         (AUTO, "full", "", FULL),
-        (AUTO, "", "full", FULL),
+        (AUTO, "", "full", AUTO),
+        (FULL, "auto", "", AUTO),
         (AUTO, "full", "auto", AUTO),
         (FULL, "", "auto", AUTO),
         (AUTO, "", "no", OFF),
         (FULL, "Full", "full", OFF),
     ],
 )
-def test_the_lesser_of_namespace_and_pod_holds_and_the_operators_off(
+def test_a_namespace_chooses_and_its_pod_less(
     setting: ReadTls, namespace: str, pod: str, mode: ReadTls
 ) -> None:
     choice = choose(setting, namespace=namespace, pod=pod)

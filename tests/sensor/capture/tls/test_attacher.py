@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from sensor.core.read_tls import ReadTls, TlsChoice
 from sensor.coverage.report import NO_LIBRARY
 from sensor.ebpf.uprobes import ProcessAccount
 from tests.sensor.capture.tls.poison import poison
+from tests.waiting import wait_until
 
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
 TICKS = 100
@@ -43,10 +45,14 @@ class Prober:
         self.closings: list[int] = []  # How many probes came out at once.
         self.has_ended = False
         self.is_choosing = True
+        self.is_attached = False
         self.has_cookies = True
         self.calls: dict[int, int] = {}
         self.looked_away: list[int] = []
         self._next = 100
+
+    def attach(self) -> None:
+        self.is_attached = True
 
     def look_away(self, pid: int) -> None:
         self.looked_away.append(pid)
@@ -393,10 +399,52 @@ def test_what_is_not_read_of_a_process_is_told_beside_what_is(node: Node, tmp_pa
     assert node.unread.why(10).startswith("rustls is read only")
 
 
+def test_the_start_does_not_wait_for_a_search(node: Node) -> None:
+    is_searching, may_end = threading.Event(), threading.Event()
+
+    def search(fd: int, name: str) -> Found:
+        is_searching.set()
+        assert may_end.wait(60)
+        return search_file(fd, name)
+
+    node.searcher.search = search
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.start()
+    assert is_searching.wait(60) and not node.prober.open
+    may_end.set()
+    node.attacher.stop()
+    assert not node.prober.open
+
+
+def test_files_are_not_searched_where_none_of_their_processes_may_be_read(node: Node) -> None:
+    """As in auto where processes cannot be read a part of the time. A JVM is looked for: its agent needs no probe."""
+    off = TlsChoice(mode=ReadTls.OFF, reason="Its Pod says so.")
+    searched: list[str] = []
+
+    def search(fd: int, name: str) -> Found:
+        searched.append(name)
+        return search_file(fd, name)
+
+    node.searcher.search = search
+    node.chosen["/pods/off"] = off
+    node.run(10, "/lib/libssl.so.3", LIBSSL, "/pods/off")
+    node.attacher.look()
+    assert searched == [] and node.unread.why(10) == "Its Pod says so." and not node.prober.is_attached
+    node.turns.choices.has_turns = False
+    node.chosen["/pods/auto"] = TlsChoice(mode=ReadTls.AUTO)
+    node.run(11, "/usr/lib/jvm/libjvm.so", LIBSSL, "/pods/auto")
+    node.attacher.look()
+    assert searched == ["libjvm.so"]
+    node.turns.choices.has_turns = True
+    del node.chosen["/pods/off"]
+    node.attacher.look()
+    assert len(searched) == 2 and node.prober.probed and node.prober.is_attached
+
+
 def test_nothing_is_left_after_the_end(node: Node) -> None:
     node.run(10, "/lib/libssl.so.3", LIBSSL)
     node.attacher.start()
-    assert node.prober.open
+    wait_until(lambda: node.prober.open, "the first look is over")
     node.attacher.stop()
     assert not node.prober.open
     assert node.unread.why(10) == "", "who does not look says nothing"

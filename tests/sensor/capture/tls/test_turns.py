@@ -279,9 +279,11 @@ def test_what_is_to_come_out_of_all_files_comes_out_at_once_and_first(node: Node
 def test_an_end_does_not_wait_for_the_other_files_of_a_step(node: Node) -> None:
     for number in range(3):
         node.run(10 + number, f"/lib/libssl-{number}.so.3", LIBSSL, f"/pods/{number}")
+    node.attacher.look()
     for number in range(3):
         node.chosen[f"/pods/{number}"] = OFF
-    node.attacher.look()
+    node.turns.step()
+    assert node.prober.probed == set()
     node.chosen.clear()
     opened: list[int] = []
 
@@ -327,7 +329,7 @@ def test_a_thread_switches_by_itself(node: Node) -> None:
     node.run(10, SO, LIBSSL, "/pods/shop")
     node.attacher.start()
     try:
-        assert node.prober.probed == {EVERYBODY}
+        wait_until(lambda: node.prober.probed == {EVERYBODY}, "the first look is over")
         node.chosen["/pods/shop"] = OFF
         node.now += 100
         wait_until(lambda: node.prober.probed == set(), "its probes are out")

@@ -230,7 +230,8 @@ def test_what_pods_and_namespaces_choose_of_tls_is_followed(api: ApiServer, clus
     wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.FULL).mode is ReadTls.OFF)
     assert "annotation" in cluster.find_tls_choice(uid, ReadTls.FULL).reason
     api.put(make_pod("a", annotations={"apidae.io/read-tls": "full"}))
-    wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.AUTO).mode is ReadTls.FULL)
+    wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.FULL).mode is ReadTls.FULL)
+    assert cluster.find_tls_choice(uid, ReadTls.AUTO).mode is ReadTls.AUTO
     api.put({**namespace, "metadata": {"name": "shop", "labels": {"apidae.io/read-tls": "auto"}}})
     wait_until(lambda: cluster.find_tls_choice(uid, ReadTls.FULL).mode is ReadTls.AUTO)
     api.put(namespace)
