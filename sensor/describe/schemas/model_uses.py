@@ -92,6 +92,7 @@ class ModelUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _Key = tuple[Caller, Role, ModelOperation, str, str]
+_NOBODY: Final[Caller] = (0, PrincipalKind.UNSPECIFIED, 0, "", "")
 
 
 @dataclass(slots=True)
@@ -130,6 +131,8 @@ class ModelUses(Uses):
     _uses: dict[_Key, _Use] = field(default_factory=dict)
     _used: Counter[Caller] = field(default_factory=Counter)
     _names: set[str] = field(default_factory=set)
+    # The model that was asked for first, by who got which one in the answer.
+    _asked: dict[tuple[Caller, Role, ModelOperation, str], str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -157,13 +160,20 @@ class ModelUses(Uses):
             for text in (call.request_model, call.response_model)
         ]
         who = name_caller(*caller)
-        key: _Key = who, caller[1].role, call.operation, names[0], names[1]
-        if key not in self._uses:
-            if self._used[who] >= MAX_USED_MODELS:
-                key = who, caller[1].role, call.operation, OTHER_MODEL, OTHER_MODEL
-            self._used[who] += key not in self._uses
-        if len(self._uses) < MAX_MODEL_USES:
-            self._uses.setdefault(key, _Use())
+        if not is_served and not self._used[who]:
+            # Whoever is refused has any credential or address: it takes no place from callers that are served.
+            who = _NOBODY[:-1] + who[-1:]
+        answered = who, caller[1].role, call.operation, names[1]
+        if names[1] and not names[0]:  # Of a long request the model may stand behind what was copied.
+            names[0] = self._asked.get(answered, "")
+        key: _Key = *answered[:3], names[0], names[1]
+        if key not in self._uses and self._used[who] >= MAX_USED_MODELS:
+            key = *answered[:3], OTHER_MODEL, OTHER_MODEL
+        if key not in self._uses and len(self._uses) < MAX_MODEL_USES:
+            self._uses[key] = _Use()
+            self._used[who] += 1
+            if key[3] and key[4]:
+                self._asked.setdefault((*key[:3], key[4]), key[3])
         return ModelSample(self, key, call)
 
     def _name(self, name: str, *, is_served: bool) -> str:
@@ -231,6 +241,11 @@ _COUNTS: Final = ("samples", "calls", "errors", "streamed", "counted", "requests
 def find_body_codes(codes: Collection[int]) -> list[int]:
     """Those of kinds of data in bodies."""
     return [code for code in codes if code >> PLACE_SHIFT in _BODY_PLACES]
+
+
+def has_data_of_requests(codes: Collection[int]) -> bool:
+    """Whether any is of a request's body."""
+    return any(code >> PLACE_SHIFT == DataPlace.REQUEST_BODY for code in codes)
 
 
 def _count_codes(counts: Counter[int], codes: Collection[int], weight: int) -> None:
