@@ -23,6 +23,18 @@ def store(tmp_path: Path) -> Iterator[EmbeddedStore]:
     opened.close()
 
 
+def test_a_call_whose_caller_is_not_known_is_on_the_page(store: EmbeddedStore) -> None:
+    seed = Seed()
+    called = seed.endpoint(1, "POST", PATH, host="api.openai.com", workload="10.1.0.9", workload_kind=0, port=8080)
+    seed.calls(called, 40, role=2, client_address="", client_workload="shop/agent")
+    seed.write(store)
+    store.insert_records("schemas", report_uses(1, make_use("gpt-4o", 40, client_workload="")))
+    with open_client(store) as client:
+        page = client.get("/models")
+    assert page.status_code == 200
+    assert "caller not known" in page.text
+
+
 def test_a_watched_proxy_on_the_way_to_a_provider_neither_hides_nor_doubles_calls(store: EmbeddedStore) -> None:
     seed = Seed()
     host = "api.openai.com"
