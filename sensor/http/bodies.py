@@ -130,6 +130,8 @@ class GatheredBodies:
         """So many bytes of a side did not come."""
         self._is_cut[side] = True
         self._response_data += side * size
+        if side:
+            self._last = b""  # What came before these is not the end, and joins nothing that comes behind them.
 
     def make_bodies(
         self, *, is_request_whole: bool, is_response_whole: bool, coding: bytes, response_bytes: int
