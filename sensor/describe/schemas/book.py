@@ -351,7 +351,7 @@ class SchemaBook:
             return
         entry = self._find(key)
         entry.model_uses = uses = entry.model_uses or ModelUses()
-        used = uses.begin(asked, call.caller, self._name_listed, is_served=_is_served(call.status_code))
+        used = uses.begin(asked, call.caller, self._name_model_word, is_served=_is_served(call.status_code))
         entry.samples += self.weights.add(call.route_id, (used,), sample)
         uses.note_call()
         self._model_routes.note(call.route_id, uses.count)
@@ -431,6 +431,10 @@ class SchemaBook:
         """A name that a server lists; empty where it may not leave. A person's is no name of a tool of all."""
         is_hidden = self._judge_operation(name) is Telling.NEVER or self._vocabulary.is_name(name)
         return "" if is_hidden else name
+
+    def _name_model_word(self, word: str) -> str:
+        """A word that a caller wrote into the name of a model: only one of a dictionary may leave."""
+        return self._name_listed(word) if self._judge_operation(word) is Telling.NOW else ""
 
     def _name_argument(self, name: str) -> str:
         return self._name_listed(name) or self._judge_claim(name)

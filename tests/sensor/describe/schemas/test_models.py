@@ -246,7 +246,7 @@ def test_samples_count_as_many_calls_as_they_stand_for() -> None:
     ("text", "name"),
     [
         ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
-        ("ft:gpt-4o-mini-2024-07-18:acme::AbC123", "ft:gpt-4o-mini-2024-07-18:acme::AbC123"),
+        ("ft:gpt-4o-mini-2024-07-18:acme::AbC123", "ft:gpt-4o-mini-2024-07-18"),
         ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         (
             "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.amazon.nova-lite-v1:0",
@@ -262,11 +262,32 @@ def test_samples_count_as_many_calls_as_they_stand_for() -> None:
         ("9f86d081884c7d659a2feaa0c55ad015", "_OTHER"),
         ("gpt-" + "a" * 200, "_OTHER"),
         ("/home/ginevra", "_OTHER"),
+        ("o1", "o1"),
+        ("text-embedding-ada-002", "text-embedding-ada-002"),
+        ("gpt-4.1-2025-04-14", "gpt-4.1-2025-04-14"),
+        ("command-r-plus-08-2024", "command-r-plus-08-2024"),
+        ("mixtral-8x22b-instruct", "mixtral-8x22b-instruct"),
+        ("llama3.1:70b-instruct-q4_K_M", "llama3.1:70b-instruct-q4_K_M"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"),
+        ("qwen3-235b-a22b-instruct-2507", "qwen3-235b-a22b-instruct-2507"),
+        ("claude-dupont-hiv-positive", "_OTHER"),
+        ("ayaan.khan-4.12.1961", "_OTHER"),
+        ("nova-kowalska-diagnosis", "_OTHER"),
+        ("john.smith/gpt-notes", "gpt-notes"),
+        ("gpt-patient-4711-john-smith", "_OTHER"),
+        ("gpt-sk-proj-abcdefghijklmnop1234567890ABCD", "_OTHER"),
+        ("gpt-AKIAIOSFODNN7EXAMPLE", "_OTHER"),
+        ("gpt-123-45-6789", "_OTHER"),
+        ("gpt-06-12-34-56-78", "_OTHER"),
+        ("gpt-4o-04-12-1961", "_OTHER"),
+        ("claude-4111-1111-1111-1111", "_OTHER"),
+        ("command-password-Hunter2xyz", "_OTHER"),
+        ("gpt-what-did-the-neighbour-say-about-us", "_OTHER"),
     ],
 )
 def test_names_leave_where_they_are_those_of_models(text: str, name: str) -> None:
     book = SchemaBook(load_vocabulary(), SampleRule())
-    assert name_model(text, book._name_listed) == name
+    assert name_model(text, book._name_model_word) == name
 
 
 def test_names_callers_and_uses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,20 +298,20 @@ def test_names_callers_and_uses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         node.call(CHAT, asked={**CHAT.asked, "model": name}, answer=answer, address=address, route_id=route_id)
 
     for number in range(MAX_USED_MODELS + 5):
-        ask(f"gpt-{number}")
+        ask(f"gpt-v{number}")
     uses = node.take()
     assert len(uses) == MAX_USED_MODELS + 1
     assert {use.request_model: use.calls for use in uses}["_OTHER"] == 5
     for number in range(MAX_MODEL_NAMES):
-        ask(f"gpt-{number}", f"10.0.1.{number}")
+        ask(f"gpt-v{number}", f"10.0.1.{number}")
     assert len({use.request_model for use in node.take()}) == MAX_MODEL_NAMES + 1
     for number in range(MAX_MODEL_USES):
-        ask("gpt-0", f"10.{number // 250 + 2}.0.{number % 250}")
+        ask("gpt-v0", f"10.{number // 250 + 2}.0.{number % 250}")
     assert len(node.take()) == MAX_MODEL_USES
     monkeypatch.setattr(model_uses, "MAX_ALL_USES", MAX_MODEL_USES)
-    ask("gpt-0", route_id=8)
+    ask("gpt-v0", route_id=8)
     assert node.take() == []
-    ask("gpt-0")
+    ask("gpt-v0")
     assert len(node.take()) == 1
 
 
@@ -311,6 +332,13 @@ def test_no_text_of_prompts_tools_files_and_answers_leaves_the_node(
                 reported.append(node.facts)
                 node.call(exchange, role=role, route_id=number, status=500, answer=b'{"error": "kanarienvogel"}')
                 reported.append(node.facts)
+                for canary in CANARIES[:2] + CANARIES[3:]:  # One of a dictionary may be of a model's name.
+                    path = exchange.path.replace("gpt-4o-eu", f"gpt-{canary}").replace("gemini-2.5", f"gemini-{canary}")
+                    named = exchange._replace(path=path)
+                    answer = exchange.answer.replace(b"-2024-08-06", f"-{canary}".encode())
+                    asked = {**exchange.asked, "model": f"gpt-{canary}"}
+                    node.call(named, role=role, route_id=number, asked=asked, answer=answer, raw_bytes=raw_bytes)
+                    reported.append(node.facts)
                 node.wait(300)
                 for message in node.book.take(node.up_ns):
                     sent = write_schemas(message)
