@@ -15,6 +15,7 @@ from collector.core.kinds import ConsumerKind
 from collector.receiver.columns import NAME_LIMIT_BYTES
 
 USE_LIMIT: Final = 512  # Of one route of one process and generation.
+STATE_LIMIT_CHARACTERS: Final = 1 << 20  # Of the JSON of all of them: 512 with the kinds of data a sensor keeps.
 NUMBERS_LIMIT: Final = 128
 OTHER: Final = "_OTHER"  # As OpenTelemetry names a value that may not be reported.
 _COUNT_LIMIT: Final = 2**48 - 1  # Sums of many rows fit 64 bits.
@@ -32,8 +33,16 @@ COUNTS: Final = (
 
 
 def write_model_uses(uses: Iterable[stream_pb2.ModelUse]) -> str:
-    """Who asked which models."""
-    return json.dumps([_write_use(use) for use in list(uses)[:USE_LIMIT]], separators=(",", ":"))
+    """Who asked which models: the first ones that fit."""
+    written: list[str] = []
+    size = 2
+    for use in list(uses)[:USE_LIMIT]:
+        text = json.dumps(_write_use(use), separators=(",", ":"))
+        size += len(text) + 1
+        if size > STATE_LIMIT_CHARACTERS:
+            break
+        written.append(text)
+    return f"[{','.join(written)}]"
 
 
 def _write_use(use: stream_pb2.ModelUse) -> dict[str, object]:

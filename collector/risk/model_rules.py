@@ -8,11 +8,13 @@ from typing import Final
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass
 from collector.inventory.endpoints.endpoint import SeenAt
 from collector.inventory.endpoints.outbound import ROLE_CLIENT
-from collector.inventory.models.use import Destination, ModelUse, find_destination
+from collector.inventory.models.use import Destination, ModelData, ModelUse, find_destination
 from collector.risk.finding import SHARE_MIN, Circumstances, Evidence, Severity, list_words, names_person
 
 # Served calls before a missing credential is a habit and not a chance.
 _HABIT_CALLS_MIN: Final = 3
+# Samples in which a kind was found: a number may have the form of a card's by chance.
+_SAMPLES_MIN: Final = 3
 # What can be used against a person or an account at once.
 _GRAVE: Final = frozenset((DataClass.SECRET, DataClass.HEALTH, DataClass.FINANCIAL))
 
@@ -24,11 +26,12 @@ def find_data_to_provider(seen: Circumstances) -> Evidence | None:
         return None
     kinds = {kind: data_class for _, several in found for kind, data_class in several.items()}
     callers = len({use.caller for use, _ in found})
-    read = sum(use.requests_read for use, _ in found)
+    samples = sum(use.samples for use, _ in found)
+    calls = sum(use.calls for use, _ in found)
     who = "1 caller" if callers == 1 else f"{callers:,} callers"
     return Evidence(
-        why=f"Prompts of {who} to {seen.endpoint.host or 'a provider'} contain {list_words(kinds)}; {read:,} prompts "
-        "were read.",
+        why=f"Prompts of {who} to {seen.endpoint.host or 'a provider'} contain {list_words(kinds)}; "
+        f"{samples:,} of some {calls:,} calls were read.",
         signs=tuple(kinds),
         severity=Severity.HIGH if _GRAVE & set(kinds.values()) else None,
     )
@@ -45,15 +48,23 @@ def _is_outside(seen: Circumstances, use: ModelUse) -> bool:
 
 
 def _find_sent(use: ModelUse) -> dict[str, DataClass]:
-    """Kinds in prompts that count: secrets, and personal data where together it names somebody."""
+    """Kinds in prompts that count: secrets, and personal data where together it names somebody. Of few samples a chance
+    hit is a large share: there only secrets with a form of their own count."""
     often = {
         one.kind: one.data_class
         for one in use.data
-        if one.side is BodySide.REQUEST and one.calls >= SHARE_MIN * use.requests_read
+        if one.side is BodySide.REQUEST
+        and one.calls >= SHARE_MIN * use.requests_read
+        and (_is_certain(one) or one.calls * use.samples >= _SAMPLES_MIN * use.calls)
     }
     secrets = {kind: data_class for kind, data_class in often.items() if data_class is DataClass.SECRET}
     personal = {kind: data_class for kind, data_class in often.items() if data_class in PERSONAL}
     return secrets | (personal if names_person(frozenset(personal)) else {})
+
+
+def _is_certain(found: ModelData) -> bool:
+    """A password is known by the name of its field, the other secrets by their form."""
+    return found.data_class is DataClass.SECRET and found.kind != "password"
 
 
 def find_key_in_url(seen: Circumstances) -> Evidence | None:

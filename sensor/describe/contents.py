@@ -127,7 +127,7 @@ def _make_body_call(
         mcp_version=head.get(b"mcp-protocol-version"),
         mcp_session=head.get(b"mcp-session-id"),
         host=head.host,
-        is_of_model=names_model_api(head.path),
+        is_of_model=head.method == "POST" and names_model_api(head.path),
     )
 
 

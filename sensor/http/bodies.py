@@ -5,6 +5,7 @@ Bodies of a stream come without frames and padding, and are bounded by side and 
 copied or found no room end their side, and what came before stays. Bodies are never logged or exported.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 BODY_BYTES_MAX: Final = 65_536
 # Of an answer that says what an MCP server has (bpf/bodies.h, LIST_COPY), whose request names such a method this early.
 LIST_BYTES_MAX: Final = 262_144
-_LIST_SIGN: Final = b's/list"'
+_LIST_SIGN: Final = re.compile(rb'\{[^\0]*?"method"\s*:\s*"[a-z/]{1,40}s/list"')
 _LIST_SIGN_BYTES: Final = 128
 LAST_BYTES_MAX: Final = 2_048  # Kept of the end of a response that is longer.
 ROOM_BYTES: Final = 64 << 20
@@ -26,7 +27,7 @@ _SECOND_NS: Final = 1_000_000_000
 
 def find_most(request: bytes | bytearray) -> int:
     """How much is kept of the answer to a request with such a body."""
-    return LIST_BYTES_MAX if _LIST_SIGN in request[:_LIST_SIGN_BYTES] else BODY_BYTES_MAX
+    return LIST_BYTES_MAX if _LIST_SIGN.match(request[:_LIST_SIGN_BYTES]) else BODY_BYTES_MAX
 
 
 class BodyRoom:
@@ -129,6 +130,8 @@ class GatheredBodies:
         """So many bytes of a side did not come."""
         self._is_cut[side] = True
         self._response_data += side * size
+        if side:
+            self._last = b""  # What came before these is not the end, and joins nothing that comes behind them.
 
     def make_bodies(
         self, *, is_request_whole: bool, is_response_whole: bool, coding: bytes, response_bytes: int

@@ -127,6 +127,31 @@ def test_the_end_of_a_shorter_response_is_not_sent_again(teacher: Teacher, colle
     assert not _response_end(_call(collect, (request("GET", "/a"),), response(200, TEXT[:60_000])))
 
 
+def test_what_only_looks_like_an_end_is_sent_once_beside_the_end(
+    teacher: Teacher, collect: Collect, watch: Watch
+) -> None:
+    """Each packet of the body ends as the last one of a response with chunks does."""
+    teacher.set(**BODIES)
+    begin = chunked(200, TEXT[:90_000]).removesuffix(b"0\r\n\r\n")
+    parts = [b"3fa\r\n%s0\r\n\r\n" % (bytes([65 + i]) * 1_013) for i in range(20)]
+    before = watch.counted(Counter.BODY_BYTES)
+    _call(collect, (request("GET", "/a"),), begin, parts[0], *(b"\r\n" + part for part in parts[1:]), b"\r\n0\r\n\r\n")
+    assert BODY_BYTES_MAX <= watch.counted(Counter.BODY_BYTES) - before <= BODY_BYTES_MAX + 2 * 4_096
+
+
+def test_a_response_that_ends_with_its_connection_has_no_end(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        send_parts(connection, b"HTTP/1.0 200 OK\r\n\r\n", TEXT[:90_000], b"a" * 100, b"0\r\n\r\n")
+
+    with serving(answer) as port:
+        talk(port, (request("GET", "/a"),), 19 + 90_105)
+        (exchange,) = collect(port, 1)
+    assert not _response_end(exchange)
+
+
 def test_ends_of_several_responses_of_a_connection_do_not_mix(teacher: Teacher, collect: Collect) -> None:
     teacher.set(**BODIES)
     asked, told = request("GET", "/a"), [response(200, bytes([65 + i]) * 80_000) for i in range(3)]
@@ -161,9 +186,17 @@ def test_of_what_an_mcp_server_lists_more_goes_up(teacher: Teacher, collect: Col
     assert _response_body(exchange) == (TEXT * 2)[:LIST_BYTES_MAX]
 
 
-def test_of_other_calls_of_an_mcp_server_no_more_goes_up(teacher: Teacher, collect: Collect) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list"}}',
+        b'{"to":"tools/list","method":"other"}',
+        b'[{"method":"tools/list"}]',
+        b'{"path":"reports/list"}',
+    ],
+)
+def test_of_other_calls_no_more_is_copied(teacher: Teacher, collect: Collect, body: bytes) -> None:
     teacher.set(**BODIES)
-    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list"}}'
     exchange = _call(collect, (request("POST", "/mcp", body=body),), response(200, TEXT))
     assert _response_body(exchange) == TEXT[:BODY_BYTES_MAX]
 

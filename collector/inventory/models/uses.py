@@ -24,7 +24,8 @@ from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.model_hosts import find_host_provider
 
 USES_MAX: Final = 20_000  # Sums that one question reads, those of most calls.
-DAILY_MAX: Final = 100_000  # Sums of a caller, model and day that are compared, those of most tokens.
+DAILY_MAX: Final = 20_000  # Callers and models past a limit, those of most tokens.
+NODE_BYTES_MAX: Final = 32 << 20  # Of the states of one node that one question reads, the newest: some 50,000 sums.
 _PART: Final = 250  # SchemaPart of the wire.
 _COUNTS: Final = (
     *("samples", "calls", "errors", "streamed", "counted", "input_tokens", "output_tokens", "cache_read_tokens"),
@@ -45,19 +46,30 @@ _CALLER: Final = tuple(reversed(ConsumerColumn))
 _LAST: Final = "least(one.last_seen, toUnixTimestamp(s.time))"
 
 
+# A sensor may send any number of states, each of a megabyte.
+_READ: Final = f"""(s.route_id, s.node, s.boot_id, s.generation) IN (
+    SELECT route_id, node, boot_id, generation FROM (
+        SELECT route_id, node, boot_id, generation, sum(length(operations)) OVER (
+            PARTITION BY node ORDER BY time DESC, route_id, boot_id, generation ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM schemas FINAL PREWHERE part = {_PART} WHERE time >= toDateTime({{start:UInt32}}, 'UTC'))
+    WHERE bytes <= {NODE_BYTES_MAX})"""
 # A call that is seen at both ends is in both roles: on all days alike, for each has a caller of its own.
 _DAILY: Final = f"""
-SELECT coalesce({", ".join(f"nullIf(one.{column}, '')" for column in _CALLER)}, '') AS caller,
-    one.provider AS provider,
-    if(one.request_model IN ('', '{OTHER}'), one.response_model, one.request_model) AS model,
-    intDiv({{end:UInt32}} - 1 - {_LAST}, {DAY_SECONDS}) AS days_ago,
-    sum(one.input_tokens + one.output_tokens) AS tokens
-FROM schemas AS s FINAL
-ARRAY JOIN JSONExtract(s.operations, 'Array(Tuple({_USE}))') AS one
-PREWHERE s.part = {_PART}
-WHERE s.time >= toDateTime({{start:UInt32}}, 'UTC') AND {_LAST} >= {{start:UInt32}} AND {_LAST} < {{end:UInt32}}
-GROUP BY caller, provider, model, days_ago
-ORDER BY tokens DESC, caller, provider, model, days_ago
+SELECT caller, provider, model, groupArray((days_ago, tokens)) AS days FROM (
+    SELECT coalesce({", ".join(f"nullIf(one.{column}, '')" for column in _CALLER)}, '') AS caller,
+        one.provider AS provider,
+        if(one.request_model IN ('', '{OTHER}'), one.response_model, one.request_model) AS model,
+        intDiv({{end:UInt32}} - 1 - {_LAST}, {DAY_SECONDS}) AS days_ago,
+        sum(one.input_tokens + one.output_tokens) AS tokens
+    FROM schemas AS s FINAL
+    ARRAY JOIN JSONExtract(s.operations, 'Array(Tuple({_USE}))') AS one
+    PREWHERE s.part = {_PART}
+    WHERE s.time >= toDateTime({{start:UInt32}}, 'UTC') AND {_LAST} >= {{start:UInt32}} AND {_LAST} < {{end:UInt32}}
+        AND {_READ}
+    GROUP BY caller, provider, model, days_ago)
+GROUP BY caller, provider, model
+HAVING maxIf(tokens, days_ago = 0) > greatest({{least:UInt64}}, maxIf(tokens, days_ago > 0))
+ORDER BY maxIf(tokens, days_ago = 0) DESC, caller, provider, model
 LIMIT {DAILY_MAX}"""
 
 
@@ -120,17 +132,22 @@ FROM schemas AS s FINAL
 ARRAY JOIN JSONExtract(s.operations, 'Array(Tuple({_USE}))') AS one
 PREWHERE s.part = {_PART}{narrowed}
 WHERE s.time >= toDateTime({{start:UInt32}}, 'UTC') AND one.role IN ({ROLE_SERVER}, {ROLE_CLIENT})
-    AND {_LAST} >= {{start:UInt32}} AND {_LAST} < {{end:UInt32}}
+    AND {_LAST} >= {{start:UInt32}} AND {_LAST} < {{end:UInt32}} AND {_READ}
 GROUP BY route_id, role, {", ".join(_NAMES)}
 ORDER BY calls DESC, route_id, role, {", ".join(_NAMES)}
 LIMIT {USES_MAX}"""
 
 
-def read_daily_tokens(reader: Reader, end: int, days: int) -> list[dict[str, Any]]:
+def read_daily_tokens(reader: Reader, end: int, days: int, least: int) -> list[dict[str, Any]]:
     """Tokens of prompts and answers by caller, provider, model and how many times 24 hours before `end` (unix seconds)
-    they were, over `days` and the last one. Raises StoreError."""
+    they were, over `days` and the last one. Only of those with more tokens in the last 24 hours than `least`, and than
+    on each day before. Raises StoreError."""
     start = end - (days + 1) * DAY_SECONDS
-    return list(select(reader, _DAILY, {"start": start, "end": end}))
+    return [
+        {**{name: row[name] for name in ("caller", "provider", "model")}, "days_ago": int(day), "tokens": int(tokens)}
+        for row in select(reader, _DAILY, {"start": start, "end": end, "least": least})
+        for day, tokens in row["days"]
+    ]
 
 
 def _bind(span: Span, endpoint_ids: Sequence[str] | None) -> dict[str, Any]:

@@ -28,7 +28,9 @@ CODINGS_MAX: Final = 2
 # Of zstd on the web: a decoder need not have more (RFC 9659).
 _WINDOW_LOG_MAX: Final = 23
 # Between two chunks: of the end of a body nobody knows where the first one of them began.
-_CHUNK_LINE: Final = re.compile(rb"\r\n[0-9A-Fa-f]{1,8}[^\r\n]{0,64}\r\n")
+_CHUNK_LINE: Final = re.compile(rb"\r\n[0-9A-Fa-f]{1,8}[ \t]*(?:;[^\r\n]{0,64})?\r\n")
+# Behind them, with its trailers.
+_LAST_CHUNK: Final = re.compile(rb"\r\n0{1,8}[ \t]*(?:;[^\r\n]{0,64})?\r\n(?:[^\r\n]{1,256}\r\n){0,8}\r\n\Z")
 _ZLIB_OR_GZIP: Final = 32 + zlib.MAX_WBITS
 _IDENTITY: Final = frozenset((b"", b"identity"))
 
@@ -157,5 +159,5 @@ def read_payload(
             is_complete = event.is_complete
             break
     if last and found.framing.body is Body.CHUNKED:
-        last = _CHUNK_LINE.sub(b"", last)
+        last = _CHUNK_LINE.sub(b"", _LAST_CHUNK.sub(b"", last))
     return Payload(b"".join(parts), is_complete, *content, last)

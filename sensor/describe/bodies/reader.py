@@ -479,7 +479,7 @@ def _show(document: Document, media_type: str, payload: Payload, decoded: Decode
 def _find_last(payload: Payload, decoded: Decoded) -> bytes:
     """The end of a body, where it is known."""
     if payload.last and not decoded.is_complete:
-        return b"" if payload.content_encoding else payload.last[-LAST_BYTES_MAX:]
+        return b"" if payload.content_encoding.lower() not in (b"", b"identity") else payload.last[-LAST_BYTES_MAX:]
     # Of a stream that its client ended all that was sent may be here.
     is_all = decoded.is_complete or len(payload.data) < BODY_BYTES_MAX
     return decoded.data[-LAST_BYTES_MAX:] if is_all else b""

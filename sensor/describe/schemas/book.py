@@ -30,7 +30,7 @@ from sensor.describe.schemas.mcp import McpNames, McpServer, McpTally, hash_use
 from sensor.describe.schemas.mcp_calls import McpCall, McpItemKind, read_mcp_call
 from sensor.describe.schemas.mcp_uses import McpUse, McpUses
 from sensor.describe.schemas.model_calls import ModelCall, read_model_call
-from sensor.describe.schemas.model_uses import ModelRoutes, ModelUse, ModelUses
+from sensor.describe.schemas.model_uses import ModelRoutes, ModelUse, ModelUses, has_data_of_requests
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Tree, judge_name
@@ -283,7 +283,7 @@ class SchemaBook:
         status_class = call.status_code // 100
         asked = read_model_call(call, request, response)
         is_of_model = call.route_id in self._model_routes
-        if asked is not None and (asked.is_confirmed or is_of_model):
+        if is_of_model or (asked is not None and asked.is_confirmed):
             self._count_models(call, asked, request, response, data)
         if is_of_model or call.route_id in self._model_routes:
             return odd  # What requests and answers look like is in the documentation of their API.
@@ -326,27 +326,32 @@ class SchemaBook:
     def _count_models(
         self,
         call: BodyCall,
-        asked: ModelCall,
+        asked: ModelCall | None,
         request: BodyDocument | None,
         response: BodyDocument | None,
         data: Collection[int],
     ) -> None:
-        """Who asks which model."""
-        if call.caller is None or self._keyed is None:
-            return
+        """Who asks which model. What is no call of a model is a sample too: it stands for others that are none."""
         self._sampler.sample_more(call.route_id)
-        entry = self._find((call.route_id, SchemaPart.MODEL_USES, 0, "", ""))
-        entry.model_uses = uses = entry.model_uses or ModelUses()
-        used = uses.begin(asked, call.caller, self._name_listed, is_served=_is_served(call.status_code))
         sample = Sample(
             status_code=call.status_code,
             origin=call.origin,
             authentication=call.authentication,
             time_unix_ns=call.time_ns,
-            is_request_read=request is not None,
+            # Of a prompt that was cut the newest turn is behind the cut: only what was found in it is known.
+            is_request_read=request is not None and (request.is_complete or has_data_of_requests(data)),
             is_response_read=response is not None,
             data=data,
         )
+        key = call.route_id, SchemaPart.MODEL_USES, 0, "", ""
+        if asked is None or call.caller is None or self._keyed is None:
+            weight = self.weights.add(call.route_id, (), sample)
+            if key in self._entries:
+                self._entries[key].samples += weight
+            return
+        entry = self._find(key)
+        entry.model_uses = uses = entry.model_uses or ModelUses()
+        used = uses.begin(asked, call.caller, self._name_model_word, is_served=_is_served(call.status_code))
         entry.samples += self.weights.add(call.route_id, (used,), sample)
         uses.note_call()
         self._model_routes.note(call.route_id, uses.count)
@@ -426,6 +431,10 @@ class SchemaBook:
         """A name that a server lists; empty where it may not leave. A person's is no name of a tool of all."""
         is_hidden = self._judge_operation(name) is Telling.NEVER or self._vocabulary.is_name(name)
         return "" if is_hidden else name
+
+    def _name_model_word(self, word: str) -> str:
+        """A word that a caller wrote into the name of a model: only one of a dictionary may leave."""
+        return self._name_listed(word) if self._judge_operation(word) is Telling.NOW else ""
 
     def _name_argument(self, name: str) -> str:
         return self._name_listed(name) or self._judge_claim(name)

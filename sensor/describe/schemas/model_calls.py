@@ -27,12 +27,14 @@ from common.model_hosts import find_host_provider
 from sensor.core.calls import STATUS_NOT_READ, Role
 from sensor.describe.bodies.documents import AWS_EVENTS
 from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument
-from sensor.describe.schemas.model_usage import ModelUsage, find_usage, read_usage, read_usage_head
+from sensor.describe.schemas.model_endings import Ending, has_error, read_ending
+from sensor.describe.schemas.model_usage import ModelUsage, find_usage, read_usage_head
 
 OTHER_PROVIDER: Final = "_OTHER"
 _FIRST_MESSAGES: Final = 3  # Of a stream, that are looked at for what it is.
 _PATH_CHARACTERS_MAX: Final = 1_024
 _STREAM_TYPES: Final = frozenset((EVENTS, AWS_EVENTS, "application/x-ndjson", "application/ndjson"))
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{8,}={0,2}\Z")
 
 
 class ModelOperation(StrEnum):
@@ -66,7 +68,19 @@ def _is_of_messages(message: _Message) -> bool:
 
 def _has_vectors(message: _Message) -> bool:
     first = message["data"][:1] if isinstance(message["data"], list) else []
-    return bool(first) and isinstance(first[0], dict) and "embedding" in first[0]
+    return bool(first) and isinstance(first[0], dict) and _is_vector(first[0].get("embedding"))
+
+
+def _has_own_vectors(message: _Message) -> bool:
+    first = message["embeddings"][:1] if isinstance(message.get("embeddings"), list) else []
+    return _is_vector(first[0] if first else message.get("embedding"))
+
+
+def _is_vector(value: object) -> bool:
+    """Numbers, or these in base64."""
+    if isinstance(value, str):
+        return _BASE64.match(value) is not None
+    return isinstance(value, list) and bool(value) and all(isinstance(one, int | float) for one in value[:8])
 
 
 def _is_of_ollama(message: _Message) -> bool:
@@ -75,7 +89,7 @@ def _is_of_ollama(message: _Message) -> bool:
 
 class _Form(NamedTuple):
     """How an API is asked and answers. `asked`, `answered`: of which fields a request, or an answer or one of its first
-    messages, has one at least; `provider`: who answers where no mark says more."""
+    messages, has one at least; `provider`: whose API it is; others serve the same form."""
 
     operation: ModelOperation
     asked: tuple[str, ...]
@@ -134,7 +148,9 @@ _OLLAMA_CHAT: Final = _Form(ModelOperation.CHAT, ("messages",), ("message",), "o
 _OLLAMA_GENERATE: Final = _Form(
     ModelOperation.TEXT_COMPLETION, ("prompt",), ("response",), "ollama", is_answer=_is_of_ollama
 )
-_OLLAMA_EMBED: Final = _Form(ModelOperation.EMBEDDINGS, ("input", "prompt"), ("embedding", "embeddings"), "ollama")
+_OLLAMA_EMBED: Final = _Form(
+    ModelOperation.EMBEDDINGS, ("input", "prompt"), ("embedding", "embeddings"), "ollama", is_answer=_has_own_vectors
+)
 # By the end of the path.
 _FORMS: Final = (
     (re.compile(r"/chat/completions\Z"), _CHAT),
@@ -155,6 +171,12 @@ _SIGN: Final = re.compile(
     r"(?:completions|responses|embeddings|messages|embed|chat|generate|converse|converse-stream|invoke|"
     r"invoke-with-response-stream|Content|Contents|Predict)\Z"
 )
+# Of a model that Bedrock serves: its vendor, and a region before it.
+_VENDOR: Final = re.compile(
+    r"(?:arn:aws|(?:[a-z-]{2,8}\.)?(?:ai21|amazon|anthropic|cohere|deepseek|luma|meta|minimax|mistral|moonshot|nvidia|openai|"
+    r"qwen|stability|twelvelabs|writer|google|zai)\.)"
+)
+_NO_ENDING: Final = Ending([], [], False, False)
 _STREAM_PATH: Final = re.compile(r"(?::stream[A-Z]\w+|/converse-stream|/invoke-with-response-stream)\Z")
 _DEPLOYMENT: Final = re.compile(r"/openai/deployments/(?P<model>[^/]+)/")
 # Marks of who answers: in the answer's head,
@@ -169,10 +191,6 @@ _KEY_IN_URL: Final = re.compile(
     r"|[^=&]{1,64}=(?:sk-|AIza|gsk_|xai-|hf_|pplx-)[\w.~%-]{16,})",
     re.IGNORECASE,
 )
-# An error in a stream that began well: the first field of a message, or its type.
-_STREAM_ERROR: Final = re.compile(rb'(?:\A|\n|data: ?|[\]\[,]\s*)\{\s*"(?:error"\s*:\s*[{"]|type"\s*:\s*"error")')
-# The same in Amazon's streams, as a header field of a frame.
-_FRAME_ERROR: Final = re.compile(rb":exception-type\x07\x00.\w", re.DOTALL)
 
 
 class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,17 +224,28 @@ def read_model_call(call: BodyCall, request: BodyDocument | None, response: Body
     if found is None:
         return None
     form, model = found
+    if request is not None and not isinstance(request.tree, dict):
+        return None
     asked = request.tree if request is not None and isinstance(request.tree, dict) else None
+    host_provider = _find_host(call)
+    if form is _INVOKE and not host_provider and _VENDOR.match(model) is None:
+        return None
     messages = _list_first(response)
     is_answered = 200 <= call.status_code < 300 and any(_is_answer(form, one) for one in messages)
-    host_provider = _find_host(call)
+    if asked is None:
+        # An answer alone may be that of any service, unless it says which model it is of and what that counted.
+        is_answered = is_answered and not _is_empty(call) and _says_model_and_usage(messages)
     is_asked = asked is not None and _is_request(form, asked, model)
-    if asked is not None and not is_asked and (request is None or request.is_complete):
-        return None
+    if request is not None and asked is not None and not is_asked:
+        if request.is_complete:
+            return None
+        is_asked = any(asked.get(name) for name in form.asked)  # The rest may be behind the cut.
     if not (is_answered or is_asked):
         return None
     is_stream = response is not None and response.media_type in _STREAM_TYPES
-    last = response.last if response is not None else b""
+    is_single = response is not None and response.is_complete and not is_stream and isinstance(response.tree, dict)
+    # Of an answer that was parsed whole nothing else is a count, or an error.
+    ending = _NO_ENDING if response is None or is_single else read_ending(response.last, response.media_type)
     return ModelCall(
         provider=host_provider or _find_mark(call, form, messages),
         operation=_find_operation(form, model, messages),
@@ -226,15 +255,9 @@ def read_model_call(call: BodyCall, request: BodyDocument | None, response: Body
         is_streamed=is_stream
         or (asked is not None and asked.get("stream") is True)
         or _STREAM_PATH.search(call.path) is not None,
-        has_failed=_has_failed(call.status_code, last),
+        has_failed=_has_failed(call.status_code) or ending.has_failed or any(map(has_error, messages)),
         has_url_key=_KEY_IN_URL.search(call.query) is not None,
-        usage=_read_usage(
-            call,
-            messages,
-            last,
-            is_single=not is_stream and _is_object(response),
-            is_whole=response is not None and response.is_complete,
-        ),
+        usage=_read_usage(call, messages, ending, is_whole=response is not None and response.is_complete),
     )
 
 
@@ -304,7 +327,7 @@ def _find_mark(call: BodyCall, form: _Form, messages: list[_Message]) -> str:
     """Who answers, by what the answer says."""
     head = call.response_head or (call.bodies.response_head if call.bodies is not None else b"")
     found = next((provider for pattern, provider in _HEAD_MARKS if pattern.search(head)), "")
-    if found or form.provider != OTHER_PROVIDER:
+    if found or form.provider == "ollama":
         return found or form.provider
     if any(one.get("system_fingerprint") == "fp_ollama" for one in messages):
         return "ollama"
@@ -332,28 +355,27 @@ def _find_response_model(messages: list[_Message]) -> str:
     return ""
 
 
-def _is_object(response: BodyDocument | None) -> bool:
-    return response is not None and isinstance(response.tree, dict)
+def _is_empty(call: BodyCall) -> bool:
+    """Whether a request has no body."""
+    if call.payloads is not None:
+        return call.payloads[0].is_complete and not call.payloads[0].data
+    return call.request_bytes <= len(call.request_head)
 
 
-def _has_failed(status_code: int, last: bytes) -> bool:
-    if status_code >= 400 or (status_code < 100 and status_code != STATUS_NOT_READ):
-        return True
-    has_sign = b'"error"' in last
-    return (has_sign and _STREAM_ERROR.search(last) is not None) or (
-        b":exception-type" in last and _FRAME_ERROR.search(last) is not None
-    )
+def _says_model_and_usage(messages: list[_Message]) -> bool:
+    return bool(_find_response_model(messages)) and any(find_usage(one) is not None for one in messages)
 
 
-def _read_usage(
-    call: BodyCall, messages: list[_Message], last: bytes, *, is_single: bool, is_whole: bool
-) -> ModelUsage | None:
-    """Counts of the first messages and of the end: some APIs say at first what came in, and at last what went out."""
-    found = [usage for one in messages for usage in (find_usage(one),) if usage is not None]
-    if not is_single or not found:
-        end = read_usage(last)
-        # Without its end nobody knows what a stream has counted.
-        found = [*found, end] if end is not None else found if is_whole else []
+def _has_failed(status_code: int) -> bool:
+    return status_code >= 400 or (status_code < 100 and status_code != STATUS_NOT_READ)
+
+
+def _read_usage(call: BodyCall, messages: list[_Message], ending: Ending, *, is_whole: bool) -> ModelUsage | None:
+    """Counts of the first messages and of the end: some APIs say at first what came in, and at last what went out.
+    Without the end nobody knows what an answer has counted."""
+    found: list[ModelUsage] = []
+    if is_whole or ending.is_over:
+        found = [usage for one in messages for usage in (find_usage(one),) if usage is not None] + ending.usages
     head = call.response_head or (call.bodies.response_head if call.bodies is not None else b"")
     counted = read_usage_head(head)
     found += [] if counted is None else [counted]

@@ -1,15 +1,11 @@
-"""Reads token counts from answers of model APIs: parsed messages, last bytes of a body or a head in, `ModelUsage` out.
+"""Reads token counts from answers of model APIs: parsed messages or a head in, `ModelUsage` out.
 
-Counts stand at the end of an answer, and of a long one only its last KiB is kept. So they are found in bytes too: a
-name within quotes that no `\\` precedes is never part of a text, because JSON escapes quotes within texts.
+Of a long answer only the end has them (sensor/describe/schemas/model_endings.py).
 
 `gen_ai.usage.input_tokens` has cached tokens, and `output_tokens` those of reasoning. Anthropic and Amazon count
 cached tokens beside the input, Google counts reasoning beside the output.
 """
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, Final
@@ -17,13 +13,8 @@ from typing import Any, Final
 import msgspec
 
 TOKENS_MAX: Final = 1 << 31  # Of one call: more is no count.
-_DECODER: Final = json.JSONDecoder()
-_USAGE: Final = re.compile(rb'"(?:usage|usageMetadata|amazon-bedrock-invocationMetrics)"\s*:\s*(?=\{)')
 _FIELDS: Final = ("usage", "usageMetadata", "amazon-bedrock-invocationMetrics")
-_OLLAMA: Final = re.compile(rb'"(prompt_eval_count|eval_count)"\s*:\s*(\d{1,10})\b')
 _BARE: Final = ("prompt_eval_count", "eval_count", "inputTextTokenCount")  # Beside the answer, of Ollama and Titan.
-# Amazon's streams of other models' messages.
-_BASE64: Final = re.compile(rb'"bytes"\s*:\s*"([A-Za-z0-9+/=]{8,})"')
 _HEAD: Final = re.compile(
     rb"\nx-amzn-bedrock-(input|output|cache-read-input|cache-write-input)-token-count: *(\d{1,10})", re.I
 )
@@ -81,26 +72,6 @@ def find_usage(message: dict[str, Any]) -> ModelUsage | None:
     return _read_counts(message) if any(name in message for name in _BARE) else None
 
 
-def read_usage(last: bytes) -> ModelUsage | None:
-    """Counts in the last bytes of an answer. Cost: some 5 us a KiB."""
-    for found in reversed(list(_USAGE.finditer(last))):
-        usage = _read_counts(_parse_first(last[found.end() :]))
-        if usage is not None:
-            return usage
-    counts = {name.decode(): int(count) for name, count in _OLLAMA.findall(last)}
-    if counts:
-        return _read_counts(counts)
-    for text in reversed(_BASE64.findall(last)):
-        try:
-            inner = base64.b64decode(text, validate=True)
-        except binascii.Error:
-            continue
-        usage = read_usage(inner) if b'"bytes"' not in inner else None
-        if usage is not None:
-            return usage
-    return None
-
-
 def read_usage_head(head: bytes) -> ModelUsage | None:
     """Counts in the head of an answer, as Amazon Bedrock writes them."""
     counts = {name: int(count) for name, count in _HEAD.findall(head)} if b"bedrock" in head else {}
@@ -114,13 +85,6 @@ def read_usage_head(head: bytes) -> ModelUsage | None:
             "cacheWriteInputTokens": counts.get(b"cache-write-input", 0),
         }
     )
-
-
-def _parse_first(data: bytes) -> object:
-    try:
-        return _DECODER.raw_decode(data.decode("utf-8", "replace"))[0]
-    except (ValueError, RecursionError):
-        return None
 
 
 def _read_counts(usage: object) -> ModelUsage | None:

@@ -30,36 +30,77 @@ MODEL_USE_NODES: Final = 6  # What one takes of a message, in fields of a schema
 MAX_USE_CODES: Final = 64  # Kinds of data by place, of one use.
 OTHER_MODEL: Final = "_OTHER"
 _SECOND_NS: Final = 1_000_000_000
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}\Z")
-# Families of models that are published: their names say nothing of whoever asks for them.
-_FAMILY: Final = re.compile(
-    r"(?:\A|[/.:])(?:"
-    r"(?:chat)?gpt|o[1-9](?:-|\Z)|text-embedding|dall-e|whisper|tts|davinci|babbage|codex|computer-use|claude|gemini|gemma|"
-    r"embedding-0|text-bison|imagen|veo|learnlm|nova|titan|llama|codellama|mistral|mixtral|ministral|magistral|"
-    r"codestral|devstral|pixtral|qwen|qwq|deepseek|phi-?\d|grok|command|c4ai|aya|embed-(?:english|multilingual)|"
-    r"rerank|jamba|kimi|glm|ernie|yi-|falcon|granite|olmo|smollm|starcoder|stablelm|vicuna|solar|sonar|minimax|"
-    r"nemotron|internlm|baichuan|bge|gte-|e5-|all-minilm|nomic-embed|mxbai-embed|snowflake-arctic|jina-embed|voyage"
-    r")",
-    re.IGNORECASE,
-)
+# Behind `@` only a version: else it may be an address.
+_NAME: Final = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9][A-Za-z0-9._:/+-]*(?:@(?:\d+|latest|default))?\Z")
 _PIECE: Final = re.compile(r"[-_./:@+]")
-_VERSION_PIECE: Final = re.compile(r"[A-Za-z]{0,3}\d{1,4}[A-Za-z]{0,2}\Z")
+# Words of published models, and of who publishes them: they say nothing of whoever asks for these. Without digits.
+_KNOWN_TEXT: Final = (
+    "ai ai21 aion all allenai amazon anthropic apac arctic awq aws aya azure b baai babbage baichuan bartowski base "
+    "behemoth beta bf bge bigcode bloom bnb c4ai chat chatglm chatgpt claude code codegemma codellama coder "
+    "codestral codex cohere command commandr computer dall databricks davinci dbrx deepseek devstral distill "
+    "distilled dolphin e edit embed embedding embeddings english ernie eu exp experimental falcon fast fireworks "
+    "flash flux fp ft gemini gemma gguf glm google gpt gptq granite grok groq gte guard haiku hermes hf high "
+    "huggingface huggingfacetb hy ibm image imagen instruct instruction int internlm it jamba jina jp k kimi l "
+    "large latest learnlm lite live llama llava lm lmstudio lmsys long low m macro magistral maverick max medium "
+    "meta micro microsoft mini minicpm minilm minimax ministral mistral mistralai mixtral moderation moonshot "
+    "moonshotai multilingual multimodal mxbai nano nemo nemotron neural nomic nousresearch nova nvidia o olmo omni "
+    "online open openai openchat openhermes openrouter opus org oss palm perplexity phi pixtral plus premier "
+    "preview pro q qat quantized qwen qwq r realtime reasoner reasoning rerank research s sambanova scout search "
+    "small smol smollm snowflake solar sonar sonnet speech stability stabilityai stable stablelm starcoder starling "
+    "swallow tb text thebloke thinking tiiuae tiny tinyllama titan together togethercomputer transcribe translate "
+    "tts tulu turbo ultra unsloth us v veo versatile vertex vicuna vision vl voyage web whisper wizard wizardlm "
+    "writer x xai xl xlarge xs yi zai zephyr"
+)
+_KNOWN_WORDS: Final = frozenset(_KNOWN_TEXT.split())
+# Sizes and versions: at most three digits between letters.
+_VERSION_PIECE: Final = re.compile(r"[A-Za-z]?\d{1,3}[A-Za-z]|[A-Za-z]\d{1,3}|\d{1,2}x\d{1,3}[bB]|\d{1,2}bit")
+# Digits alone: small ones, and dates since 2020 or parts of these.
+_NUMBER: Final = re.compile(
+    r"\d{1,2}|00\d|20[2-4]\d|(?:20)?[2-4]\d(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])[0-3]\d|20[2-4]\d(?:0[1-9]|1[0-2])[0-3]\d"
+)
+# Whose pieces are others' too.
+_KNOWN_NAMES: Final = frozenset(("o1", "o3", "text-embedding-ada-002"))
+_NUMBERS_MAX: Final = 5  # In one name, of which so many have two digits: more is a telephone number, or another.
+_PAIRS_MAX: Final = 3
+_OTHER_WORDS_MAX: Final = 4  # Of a vocabulary alone: more is a sentence.
 _PATH_OR_ARN: Final = re.compile(r"[/.~]|arn:|file:")
 _BODY_PLACES: Final = (DataPlace.REQUEST_BODY, DataPlace.RESPONSE_BODY)
 
 
 def name_model(text: str, name_word: Callable[[str], str]) -> str:
-    """A model's name as it may leave the node: empty where there is none, `_OTHER` where it looks like something else.
-    Of a path or an ARN the last part. `name_word`: a word as it may leave, or nothing."""
+    """A model's name as it may leave the node: empty where there is none, `_OTHER` where any piece of it is no word or
+    number that names of models have. Of a path or an ARN the last part, of a tuned model the one that was tuned.
+    `name_word`: a word as it may leave, or nothing."""
     if not text:
         return ""
     name = text.rpartition("/")[2] if _PATH_OR_ARN.match(text) else text
-    if not _NAME.match(name) or classify_field("model", name):
+    if name.startswith("ft:"):
+        name = ":".join(name.split(":")[:2])
+    if not _NAME.match(name):
         return OTHER_MODEL
-    if _FAMILY.search(name) is not None:
-        return name
-    words = [piece for piece in _PIECE.split(name) if piece and not _VERSION_PIECE.match(piece)]
-    return name if words and all(map(name_word, words)) else OTHER_MODEL
+    publisher, _, last = name.rpartition("/")
+    if publisher and not _may_leave(publisher, name_word):
+        name = last
+    return name if name in _KNOWN_NAMES or _may_leave(name, name_word) else OTHER_MODEL
+
+
+def _may_leave(name: str, name_word: Callable[[str], str]) -> bool:
+    pieces = [piece for piece in _PIECE.split(name) if piece]
+    numbers = [piece for piece in pieces if piece.isdigit()]
+    if len(numbers) > _NUMBERS_MAX or sum(len(one) == 2 for one in numbers) > _PAIRS_MAX:
+        return False
+    words = [one for one in pieces if not one.isdigit() and not _VERSION_PIECE.fullmatch(one)]
+    others = [one for one in words if one.lower().rstrip("0123456789") not in _KNOWN_WORDS or _ends_long(one)]
+    if not words or len(others) > _OTHER_WORDS_MAX or not all(map(_NUMBER.fullmatch, numbers)):
+        return False
+    if not all(map(name_word, others)):
+        return False
+    return not any(classify_field("model", one) for one in (name, " ".join(pieces), *pieces))
+
+
+def _ends_long(word: str) -> bool:
+    """Whether there are more digits at its end than a version has."""
+    return len(word) - len(word.rstrip("0123456789")) > 3
 
 
 class ModelUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +133,7 @@ class ModelUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _Key = tuple[Caller, Role, ModelOperation, str, str]
+_NOBODY: Final[Caller] = (0, PrincipalKind.UNSPECIFIED, 0, "", "")
 
 
 @dataclass(slots=True)
@@ -130,6 +172,8 @@ class ModelUses(Uses):
     _uses: dict[_Key, _Use] = field(default_factory=dict)
     _used: Counter[Caller] = field(default_factory=Counter)
     _names: set[str] = field(default_factory=set)
+    # The model that was asked for first, by who got which one in the answer.
+    _asked: dict[tuple[Caller, Role, ModelOperation, str], str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -157,13 +201,20 @@ class ModelUses(Uses):
             for text in (call.request_model, call.response_model)
         ]
         who = name_caller(*caller)
-        key: _Key = who, caller[1].role, call.operation, names[0], names[1]
-        if key not in self._uses:
-            if self._used[who] >= MAX_USED_MODELS:
-                key = who, caller[1].role, call.operation, OTHER_MODEL, OTHER_MODEL
-            self._used[who] += key not in self._uses
-        if len(self._uses) < MAX_MODEL_USES:
-            self._uses.setdefault(key, _Use())
+        if not is_served and not self._used[who]:
+            # Whoever is refused has any credential or address: it takes no place from callers that are served.
+            who = _NOBODY[:-1] + who[-1:]
+        answered = who, caller[1].role, call.operation, names[1]
+        if names[1] and not names[0]:  # Of a long request the model may stand behind what was copied.
+            names[0] = self._asked.get(answered, "")
+        key: _Key = *answered[:3], names[0], names[1]
+        if key not in self._uses and self._used[who] >= MAX_USED_MODELS:
+            key = *answered[:3], OTHER_MODEL, OTHER_MODEL
+        if key not in self._uses and len(self._uses) < MAX_MODEL_USES:
+            self._uses[key] = _Use()
+            self._used[who] += 1
+            if key[3] and key[4]:
+                self._asked.setdefault((*key[:3], key[4]), key[3])
         return ModelSample(self, key, call)
 
     def _name(self, name: str, *, is_served: bool) -> str:
@@ -231,6 +282,11 @@ _COUNTS: Final = ("samples", "calls", "errors", "streamed", "counted", "requests
 def find_body_codes(codes: Collection[int]) -> list[int]:
     """Those of kinds of data in bodies."""
     return [code for code in codes if code >> PLACE_SHIFT in _BODY_PLACES]
+
+
+def has_data_of_requests(codes: Collection[int]) -> bool:
+    """Whether any is of a request's body."""
+    return any(code >> PLACE_SHIFT == DataPlace.REQUEST_BODY for code in codes)
 
 
 def _count_codes(counts: Counter[int], codes: Collection[int], weight: int) -> None:

@@ -5,8 +5,9 @@
  * undoes chunks and codings, so a piece may also hold bytes of what follows the message. Every piece has its place, by sequence numbers,
  * so that what is missing is known. Bodies are the first to go without: they have a budget of bytes, and stop where a ring is half full.
  *
- * Of a response that is longer its end goes up too: what models of language counted stands there. The last packets wait in the socket's
- * memory until the message ends, for nobody knows before which ones these are. Where the end comes with the connection's it stays down.
+ * Of a response that is longer its end is copied too: what models of language counted stands there. The last packets wait in the socket's
+ * memory until the message ends, for nobody knows before which ones these are. A response that ends with its connection has no end. With
+ * chunks the end is known by its last bytes, which a body may contain too: so an end is sent twice a message at most.
  */
 #ifndef APIDAE_BODIES_H
 #define APIDAE_BODIES_H
@@ -18,7 +19,9 @@
 #define BODY_COPY 65536  /* Bytes of a body that go up at most, */
 #define LIST_COPY 262144 /* and of an answer that says what an MCP server has. */
 #define LIST_WORD 0x227473696c2f73ULL /* `s/list"`, of `tools/list` and others, */
+#define METHOD_WORD 0x22646f6874656d22ULL /* behind the name `"method"`, */
 #define LIST_BYTES 128   /* which stands this near to a request's beginning. */
+#define ENDS_SENT_MAX 2  /* Of a message. */
 #define PIECE_MAX 8192   /* Of one event. */
 #define PIECES_MAX 9     /* Of one packet: BODY_COPY and a head. */
 
@@ -134,10 +137,10 @@ static __always_inline void copy_pieces(struct __sk_buff *skb, const struct conn
   }
 }
 
-/* Does a request's body, whose first bytes are at hand, ask for a list of MCP? */
+/* Does a request's body, whose first bytes are at hand, ask for a list of MCP: an object with such a method? */
 static __always_inline u8 asks_for_list(struct __sk_buff *skb, u32 from) {
   u8 bytes[LIST_BYTES] = {};
-  u64 word = 0, found = 0;
+  u64 word = 0, is_named = 0, found = 0;
   u32 n = skb->len - from;
   if (n > LIST_BYTES)
     n = LIST_BYTES;
@@ -149,9 +152,10 @@ static __always_inline u8 asks_for_list(struct __sk_buff *skb, u32 from) {
 #pragma unroll
   for (u32 i = 0; i < LIST_BYTES; i++) {
     word = word >> 8 | (u64)bytes[i] << 56;
-    found |= is_zero(word >> 8 ^ LIST_WORD);
+    is_named |= is_zero(word ^ METHOD_WORD);
+    found |= is_named & is_zero(word >> 8 ^ LIST_WORD);
   }
-  return found;
+  return found & is_zero(bytes[0] ^ '{');
 }
 
 /* ---- the end of a response ------------------------------------------------------------------------------------------------------ */
@@ -203,10 +207,10 @@ static __always_inline void send_ends(const struct conn *c, struct flow *f, cons
       send_end(&e, &ends->ends[(first + i) & (ENDS_KEPT - 1)]);
 }
 
-/* Keeps what the packet in hand has of a body's end, from `from` on; with the last packet all of them go up. */
+/* Keeps what the packet in hand has of a body's end, from `from` on; with the last packet all of them are sent, and the memory is free. */
 static __always_inline void keep_end(struct __sk_buff *skb, struct bpf_sock *sk, const struct conn *c, struct flow *f,
                                      const struct settings *set, u32 from, u64 now) {
-  struct body_ends *ends = body_ends.sk_storage_get(sk, 0, 0);
+  struct body_ends *ends = body_ends.sk_storage_get(sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
   u32 to = find_body_end(skb, f), n = to - from;
   if (!ends || to <= from)
     return;
@@ -221,19 +225,22 @@ static __always_inline void keep_end(struct __sk_buff *skb, struct bpf_sock *sk,
   if (bpf_skb_load_bytes(skb, to - n, end->data, n) < 0)
     end->size = 0;
   ends->count++;
-  if (is_over(skb, f))
-    send_ends(c, f, set, ends, now);
+  if (!is_over(skb, f))
+    return;
+  send_ends(c, f, set, ends, now);
+  body_ends.sk_storage_delete(sk);
+  f->ends_sent++;
+  if (V(f->ends_sent) >= ENDS_SENT_MAX)
+    f->is_copied = COPY_NOT;
 }
 
-/* No more of a body goes up; of a response its end. */
+/* No more of a body is copied; of a response its end. */
 static __always_inline void end_copy(struct bpf_sock *sk, struct flow *f) {
   f->is_copied = COPY_NOT;
-  if (!V(f->is_response) || !V(f->is_active))
+  if (!V(f->is_response) || !V(f->is_active) || V(f->parse.state) == S_BODY_CLOSE)
     return;
-  struct body_ends *ends = body_ends.sk_storage_get(sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-  if (!ends)
-    return;
-  ends->count = 0;
+  body_ends.sk_storage_delete(sk);
+  f->ends_sent = 0;
   f->is_copied = COPY_END;
 }
 

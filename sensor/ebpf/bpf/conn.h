@@ -137,6 +137,7 @@ struct flow {
   u8 is_begun;       /* One began in this packet: each takes tail calls from those that `walk` may need. */
   u8 is_noted;       /* It was counted, and so was its class. */
   u8 body_class;
+  u8 ends_sent;      /* Of the response in hand, whose beginning is copied. */
   struct before_step before;
   union {
     u8 window[WINDOW + 8]; /* What the machine reads. */

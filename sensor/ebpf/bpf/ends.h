@@ -69,6 +69,8 @@ static __always_inline void end_response(struct bpf_sock *sk, struct conn *c, st
     return;
   }
   struct call *s = slot(sk, c, number);
+  if (V(f->is_copied) == COPY_END)
+    body_ends.sk_storage_delete(sk); /* Its last bytes were not known as its end. */
   if (s) {
     s->response_bytes = f->bytes;
     s->end_time_ns = now;

@@ -89,7 +89,7 @@ def test_secrets_in_prompts_to_a_provider_are_grave(store: EmbeddedStore, find: 
     call_provider(store, make_use("gpt-4o", 40, data={REQUEST + JWT: 4}), make_use("gpt-4o", 9, client_workload="a/b"))
     (found,) = find().values()
     assert (found.rule, found.severity, found.owasp) == (SENT, "high", "LLM02:2025")
-    assert found.why == "Prompts of 1 caller to api.openai.com contain jwt; 40 prompts were read."
+    assert found.why == "Prompts of 1 caller to api.openai.com contain jwt; 40 of some 40 calls were read."
     assert found.signs == ("jwt",)
 
 
@@ -104,6 +104,22 @@ def test_a_caller_that_asks_rarely_is_not_hidden_by_one_that_asks_often(store: E
     call_provider(store, make_use("gpt-4o", 100_000), rare)
     (found,) = find().values()
     assert (found.severity, found.signs) == ("high", ("diagnosis", "person_name"))
+
+
+def test_one_prompt_that_stands_for_many_is_one(store: EmbeddedStore, find: Any) -> None:
+    few = {"samples": 1, "requests_read": 5_000}
+    call_provider(store, make_use("gpt-4o", 5_000, data={REQUEST + JWT: 5_000}, **few))
+    (found,) = find().values()
+    assert found.why == "Prompts of 1 caller to api.openai.com contain jwt; 1 of some 5,000 calls were read."
+
+
+@pytest.mark.parametrize(("samples", "is_found"), [(2, False), (3, True)])
+def test_personal_data_by_chance_is_no_finding(
+    store: EmbeddedStore, find: Any, samples: int, *, is_found: bool
+) -> None:
+    few = {"samples": samples, "requests_read": 5_000}
+    call_provider(store, make_use("gpt-4o", 5_000, data={REQUEST + NAME: 5_000, REQUEST + EMAIL: 5_000}, **few))
+    assert (find().keys() == {SENT}) == is_found
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,13 @@ def test_of_a_longer_response_the_last_bytes_are_kept() -> None:
     for number in range(100):
         gathered.add_payload(RESPONSE, b"%099d," % number, ROOM)
     assert tell(gathered).response_last == b"".join(b"%099d," % number for number in range(100))[-LAST_BYTES_MAX:]
+
+
+def test_what_came_before_a_gap_is_not_the_end() -> None:
+    gathered = GatheredBodies()
+    gathered.cut_side(RESPONSE, 10)
+    gathered.add_payload(RESPONSE, b'"completion_tokens":1', 1 << 20)
+    gathered.cut_side(RESPONSE, 100)
+    assert tell(gathered).response_last == b""
+    gathered.add_payload(RESPONSE, b"23}", 1 << 20)
+    assert tell(gathered).response_last == b"23}"

@@ -237,6 +237,7 @@ def _list_google(text: str) -> dict[str, ModelExchange]:
         }
 
     pieces = [write(one, number) for number, one in enumerate(cut(text), 1)]
+    pieces[-1]["candidates"] = [{"content": {"parts": [{"text": text[-1:]}]}, "finishReason": "STOP", "index": 0}]
     counted = ModelUsage(input_tokens=40, output_tokens=19, cache_read_tokens=16, reasoning_tokens=12)
     in_stream = ModelUsage(input_tokens=40, output_tokens=12 + len(pieces), cache_read_tokens=16, reasoning_tokens=12)
     host, base = "generativelanguage.googleapis.com", "/v1beta/models/gemini-2.5-flash"

@@ -13,6 +13,7 @@ from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas import model_uses
 from sensor.describe.schemas.book import SchemaBook, SchemaPart
 from sensor.describe.schemas.model_calls import names_model_api
+from sensor.describe.schemas.model_usage import ModelUsage
 from sensor.describe.schemas.model_uses import MAX_MODEL_NAMES, MAX_MODEL_USES, MAX_USED_MODELS, ModelUse, name_model
 from sensor.export.messages import write_schemas
 from sensor.routes.vocabulary import load_vocabulary
@@ -52,14 +53,18 @@ class Node:
         address: str = "10.0.0.9",
         raw_bytes: int = 1 << 20,
         last_bytes: int = 0,
+        asked_bytes: int = 1 << 20,
+        asked_type: str = "application/json",
     ) -> None:
-        """One call; of the answer so many bytes were copied, and so many at its end."""
+        """One call; of the request and the answer so many bytes were copied, and so many at its end. `asked` as bytes
+        is the body itself."""
         self.wait(1)
-        body = json.dumps(exchange.asked if asked is None else asked).encode()
+        asked = exchange.asked if asked is None else asked
+        body = asked if isinstance(asked, bytes) else json.dumps(asked).encode()
         lines = (
             f"POST {exchange.path} HTTP/1.1",
             "Host: a",
-            "Content-Type: application/json",
+            f"Content-Type: {asked_type}",
             f"Content-Length: {len(body)}",
         )
         head = "\r\n".join((*lines, "", "")).encode()
@@ -75,7 +80,10 @@ class Node:
         credentials = Credentials(AuthenticationKind.BEARER_OPAQUE, 3, PrincipalKind.TOKEN, 3, False)
         call = BodyCall(
             *(route_id, status, head, answered + b"\r\n\r\n", len(head) + len(body), len(answered) + 4 + len(raw)),
-            *(self.now_ns, RawBodies(body, raw[:raw_bytes], response_last=raw[-last_bytes:] if last_bytes else b"")),
+            *(
+                self.now_ns,
+                RawBodies(body[:asked_bytes], raw[:raw_bytes], response_last=raw[-last_bytes:] if last_bytes else b""),
+            ),
             origin=make_origin(1),
             authentication=int(AuthenticationKind.BEARER_OPAQUE),
             path=exchange.path,
@@ -133,7 +141,8 @@ def test_at_a_server_a_host_that_the_caller_wrote_is_no_word_on_who_answers() ->
 def test_a_stream_that_was_cut_is_known_without_its_counts(name: str) -> None:
     exchange = EXCHANGES[name]
     use = ask_once(exchange, raw_bytes=len(chunk(exchange.answer)) * 2 // 3)
-    assert (use.calls, use.request_model) == (1, exchange.request_model)
+    assert (use.calls, use.request_model, use.counted) == (1, exchange.request_model, 0)
+    assert use.tokens == ModelUsage()
 
 
 @pytest.mark.parametrize(
@@ -237,7 +246,7 @@ def test_samples_count_as_many_calls_as_they_stand_for() -> None:
     ("text", "name"),
     [
         ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
-        ("ft:gpt-4o-mini-2024-07-18:acme::AbC123", "ft:gpt-4o-mini-2024-07-18:acme::AbC123"),
+        ("ft:gpt-4o-mini-2024-07-18:acme::AbC123", "ft:gpt-4o-mini-2024-07-18"),
         ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         (
             "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.amazon.nova-lite-v1:0",
@@ -253,11 +262,32 @@ def test_samples_count_as_many_calls_as_they_stand_for() -> None:
         ("9f86d081884c7d659a2feaa0c55ad015", "_OTHER"),
         ("gpt-" + "a" * 200, "_OTHER"),
         ("/home/ginevra", "_OTHER"),
+        ("o1", "o1"),
+        ("text-embedding-ada-002", "text-embedding-ada-002"),
+        ("gpt-4.1-2025-04-14", "gpt-4.1-2025-04-14"),
+        ("command-r-plus-08-2024", "command-r-plus-08-2024"),
+        ("mixtral-8x22b-instruct", "mixtral-8x22b-instruct"),
+        ("llama3.1:70b-instruct-q4_K_M", "llama3.1:70b-instruct-q4_K_M"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B"),
+        ("qwen3-235b-a22b-instruct-2507", "qwen3-235b-a22b-instruct-2507"),
+        ("claude-dupont-hiv-positive", "_OTHER"),
+        ("ayaan.khan-4.12.1961", "_OTHER"),
+        ("nova-kowalska-diagnosis", "_OTHER"),
+        ("john.smith/gpt-notes", "gpt-notes"),
+        ("gpt-patient-4711-john-smith", "_OTHER"),
+        ("gpt-sk-proj-abcdefghijklmnop1234567890ABCD", "_OTHER"),
+        ("gpt-AKIAIOSFODNN7EXAMPLE", "_OTHER"),
+        ("gpt-123-45-6789", "_OTHER"),
+        ("gpt-06-12-34-56-78", "_OTHER"),
+        ("gpt-4o-04-12-1961", "_OTHER"),
+        ("claude-4111-1111-1111-1111", "_OTHER"),
+        ("command-password-Hunter2xyz", "_OTHER"),
+        ("gpt-what-did-the-neighbour-say-about-us", "_OTHER"),
     ],
 )
 def test_names_leave_where_they_are_those_of_models(text: str, name: str) -> None:
     book = SchemaBook(load_vocabulary(), SampleRule())
-    assert name_model(text, book._name_listed) == name
+    assert name_model(text, book._name_model_word) == name
 
 
 def test_names_callers_and_uses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,20 +298,20 @@ def test_names_callers_and_uses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         node.call(CHAT, asked={**CHAT.asked, "model": name}, answer=answer, address=address, route_id=route_id)
 
     for number in range(MAX_USED_MODELS + 5):
-        ask(f"gpt-{number}")
+        ask(f"gpt-v{number}")
     uses = node.take()
     assert len(uses) == MAX_USED_MODELS + 1
     assert {use.request_model: use.calls for use in uses}["_OTHER"] == 5
     for number in range(MAX_MODEL_NAMES):
-        ask(f"gpt-{number}", f"10.0.1.{number}")
+        ask(f"gpt-v{number}", f"10.0.1.{number}")
     assert len({use.request_model for use in node.take()}) == MAX_MODEL_NAMES + 1
     for number in range(MAX_MODEL_USES):
-        ask("gpt-0", f"10.{number // 250 + 2}.0.{number % 250}")
+        ask("gpt-v0", f"10.{number // 250 + 2}.0.{number % 250}")
     assert len(node.take()) == MAX_MODEL_USES
     monkeypatch.setattr(model_uses, "MAX_ALL_USES", MAX_MODEL_USES)
-    ask("gpt-0", route_id=8)
+    ask("gpt-v0", route_id=8)
     assert node.take() == []
-    ask("gpt-0")
+    ask("gpt-v0")
     assert len(node.take()) == 1
 
 
@@ -302,6 +332,13 @@ def test_no_text_of_prompts_tools_files_and_answers_leaves_the_node(
                 reported.append(node.facts)
                 node.call(exchange, role=role, route_id=number, status=500, answer=b'{"error": "kanarienvogel"}')
                 reported.append(node.facts)
+                for canary in CANARIES[:2] + CANARIES[3:]:  # One of a dictionary may be of a model's name.
+                    path = exchange.path.replace("gpt-4o-eu", f"gpt-{canary}").replace("gemini-2.5", f"gemini-{canary}")
+                    named = exchange._replace(path=path)
+                    answer = exchange.answer.replace(b"-2024-08-06", f"-{canary}".encode())
+                    asked = {**exchange.asked, "model": f"gpt-{canary}"}
+                    node.call(named, role=role, route_id=number, asked=asked, answer=answer, raw_bytes=raw_bytes)
+                    reported.append(node.facts)
                 node.wait(300)
                 for message in node.book.take(node.up_ns):
                     sent = write_schemas(message)
@@ -330,3 +367,132 @@ def test_bodies_of_model_apis_are_not_described() -> None:
     node.call(CHAT)
     schemas = [schema for message in node.book.take(node.up_ns) for schema in message]
     assert {schema.part for schema in schemas} == {SchemaPart.MODEL_USES}
+
+
+def test_calls_that_are_of_no_model_add_nothing_to_those_that_are() -> None:
+    node = Node()
+    for _ in range(20):
+        node.call(CHAT)
+    for _ in range(200):
+        node.call(CHAT, status=400, asked={"a": 1}, answer=b'{"error": "no"}')
+    (use,) = node.take()
+    assert (use.calls, use.tokens.input_tokens) == (20, 20 * CHAT.usage.input_tokens)
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_refused_callers_take_no_place_from_those_that_are_served(status: int) -> None:
+    node = Node()
+    node.call(CHAT, role=Role.SERVER)
+    for number in range(MAX_MODEL_USES + 88):
+        address = f"192.0.{number // 250}.{number % 250}"
+        node.call(CHAT, role=Role.SERVER, status=status, answer=b'{"error": {"message": "no"}}', address=address)
+    node.call(CHAT, role=Role.SERVER, address="10.0.0.77")
+    uses = {use.client_address: (use.calls, use.errors) for use in node.take()}
+    assert uses == {"10.0.0.9": (1, 0), "": (MAX_MODEL_USES + 88, MAX_MODEL_USES + 88), "10.0.0.77": (1, 0)}
+
+
+def test_callers_past_the_bound_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_uses, "MAX_MODEL_USES", 4)
+    node = Node()
+    for number in range(40):
+        node.call(CHAT, address=f"10.0.1.{number}")
+    assert len(node.take()) == 4
+    (entry,) = (one for one in node.book._entries.values() if one.model_uses is not None)
+    assert entry.model_uses is not None
+    assert (len(entry.model_uses._used), entry.left_out) == (4, 36)
+
+
+LONG = {
+    "messages": [
+        {"role": "user", "content": "a question " * 9_000},
+        {"role": "user", "content": "4111 1111 1111 1111"},
+    ],
+    "model": "gpt-4o",
+}
+
+
+def test_long_prompts_are_of_the_model_of_the_short_ones_and_are_not_read() -> None:
+    node = Node()
+    node.call(CHAT)
+    for _ in range(2):
+        node.call(CHAT, asked=LONG, asked_bytes=65_536)
+    node.call(CHAT, asked=LONG, asked_bytes=65_536, status=429, answer=b'{"error": {"message": "no"}}')
+    uses = {(use.request_model, use.response_model): (use.calls, use.errors) for use in node.take()}
+    assert uses == {("gpt-4o", "gpt-4o-2024-08-06"): (3, 0), ("", ""): (1, 1)}
+    long = ask_once(CHAT, asked=LONG, asked_bytes=65_536)
+    assert (long.calls, long.requests_read, long.data) == (1, 0, ())
+    begun = {**LONG, "messages": list(reversed(LONG["messages"]))}
+    assert ask_once(CHAT, asked=begun, asked_bytes=65_536).requests_read == 1  # What is in it was found.
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "asked", "answer"),
+    [
+        ("/rooms/7/messages", "text/plain", b"hello", {"type": "message", "content": "b"}),
+        ("/rooms/7/messages", "application/json", b"", {"type": "message", "content": "b"}),
+        ("/rooms/7/messages", "application/json", b'["hi"]', {"type": "message", "content": "b"}),
+        ("/quiz/4/completions", "application/json", b"", {"id": 5, "choices": ["a"]}),
+        ("/quiz/4/completions", "application/json", b"", {"model": "a", "choices": [], "usage": {"prompt_tokens": 1}}),
+        ("/api/embed", "application/json", b'{"input": "a", "model": "b"}', {"embedding": "<iframe>"}),
+        ("/model/churn/invoke", "application/json", b'{"inputs": [[1, 2]]}', {"outputs": [0.3]}),
+    ],
+)
+def test_answers_alone_make_no_model_api(path: str, media_type: str, asked: bytes, answer: object) -> None:
+    node = Node()
+    exchange = CHAT._replace(path=path, host="models.internal")
+    node.call(exchange, role=Role.SERVER, asked=asked, asked_type=media_type, answer=json.dumps(answer).encode())
+    assert node.take() == []
+
+
+@pytest.mark.parametrize("name", ["anthropic messages", "gemini", "vertex", "bedrock converse", "azure chat"])
+@pytest.mark.parametrize("role", list(Role))
+def test_the_form_of_an_api_does_not_say_who_serves_it(name: str, role: Role) -> None:
+    assert ask_once(EXCHANGES[name], role=role, host="models.internal").provider == "_OTHER"
+
+
+FAKE = {"usage": {"prompt_tokens": 1_000_000_000}, "error": {"a": 1}}
+
+
+@pytest.mark.parametrize("name", ["ollama chat", "ollama chat stream", "anthropic messages", "gemini", "gemini stream"])
+@pytest.mark.parametrize("raw_bytes", [1 << 20, 500])
+def test_what_a_model_writes_into_arguments_of_tools_is_no_count_and_no_error(name: str, raw_bytes: int) -> None:
+    exchange = EXCHANGES[name]
+    tool = {"id": 1, "input": FAKE, "args": FAKE, "function": {"name": "a", "arguments": FAKE}, "list": [FAKE]}
+    answer = exchange.answer
+    for begin in (b'"content": [', b'"parts": [', b'"message": {'):
+        at = answer.rfind(begin)
+        if at >= 0:
+            written = json.dumps(tool).encode()
+            written = written + b", " if begin.endswith(b"[") else b'"tool_calls": [' + written + b"], "
+            answer = answer[: at + len(begin)] + written + answer[at + len(begin) :]
+            break
+    assert b"1000000000" in answer
+    use = ask_once(exchange, answer=answer, raw_bytes=raw_bytes, last_bytes=len(answer) - 100)
+    assert (use.errors, use.tokens) == (0, exchange.usage)
+
+
+def test_counts_beside_the_answer_are_none() -> None:
+    whole = json.loads(CHAT.answer)
+    del whole["usage"]
+    use = ask_once(CHAT, answer=json.dumps({**whole, "x": {"usage": {"prompt_tokens": 77_777}}}).encode())
+    assert (use.counted, use.tokens.input_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("openai chat", b'{"id": "a", "error": {"code": 502}, "choices": []}'),
+        ("openai responses stream", b'data: {"type": "response.failed", "response": {"error": {"code": "x"}}}\n\n'),
+    ],
+)
+def test_an_error_beside_an_answer_is_one(name: str, end: bytes) -> None:
+    exchange = EXCHANGES[name]
+    assert ask_once(exchange, answer=(exchange.answer if exchange.is_streamed else b"") + end).errors == 1
+
+
+@pytest.mark.parametrize("name", ["openai chat stream", "anthropic stream", "openai responses stream"])
+def test_events_whose_lines_end_with_cr_and_lf_are_no_framing_of_chunks(name: str) -> None:
+    exchange = make_model_exchanges(" ".join([TEXT] * 40))[name]
+    answer = exchange.answer.replace(b"\n", b"\r\n")
+    use = ask_once(exchange, answer=answer, raw_bytes=9_000, last_bytes=1_500)
+    assert (use.counted, use.tokens) == (1, exchange.usage)
