@@ -27,9 +27,7 @@ OFF, AUTO, FULL = ReadTls
         (FULL, "Full", "full", OFF),
     ],
 )
-def test_a_namespace_chooses_and_its_pod_less(
-    setting: ReadTls, namespace: str, pod: str, mode: ReadTls
-) -> None:
+def test_a_namespace_chooses_and_its_pod_less(setting: ReadTls, namespace: str, pod: str, mode: ReadTls) -> None:
     choice = choose(setting, namespace=namespace, pod=pod)
     assert choice.mode is mode
     assert bool(choice.reason) == (mode is OFF and setting is not OFF)
