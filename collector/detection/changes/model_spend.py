@@ -90,7 +90,9 @@ class ModelSpendWatch:
         if not self._due.take():
             return
         now = self._clock()
-        reports = list(_report_growth(find_growth(read_daily_tokens(self._reader, int(now) + 1, DAYS, TOKENS_MIN)), now))
+        reports = list(
+            _report_growth(find_growth(read_daily_tokens(self._reader, int(now) + 1, DAYS, TOKENS_MIN)), now)
+        )
         if reports:
             self._report(reports[:REPORTS_MAX])
 

@@ -1,5 +1,7 @@
 """Which price holds for what a caller asked."""
 
+from typing import Any
+
 import pytest
 
 from collector.inventory.models.prices import ModelPrice, PriceBook, PriceList
@@ -14,10 +16,13 @@ _COUNTS = (
 
 def make_use(request_model: str, response_model: str, provider: str = "openai") -> ModelUse:
     """One million tokens of prompts."""
-    texts = {name: "" for name in ("endpoint_id", "cluster", "service", "host", "path", "caller", "consumer")}
+    texts: dict[str, Any] = dict.fromkeys(
+        ("endpoint_id", "cluster", "service", "host", "path", "caller", "consumer"), ""
+    )
+    counts: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
     return ModelUse(
         **texts,
-        **{name: 0 for name in _COUNTS},
+        **counts,
         route_id=1,
         role=2,
         provider=provider,
