@@ -1,6 +1,7 @@
 """Commands on the prices of models, by requests to the collector."""
 
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -52,6 +53,10 @@ def read_prices(file: Path) -> dict[str, Any]:
     unknown = sorted(set(found) - {"currency", "prices"})
     if unknown:
         raise fail(f"{file} has {unknown[0]!r}, which is not known; use `currency` and `prices`.")
+    for one in found["prices"]:
+        for name, value in one.items() if isinstance(one, dict) else ():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise fail(f"{file} has {name} = {value}; give a number of the currency from 0 on.")
     # TOML has dates of its own.
     return {**found, "prices": [_write_dates(one) for one in found["prices"]]}
 
@@ -64,5 +69,7 @@ def _write_dates(one: Any) -> Any:
 
 def _print(api: Api, found: dict[str, Any]) -> None:
     api.print_items(found["prices"], PRICE_COLUMNS, "model")
+    if found["prices"] and found.get("currency"):
+        say(f"Prices are of one million tokens, in {found['currency']}.", err=True)
     if not found["prices"]:
         say("No prices are set, so no cost is shown.", err=True)

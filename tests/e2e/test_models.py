@@ -122,8 +122,8 @@ def list_known(inventory: Inventory, ports: Mapping[str, int]) -> dict[str, Any]
 def expect(exchange: ModelExchange) -> Any:
     usage = exchange.usage
     counts = usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.reasoning_tokens
-    # Nobody called the host of a provider, and what OpenAI's servers write into the heads of answers is not here.
-    provider = "_OTHER" if exchange.provider == "openai" else exchange.provider
+    # Nobody called the host of a provider: only servers that leave a mark in their answers are known.
+    provider = exchange.provider if exchange.provider in ("ollama", "vllm", "litellm") else "_OTHER"
     return (provider, exchange.operation, exchange.request_model, exchange.is_streamed, *counts)
 
 

@@ -11,6 +11,7 @@ counts and not the mean, so a weekly job is no news. One alert a caller names th
 no look has reported it for a day.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,17 +75,24 @@ class ModelSpendWatch:
     """Called by one thread."""
 
     def __init__(
-        self, *, reader: Reader, clock: Callable[[], float], report: Callable[[Sequence[Report]], object]
+        self,
+        *,
+        reader: Reader,
+        clock: Callable[[], float],
+        report: Callable[[Sequence[Report]], object],
+        tick: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader, self._clock, self._report = reader, clock, report
-        self._due = Interval(LOOK_SECONDS)
+        self._due = Interval(LOOK_SECONDS, clock=tick)
 
     def look(self) -> None:
         """One look, unless the last one was just now. Raises StoreError."""
         if not self._due.take():
             return
         now = self._clock()
-        reports = list(_report_growth(find_growth(read_daily_tokens(self._reader, int(now) + 1, DAYS, TOKENS_MIN)), now))
+        reports = list(
+            _report_growth(find_growth(read_daily_tokens(self._reader, int(now) + 1, DAYS, TOKENS_MIN)), now)
+        )
         if reports:
             self._report(reports[:REPORTS_MAX])
 

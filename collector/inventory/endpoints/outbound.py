@@ -7,8 +7,9 @@ query time: a client row is excluded if a watched server answered 2xx for its ho
 Without the 2xx, a stranger could hide real outbound calls to api.example.com. A request with `Host: api.example.com` to
 any watched server would do. A server that answers all hosts would still do it for providers of models
 (common/model_hosts.py), to which prompts go: no server of ours is one, so calls to their hosts always count, also where
-a proxy of ours that is watched passes them on. Hosts that name nothing (empty, and `other` past the host cap) never match. Calls to a
-loopback address went to one port of their own node, so only a watched server with that port hides them.
+a proxy of ours that is watched passes them on. Hosts that name nothing (empty, and `other` past the host cap) never
+match. Calls to a loopback address went to one port of their own node, so only a watched server with that port hides
+them.
 
 It reads the days' summaries: one row a route, role and day.
 """

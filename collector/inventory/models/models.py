@@ -239,15 +239,18 @@ class ModelInventory:
     def read_all(self, span: Span) -> tuple[tuple[ModelTraffic, ...], int]:
         """Everything that was asked in the span, and how many sums were not read."""
         read = read_model_uses(self._reader, span, self._order)
+        # Of most calls. A destination that is not looked up is not known: these sums are counted as not read.
         ids = list(dict.fromkeys(one.endpoint_id for one in read.uses))[:ENDPOINTS_MAX]
         measured = self._endpoints.measure(ids, span) if ids else {}
         groups: dict[tuple[str, ...], list[ModelUse]] = defaultdict(list)
-        for use in read.uses:
+        looked_up = frozenset(ids)
+        uses = [use for use in read.uses if use.endpoint_id in looked_up]
+        for use in uses:
             groups[_find_key(use, measured.get(use.endpoint_id))].append(use)
         prices = PriceBook(self._read_prices())
-        holders = _find_holders(self._reader, read.uses)
+        holders = _find_holders(self._reader, uses)
         items = (_merge(key, uses, measured, prices, holders) for key, uses in groups.items())
-        return tuple(items), read.left_out
+        return tuple(items), read.left_out + len(read.uses) - len(uses)
 
     def _sum_up(self, items: Sequence[ModelTraffic], left_out: int) -> ModelTotals:
         costs = [one.cost for one in items if one.cost is not None]
@@ -305,7 +308,7 @@ def _merge(
             by_answer[use.response_model] += use.calls
         for found in use.data:
             data[found.kind, found.data_class, found.side] += found.calls
-        cost = prices.compute_cost(use)
+        cost = prices.compute_cost(use, Destination(destination))
         if cost is not None:
             costs.append(cost)
             priced += use.counted

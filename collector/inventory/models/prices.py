@@ -1,12 +1,12 @@
 """Prices of models that people set, and the cost of tokens by them. Without prices no cost is known.
 
 The prices are one row of the state, as a file gives them (`apidae set model-prices FILE`). The first entry whose
-pattern fits a model holds. The name in the answer counts first, for it is the exact one, and then the one in the
-request.
+pattern fits the name in the answer or the one in the request holds. Calls to a gateway of ours have no cost but by an
+entry for their provider: what it sends on to a provider outside is priced there.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import translate
 from typing import Annotated, Final
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, select
 
 from collector.inventory.filters import Text
-from collector.inventory.models.use import ModelUse
+from collector.inventory.models.use import OTHER, Destination, ModelUse
 from collector.storage.state.cache import StateCache
 from collector.storage.state.store import StateStore, lock_table, upsert
 from collector.storage.state.tables.inventory import MODEL_PRICES
@@ -70,25 +70,27 @@ class PriceBook:
     def __init__(self, prices: PriceList) -> None:
         self.currency = prices.currency
         self._prices = [(re.compile(translate(one.model.lower())).match, one) for one in prices.prices]
-        self._known: dict[tuple[str, str, str], ModelPrice | None] = {}
+        self._known: dict[tuple[bool, str, str, str], ModelPrice | None] = {}
 
-    def compute_cost(self, use: ModelUse) -> float | None:
+    def compute_cost(self, use: ModelUse, destination: Destination) -> float | None:
         """None where no price is known, or no tokens were counted."""
         if not use.counted or not self._prices:
             return None
-        key = use.provider, use.response_model, use.request_model
+        key = destination is Destination.INSIDE, use.provider, use.response_model, use.request_model
         if key not in self._known:
-            self._known[key] = self._find_price(*key)
+            is_inside, provider, *names = key
+            self._known[key] = self._find_price(provider, names, is_inside=is_inside)
         price = self._known[key]
         return None if price is None else price.compute_cost(use)
 
-    def _find_price(self, provider: str, *names: str) -> ModelPrice | None:
-        """The first that fits the first name that one fits."""
-        for name in names:
-            for match, price in self._prices if name else ():
-                if price.provider in ("", provider) and match(name.lower()):
-                    return price
-        return None
+    def _find_price(self, provider: str, names: Sequence[str], *, is_inside: bool) -> ModelPrice | None:
+        """The first that fits one of the names."""
+        known = [name.lower() for name in names if name not in ("", OTHER)] or [name.lower() for name in names if name]
+        providers = (provider,) if is_inside else ("", provider)
+        fits = (
+            price for match, price in self._prices if price.provider in providers and any(match(name) for name in known)
+        )
+        return next(fits, None)
 
 
 class ModelPrices:
@@ -122,7 +124,8 @@ class ModelPrices:
 
 def _describe(prices: PriceList) -> dict[str, object]:
     """For the audit log."""
-    return {"currency": prices.currency, "prices": [one.model for one in prices.prices]}
+    entries = [f"{one.provider or 'any'} {one.model}: {one.input:g} in, {one.output:g} out" for one in prices.prices]
+    return {"currency": prices.currency, "prices": entries}
 
 
 def _read_list(connection: Connection) -> PriceList:

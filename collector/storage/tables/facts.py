@@ -116,7 +116,8 @@ TABLES = (
     # `part` is the wire's SchemaPart. `fields` and `operations` are JSON, as collector/schemas/merging.py reads them;
     # of a description `fields` is its outline (collector/specs/assessment.py). States of other processes and
     # generations add up. A sensor sends each part again every ten minutes, so that what is old is gone. `operation`
-    # names the one whose parameters or result the state describes; empty of a whole part. Read with FINAL.
+    # names the one whose parameters or result the state describes; empty of a whole part. It has callers, as
+    # rows by hour do. Read with FINAL.
     Table(
         name="schemas",
         columns="""
@@ -137,7 +138,7 @@ TABLES = (
             digest UInt64
         """,
         key="route_id, part, status_class, media_type, node, boot_id, generation, operation",
-        expiry=f"time + INTERVAL {HOUR_RETENTION_DAYS} DAY",
+        expiry="time + INTERVAL {hour_days} DAY",
     ),
     # What the disk cap removed: a person who misses minutes must find out why.
     Table(

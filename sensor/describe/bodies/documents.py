@@ -38,6 +38,7 @@ from sensor.describe.bodies.streams import (
 )
 from sensor.sensitive.kinds import Binary, Text
 
+EVENTS: Final = "text/event-stream"
 AWS_EVENTS: Final = "application/vnd.amazon.eventstream"
 PARTS_MAX: Final = 128
 TEXT_BYTES_MAX: Final = 4_096  # Of one field that is looked at.
@@ -392,7 +393,7 @@ _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
     "application/json-lines": _read_lines,
     "application/jsonlines": _read_lines,
     "application/json-seq": _read_sequence,
-    "text/event-stream": _read_events,
+    EVENTS: _read_events,
     AWS_EVENTS: _read_frames,
     "application/stream+json": _read_lines,
     "text/csv": _read_csv,

@@ -33,7 +33,7 @@ from sensor.core.calls import (
 from sensor.describe.auth.authentication import is_key_header
 from sensor.describe.bodies.assignment import FieldBook
 from sensor.describe.bodies.decoding import Decoded, Payload, decode, read_payload
-from sensor.describe.bodies.documents import Document, is_protobuf, read_document, read_tree
+from sensor.describe.bodies.documents import EVENTS, Document, is_protobuf, read_document, read_tree
 from sensor.describe.bodies.graphql import is_introspection_answered, measure_body, measure_query_string
 from sensor.describe.bodies.logins import Login, LoginRequest, LoginResponse, find_login
 from sensor.describe.bodies.message_types import REFLECTION_METHODS, MessageTypes
@@ -166,7 +166,6 @@ _GRAPHQL_SIGN: Final = re.compile(rb"query[\"=]|persistedQuery")
 _GRAPHQL_HEAD: Final = re.compile(rb"graphql|content-encoding", re.IGNORECASE)
 _GRAPHQL_TYPES: Final = re.compile(r"application/(?:[\w.+-]*json|graphql|x-www-form-urlencoded)\Z")
 _MEDIA_TYPE_BYTES: Final = 128
-EVENTS: Final = "text/event-stream"
 _CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
 _WORDS: Final = (
     ("coding_unknown", "Bodies in a content coding that the sensor does not read."),

@@ -331,7 +331,7 @@ class SchemaBook:
         response: BodyDocument | None,
         data: Collection[int],
     ) -> None:
-        """Who asks which model. What is no call of a model is a sample too: it stands for others that are none."""
+        """Who asks which model. A call of no model is a sample too: it stands for others like it."""
         self._sampler.sample_more(call.route_id)
         sample = Sample(
             status_code=call.status_code,

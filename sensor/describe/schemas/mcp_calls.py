@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument, Calls, list_calls
+from sensor.describe.bodies.documents import EVENTS
+from sensor.describe.bodies.reader import BodyCall, BodyDocument, Calls, list_calls
 from sensor.describe.schemas.operations import Operation, find_in_document
 
 _VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"  # In the metadata of requests,

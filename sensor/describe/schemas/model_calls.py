@@ -25,8 +25,8 @@ from pydantic_core import from_json
 
 from common.model_hosts import find_host_provider
 from sensor.core.calls import STATUS_NOT_READ, Role
-from sensor.describe.bodies.documents import AWS_EVENTS
-from sensor.describe.bodies.reader import EVENTS, BodyCall, BodyDocument
+from sensor.describe.bodies.documents import AWS_EVENTS, EVENTS
+from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.schemas.model_endings import Ending, has_error, read_ending
 from sensor.describe.schemas.model_usage import ModelUsage, find_usage, read_usage_head
 

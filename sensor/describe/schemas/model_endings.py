@@ -13,8 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
-from sensor.describe.bodies.documents import AWS_EVENTS
-from sensor.describe.bodies.reader import EVENTS
+from sensor.describe.bodies.documents import AWS_EVENTS, EVENTS
 from sensor.describe.schemas.model_usage import ModelUsage, find_usage
 
 _MESSAGES_MAX: Final = 8  # That are parsed, the last ones.
@@ -73,7 +72,7 @@ def _is_error(value: object) -> bool:
 
 
 def _split(last: bytes, media_type: str) -> list[bytes]:
-    """Messages at the end, of which the first may lack its beginning; of an answer that is none, all of it."""
+    """Messages at the end, of which the first may lack its beginning; else all of the answer."""
     if media_type == EVENTS:
         first, *others = _LINE_END.split(last)
         lines = [first.removeprefix(b"data:"), *(line[5:] for line in others if line.startswith(b"data:"))]

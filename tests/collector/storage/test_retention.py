@@ -27,8 +27,8 @@ def test_tables_follow_the_settings_and_are_left_alone_where_they_do_already(emb
     assert change(embedded, Retention()) == []
     changed = change(embedded, KEPT)
     tables = {statement.split()[2] for statement in changed}
-    assert {"rows_minute", "rows_hour", "routes_day"} <= tables
-    assert not tables & {"routes_hour", "schemas", "findings"}
+    assert {"rows_minute", "rows_hour", "routes_day", "schemas"} <= tables
+    assert not tables & {"routes_hour", "findings"}
     created = read_created(embedded)
     assert "TTL time + toIntervalHour(72)" in created["rows_minute"]
     assert "TTL time + toIntervalDay(30)" in created["rows_hour"]

@@ -90,7 +90,10 @@ def test_a_look_is_made_each_quarter_of_an_hour() -> None:
             asked.append(sql)
             return {}
 
-    watch = ModelSpendWatch(reader=Counted(), clock=lambda: NOW, report=list)
-    watch.look()
-    watch.look()
-    assert len(asked) == 1
+    ticks = iter((0.0, 0.0, 1.0, 899.0, 900.0, 901.0))  # The first when it is made.
+    watch = ModelSpendWatch(reader=Counted(), clock=lambda: NOW, report=list, tick=lambda: next(ticks))
+    looks = []
+    for _ in range(5):
+        watch.look()
+        looks.append(len(asked))
+    assert looks == [1, 1, 1, 2, 2]

@@ -471,7 +471,7 @@ def test_what_a_model_writes_into_arguments_of_tools_is_no_count_and_no_error(na
     assert (use.errors, use.tokens) == (0, exchange.usage)
 
 
-def test_counts_beside_the_answer_are_none() -> None:
+def test_fields_beside_the_answer_hold_no_counts() -> None:
     whole = json.loads(CHAT.answer)
     del whole["usage"]
     use = ask_once(CHAT, answer=json.dumps({**whole, "x": {"usage": {"prompt_tokens": 77_777}}}).encode())
