@@ -42,17 +42,21 @@ class Ending(NamedTuple):
 def read_ending(last: bytes, media_type: str) -> Ending:
     """Of the last bytes of a stream, or of an answer that was cut. Never raises. Cost: some 20 us."""
     if media_type == AWS_EVENTS:
-        parts: list[bytes] = []
+        parts, cut = [], []
         messages = list(_find_payloads(last))[-_MESSAGES_MAX:]
     else:
-        parts = _split(last, media_type)
-        messages = [one for one in map(_parse, parts[-_MESSAGES_MAX:]) if isinstance(one, dict)]
+        parts = _split(last, media_type)[-_MESSAGES_MAX:]
+        found = [(part, _parse(part)) for part in parts]
+        messages = [one for _, one in found if isinstance(one, dict)]
+        cut = [part for part, one in found if one is None]
     usages = [usage for one in messages for usage in (find_usage(one),) if usage is not None]
     is_over = b"[DONE]" in parts or any(map(_is_last, messages))
-    if not usages and parts:
+    for part in reversed(cut if not usages else []):
         # Of a stream it is within `response`.
-        cut = _find_cut_counts(parts[0], ("", "}") if media_type == EVENTS else ("", "]"))
-        usages, is_over = ([cut], True) if cut is not None else (usages, is_over)
+        counted = _find_cut_counts(part, ("", "}") if media_type == EVENTS else ("", "]"))
+        if counted is not None:
+            usages, is_over = [counted], True
+            break
     has_failed = media_type == AWS_EVENTS and _FRAME_ERROR.search(last) is not None
     return Ending(messages, usages, is_over, has_failed or any(map(has_error, messages)))
 
@@ -74,8 +78,10 @@ def _is_error(value: object) -> bool:
 def _split(last: bytes, media_type: str) -> list[bytes]:
     """Messages at the end, of which the first may lack its beginning; else all of the answer."""
     if media_type == EVENTS:
-        first, *others = _LINE_END.split(last)
-        lines = [first.removeprefix(b"data:"), *(line[5:] for line in others if line.startswith(b"data:"))]
+        # Between what was copied of several packets bytes may be missing, and with them the beginning of a line.
+        lines = [
+            line.removeprefix(b"data:") for line in _LINE_END.split(last) if line[:5] == b"data:" or line[-1:] == b"}"
+        ]
     else:
         lines = last.split(b"\n") if media_type in _LINES else [last]
     return [line for line in map(bytes.strip, lines) if line]

@@ -13,6 +13,7 @@ from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas import model_uses
 from sensor.describe.schemas.book import SchemaBook, SchemaPart
 from sensor.describe.schemas.model_calls import names_model_api
+from sensor.describe.schemas.model_endings import read_ending
 from sensor.describe.schemas.model_usage import ModelUsage
 from sensor.describe.schemas.model_uses import MAX_MODEL_NAMES, MAX_MODEL_USES, MAX_USED_MODELS, ModelUse, name_model
 from sensor.export.messages import write_schemas
@@ -496,3 +497,9 @@ def test_events_whose_lines_end_with_cr_and_lf_are_no_framing_of_chunks(name: st
     answer = exchange.answer.replace(b"\n", b"\r\n")
     use = ask_once(exchange, answer=answer, raw_bytes=9_000, last_bytes=1_500)
     assert (use.counted, use.tokens) == (1, exchange.usage)
+
+
+def test_counts_are_found_behind_bytes_that_are_missing_in_the_end() -> None:
+    exchange = make_model_exchanges(" ".join([TEXT] * 40))["openai responses stream"]
+    ending = read_ending(exchange.answer[5_000:5_600] + exchange.answer[-900:], exchange.media_type)
+    assert (ending.usages, ending.is_over) == ([exchange.usage], True)
