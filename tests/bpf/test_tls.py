@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -19,9 +19,11 @@ from scripts.bench_cases.searching import search_path
 from scripts.live.program import Program
 from scripts.proxies import find_proxy
 from scripts.vm.images import RING_BYTES, find_images
+from sensor.capture.syscalls.streams import unpack_event
 from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange, Role
 from sensor.ebpf import uprobes
+from sensor.ebpf.abi import SyscallKind
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.tracepoints import ProbeSettings
 from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
@@ -72,20 +74,25 @@ class Watch:
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
         self._program, self._path, self._sites = program, path, [site.probe for site in sites]
         self._probes = self._open()
+        self.writes: Counter[int] = Counter()  # By the port of the process that wrote.
         self._told: list[Exchange | StreamExchange] = []
 
     def _open(self, *pids: int) -> list[int]:
         """In all processes, or in these alone."""
         return [fd for pid in pids or (0,) for fd in self._program.open_probes(str(self._path), self._sites, pid)]
 
-    def move(self, *pids: int) -> None:
-        """From probes in all processes to probes in these alone, and the other way round."""
+    def move(self, wait: Callable[[], None], *pids: int) -> None:
+        """From probes in all processes to probes in these alone, and the other way round; `wait` while both are in."""
         before, self._probes = self._probes, self._open(*pids)
+        wait()
         close_probes(before)
 
     def read(self) -> None:
         """What has come."""
-        self._told += self._reader.take(self._ring.read(1 << 20))
+        records = list(self._ring.read(1 << 20))
+        events = [unpack_event(record)[0] for record in records]
+        self.writes.update(event.local_port for event in events if event.kind == SyscallKind.WRITE)
+        self._told += self._reader.take(records)
 
     def stop(self) -> list[Exchange | StreamExchange]:
         """All calls."""
@@ -132,13 +139,16 @@ def test_a_connection_stays_known_while_probes_move_from_all_to_one_and_back(
                     assert client.call("GET", "/orders/7").status == 200
                     made["/orders/7"] += 1
 
+        def wait() -> None:
+            before = made.total()
+            wait_until(lambda: made.total() >= before + 20, "calls are made")
+
         thread = threading.Thread(target=call_grpc if kind == "grpc" else call_go)
         thread.start()
         try:
             for pids in ((server.pid, os.getpid()), (), (server.pid, os.getpid()), ()):
-                before = made.total()
-                wait_until(lambda before=before: made.total() >= before + 20, "calls are made")  # type: ignore[misc]
-                watch.move(*pids)
+                wait()
+                watch.move(wait, *pids)
                 watch.read()
         finally:
             is_over.set()
@@ -151,6 +161,10 @@ def test_a_connection_stays_known_while_probes_move_from_all_to_one_and_back(
     else:
         of_port = [one for one in told if isinstance(one, Exchange) and one.ends.local_port == port]
         assert sum(one.figures.calls for one in of_port) == made.total()
+        assert len({one.figures.response_bytes for one in of_port}) == 1
+        # A thread that has to wait between the two probes of a place is told twice: one in some thousand.
+        assert made.total() <= watch.writes[port] <= 1.01 * made.total()
+        assert not any(one.figures.is_lossy or one.figures.is_aborted for one in of_port)
 
 
 @pytest.mark.full

@@ -26,7 +26,7 @@
 #define STEPPED (1ULL << 62) /* The kernel steps over the instruction there, which takes so many times as long as to emulate it. */
 #define STEPPED_WEIGHT 10
 #define OWN_PROBES (1ULL << 63) /* Of one process alone. */
-#define TWICE_NS 1000000        /* Two probes of a place run right behind each other; none goes within this after another came. */
+#define TWICE_NS 30000 /* Two probes of a place run right behind each other, and a session's next write or read takes longer to come. */
 
 /* A goroutine in a call. */
 struct goroutine_key {
