@@ -162,7 +162,7 @@ def test_a_connection_stays_known_while_probes_move_from_all_to_one_and_back(
         of_port = [one for one in told if isinstance(one, Exchange) and one.ends.local_port == port]
         assert sum(one.figures.calls for one in of_port) == made.total()
         assert len({one.figures.response_bytes for one in of_port}) == 1
-        # A thread that has to wait between the two probes of a place is told twice: one in some thousand.
+        # A write is reported twice where its thread has to wait between two probes of a place, which is rare.
         assert made.total() <= watch.writes[port] <= 1.01 * made.total()
         assert not any(one.figures.is_lossy or one.figures.is_aborted for one in of_port)
 
