@@ -59,6 +59,7 @@ GOOD: dict[str, Any] = {
     "name": "a",
     "note": "n",
     "place": 0,
+    "prices": [{"model": "acme-*", "input": 1.0, "output": 4.0}],
     "query": "",
     "ratio": 0.5,
     "role": "viewer",
