@@ -257,11 +257,13 @@ def _inject(lab: Lab) -> None:
 
 
 def _forge(lab: Lab) -> None:
+    _meet(lab, "office")
     agent = lab.open_agent(lab.servers["office"], "forger", is_outside=True).begin()
     agent.use("fetch_page", url=f"http://0x7f.1:{lab.inner}/{CANARIES[0]}")
 
 
 def _forge_tls(lab: Lab) -> None:
+    _meet(lab, "fetcher")  # An alert about the first call to a server names no service.
     agent = lab.open_agent(lab.servers["fetcher"], "tlsforger", is_outside=True).begin()
     agent.use("fetcher_status", url=f"https://localhost:{lab.inner_tls}/{CANARIES[0]}")
 
