@@ -87,9 +87,15 @@ static int delete_value(struct store *s, const void *key) {
     } \
     return name##_value; \
   } \
+  static int name##_drop(void *sk) { \
+    free(name##_value); \
+    name##_value = 0; \
+    return 0; \
+  } \
   static struct { \
     value_type *(*sk_storage_get)(void *, const void *, u64); \
-  } name = {name##_get};
+    int (*sk_storage_delete)(void *); \
+  } name = {name##_get, name##_drop};
 
 /* ---- rings ------------------------------------------------------------------------------------------------------------------------ */
 
