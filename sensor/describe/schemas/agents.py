@@ -69,7 +69,7 @@ class AgentWatch:
         self._tools = 0
 
     def see(self, route_id: int, caller: int, session: int, uses: Iterable[ToolUse], time_ns: int) -> set[int]:
-        """Codes of a call with these uses. `caller` and `session` are hashes of who called. Cost: some 5 us."""
+        """Codes of a call with these uses. `caller` and `session` are hashes of who called."""
         repeats = new = 0
         for use in uses:
             repeats = max(repeats, self._count_repeats(hash((route_id, caller, session)), use, time_ns))
