@@ -44,8 +44,9 @@ class Lab:
         return agent
 
     def find_alerts(self, kind: str, port: int) -> list[dict[str, Any]]:
-        """Of one server."""
-        return [one for one in self.inventory.list_items("/alerts", kind=kind) if one["service"].endswith(f":{port}")]
+        """Of one server, and those about a caller alone: of a call that came before its endpoint was known."""
+        alerts = self.inventory.list_items("/alerts", kind=kind)
+        return [one for one in alerts if not one["service"] or one["service"].endswith(f":{port}")]
 
     def find_rules(self, port: int) -> set[str]:
         """Findings of one server."""
