@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 ATTEMPTS = 5
@@ -61,12 +62,14 @@ class Nginx:
         addresses: tuple[str, ...] = ("127.0.0.1",),
         workers: int = 1,
         listen: str = "reuseport",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`environment`: in place of this process's."""
         program = find_nginx()
         if program is None:
             raise NginxError("nginx is not installed: apt-get install nginx-light")
         directory.mkdir(parents=True, exist_ok=True)
-        self._listen = listen
+        self._listen, self._environment = listen, environment
         self.directory = directory.resolve()  # nginx reads relative paths from its prefix.
         for _ in range(ATTEMPTS):
             self.port = _take_port(addresses)
@@ -92,6 +95,7 @@ class Nginx:
         command = [program, "-p", str(self.directory), "-e", str(self.directory / "error.log"), "-c", str(path)]
         return subprocess.Popen(
             command,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -325,6 +325,15 @@ class Pipeline:
         """TLS connections that workloads of this node opened: a request may have named the host."""
         for handshake in handshakes:
             self._processor.see_handshake(handshake)
+        try:  # Now: it may be long until another call is described.
+            self._add_late()
+        except Exception:
+            self.aggregator.drop(FAILED)
+            _log_failure("aggregating")
+
+    def _add_late(self) -> None:
+        for late in self._processor.take_late():
+            self.aggregator.add(late)
 
     def _take_repeats(self) -> None:
         calls = self._repeats.collect(self._clock.to_unix_ns(0))
@@ -367,8 +376,7 @@ class Pipeline:
             return
         self._counter.use()
         try:
-            for late in self._processor.take_late():
-                self.aggregator.add(late)
+            self._add_late()
             row = self.aggregator.add(record)
             if self.trace is not None:
                 self.trace.see_row(exchange, row)

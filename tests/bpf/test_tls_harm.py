@@ -77,7 +77,13 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) ->
     if find_nginx() is None:
         pytest.skip("nginx is not installed: apt-get install nginx-light")
     files = f"ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};"
-    server = Nginx(tmp_path_factory.mktemp("nginx"), f"{files} location / {{ return 200 'ok'; }}", listen="ssl")
+    directory = tmp_path_factory.mktemp("nginx")
+    server = Nginx(
+        directory,
+        f"{files} location / {{ return 200 'ok'; }}",
+        listen="ssl",
+        environment=copy_libssl(directory),
+    )
     yield server
     server.stop()
 
@@ -107,21 +113,25 @@ def test_a_library_that_was_replaced_since_takes_probes(tmp_path: Path, is_linki
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    library = find_libssl(os.getpid())
-    copy = tmp_path / library.name
-    shutil.copy(library, copy)
     with subprocess.Popen(
         [sys.executable, "-c", "import ssl; print('up', flush=True); input()"],
-        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        env=copy_libssl(tmp_path),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == b"up\n"
-        copy.unlink()
+        (tmp_path / find_libssl(os.getpid()).name).unlink()
         try:
             check_probes(process.pid, is_linking, tmp_path)
         finally:
             process.kill()
+
+
+def copy_libssl(directory: Path) -> dict[str, str]:
+    """The environment of a program that is to run a copy of its own: probes of others, such as those of a sensor that
+    another test has started, are in all processes of a file."""
+    shutil.copy(find_libssl(os.getpid()), directory)
+    return os.environ | {"LD_LIBRARY_PATH": str(directory)}
 
 
 def find_libssl(pid: int) -> Path:

@@ -44,9 +44,9 @@ class Lab:
         return agent
 
     def find_alerts(self, kind: str, port: int) -> list[dict[str, Any]]:
-        """Of one server, and those about a caller alone: of a call that came before its endpoint was known."""
+        """Of one server."""
         alerts = self.inventory.list_items("/alerts", kind=kind)
-        return [one for one in alerts if not one["service"] or one["service"].endswith(f":{port}")]
+        return [one for one in alerts if one["service"].endswith(f":{port}")]
 
     def find_rules(self, port: int) -> set[str]:
         """Findings of one server."""

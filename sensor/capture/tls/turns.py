@@ -160,8 +160,8 @@ class TurnTaker:
         self._thread: threading.Thread | None = None
         # Processes that were read at each port; of the thread that reads events, replaced as a whole.
         self.members: Mapping[Port, Collection[int]] = {}
-        self.shares: Mapping[int, float] = {}  # Of processes that are read a part of the time, or not any more.
-        self.over: Mapping[int, float] = {}  # These, and those that take more than their budget; the same.
+        # Shares of the time in which processes are read: those in turns, not read any more, or beyond their budget.
+        self.over: Mapping[int, float] = {}
         self.stopped: Mapping[int, str] = {}  # Processes that are left alone, and why.
         # Processes that wait for others of a file, as not all may have probes of their own: how many run it.
         self.crowded: Mapping[int, int] = {}
@@ -194,7 +194,7 @@ class TurnTaker:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self.shares, self.over, self.stopped, self.crowded, self.hindered = {}, {}, {}, {}, {}
+        self.over, self.stopped, self.crowded, self.hindered = {}, {}, {}, {}
 
     def explain(self, pid: int) -> str:
         """Why a process is not read though its library is known; empty where it is."""
@@ -472,7 +472,7 @@ class TurnTaker:
                 crowded.update(dict.fromkeys(waiting, len(held.apart.shares)))
             shares.update({pid: 0.0 for pid in held.mapped.pids if not self._may_be_read(pid)})
         shares.update(dict.fromkeys(self.hindered, 0.0))
-        self.shares, self.over, self.crowded = shares, over | shares, crowded
+        self.over, self.crowded = over | shares, crowded
 
     def _close(self, wanted: Iterable[tuple[HeldFile, Iterable[int]]]) -> None:
         """Takes probes out of files, of these processes or of EVERYBODY; of all at once."""

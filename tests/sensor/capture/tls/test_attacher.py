@@ -458,13 +458,13 @@ def test_a_busy_process_is_read_in_turns_and_its_neighbours_always(node: Node) -
     had = node.live(40, {10: 4_000, 11: 10})[4:]
     assert all(one - {10} == {11} for one in had), had
     assert sum(10 in one for one in had) == pytest.approx(len(had) / 4, abs=2)
-    assert node.turns.shares == {10: pytest.approx(0.25)}
+    assert node.turns.over == {10: pytest.approx(0.25)}
     assert 11 not in node.prober.looked_away, "it was always read"
     assert node.prober.looked_away.count(10) == pytest.approx(len(had) / 4, abs=2)
     (file,) = node.attacher.files
     assert file.sites, "between two turns it is read as well"
     node.live(10, {10: 50, 11: 10})
-    assert node.prober.probed == {EVERYBODY} and node.turns.shares == {}
+    assert node.prober.probed == {EVERYBODY} and node.turns.over == {}
 
 
 def test_nobody_has_turns_where_too_many_run_the_file(node: Node) -> None:

@@ -113,7 +113,7 @@ def test_a_trial_has_its_slots_and_who_is_left_alone_a_reason(node: Node, trials
     trials.slots, trials.stopped = {}, {10: "Answers took 8 % longer."}
     node.turns.step()
     node.attacher.look()
-    assert node.prober.probed == {11} and node.turns.shares == {10: 0.0}
+    assert node.prober.probed == {11} and node.turns.over == {10: 0.0}
     assert node.unread.why(10) == "Answers took 8 % longer."
 
 
@@ -171,7 +171,7 @@ def test_a_process_that_maps_a_library_late_is_looked_at_at_once(node: Node) -> 
     node.live(2, {12: 4_000})
     assert node.prober.probed <= {10, 12} and 99 not in node.prober.calls
     node.live(6, {12: 4_000})
-    assert node.turns.shares[12] < 1 and node.turns.late == []
+    assert node.turns.over[12] < 1 and node.turns.late == []
 
 
 def test_many_sleeping_processes_of_one_cgroup_take_no_place_of_another(node: Node) -> None:
@@ -185,7 +185,7 @@ def test_many_sleeping_processes_of_one_cgroup_take_no_place_of_another(node: No
         node.attacher.look()
         assert 5_000 in node.prober.probed and len(node.prober.probed) == MAX_APART
         node.now += ROTATION_SECONDS
-    assert 5_000 not in node.turns.shares and node.turns.shares[10] == pytest.approx(31 / 300, abs=0.1)
+    assert 5_000 not in node.turns.over and node.turns.over[10] == pytest.approx(31 / 300, abs=0.1)
     assert "301 run this one" in node.turns.describe(10) and "run this one" not in node.turns.describe(5_000)
 
 

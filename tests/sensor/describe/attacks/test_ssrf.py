@@ -8,12 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.bench_cases.http2 import ReplayDescriber
+from sensor.agent.pipeline import Pipeline
+from sensor.aggregate.aggregator import Aggregator
 from sensor.core.calls import CallRecord, Exchange, Handshake, RawBodies, Role
+from sensor.core.clock import Clock
 from sensor.core.health import AttackAccount
 from sensor.core.keyed import KeyedHash
 from sensor.describe.attacks.classes import EVIDENCE_MASK, AttackEvidence
 from sensor.describe.attacks.ssrf import LEARNING_NS, WAIT_NS, RequestForgery, list_hosts, read_address
-from sensor.describe.describer import Describer, DescribeSettings
+from sensor.describe.describer import DescribeSettings
+from sensor.export.convert import BatchConverter
 from sensor.routes.templating import Templater
 from sensor.routes.vocabulary import load_vocabulary
 from tests.accuracy.node import OneService
@@ -32,7 +37,7 @@ class Node:
     def __init__(self, *, watched: bool = True) -> None:
         keyed_hash = KeyedHash(1, b"sixteen bytes!!!")
         self.account = AttackAccount()
-        self.describer = Describer(
+        self.describer = ReplayDescriber(
             Templater(load_vocabulary(), keyed_hash), OneService("shop"), keyed_hash, DescribeSettings(),
             forgery=RequestForgery(keyed_hash, self.account),
         )  # fmt: skip
@@ -83,12 +88,14 @@ class Node:
             )
         )  # fmt: skip
 
+    def make_handshake(self, address: str, name: str = "", *, port: int = 443, after: float = 0.1) -> Handshake:
+        time_ns = self.now + int(after * SECOND)
+        return Handshake(time_ns, SERVICE, "10.1.1.1", 50_000 + self.connections, address, port, name)
+
     def open_tls(self, address: str, name: str = "", *, port: int = 443, after: float = 0.1) -> list[int]:
         """A TLS connection that the service opens, of which nothing else is read."""
         self.connections += 1
-        time_ns = self.now + int(after * SECOND)
-        ends = ("10.1.1.1", 50_000 + self.connections, address, port)
-        self.describer.see_handshake(Handshake(time_ns, SERVICE, *ends, name))
+        self.describer.see_handshake(self.make_handshake(address, name, port=port, after=after))
         return [(one.contents.payload & EVIDENCE_MASK) >> 4 for one in self.describer.take_late()]
 
 
@@ -325,6 +332,23 @@ def test_one_request_is_found_once_and_a_late_part_counts_no_call() -> None:
     (record,) = node.describer.take_late()
     assert record.figures.calls == 0 and not record.figures.is_final and record.ends.role is Role.SERVER
     assert "other" not in repr(record) and "preview" not in repr(record.contents)
+
+
+def test_what_a_connection_shows_leaves_though_no_other_call_comes() -> None:
+    node, aggregator = Node(), Aggregator()
+    pipeline = Pipeline(
+        processor=node.describer,
+        aggregator=aggregator,
+        converter=BatchConverter(node="test", boot_id="test"),
+        clock=Clock(),
+        key_id=1,
+    )
+    node.call_in("/preview?url=https://vault.svc/")
+    pipeline.take_handshakes([node.make_handshake("10.2.2.2", "other.svc")])
+    assert pipeline.flush() == []
+    pipeline.take_handshakes([node.make_handshake("10.2.2.2", "vault.svc")])
+    (batch,) = pipeline.flush()
+    assert batch
 
 
 def test_memory_is_bounded() -> None:
