@@ -180,6 +180,10 @@ BEHIND_BYTES: Final = RING_BYTES // 4
 UNKNOWN_NS_PER_CALL: Final = 5_300
 # Processes of one port that are read in different ways: so many of their notes are in the coverage.
 NOTES_MAX: Final = 2
+# HTTP/2 sends a path once and then refers to it (RFC 7541), so who looks away loses it.
+WITHOUT_PATH: Final = (
+    "{count:,} calls of HTTP/2 have no path: their connections were not read all the time since they were opened."
+)
 # What a session is to the kernel that the reader refuses.
 _KINDS: Final = {
     Verdict.OTHER: ConnectionKind.OTHER,
@@ -418,7 +422,10 @@ class TlsCapture(Capture):
         reading = self._reader.read_port(count.cgroup_id, count.port)
         pids = reading.processes.keys() & self._choices.known if reading is not None else ()
         notes = {self._turns.describe(pid) for pid in pids}
-        note = " ".join(sorted(notes)[:NOTES_MAX])
+        kept = sorted(notes)[:NOTES_MAX]
+        if reading is not None and reading.without_path:
+            kept.append(WITHOUT_PATH.format(count=reading.without_path))
+        note = " ".join(kept)
         return replace(count, read_note=note, is_held_back=is_held_back and count.read_share < 1)
 
     def unread(self) -> Unread:
@@ -455,6 +462,11 @@ class TlsCapture(Capture):
                 reader.unwanted_events,
             ),
             ("unbound_calls", "Calls reported without addresses.", reader.unbound_calls),
+            (
+                "calls_without_path",
+                "Calls of HTTP/2 whose path is not known, for their connection was not read all the time.",
+                reader.calls_without_path,
+            ),
             (
                 "local_client_calls",
                 "Calls not reported at their client because their server on this node reports them.",

@@ -21,6 +21,8 @@ from sensor.core.health import TLS_STAGE, StageCounter, take_each
 from sensor.coverage.unread import Unread
 from sensor.ebpf.abi import Binding, Library, Moved, SyscallEvent, SyscallKind
 from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.heads import UNKNOWN_PATH, StreamRequest
+from sensor.http.http2.streams import StreamCall
 from sensor.http.websocket import is_client_frame
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class TlsReader:
         self._uncounted: dict[int, tuple[str, int]] = {}
         self.bound: dict[Binding, int] = dict.fromkeys((Binding.LAST, Binding.NEXT, Binding.DATA, Binding.NESTED), 0)
         self.unbound_calls = 0  # Calls reported without the addresses of their socket.
+        self.calls_without_path = 0  # Of HTTP/2: the header table of their connection was not seen from its start.
 
     @property
     def local_clients(self) -> int:
@@ -138,25 +141,29 @@ class TlsReader:
 
     def _mark_encrypted(self, exchanges: Exchanges) -> Exchanges:
         return [
-            StreamExchange(self._mark(one.exchange), one.call) if isinstance(one, StreamExchange) else self._mark(one)
+            StreamExchange(self._mark(one.exchange, has_path=_has_path(one.call)), one.call)
+            if isinstance(one, StreamExchange)
+            else self._mark(one)
             for one in exchanges
         ]
 
-    def _mark(self, exchange: Exchange) -> Exchange:
-        self._note_call(exchange)
+    def _mark(self, exchange: Exchange, *, has_path: bool = True) -> Exchange:
+        self._note_call(exchange, has_path)
         return replace(exchange, ends=replace(exchange.ends, is_encrypted=True))
 
-    def _note_call(self, exchange: Exchange) -> None:
+    def _note_call(self, exchange: Exchange, has_path: bool) -> None:
+        if not has_path:
+            self.calls_without_path += exchange.figures.calls
         if not exchange.ends.remote_port:
             self.unbound_calls += exchange.figures.calls
         if exchange.ends.local_port and exchange.ends.role is Role.SERVER:
-            self._count(exchange)
+            self._count(exchange, has_path)
 
     def _is_served_here(self, exchange: Exchange) -> bool:
         """Of a server that is read in turns nobody looks at some connections; their calls are estimated."""
         return exchange.ends.remote_port in self._port_numbers and is_loopback(exchange.ends.remote_address)
 
-    def _count(self, exchange: Exchange) -> None:
+    def _count(self, exchange: Exchange, has_path: bool) -> None:
         key = (exchange.ends.cgroup_id, exchange.ends.local_port)
         port = self._ports.get(key)
         if port is None:
@@ -165,9 +172,15 @@ class TlsReader:
             port = self._ports[key] = PortReading()
             self._port_numbers.add(exchange.ends.local_port)
         port.calls += exchange.figures.calls
+        if not has_path:
+            port.without_path += exchange.figures.calls
         met = self._uncounted.pop(exchange.ends.connection, None)
         if met is not None:
             library, process = met
             port.connections += 1
             port.libraries.add(library)
             port.meet(process, self._uptime())
+
+
+def _has_path(call: StreamCall) -> bool:
+    return not isinstance(call.request, StreamRequest) or call.request.head.path != UNKNOWN_PATH

@@ -34,6 +34,7 @@ class PortReading:
     turns: int = 0  # Of client and server while it was read a part of the time,
     estimated: int = 0  # and calls of that time that were not read.
     lost: int = 0  # Calls whose events found the ring full.
+    without_path: int = 0  # Calls of HTTP/2 whose path is not known, as the connection's header table was not seen.
 
     def meet(self, pid: int, now: float) -> None:
         """A connection of a process, at a time in seconds since boot."""

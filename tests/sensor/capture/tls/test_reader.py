@@ -8,6 +8,10 @@ from sensor.capture.tls.reader import TlsReader
 from sensor.core.calls import Exchange, Role
 from sensor.ebpf.abi import SYSCALL_EVENT, Binding, Library, SyscallEvent, SyscallKind
 from sensor.http.http2.exchange import StreamExchange
+from sensor.http.http2.frames import PREFACE
+from sensor.http.http2.heads import UNKNOWN_PATH, StreamRequest
+from tests.sensor.http.hpack_encoder import Encoder
+from tests.sensor.http.http2_wire import write_headers, write_settings
 
 REQUEST = b"GET /orders/7 HTTP/1.1\r\nHost: shop\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -203,6 +207,35 @@ def test_a_call_whose_socket_nobody_knows_is_told_and_counted() -> None:
     assert isinstance(call, Exchange)
     assert (call.ends.role, call.ends.local_port, call.ends.cgroup_id) == (Role.SERVER, 0, 3)
     assert reader.unbound_calls == 1
+
+
+def test_paths_that_http2_sent_while_nobody_looked_are_unknown_and_counted_and_never_another_calls() -> None:
+    """A turn ends, two paths go by, and the next turn meets the connection within."""
+    reader = make_reader()
+    session, request, response = Session(reader, 9), Encoder(), Encoder()
+
+    def call(stream: int, path: bytes) -> bytes:
+        fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", path), (b":authority", b"shop")]
+        return write_headers(stream, request.encode(fields), is_end=True)
+
+    def read(stream: int, sent: bytes) -> str:
+        session.tell(SyscallKind.READ, sent)
+        answer = write_headers(stream, response.encode([(b":status", b"200")]), is_end=True)
+        (one,) = session.tell(SyscallKind.WRITE, answer)
+        assert isinstance(one, StreamExchange) and isinstance(one.call.request, StreamRequest)
+        return one.call.request.head.path
+
+    session.tell(SyscallKind.READ, PREFACE + write_settings())
+    session.tell(SyscallKind.WRITE, write_settings())
+    assert [read(1, call(1, b"/a")), read(3, call(3, b"/b")), read(5, call(5, b"/a"))] == ["/a", "/b", "/a"]
+    call(7, b"/c")
+    call(9, b"/d")
+    session.at[SyscallKind.CUT] = session.at[SyscallKind.WRITE]
+    session.tell(SyscallKind.CUT, b"")
+    paths = [read(stream, call(stream, path)) for stream, path in ((11, b"/d"), (13, b"/a"), (15, b"/e"), (17, b"/e"))]
+    assert paths == [UNKNOWN_PATH, UNKNOWN_PATH, "/e", "/e"]
+    port = reader.read_port(3, 443)
+    assert port is not None and (port.calls, port.without_path, reader.calls_without_path) == (7, 2, 2)
 
 
 ASKED = b"GET /live HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
