@@ -182,7 +182,9 @@ def _open_syscalls(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Syscall
 def _open_tls(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("sensor.capture.tls.capture.read_divided_counts", lambda fd, size, parts: [0] * size)
     monkeypatch.setattr("sensor.capture.tls.capture.UPROBES", ())
-    return SimpleNamespace(maps={"events": _open_ring(stack, RING_BYTES), "counters": -1}, programs={})
+    return SimpleNamespace(
+        maps={"events": _open_ring(stack, RING_BYTES), "counters": -1}, programs={}, is_choosing=True
+    )
 
 
 def collect_collector(directory: Path) -> list[Metric]:

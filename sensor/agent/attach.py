@@ -207,11 +207,16 @@ def _add_tls(
         return below
     proc = str(settings.proc_path)
     # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
-    turns_need = program.try_choosing(settings.proc_path)
+    choosing_need = program.try_choosing(settings.proc_path)
+    turns_need = program.try_linking() if choosing_need else ""
     if isinstance(below, SyscallCapture):
         turns_need = "capture by packets"
     if turns_need and settings.read_tls is ReadTls.AUTO:
         logger.warning("TLS is read only of Java: %s", WITHOUT_TURNS.format(need=turns_need))
+    elif choosing_need and not turns_need:
+        logger.info(
+            "all processes of a library of TLS are read together: to read each by itself needs %s", choosing_need
+        )
     waits = Waits(below.maps["waits"], below.maps["timed"]) if not turns_need else None
     capture = TlsCapture(
         below=below,

@@ -81,6 +81,8 @@ _IOC_ENABLE: Final = 0x2400
 NEEDS_RELEASE: Final = "Linux 6.10"
 NEEDS_NAMESPACE: Final = "the sensor in the host's PID namespace (hostPID)"
 NEEDS_LEAVE: Final = "probes in single processes, which the kernel refused ({refusal})"
+# And where none can be taken out and put in again soon, be it of all processes of a file.
+NEEDS_LINKS: Final = "Linux 6.6"
 _IOC_SET_BPF: Final = 0x40042408
 
 
@@ -148,6 +150,19 @@ class TlsProgram(KernelPrograms):
             return NEEDS_LEAVE.format(refusal=error.strerror) if self.is_linking else NEEDS_RELEASE
         close_probes(probes)
         self.is_choosing = True
+        return ""
+
+    def try_linking(self) -> str:
+        """What is missing to put probes into all processes of a file and take them out within a moment (`NEEDS_..`),
+        empty where it can be done. Tries it with this process alone."""
+        if not self.has_cookies:
+            return NEEDS_LINKS
+        try:
+            path, offset = _find_place(_find_address())
+            probes = self.open_probes(path, [(offset, "session_shutdown", 0)], os.getpid())
+        except OSError as error:
+            return NEEDS_LEAVE.format(refusal=error.strerror) if self.is_linking else NEEDS_LINKS
+        close_probes(probes)
         return ""
 
     def look_away(self, pid: int) -> None:

@@ -24,7 +24,7 @@ from sensor.capture.java.consent import FILE_NAME
 from sensor.core.config import CaptureWay, SensorSettings
 from sensor.core.read_tls import ReadTls
 from sensor.ebpf.compile import has_shipped
-from sensor.ebpf.uprobes import FIRST_CHOOSING, has_host_pids
+from sensor.ebpf.uprobes import FIRST_CHOOSING, FIRST_LINKING, has_host_pids
 from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, CgroupScope, ScopeError, read_scope
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
@@ -456,15 +456,14 @@ def _check_turns(environment: Environment, way: CaptureWay | None) -> list[Check
     if not environment.is_reading_auto or way is None:
         return []
     name, release = "TLS turns", environment.kernel_release
-    if not environment.has_host_pids:
-        advice = "read_tls auto needs the host's PID namespace (hostPID), or no TLS but that of Java is read."
-        return [_warn(name, "in a PID namespace of its own", advice)]
-    has_kernel = parse_kernel_release(release) >= FIRST_CHOOSING and environment.machine == "x86_64"
+    has_kernel = parse_kernel_release(release) >= FIRST_LINKING and environment.machine == "x86_64"
     if has_kernel and way is CaptureWay.CGROUP_SKB:
-        return [_pass(name, "processes can be read a part of the time")]
+        is_choosing = environment.has_host_pids and parse_kernel_release(release) >= FIRST_CHOOSING
+        who = "processes" if is_choosing else "all processes of a library together"
+        return [_pass(name, f"{who} can be read a part of the time")]
     observed = f"Linux {release}" if not has_kernel else "capture by system calls"
     advice = (
-        "read_tls auto needs Linux 6.10 on x86_64 and capture by packets; else no TLS but that of Java is read. Use a "
+        "read_tls auto needs Linux 6.6 on x86_64 and capture by packets; else no TLS but that of Java is read. Use a "
         "newer kernel, or set read_tls to full, which reads up to heads_per_second calls whatever that adds to them."
     )
     return [_warn(name, observed, advice)]

@@ -1,4 +1,6 @@
-"""With `read_tls` auto a quiet server is read whole, a busy one in turns, and a Pod that says no not at all."""
+"""With `read_tls` auto a quiet server is read whole, a busy one in turns, and a Pod that says no not at all. So it is
+where the kernel puts probes into one process, and where it puts them into all of a file or into none.
+"""
 
 import ssl
 import threading
@@ -30,6 +32,8 @@ LOAD_SECONDS = 40  # Four periods of turns.
 STILL_SECONDS = 4.0
 CLOSE_SHARE = 0.05
 OFF = {"apidae.io/read-tls": "off"}
+# As in a PID namespace of its own, and on Linux 6.6 to 6.9.
+TOGETHER = {"sensor.ebpf.uprobes.HOST_PID_NAMESPACE": "pid:[1]"}
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
 
 
@@ -44,6 +48,7 @@ class Observed:
     quiet_reason: str
     read: int  # Of the busy one, calls with a path.
     counted: int
+    is_together: bool
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +64,18 @@ def read_rows(inventory: Inventory, port: int) -> dict[str, dict[str, Any]]:
     return {row["protocol"]: row for row in rows if row["service"]["port"] == port and row["role"] == "listening"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[{}, TOGETHER], ids=["by_process", "together"])
 def observed(
-    product: Product, servers: Servers, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    product: Product,
+    servers: Servers,
+    certificate: Certificate,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Observed:
     directory = tmp_path_factory.mktemp("auto")
     busy, quiet = (servers.start(kind, ADDRESS).port for kind in ("nginx", "python"))
     _, address = product.start_collector()
-    sensor = product.start_sensor(address, "--read-tls", "auto")
+    sensor = product.start_sensor(address, "--read-tls", "auto", constants=request.param)
     inventory = product.open_inventory(address)
     wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
     context = ssl.create_default_context(cafile=str(certificate.authority))
@@ -95,6 +104,7 @@ def observed(
         quiet_reason=quiet_reason,
         read=sum(one["calls"] for one in endpoints if one["service"]["port"] == busy and not one["is_estimated"]),
         counted=inventory.count_calls(busy),
+        is_together=bool(request.param),
     )
 
 
@@ -109,6 +119,7 @@ def test_a_busy_one_is_read_in_turns_and_none_of_its_calls_is_lost(observed: Obs
     assert observed.counted == pytest.approx(observed.load.calls, rel=CLOSE_SHARE)
     assert 0 < observed.read < observed.load.calls / 2
     assert any("of the time, and other calls are estimated" in reason for reason in observed.reasons), observed.reasons
+    assert any("are read together" in reason for reason in observed.reasons) is observed.is_together
 
 
 def test_a_pod_that_says_no_is_not_read_and_one_that_changes_its_mind_is(

@@ -25,14 +25,16 @@ from sensor.capture.source import Capture, estimate_lost_calls
 from sensor.capture.syscalls.streams import Verdict
 from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.bodies import BodyMeter
-from sensor.capture.tls.choice import LatencyTrials, Port, TlsChoices
+from sensor.capture.tls.choice import TlsChoices
 from sensor.capture.tls.duty import NODE_FACTOR, DutyCycle
 from sensor.capture.tls.finder import search_file
+from sensor.capture.tls.latency import AnswerTrials
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
 from sensor.capture.tls.split import PortReading, PortSplit
 from sensor.capture.tls.turns import TurnTaker
 from sensor.capture.tls.unread import UnreadProcesses
+from sensor.capture.tls.waits import Port
 from sensor.core.calls import Exchange, Handshake, Role
 from sensor.core.clock import Clock
 from sensor.core.health import TLS_STAGE, StageCount
@@ -47,6 +49,7 @@ from sensor.ebpf.abi import (
     PEER_KEY,
     SYSCALL_COUNTER_PARTS,
     SYSCALL_COUNTERS_SIZE,
+    SYSCALL_EVENT,
     Binding,
     ConnectionKind,
     Counter,
@@ -103,10 +106,12 @@ class PortEstimates:
         shares: Mapping[int, float],
         lost_calls: int = 0,
         lost_by_cgroup: Mapping[int, int] = MappingProxyType({}),
+        waiting_calls: int = 0,
     ) -> None:
         """The kernel's counts and what was read, both since the start, as are `lost_calls`: those of all ports, and
         `lost_by_cgroup`: those of one cgroup's; `shares`: of the processes that make more calls than are read
-        (`DutyCycle.over`). Once a second."""
+        (`DutyCycle.over`); `waiting_calls`: so many that were read may be in the rings still, of any port: what is
+        estimated is never taken back. Once a second."""
         for count in counts:
             if count.kind is not PortProtocol.ENCRYPTED or count.role is not CoverageRole.LISTENING:
                 continue
@@ -117,7 +122,9 @@ class PortEstimates:
                 before = self._before[port] = deque()
                 if self._updated_at:  # Nobody had called it then.
                     before.append((self._updated_at, 0, 0))
-            if one is None:
+            # What waits would be counted after a time that it came before.
+            is_known = not waiting_calls or not before or before[-1][0] <= now - EARLIER_SECONDS
+            if one is None and is_known:
                 before.append((now, count.exchanges, 0 if reading is None else reading.calls))
                 while len(before) > 2 and before[0][0] < now - EARLIER_SECONDS:
                     before.popleft()
@@ -139,10 +146,11 @@ class PortEstimates:
             one.turns += more
             reading.turns += more
             missing = one.turns - (reading.calls - one.from_calls) - one.reported
+            missing -= waiting_calls
             if missing > 0:
                 one.reported += missing
                 reading.estimated += missing
-            if now >= one.ends_at:
+            if now >= one.ends_at and not waiting_calls:
                 del self._open[port]
         self._share_loss(lost_calls, lost_by_cgroup)
         self._updated_at = now
@@ -230,7 +238,7 @@ class TlsCapture(Capture):
         bodies: BodyMeter | None = None,
         choices: TlsChoices,
         read_cpu_ns: Callable[[int], int] = lambda _: 0,
-        trials: LatencyTrials | None = None,
+        trials: AnswerTrials | None = None,
         read_waits: Callable[[Collection[Port]], Mapping[Port, Sequence[int]]] = lambda _: {},
         calls_per_second: int,
     ) -> None:
@@ -366,7 +374,7 @@ class TlsCapture(Capture):
         """Of the capture below, with what was only estimated: what the sensor's own process spends on TLS shows in its
         processor time."""
         counters = self._below.counters()
-        if self._reader.ports and not self._is_closed and not self._ring.pending_bytes():
+        if self._reader.ports and not self._is_closed:
             self._estimate(self._below.coverage())
         estimated = sum(reading.estimated for reading in self._reader.ports.values())
         return {**counters, Counter.OVERFLOW: counters[Counter.OVERFLOW] + estimated} if estimated else counters
@@ -392,11 +400,11 @@ class TlsCapture(Capture):
             self._duty.limit(NODE_FACTOR * calls_per_second)
 
     def counts(self) -> Sequence[StageCount]:
-        """The accounts below, and that of TLS: calls reported, and what the ring or the budget refused. Where processes
-        are read in turns, what is over the budget is estimated and not lost."""
+        """The accounts below, and that of TLS: calls reported, and what the ring or the budget refused. Where each
+        process is read in turns, what is over the budget is estimated and not lost."""
         count, totals = self._reader.stage.count(), self._read_counters()
         dropped = {**dict(count.dropped), "ring_full": self._count_lost(totals), "java": self._agents.lost_calls}
-        if self._duty is None:
+        if self._duty is None or not self._program.is_choosing:
             dropped["over_budget"] = totals[SyscallCounter.REFUSED]
         seen = count.used + sum(dropped.values())
         tls = StageCount(stage=TLS_STAGE, seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
@@ -439,7 +447,9 @@ class TlsCapture(Capture):
         for reading in ports.values():
             reading.drop_ended(self._choices.find_start)
         self._turns.members = {port: frozenset(reading.processes) for port, reading in ports.items()}
-        self._estimates.update(time.monotonic(), counts, ports, self._turns.over, lost, lost_by_cgroup)
+        # Of a call there are two events at least.
+        waiting = 0 if self._is_closed else self._count_pending() // (2 * SYSCALL_EVENT.size)
+        self._estimates.update(time.monotonic(), counts, ports, self._turns.over, lost, lost_by_cgroup, waiting)
 
     def figures(self) -> tuple[Figure, ...]:
         counters, reader, attacher = self._read_counters(), self._reader, self._attacher

@@ -6,14 +6,12 @@ time of start. Threads share it: what they read is replaced as a whole.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from sensor.capture.tls.duty import Budget
 from sensor.capture.tls.processes import TICKS_PER_SECOND, ProcessPlace
 from sensor.core.read_tls import ReadTls, TlsChoice
-
-Port = tuple[int, int]  # Cgroup and port of a server.
 
 # In `auto`: calls a second of a process that are read whole, and the part of its processor time for breakpoints.
 AUTO_CALLS_PER_SECOND: Final = 200
@@ -23,42 +21,6 @@ AUTO_PERIOD_SECONDS: Final = 10.0
 UNKNOWN: Final = TlsChoice(mode=ReadTls.OFF, reason="It has just begun to be looked at.")
 # `auto` where a process cannot be read a part of the time.
 WITHOUT_TURNS: Final = "read_tls is auto, which needs {need}. Set it to full to read without."
-
-
-class LatencyTrials(Protocol):
-    """Whether answers of a server take longer while it is read (sensor.capture.tls.latency). Times are monotonic
-    seconds. A trial is of a port: all of its processes are switched together."""
-
-    trials_total: int
-    stops_total: int
-    doubted_total: int  # Trials whose difference was more than breakpoints can make.
-    left_out: int  # Ports beyond the most that are compared, as of the last step.
-
-    def list_ports(self, now: float, members: Mapping[Port, Mapping[int, bool]]) -> Collection[Port]:
-        """Ports whose answers are to be counted until the next step."""
-
-    def step(
-        self,
-        now: float,
-        waits: Mapping[Port, Sequence[int]],
-        members: Mapping[Port, Mapping[int, bool]],
-        work_ns: Mapping[int, float],
-    ) -> None:
-        """Once a second, and when `next_switch` is due. `waits`: answers so far by their time, one count a bucket;
-        `members`: the processes that were read at a port and live, and whether their probes are in place now. What was
-        counted while they were not all as the slot wants says nothing. `work_ns`: of a process, what the breakpoints of
-        a call take."""
-
-    def next_switch(self) -> float:
-        """When `step` has something to do before its second is over; infinite where nothing is due."""
-
-    @property
-    def slots(self) -> Mapping[int, bool]:
-        """Processes in a trial, and whether their probes are wanted in this slot."""
-
-    @property
-    def stopped(self) -> Mapping[int, str]:
-        """Processes that are left alone, and why, in a sentence for the coverage."""
 
 
 class TlsChoices:
@@ -138,9 +100,9 @@ class TlsChoices:
         """Whether what came of a process may be used: of one that nobody has looked at yet, by its cgroup."""
         return (self._choices.get(pid) or self._find_choice(self._find_path(cgroup_id))).mode is not ReadTls.OFF
 
-    def find_budget(self, pid: int) -> Budget:
-        """Of a process."""
-        return self._budgets[self.find(pid).mode]
+    def find_budget(self, unit: int) -> Budget:
+        """Of a process, and as in `auto` of a file whose processes have turns together (sensor.capture.tls.by_file)."""
+        return self._budgets[self.find(unit).mode if unit > 0 else ReadTls.AUTO]
 
     def count_modes(self) -> Mapping[ReadTls, int]:
         """Processes by what holds for them."""

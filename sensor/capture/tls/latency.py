@@ -41,9 +41,8 @@ from statistics import median
 from types import MappingProxyType
 from typing import Final
 
-from sensor.capture.tls.waits import find_start_ns
+from sensor.capture.tls.waits import Port, find_start_ns
 
-Port = tuple[int, int]  # Cgroup and port of a server.
 Members = Mapping[int, bool]  # Processes of a port, and whether their probes are in place.
 
 # More than this is longer: both.

@@ -5,6 +5,9 @@ turns (`duty`), it is off (`choice`), or its answers are compared with and witho
 read has a set of its own. Each set makes the hits of all others dearer, so there are at most `MAX_APART`; where more
 processes are to be read, they follow each other.
 
+Where the kernel puts probes into all processes of a file or into none (`TlsProgram.is_choosing`), all of them have
+turns and comparisons together (`by_file`). What takes turns is a *unit*: a process, or there a file, by its number.
+
 A thread of its own switches, so nobody waits for a file that is being searched (sensor.capture.tls.attacher).
 """
 
@@ -17,11 +20,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-from sensor.capture.tls.choice import LatencyTrials, Port, TlsChoices
+from sensor.capture.tls.by_file import FileUsages, make_number
+from sensor.capture.tls.choice import TlsChoices
 from sensor.capture.tls.duty import DutyCycle, Usage
+from sensor.capture.tls.latency import AnswerTrials
 from sensor.capture.tls.openssl import Site
 from sensor.capture.tls.places import MAX_APART, ProbePlaces
 from sensor.capture.tls.processes import FileId, MappedFile
+from sensor.capture.tls.waits import Port
 from sensor.core.read_tls import ReadTls
 from sensor.ebpf.uprobes import STEPPED, TlsProgram
 
@@ -41,6 +47,10 @@ COMPARED: Final = "It is being compared how long its answers take with and witho
 CROWDED: Final = (
     f"At most {MAX_APART} processes of a library are read at a time where one of them is not read always; {{count:,}} "
     "run this one."
+)
+TOGETHER: Final = (
+    "Here all {count:,} processes of its library are read together, as the kernel puts probes into all of a file or "
+    "into none: the busiest decides."
 )
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
@@ -85,6 +95,7 @@ class HeldFile:
     status: Status  # As it was searched.
     seen_at: float
     probes: dict[int, list[int]] = field(default_factory=dict)  # By process, or of EVERYBODY.
+    unit: int = field(default_factory=make_number)  # Where all of its processes have turns together.
     apart: ProbePlaces = field(default_factory=ProbePlaces)
     refusals: dict[int, Refusal] = field(default_factory=dict)  # The same.
 
@@ -140,11 +151,11 @@ class TurnTaker:
         duty: DutyCycle | None,
         monotonic: Callable[[], float],
         find_price_ns: Callable[[], float] = lambda: 0.0,
-        trials: LatencyTrials | None = None,
+        trials: AnswerTrials | None = None,
         read_waits: Callable[[Collection[Port]], Mapping[Port, Sequence[int]]] = lambda _: {},
     ) -> None:
-        """`duty`: who is read a part of the time, None where nobody can be; `find_price_ns`: of one breakpoint now;
-        `trials`: whether answers take longer; `read_waits`: how long they take at some ports."""
+        """`duty`: which units are read a part of the time, None where none can be; `find_price_ns`: of one breakpoint
+        now; `trials`: whether answers take longer; `read_waits`: how long they take at some ports."""
         self.prober = prober
         self._close_probes = close_probes
         self.choices = choices
@@ -163,6 +174,7 @@ class TurnTaker:
         # Shares of the time in which processes are read: those in turns, not read any more, or beyond their budget.
         self.over: Mapping[int, float] = {}
         self.stopped: Mapping[int, str] = {}  # Processes that are left alone, and why.
+        self.together: Mapping[int, int] = {}  # Processes that have turns with others of a file: how many those are.
         # Processes that wait for others of a file, as not all may have probes of their own: how many run it.
         self.crowded: Mapping[int, int] = {}
         self._hit: Collection[int] = ()  # Processes with breakpoints so far.
@@ -171,9 +183,14 @@ class TurnTaker:
         self._asked: dict[int, int] = {}  # How often they were, since they were late first.
         self.hindered: Mapping[int, str] = {}  # Those that may be read and cannot be, and why.
         self.refused_total = 0  # Times that the kernel refused probes of one process.
-        # As of the last step.
-        self.slots: Mapping[int, bool] = {}  # Of processes whose answers are compared.
-        self.parts: Mapping[int, float] = {}  # Of the time, by process in turns.
+        # As of the last step, by process.
+        self.slots: Mapping[int, bool] = {}  # Of those whose answers are compared.
+        self.parts: Mapping[int, float] = {}  # Of the time, of those in turns.
+        # The same and `stopped`, by unit.
+        self._slots: Mapping[int, bool] = {}
+        self._parts: Mapping[int, float] = {}
+        self._stopped: Mapping[int, str] = {}
+        self._usages = FileUsages()
         self._is_compared = self._is_measured = True
         self._failing: set[str] = set()  # What failed the last time.
 
@@ -194,7 +211,7 @@ class TurnTaker:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self.over, self.stopped, self.crowded, self.hindered = {}, {}, {}, {}
+        self.over, self.stopped, self.crowded, self.hindered, self.together = {}, {}, {}, {}, {}
 
     def explain(self, pid: int) -> str:
         """Why a process is not read though its library is known; empty where it is."""
@@ -206,7 +223,9 @@ class TurnTaker:
         if reason:
             return reason
         count = self.crowded.get(pid)
+        together = self.together.get(pid, 1)
         notes = [self.choices.describe(pid), CROWDED.format(count=count) if count else ""]
+        notes.append(TOGETHER.format(count=together) if together > 1 else "")
         notes.append(COMPARED if pid in self.slots else "")
         return " ".join(filter(None, notes))
 
@@ -252,9 +271,11 @@ class TurnTaker:
             self._wake.clear()
             if self._is_stopping:
                 return
-            step_at = self._monotonic() + STEP_SECONDS
+            now = self._monotonic()
+            is_early = now < step_at
+            step_at = step_at if is_early else now + STEP_SECONDS
             try:
-                self.step()
+                self.step(is_early=is_early)
             except Exception:
                 # A loop boundary: what is probed stays probed.
                 logger.exception("changing the probes of files failed")
@@ -265,16 +286,18 @@ class TurnTaker:
         trials = self.trials.next_switch() if self.trials is not None and self._is_compared else float("inf")
         return min(duty, trials)
 
-    def step(self) -> None:
-        """Once: out of processes whose turn is over, into those whose turn begins. Whatever fails, what is to come out
-        comes out, of all files at once and before anything goes in: the kernel takes as long to take out one set as
-        many. But where all processes of a file have one set and each is to have its own, these go in before."""
+    def step(self, *, is_early: bool = False) -> None:
+        """Once a second, and `is_early` for a switch before: out of processes whose turn is over, into those whose turn
+        begins. Whatever fails, what is to come out comes out, of all files at once and before anything goes in: the
+        kernel takes as long to take out one set as many. But where all processes of a file have one set and each is to
+        have its own, these go in before."""
         with self._lock:
             if self._is_stopping:
                 return
             now = self._monotonic()
-            self._guard("taking up what Pods choose", self.choices.refresh)
-            if self.prober.is_choosing:
+            if not is_early:
+                self._guard("taking up what Pods choose", self.choices.refresh)
+            if self.prober.is_choosing or self._duty is not None:
                 self._decide(now)
             wanted = [
                 (
@@ -311,37 +334,55 @@ class TurnTaker:
         return given
 
     def _decide(self, now: float) -> None:
-        """A process in a trial is read as that wants. What it uses is measured all the same. Where it cannot be known,
-        nothing is compared, and a process in turns is not read."""
+        """A unit in a trial is read as that wants. What it uses is measured all the same. Where it cannot be known,
+        nothing is compared, and a unit in turns is not read."""
         usages = self._guard("reading what breakpoints take", self._read_usages)
         if usages is not None:
             self._note_late(usages)
             self._hit = usages.keys()
         if self.trials is not None:
             slots = self._guard("comparing answer times", partial(self._compare, self.trials, now, usages or {}))
-            self._is_compared, self.slots = slots is not None, slots or {}
+            self._is_compared, self._slots = slots is not None, slots or {}
         if self._duty is not None:
             parts = None
             if usages is not None:
                 parts = self._guard("measuring what is read", partial(self._measure, self._duty, now, usages))
             self._is_measured = parts is not None
-            self.parts = dict(self._duty.shares) if parts is None else parts
+            self._parts = dict(self._duty.shares) if parts is None else parts
+        if self.prober.is_choosing:
+            self.slots, self.parts, self.stopped = self._slots, self._parts, self._stopped
+        else:
+            self.slots, self.parts = self._spread(self._slots), self._spread(self._parts)
+            self.stopped = self._spread(self._stopped)
+            turning = self._slots.keys() | self._parts.keys()
+            files = [held.mapped.pids for held in self._held.values() if held.unit in turning]
+            self.together = {pid: len(pids) for pids in files for pid in pids}
 
     def _read_usages(self) -> Mapping[int, Usage]:
         price_ns = self._find_price_ns()
         accounts = self.prober.read_accounts().items()
         return {pid: Usage(account.calls, account.breakpoints * price_ns) for pid, account in accounts}
 
-    def _compare(self, trials: LatencyTrials, now: float, usages: Mapping[int, Usage]) -> Mapping[int, bool]:
+    def _compare(self, trials: AnswerTrials, now: float, usages: Mapping[int, Usage]) -> Mapping[int, bool]:
         """A step of the trials; their slots."""
         members = self._list_members()
         work_ns = {pid: one.probe_ns / one.calls for pid, one in usages.items() if one.calls}
+        if not self.prober.is_choosing:
+            files = {
+                unit: [work_ns[pid] for pid in pids if pid in work_ns] for unit, pids in self._list_files().items()
+            }
+            work_ns = {unit: max(each) for unit, each in files.items() if each}
         trials.step(now, self._read_waits(trials.list_ports(now, members)), members, work_ns)
-        self.stopped = dict(trials.stopped)
+        self._stopped = dict(trials.stopped)
         return dict(trials.slots)
 
     def _measure(self, duty: DutyCycle, now: float, usages: Mapping[int, Usage]) -> Mapping[int, float]:
-        """A step of the turns; the part of the time of each process in turns."""
+        """A step of the turns; the part of the time of each unit in turns."""
+        if not self.prober.is_choosing:
+            files = self._list_files()
+            duty.drop([unit for unit in duty.followed if unit not in files])
+            duty.step(now, self._usages.take(usages, files))
+            return dict(duty.shares)
         duty.drop([pid for pid in duty.followed if not self._may_be_read(pid)])
         duty.step(now, {pid: one for pid, one in usages.items() if self._may_be_read(pid)})
         return dict(duty.shares)
@@ -362,10 +403,36 @@ class TurnTaker:
             self._asked[pid] += 1
         self._probe_ns = {pid: usage.probe_ns for pid, usage in usages.items()}
 
+    def _list_files(self) -> Mapping[int, Collection[int]]:
+        """Files that have turns, with their processes: one of them is in `auto`, and none is off or left alone."""
+        files: dict[int, Collection[int]] = {}
+        for held in self._held.values():
+            pids = [pid for pid in held.mapped.pids if pid in self.choices.known]
+            modes = {self.choices.find(pid).mode for pid in pids}
+            if ReadTls.AUTO in modes and ReadTls.OFF not in modes and held.unit not in self._stopped:
+                files[held.unit] = pids
+        return files
+
+    def _spread(self, units: Mapping[int, _T]) -> Mapping[int, _T]:
+        """What holds for files, by their processes; of one that runs two of them, what holds for either."""
+        return {pid: units[held.unit] for held in self._held.values() if held.unit in units for pid in held.mapped.pids}
+
     def _list_members(self) -> Mapping[Port, Mapping[int, bool]]:
-        """Processes in `auto` that were read at a port, and whether their probes are in place now. A trial reads all
-        calls for some seconds: none that is read much less."""
-        shares = self.parts
+        """Units in `auto` that were read at a port, and whether their probes are in place now. A trial reads all calls
+        for some seconds: none that is read much less."""
+        shares = self._parts
+        if not self.prober.is_choosing:
+            files = [
+                (set(held.mapped.pids), held.unit, EVERYBODY in held.probes)
+                for held in self._held.values()
+                if shares.get(held.unit, 1.0) >= TRIAL_SHARE_MIN
+                and any(self.choices.find(pid).mode is ReadTls.AUTO for pid in held.mapped.pids)
+                and not self._is_kept_off(held)
+            ]
+            return {
+                port: {unit: is_in_place for runs, unit, is_in_place in files if not runs.isdisjoint(pids)}
+                for port, pids in self.members.items()
+            }
         running = {pid for held in self._held.values() for pid in held.mapped.pids}
         probed = {pid for held in self._held.values() for pid in held.probes}
         everybody = {pid for held in self._held.values() if EVERYBODY in held.probes for pid in held.mapped.pids}
@@ -383,11 +450,11 @@ class TurnTaker:
     def _may_be_read(self, pid: int) -> bool:
         return self.choices.find(pid).mode is not ReadTls.OFF and pid not in self.stopped
 
-    def _is_wanted(self, pid: int) -> bool:
-        """Of a process that may be read: whether its probes are to be in place now."""
-        if pid in self.slots:
-            return self.slots[pid]
-        return pid not in self.parts or (self._duty is not None and self._is_measured and self._duty.is_read(pid))
+    def _is_wanted(self, unit: int) -> bool:
+        """Of one that may be read: whether its probes are to be in place now."""
+        if unit in self._slots:
+            return self._slots[unit]
+        return unit not in self._parts or (self._duty is not None and self._is_measured and self._duty.is_read(unit))
 
     def _find_restless(self, pids: Iterable[int]) -> list[int]:
         """Processes that are not read all the time."""
@@ -398,18 +465,24 @@ class TurnTaker:
         pids = [pid for pid in held.mapped.pids if pid in self.choices.known]
         if not pids:
             return {EVERYBODY} & held.probes.keys()  # All have ended, and the next one may start at once.
+        if not self.prober.is_choosing:
+            is_wanted = not self._is_kept_off(held) and held.unit not in self._stopped and self._is_wanted(held.unit)
+            return {EVERYBODY} if is_wanted else set()
         restless = self._find_restless(pids)
         if not restless:
             return {EVERYBODY}
         may_be_read = [pid for pid in pids if self._may_be_read(pid)]
-        if not self.prober.is_choosing:
-            return {EVERYBODY} if len(may_be_read) == len(pids) else set()
         has_patience = all(self.choices.find(pid).mode is ReadTls.FULL for pid in restless)
         if has_patience and len(pids) - len(restless) > MAX_APART:
             return {EVERYBODY}
         cgroups = {pid: self.choices.find_cgroup(pid) for pid in may_be_read}
         chosen = held.apart.choose(int(self._monotonic() // ROTATION_SECONDS), cgroups, self._hit)
         return {pid for pid in chosen if self._is_wanted(pid)}
+
+    def _is_kept_off(self, held: HeldFile) -> bool:
+        """Whether one of a file's processes may not be read, and so none is where the kernel cannot choose."""
+        pids = [pid for pid in held.mapped.pids if pid in self.choices.known]
+        return any(self.choices.find(pid).mode is ReadTls.OFF for pid in pids)
 
     def _open_wanted(self, held: HeldFile, wanted: Collection[int]) -> None:
         """Puts in what is not there. Of two probes at a place for a moment the second is silent (bpf/tls.c), so a
@@ -432,8 +505,9 @@ class TurnTaker:
                 self._note_refusal(held, pid, refusal, error)
                 continue
             held.refusals.pop(pid, None)
-            if self._duty is not None and pid not in self.slots:
-                self._duty.begin_turn(pid, self._monotonic())
+            unit = held.unit if pid == EVERYBODY else pid
+            if self._duty is not None and unit not in self._slots:
+                self._duty.begin_turn(unit, self._monotonic())
 
     def _note_refusal(self, held: HeldFile, pid: int, before: Refusal | None, error: OSError) -> None:
         seconds = REFUSED_SECONDS if before is None else min(2 * before.seconds, LONGEST_REFUSED_SECONDS)
@@ -454,14 +528,15 @@ class TurnTaker:
                 hindered.update(dict.fromkeys(held.mapped.pids, held.refusals[EVERYBODY].reason))
             for pid in held.refusals.keys() - held.probes.keys() - {EVERYBODY}:
                 hindered[pid] = held.refusals[pid].reason
-            if not self.prober.is_choosing and EVERYBODY not in held.refusals:
+            if not self.prober.is_choosing and EVERYBODY not in held.refusals and self._is_kept_off(held):
                 hindered.update(dict.fromkeys(held.mapped.pids, SHARES_FILE))
         return {pid: reason for pid, reason in hindered.items() if self._may_be_read(pid)}
 
     def _note_shares(self) -> None:
         """For the estimates and the coverage."""
         shares = dict(self.parts)
-        over = dict(self._duty.over) if self._duty is not None else {}
+        over = self._duty.over if self._duty is not None else {}
+        over = dict(over if self.prober.is_choosing else self._spread(over))
         shares.update(dict.fromkeys(self.slots, 0.5))
         self.hindered = self._find_hindered()
         crowded: dict[int, int] = {}

@@ -136,7 +136,7 @@ static __always_inline void see_bytes(struct session *s, u64 memory, u32 size, u
   int may_be = is_read(s->seen.kind);
   if (s->seen.kind == K_NEW)
     may_be = recognise(&s->seen, &s->end, &m, direction);
-  if (s->seen.kind == K_OTHER && kind == S_READ && !s->is_other_told) {
+  if (s->seen.kind == K_OTHER && kind == S_READ && !s->is_other_told && s->bound) { /* Without its socket it would be of no use, and is told once. */
     struct message start = m;
     if (start.size > FRAME_START)
       start.size = FRAME_START;

@@ -16,7 +16,9 @@ class Port:
         self.reading = PortReading(processes={10: 0.0, 11: 0.0})
         self.estimates = PortEstimates()
 
-    def pass_second(self, *, turns: int, read: int, share: float = 1.0, is_over: bool = False) -> None:
+    def pass_second(
+        self, *, turns: int, read: int, share: float = 1.0, is_over: bool = False, waiting: int = 0
+    ) -> None:
         self.now += 1
         self.turns += turns
         self.reading.calls += read
@@ -24,7 +26,7 @@ class Port:
             port=PORT[1], kind=PortProtocol.ENCRYPTED, connections=2, bytes=0, cgroup_id=PORT[0], exchanges=self.turns
         )
         shares = {11: share} if share < 1 or is_over else {}
-        self.estimates.update(self.now, [count], {PORT: self.reading}, shares)
+        self.estimates.update(self.now, [count], {PORT: self.reading}, shares, waiting_calls=waiting)
 
 
 def test_lost_calls_are_of_the_port_where_turns_are_missing() -> None:
@@ -91,6 +93,33 @@ def test_turns_that_the_kernel_tells_late_are_not_told_twice() -> None:
     port.pass_second(turns=100, read=200, share=0.2)
     port.pass_second(turns=900, read=0, share=0.2)
     assert port.reading.estimated == 800
+
+
+def test_calls_that_wait_in_the_ring_are_not_estimated_and_those_that_nobody_read_are_soon() -> None:
+    """A sensor that had no processor for seconds, with 450 calls of a turn before it and 150 beyond it."""
+    port = Port()
+    port.pass_second(turns=100, read=100)
+    port.pass_second(turns=600, read=0, share=0.5, waiting=450)
+    assert port.reading.estimated == 150
+    port.pass_second(turns=100, read=550, share=0.5)
+    assert port.reading.estimated == 150
+    # The end waits for them too.
+    for _ in range(int(LINGER_SECONDS) + 2):
+        port.pass_second(turns=20, read=0, waiting=1_000)
+    port.pass_second(turns=0, read=40)
+    assert (port.reading.calls, port.reading.estimated) == (690, 210)
+    assert port.reading.calls + port.reading.estimated == port.turns
+
+
+def test_calls_that_wait_as_it_begins_are_not_those_of_its_turns() -> None:
+    """They were made before, so they explain none of the kernel's turns since."""
+    port = Port()
+    port.pass_second(turns=100, read=100)
+    for _ in range(3):
+        port.pass_second(turns=100, read=0, waiting=300)
+    port.pass_second(turns=100, read=400)
+    port.pass_second(turns=500, read=100, is_over=True)
+    assert port.reading.calls + port.reading.estimated == port.turns
 
 
 def test_what_was_refused_before_it_had_turns_is_estimated() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sensor.capture.tls.choice import Port
 from sensor.capture.tls.finder import Found, search_file
 from sensor.capture.tls.places import MAX_APART
 from sensor.capture.tls.processes import LONGEST_REST_SECONDS
 from sensor.capture.tls.turns import EVERYBODY, REFUSED_SECONDS, ROTATION_SECONDS, SHARES_FILE
+from sensor.capture.tls.waits import Port
 from sensor.core.read_tls import ReadTls, TlsChoice
 from tests.sensor.capture.tls.test_attacher import LIBSSL, Node
 from tests.waiting import wait_until
@@ -216,6 +216,75 @@ def test_where_the_kernel_cannot_choose_nobody_is_read_beside_one_who_is_off(nod
     node.attacher.look()
     assert node.unread.why(11) == SHARES_FILE and node.turns.over[11] == 0, "never without a word"
     assert node.unread.why(10) == "Its Pod says so." and node.attacher.files[0].probes == 0
+
+
+def test_where_the_kernel_cannot_choose_all_processes_of_a_file_have_turns_and_the_busiest_decides(node: Node) -> None:
+    node.prober.is_choosing = False
+    for pid in (10, 11):
+        node.run(pid, SO, LIBSSL)
+    node.attacher.look()
+    had = node.live(60, {10: 2_000, 11: 10})[8:]
+    # Of 2,000 calls/s of one process 200 are read, so a tenth of the time.
+    assert sum(EVERYBODY in one for one in had) == pytest.approx(len(had) / 10, abs=3)
+    assert node.turns.over == {pid: pytest.approx(0.1, abs=0.02) for pid in (10, 11)}
+    assert node.prober.looked_away.count(11) == node.prober.looked_away.count(10) > 3
+    assert node.unread.why(11) == "" and "all 2 processes of its library" in node.turns.describe(11)
+    node.live(22, {10: 50, 11: 10})
+    assert node.turns.over == {} and node.prober.probed == {EVERYBODY}
+    assert "together" not in node.turns.describe(11)
+
+
+def test_where_the_kernel_cannot_choose_breakpoints_take_a_thousandth_of_a_core(node: Node) -> None:
+    """Nobody knows whose processor time a file's is, so the least holds."""
+    node.prober.is_choosing = False
+    node.price_ns = 5_000.0
+    node.run(10, SO, LIBSSL)
+    node.core_share[10] = 1.0
+    node.attacher.look()
+    had = node.live(60, {10: 100})[14:]
+    # 100 calls/s of six breakpoints that take 5 us each: 3 ms a second, three times as much.
+    assert sum(EVERYBODY in one for one in had) == pytest.approx(len(had) / 3, abs=4)
+
+
+def test_where_the_kernel_cannot_choose_who_is_in_full_alone_has_no_turns(node: Node) -> None:
+    node.prober.is_choosing = False
+    node.chosen["/pods/full"] = TlsChoice(mode=ReadTls.FULL)
+    node.run(10, SO, LIBSSL, "/pods/full")
+    node.run(11, SO, LIBSSL, "/pods/full")
+    node.live(20, {10: 4_000, 11: 10})
+    assert node.prober.calls[11] >= 19 * 10 and node.turns.over == {}
+    node.run(12, SO, LIBSSL)
+    node.live(20, {10: 4_000, 11: 10})
+    assert node.turns.over.keys() == {10, 11, 12}, "one of them is in auto"
+
+
+def test_where_the_kernel_cannot_choose_a_trial_is_of_all_processes_of_a_file(node: Node, trials: Trials) -> None:
+    node.prober.is_choosing = False
+    for pid in (10, 11):
+        node.run(pid, SO, LIBSSL)
+    node.run(12, "/lib/other/libssl.so.3", LIBSSL)
+    node.price_ns = 1_000.0
+    node.live(2, {10: 20, 11: 10, 12: 5})
+    node.turns.members = {(1, 443): {10, 99}, (1, 8443): {11}, (2, 443): {12}}
+    node.turns.step()
+    first, second = (trials.members[port] for port in ((1, 443), (2, 443)))
+    assert trials.members[1, 8443] == first, "the same file, so never at the same time"
+    ((unit, is_in_place),) = first.items()
+    assert unit < 0 and is_in_place and unit not in second
+    assert trials.work_ns[unit] == 6_000.0
+    trials.slots = {unit: False}
+    node.turns.step()
+    assert node.turns.over == {10: 0.5, 11: 0.5} and node.turns.slots == {10: False, 11: False}
+    node.turns.step()
+    assert trials.members[1, 443] == {unit: False} and list(trials.members[2, 443].values()) == [True]
+    trials.slots, trials.stopped = {}, {unit: "Answers took 8 % longer."}
+    node.turns.step()
+    node.attacher.look()
+    assert node.turns.over == {10: 0.0, 11: 0.0} and node.unread.why(11) == "Answers took 8 % longer."
+    assert node.unread.why(12) == "" and node.prober.probed == {EVERYBODY}
+    trials.stopped = {}
+    node.turns.step()
+    assert node.turns.over == {} and len(node.prober.open) == 2 * len(node.attacher.files[0].sites)
 
 
 def test_what_the_kernel_refuses_of_one_process_is_tried_less_and_less_often_and_shows(node: Node) -> None:
