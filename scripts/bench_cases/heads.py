@@ -2,9 +2,10 @@
 
     scripts/bench heads [--calls 100000] [--rate 9000] [--kinds once signed session] [--rounds 3]
 
-Three kinds of clients: each call with a token of its own; each signed anew under one of 500 keys (AWS SigV4); each with
-one of 500 sessions beside a cookie that changes. A kernel in Python, which is not measured, decides by the maps that the
-sensor wrote which calls are matched and which heads are copied. It has no budget, so each call shows who made it.
+Three kinds of clients: each call with a token of its own; each signed anew under one of 500 keys (AWS SigV4); each
+with one of 500 sessions beside a cookie that changes. A kernel in Python, which is not measured, decides by the maps
+that the sensor wrote which calls are matched and which heads are copied. It has no budget, so each call shows who made
+it.
 
 A JSON line a kind, of the best round: CPU seconds per 100,000 calls, the same by stage, and the share of heads that
 were copied. `attributed` are the calls that the collector gets with endpoint, status and the kind of their credential;

@@ -276,6 +276,9 @@ class NameKind(IntEnum):
     HEADER_QUOTED = 9
     HEADER_SHAPE = 10
     HEADER_AGENT = 11
+    HEADER_COOKIE = 12
+    COOKIE_IGNORED = 13
+    COOKIE_TOLD = 14
 
 
 # Keys and values of `overflow`: cgroup_id, port, role, status_class; calls, request_bytes, response_bytes, duration_us.

@@ -19,6 +19,7 @@ _MULTIPLIER: Final = 0x9E3779B97F4A7C15
 _END_MULTIPLIER: Final = 0x9FB21C651E98DF25
 _END: Final = 0x61706964616531
 _CASE: Final = 0x2020202020202020
+_COOKIE_SEED: Final = 2
 _WORD: Final = 8
 _SIGN_BITS: Final = 6
 _SIGN_SHIFT: Final = 64 - _SIGN_BITS - (EDGE_SIGNS.bit_length() - 1)
@@ -76,6 +77,17 @@ def hash_header_name(seed: int, name: bytes) -> int:
 def hash_parameter_name(seed: int, name: bytes) -> int:
     """Of the name of a query parameter, whatever its case."""
     return _hash_name(seed ^ 1, name)
+
+
+def hash_cookie_name(seed: int, name: bytes) -> int:
+    """Of the name of a cookie, in which case matters (bpf/cookies.h)."""
+    hashed = seed ^ _COOKIE_SEED
+    for at in range(0, len(name), _WORD):
+        word = int.from_bytes(name[at : at + _WORD].ljust(_WORD, b"\0"), "little")
+        hashed = (hashed ^ word ^ _CASE) * _MULTIPLIER & _MASK
+        hashed ^= hashed >> 32
+    hashed = (hashed ^ len(name)) * _MULTIPLIER & _MASK
+    return hashed ^ hashed >> 32
 
 
 def find_bucket(name_hash: int) -> int:

@@ -7,6 +7,7 @@ call agree:
 - A header may be ignored only where Python reads nothing of it, whatever its value and the rest of the head.
 - A parameter that announces a key has its value folded into the profile, one that names an object into the object.
 - Values of headers with keys and signatures are reported or skipped (`bpf/varying_fields.h`).
+- Cookies that are never a credential are ignored, and values of sessions and keys are reported (`bpf/cookies.h`).
 - An ignored header with signs of an attack (bpf/attack_signs.h) is part of the profile, like every other header.
 - Every other parameter makes the call unknown.
 
@@ -34,6 +35,7 @@ from sensor.describe.auth.authentication import (
     is_signature_header,
     is_unread_header,
 )
+from sensor.describe.auth.schemes import classify_cookie_name as read_cookie_name
 from sensor.describe.client_address import FORWARDING_HEADERS
 from sensor.describe.objects import names_object
 from sensor.ebpf import hashes
@@ -66,16 +68,28 @@ class NameClassifier:
             return NameKind.HEADER_QUOTED if is_quoted else NameKind.HEADER_IGNORED
         if name == b"authorization":
             return NameKind.HEADER_AUTHORIZATION
+        if name == b"cookie":
+            return NameKind.HEADER_COOKIE
         if is_signature_header(name):
             return NameKind.HEADER_PRESENT
         return NameKind.HEADER_KEY if is_key_header(name) else None
 
     def initial_headers(self) -> Iterator[tuple[bytes, NameKind]]:
         """Names that are installed before the first call."""
-        for name in sorted({b"host", b"authorization", b"x-api-key", *UNREAD_NAMES, *FORWARDING_HEADERS}):
+        for name in sorted({b"host", b"authorization", b"cookie", b"x-api-key", *UNREAD_NAMES, *FORWARDING_HEADERS}):
             kind = self.classify_header(name)
             if kind is not None:
                 yield name, kind
+
+
+def classify_cookie_name(name: bytes) -> NameKind | None:
+    """Kind of a cookie by its name as it is sent; None where its value decides, or the name is not a plain one."""
+    if not _COOKIE_NAME.match(name):
+        return None
+    kind = read_cookie_name(name)
+    if kind is None:
+        return None
+    return NameKind.COOKIE_TOLD if kind else NameKind.COOKIE_IGNORED
 
 
 @lru_cache(maxsize=_CACHE_ENTRIES)
@@ -88,11 +102,14 @@ def classify_parameter(name: str) -> NameKind | None:
     return NameKind.QUERY_OBJECT if names_object(name) else NameKind.QUERY_IGNORED
 
 
+# Names without a mark that attacks are made of: of these the name alone is read (sensor.describe.attacks).
+_COOKIE_NAME: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}\Z")
 # Methods as registered ones are written, which fit into the kernel's eight bytes.
 _METHOD = re.compile(rb"[A-Z-]{1,8}")
 # What the kernel leaves to user space: percent-encoding, fragments, matrix parameters.
 _UNPLAIN = re.compile(rb"[%#;]|[^\x21-\x7e]")
 _DOTS: Final = (b".", b"..")
+_COOKIES: Final = re.compile(rb"\r\ncookie:([^\r\n]*)", re.IGNORECASE)
 # A line feed and the name of the field that follows it (RFC 9110 section 5.1).
 _NAME = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]+):")
 HEAD_BYTES_MAX: Final = 2_048
@@ -106,6 +123,7 @@ class PlainHead(msgspec.Struct, frozen=True, gc=False):
     has_slash: bool
     query: bytes
     header_names: tuple[bytes, ...]
+    cookie_names: tuple[bytes, ...] = ()  # As the kernel reads them: up to the first equals sign.
 
     @property
     def path(self) -> str:
@@ -142,7 +160,16 @@ def read_plain_head(data: bytes) -> PlainHead | None:
         return None  # A line without a name, or one that goes on.
     if names.count(b"host") != 1:
         return None  # Two would be two services to two readers.
-    return PlainHead(method, tuple(segments), has_slash, query, tuple(names))
+    cookies = tuple(_list_cookie_names(fields)) if b"cookie" in names else ()
+    return PlainHead(method, tuple(segments), has_slash, query, tuple(names), cookies)
+
+
+def _list_cookie_names(fields: bytes) -> Iterator[bytes]:
+    for line in _COOKIES.findall(fields):
+        for cookie in line.split(b";"):
+            name, equals, _ = cookie.partition(b"=")
+            if equals:
+                yield name.lstrip(b" \t")
 
 
 _BUCKET: Final = struct.Struct(f"<{NAME_WAYS}Q")
@@ -172,6 +199,7 @@ class NameTable:
         self.seed = seed
         self._buckets: dict[int, list[int]] = {}
         self._classified: dict[bytes, tuple[int, int]] = {}
+        self._cookies: dict[bytes, tuple[int, int]] = {}
         self._known: set[int] = set()  # Entries, kinds included.
         self._fixed: dict[int, int] = {}  # Entries of a bucket that never give way: they are its first.
         self.evicted_count = 0
@@ -188,6 +216,10 @@ class NameTable:
         is_new = False
         for name in head.header_names:
             name_hash, kind = self._classified.get(name) or self._classify_header(name)
+            if kind and name_hash & ~0xFF | kind not in self._known:
+                is_new |= self._add(name_hash, kind)
+        for name in head.cookie_names:
+            name_hash, kind = self._cookies.get(name) or self._classify_cookie(name)
             if kind and name_hash & ~0xFF | kind not in self._known:
                 is_new |= self._add(name_hash, kind)
         is_open = False
@@ -212,6 +244,15 @@ class NameTable:
         if len(self._classified) >= _CLASSIFIED_MAX:
             self._classified.clear()
         self._classified[name] = classified
+        return classified
+
+    def _classify_cookie(self, name: bytes) -> tuple[int, int]:
+        """The same of a cookie's name."""
+        classified = (hashes.hash_cookie_name(self.seed, name), int(classify_cookie_name(name) or 0))
+        if len(self._cookies) >= _CLASSIFIED_MAX:
+            self._cookies.clear()
+        if len(name) <= _NAME_BYTES_MAX:
+            self._cookies[name] = classified
         return classified
 
     def _add(self, name_hash: int, kind: int) -> bool:

@@ -61,6 +61,9 @@ def _reference() -> Reference:
     for name in (b"page", b"q", b"a_long_parameter_name", b""):
         reference.names[True, name] = NameKind.QUERY_IGNORED
     reference.names[True, b"api_key"] = NameKind.QUERY_CREDENTIAL
+    reference.names[False, b"cookie"] = NameKind.HEADER_COOKIE
+    reference.cookies |= dict.fromkeys((b"_ga", b"_a_longer_name"), NameKind.COOKIE_IGNORED)
+    reference.cookies |= dict.fromkeys((b"sid", b"JSESSIONID"), NameKind.COOKIE_TOLD)
     for name in (b"report_id", b"email"):
         reference.names[True, name] = NameKind.QUERY_OBJECT
     return reference
@@ -92,7 +95,11 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
         )
         for (is_parameter, name), kind in REFERENCE.names.items()
     )
-    start = REFERENCE.key + struct.pack("<QI", REFERENCE.seed, len(REFERENCE.names)) + names
+    names += b"".join(
+        struct.pack("<Q", hashes.hash_cookie_name(REFERENCE.seed, name) & ~0xFF | kind)
+        for name, kind in REFERENCE.cookies.items()
+    )
+    start = REFERENCE.key + struct.pack("<QI", REFERENCE.seed, len(names) // 8) + names
 
     def run(heads: list[bytes], is_answer: bool = False) -> list[Read]:
         cases = b"".join(struct.pack("<I", len(head)) + head for head in heads)

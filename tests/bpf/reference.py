@@ -26,7 +26,7 @@ from sensor.ebpf.abi import (
     NameKind,
     Settings,
 )
-from tests.bpf.varying_fields import IGNORED_KINDS, is_odd_value, read_line
+from tests.bpf.varying_fields import IGNORED_KINDS, is_odd_value, read_cookies, read_line
 
 _MASK = (1 << 64) - 1
 FAR_NS = 1 << 62  # A time that never comes: no samples.
@@ -73,6 +73,7 @@ class Reference:
     key: bytes = field(default_factory=lambda: os.urandom(16))
     seed: int = field(default_factory=lambda: int.from_bytes(os.urandom(8), "little"))
     names: dict[tuple[bool, bytes], NameKind] = field(default_factory=dict)  # (is_parameter, lower case).
+    cookies: dict[bytes, NameKind] = field(default_factory=dict)  # By name as it is sent.
 
     def profile_and_host(self, head: bytes) -> tuple[int, int]:
         """Of a whole head."""
@@ -90,6 +91,16 @@ class Reference:
             kind = self.names.get((False, name.lower()))
             if kind is NameKind.HEADER_HOST:
                 host = hash_fast(self.key, value.strip(b" \t"))
+            elif kind is NameKind.HEADER_COOKIE:
+                profile, credential = read_cookies(
+                    line,
+                    fold(profile, hashes.hash_header_name(self.seed, name)),
+                    credential,
+                    find_kind=lambda cookie: self.cookies.get(cookie, 0),
+                    hash_name=lambda cookie: hashes.hash_cookie_name(self.seed, cookie),
+                    hash_line=lambda part: hash_fast(self.key, part),
+                    hash_value=self.hash_segment,
+                )
             elif kind not in IGNORED_KINDS or is_odd_value(line, is_quoted=kind is NameKind.HEADER_QUOTED):
                 profile, credential = read_line(
                     kind or 0,
@@ -178,12 +189,20 @@ class Teacher:
         """Tells the kind of a name."""
         reference = self.reference
         hashed = (hashes.hash_parameter_name if is_parameter else hashes.hash_header_name)(reference.seed, name)
+        self._name(hashed, kind)
+        reference.names[is_parameter, name.lower()] = kind
+
+    def cookie(self, name: bytes, kind: NameKind) -> None:
+        """The same of a cookie."""
+        self._name(hashes.hash_cookie_name(self.reference.seed, name), kind)
+        self.reference.cookies[name] = kind
+
+    def _name(self, hashed: int, kind: NameKind) -> None:
         bucket = self._buckets.setdefault(hashes.find_bucket(hashed), [])
         bucket.append(hashed & ~0xFF | kind)
         assert len(bucket) <= NAME_WAYS
         key = hashes.find_bucket(hashed).to_bytes(4, "little")
         self._write("names", key, NAME_BUCKET.pack(*bucket, *[0] * (NAME_WAYS - len(bucket))))
-        reference.names[is_parameter, name.lower()] = kind
 
     def profile(self, head: bytes) -> int:
         """Teaches the profile of a head; gives its number."""

@@ -23,7 +23,7 @@ from tests.bpf.head_reader import (
     frame,
     read,
 )
-from tests.bpf.varying_fields import IGNORED_KINDS, MARKED_KINDS, is_odd_value, read_line
+from tests.bpf.varying_fields import IGNORED_KINDS, MARKED_KINDS, is_odd_value, read_cookies, read_line
 
 __all__ = ["frame", "read"]
 
@@ -86,8 +86,27 @@ _told_line = st.tuples(
     st.sampled_from([b":", b": ", b":\t ", b":  "]),
     _told_value,
 ).map(b"".join)
+_cookie = st.one_of(
+    st.tuples(
+        st.sampled_from([b"sid", b"JSESSIONID", b"_ga", b"_a_longer_name", b"SID", b"_GA", b"lang", b""]) | TOKEN,
+        st.sampled_from([b"=", b"=", b"=", b"", b" ="]),
+        TOKEN | VALUE | st.lists(_part, max_size=6).map(b"".join),
+    ).map(b"".join),
+    st.tuples(
+        st.sampled_from([b"sid=", b"JSESSIONID=", b"_ga=", b"_a_longer_name=", b"_ga=/", b"sid=/"]),
+        st.text("abz019-_~AZ", max_size=40).map(str.encode),
+        st.sampled_from([b"", b".1", b"'", b" ", b"%27", b"%20", b"%2", b"%%", b"%C3", b"%u0", b":/", b":", b"/"])
+        | st.sampled_from([b"", b"", b"(", b"..", b"=", b'"', b"\x7f", b"\xa0"]),
+    ).map(b"".join),
+)
+_cookies = st.tuples(
+    st.sampled_from([b"Cookie:", b"cookie: ", b"Cookie: ", b"COOKIE:\t "]),
+    st.lists(_cookie, max_size=6),
+    st.sampled_from([b"; ", b";", b";  ", b" ; "]),
+).map(lambda one: one[0] + one[2].join(one[1]))
 _line = st.one_of(
     _told_line,
+    _cookies,
     st.tuples(
         st.sampled_from((*IGNORED, *QUOTED, *SHAPED)) | TOKEN,
         st.sampled_from([b":", b": ", b":\t ", b":  "]),
@@ -180,6 +199,18 @@ def _list_said(lines: list[bytes]) -> tuple[object, ...]:
         if is_passed or name in (b"host", b"content-length", b"transfer-encoding"):
             continue
         parts: list[object] = []
+        if kind is NameKind.HEADER_COOKIE:
+            said.append(name)
+            _, credential = read_cookies(
+                line,
+                0,
+                credential,
+                find_kind=lambda cookie: REFERENCE.cookies.get(cookie, 0),
+                hash_name=lambda cookie, to=said: hash(to.append((cookie,))),
+                hash_line=lambda part, to=said: hash(to.append(part)),
+                hash_value=len,
+            )
+            continue
         _, told = read_line(
             kind,
             line,
@@ -262,6 +293,9 @@ def test_long_heads_are_read_whole(read: Reader) -> None:
     heads = [
         base + b"Cookie: " + b"c" * (2_040 - len(base) - 16) + b"\r\n\r\n",
         base + b"Accept: " + b"c" * (2_040 - len(base) - 16) + b"\r\n\r\n",
+        base + b"Cookie: sid=" + b"c" * (2_040 - len(base) - 20) + b"\r\n\r\n",
+        base + b"Cookie: _ga=" + b"c" * 1_800 + b"'\r\n\r\n",
+        base + b"Cookie: " + b"; ".join(b"lang%d=de_and_more" % i for i in range(60)) + b"\r\n\r\n",
         base + b"".join(b"X-Line-%d: value %d\r\n" % (i, i) for i in range(35)) + b"\r\n",
         base + b"".join(b"Accept: value %d\r\n" % i for i in range(50)) + b"\r\n",
     ]

@@ -109,6 +109,23 @@ def test_signs(read: Reader, name: str, values: tuple[str, ...], is_odd: bool) -
             assert len({one.profile for one in told}) == len(values)
 
 
+def test_cookies_that_are_skipped(read: Reader) -> None:
+    """What counters and ids hold is no part of the profile; what has a sign of an attack is."""
+    ordinary = [
+        *("GA1.2.1234567890.1700000000", "GS1.1.1700000000.5.1.1700000100.0.0.0", "fb.1.1596403881668.1116446470", ""),
+        *("a=b&c=d+e", "eyJpZCI6IjEiLCJhIjoxfQ==", "1-2_3~4|5"[:7], "%3D%2B%2F", "12:30:05,x@y", "5f8e7d6c/abc+d="),
+    ]
+    others = ["/etc/passwd", "C:/winnt/win.ini", "%c0%ae%c0%ae/boot.ini", "%%32%65", "%u003cscript"]
+    others += ["1 or 1=1", "sleep(5)"]
+    values = [*ordinary, *PAYLOADS, *others]
+    for shift in range(8):
+        head = b"GET /a HTTP/1.1\r\nHost: h\r\nCookie: %b_ga=%b; sid=abc\r\n\r\n"
+        told = read([head % (b"x" * shift + b"=1; ", value.encode()) for value in ["1", *values]])
+        assert all(one.verdict != REFUSED for one in told)
+        assert [one.profile == told[0].profile for one in told[1:]] == [value in ordinary for value in values]
+        assert {one.credential for one in told[1 : len(ordinary) + 1]} == {told[0].credential}
+
+
 def test_marks_of_another_line_do_not_count(read: Reader) -> None:
     """Of a line of another name, of a signed Authorization behind its first comma, and of one that follows at once."""
     heads = [

@@ -161,6 +161,32 @@ def test_principals_are_told_apart(watch: Watch) -> None:
     assert len(set(records["actor"].tolist())) == len(heads) - 1
 
 
+def test_sessions_beside_cookies_that_change(watch: Watch) -> None:
+    """On one connection: sessions are reported by hash; a cookie with a sign of an attack is part of the profile."""
+    watch.teacher.name(False, b"cookie", NameKind.HEADER_COOKIE)
+    watch.teacher.cookie(b"session", NameKind.COOKIE_TOLD)
+    watch.teacher.cookie(b"_ga", NameKind.COOKIE_IGNORED)
+    jars = [f"session=s{number % 3}; _ga=GA1.2.{number * 7919}.{number}" for number in range(12)]
+    odd = ["session=s1'; _ga=1", "session=s1; _ga=1'", "session=s1; _ga=1; lang=de", "Session=s1; _ga=1"]
+    heads = [request("GET", "/find", f"Cookie: {jar}\r\n") for jar in jars + odd]
+    with serving(answering([len(head) for head in heads], *[(response(200),)] * len(heads))) as port:
+        watch.teacher.path(heads[0], cgroup_id=watch.cgroup_id, port=port)
+        profile = watch.teacher.profile(heads[0])
+        with connected(port) as client:
+            for head in heads:
+                client.sendall(head)
+                receive_exactly(client, len(response(200)))
+            records, exchanges = watch.collect(port, len(jars), len(odd))
+    assert records["profile"].tolist() == [profile] * len(jars)
+    hash_value = watch.teacher.reference.hash_segment
+    assert records["credential"].tolist() == [hash_value(b"s%d" % (number % 3)) for number in range(12)]
+    assert len(set(records["actor"].tolist())) == 3
+    assert [one.request_head for one in exchanges] == heads[len(jars) :]
+    by_reference = [watch.teacher.reference.read(head) for head in heads[len(jars) :]]
+    by_kernel = [(one.hashes.profile, one.hashes.host, one.hashes.credential) for one in exchanges]
+    assert by_kernel == by_reference
+
+
 def test_queries(watch: Watch) -> None:
     teacher = watch.teacher
     teacher.name(True, b"page", NameKind.QUERY_IGNORED)
@@ -323,6 +349,9 @@ def test_repeated_field_lines_are_remembered_exactly(watch: Watch) -> None:
 def test_random_heads_have_the_profile_of_the_reference(watch: Watch) -> None:
     """Names, values and sizes at random, many alike: what the kernel made of each on one connection."""
     dice = random.Random(20261124)
+    watch.teacher.name(False, b"jar", NameKind.HEADER_COOKIE)
+    watch.teacher.cookie(b"a", NameKind.COOKIE_TOLD)
+    watch.teacher.cookie(b"bb", NameKind.COOKIE_IGNORED)
     names = ["X-Api-Key", "Cookie", "Authorization", "User-Agent", "Accept", "X-Request-Id", "x-odd", "If-None-Match"]
     heads: list[bytes] = []
     for number in range(300):
@@ -334,6 +363,11 @@ def test_random_heads_have_the_profile_of_the_reference(watch: Watch) -> None:
             f"{name}:{' ' * dice.randrange(3)}{dice.choice('abz') * dice.choice((0, 1, 7, 8, 9, 15, 16, 40, 300))}\r\n"
             for name in dice.sample(names, dice.randrange(len(names)))
         )
+        jar = (
+            f"{dice.choice(('a', 'bb', 'c'))}={dice.choice('x.~') * dice.choice((0, 1, 7, 8, 9, 16, 300))}"
+            for _ in range(dice.randrange(4))
+        )
+        fields += f"Jar: {'; '.join(jar)}\r\n" * dice.randrange(2)
         heads.append(
             request(dice.choice(("GET", "DELETE")), f"/r/{number}", fields, version=dice.choice(("1.1", "1.0")))
         )

@@ -1,4 +1,5 @@
-"""What the kernel makes of a header line whose name it knows (bpf/fields.h, bpf/varying_fields.h), in plain Python."""
+"""What the kernel makes of a header line whose name it knows (bpf/fields.h, bpf/varying_fields.h, bpf/cookies.h), in
+plain Python."""
 
 import re
 from collections.abc import Callable
@@ -17,6 +18,8 @@ MARKED_KINDS = (NameKind.HEADER_SHAPE, NameKind.HEADER_AGENT)
 _PRODUCT = re.compile(rb"[^\x00-\x20/]{0,16}")
 _ALWAYS = re.compile(rb"[$'`<\\|]")
 _OFTEN = re.compile(rb'["{]|\.\.|%(?:2[2457eE]|3[bBcC]|7[bB]|0)')
+_UNFIT = re.compile(rb"^/|[\x00-\x20\x7f()]|%(?:20|[%uUcCeE])|:/")
+_TOLD_BYTES = 256  # Of a cookie.
 _COMMAND = re.compile(rb"[^;]*;[A-Za-z]{1,7}[^A-Za-z=]", re.DOTALL)
 
 
@@ -60,6 +63,31 @@ def read_line(
     if is_authorization and value.startswith(_SIGNED):
         return fold(profile, hash_line(line.partition(b",")[0])), credential
     return fold(profile, hash_line(line)), credential
+
+
+def read_cookies(
+    line: bytes,
+    profile: int,
+    credential: int,
+    *,
+    find_kind: Callable[[bytes], int],
+    hash_name: Hash,
+    hash_line: Hash,
+    hash_value: Hash,
+) -> tuple[int, int]:
+    """The same after a line of cookies; `find_kind` and `hash_name` are those of names of cookies."""
+    for pair in line.partition(b":")[2].split(b";"):
+        cookie = pair.lstrip(b" \t")
+        name, equals, value = cookie.partition(b"=")
+        kind = find_kind(name) if equals else 0
+        is_short = len(name) + 1 + len(value) // 8 * 8 <= _TOLD_BYTES
+        is_told = kind == NameKind.COOKIE_TOLD and not credential and value and is_short and b"." not in value
+        is_odd = any(sign.search(value) for sign in (_ALWAYS, _OFTEN, _UNFIT))
+        if is_odd or not (is_told or kind == NameKind.COOKIE_IGNORED):
+            profile = fold(profile, hash_line(cookie))
+        elif is_told:
+            profile, credential = fold(profile, hash_name(name)), hash_value(value) or 1
+    return profile, credential
 
 
 def _name_product(name_hash: int, value: bytes) -> int:

@@ -109,7 +109,8 @@ def _decode(part: bytes) -> bytes:
     return urlsafe_b64decode(part + b"==")
 
 
-# Principals by credential hash, so that one JWT is decoded once. Dropped whole when full; an entry costs ~150 bytes.
+# Principals by credential hash and kind, so that one JWT is decoded once: the same text may be a key under one name and
+# a session under another. Dropped whole when full; an entry costs ~220 bytes.
 _PRINCIPAL_CACHE_ENTRIES: Final = 16_384
 # Requests with one credential, by its value: nearly all. Dropped whole when full; longer values are read anew, so
 # hostile ones make it hold 9 MB.
@@ -151,7 +152,7 @@ class Principals:
     def __init__(self, keyed_hash: KeyedHash) -> None:
         self._hash = keyed_hash
         self._authenticator = Authenticator()
-        self._cache: dict[int, tuple[int, PrincipalKind]] = {}
+        self._cache: dict[tuple[int, int], tuple[int, PrincipalKind]] = {}  # By credential and its kind.
         self._carriers = CarrierNames(keyed_hash)
         self._known: dict[bytes, tuple[bytes, Credentials]] = {}  # With the carrier's name, by value.
 
@@ -205,14 +206,15 @@ class Principals:
         return Credentials(kinds, principal, kind, credential, False, carriers)
 
     def _name(self, evidence: Evidence, credential: int) -> tuple[int, PrincipalKind]:
-        cached = self._cache.get(credential)
+        key = (credential, evidence.kind.value)
+        cached = self._cache.get(key)
         if cached is not None:
             return cached
         kind, identity = identify(evidence)
         named = (credential if identity == evidence.value else self._hash(identity), kind)
         if len(self._cache) >= _PRINCIPAL_CACHE_ENTRIES:
             self._cache.clear()
-        self._cache[credential] = named
+        self._cache[key] = named
         return named
 
 

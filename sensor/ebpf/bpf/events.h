@@ -224,6 +224,9 @@ enum name_kind {
   N_HEADER_QUOTED = 9,        /* Not read, and quotes, semicolons and escapes are in its grammar. */
   N_HEADER_SHAPE = 10,        /* The same, but that it stands here is part of the profile: software differs in it. */
   N_HEADER_AGENT = 11,        /* User-Agent: the same of N_HEADER_IGNORED, with the name of its first product. */
+  N_HEADER_COOKIE = 12,       /* Read cookie by cookie (cookies.h). */
+  N_COOKIE_IGNORED = 13,      /* Never a credential. */
+  N_COOKIE_TOLD = 14,         /* A session or key. */
 };
 
 #define EDGE_SIGNS 16384 /* Words of 64 bits: 16 bits for each edge that may be taught. */

@@ -6,9 +6,10 @@
 #include "head.h"
 #include "varying_fields.h"
 #include "attack_signs.h"
+#include "cookies.h"
 
 #define FIELD_STEPS 40 /* A run of the program. */
-#define FIELD_RUNS 4   /* Past them the head is left to the machine. */
+#define FIELD_RUNS 5   /* Past them the head is left to the machine. */
 
 /* Of `enum name_kind`: names of lines that are passed over, and of those of which it is part of the profile that they are there. */
 #define PRESENT_KINDS (1U << N_HEADER_PRESENT | 1U << N_HEADER_SHAPE | 1U << N_HEADER_AGENT)
@@ -19,14 +20,6 @@
 #define TRANSFER_WORD 0x726566736e617274ULL /* "transfer" */
 #define ENCODING_WORD 0x6e69646f636e652dULL /* "-encodin" */
 #define CHUNKED_WORD 0x64656b6e756863ULL    /* "chunked" */
-
-/* Past blanks, of which there may be seven; refused where there are more. Without a branch, while the head goes on. */
-static __always_inline u32 skip_blanks(struct head *h, u32 at) {
-  u64 word = load(h, at);
-  u64 other = ~(equal_bytes(word, REPEAT(' ')) | equal_bytes(word, REPEAT('\t'))) & MARKS;
-  h->verdict = V(h->verdict) | (HEAD_REFUSED & -is_zero(other));
-  return at + first_byte(other | 1ULL << 63);
-}
 
 /* The line in hand says nothing more; `kind`: of its name, 0 where it was read. */
 static __always_inline void skip_value(struct head *h, u32 kind) {
@@ -138,6 +131,11 @@ static __always_inline void end_name(struct head *h, const struct settings *set,
     start_value(h, skip_blanks(h, at + 1), 1);
     return;
   }
+  if (kind == N_HEADER_COOKIE) {
+    h->profile = fold(V(h->profile), name);
+    start_cookie(h, set, at + 1);
+    return;
+  }
   start_value(h, from, 0);
   if (kind == N_HEADER_KEY || kind == N_HEADER_AUTHORIZATION) {
     h->name = name;
@@ -145,9 +143,6 @@ static __always_inline void end_name(struct head *h, const struct settings *set,
     h->mode = kind == N_HEADER_KEY ? H_KEY : H_VALUE;
   }
 }
-
-/* Marks LF, VT, FF and CR. */
-static __always_inline u64 line_ends(u64 word) { return BETWEEN(word & M7F, '\n', '\r') & ~word & MARKS; }
 
 /* The value, or whole line, in hand ends before `at`, where CR LF must be, or the comma of what is signed. */
 static __always_inline void end_hashed(struct head *h, u64 word, u32 at) {
@@ -211,6 +206,10 @@ static __always_inline void field_step(struct head *h, const struct settings *se
   u64 word = load(h, at);
   if (mode == H_SKIPPED) {
     skip_step(h, set, at, word);
+    return;
+  }
+  if (mode >= H_COOKIE) {
+    cookie_step(h, set, at, word);
     return;
   }
   if (mode == H_VALUE || mode == H_KEY) {

@@ -18,7 +18,8 @@
 #define GOLDEN 0x9E3779B97F4A7C15ULL
 #define LOWER_CASE REPEAT(0x20)
 
-enum head_mode { H_LINE, H_NAME, H_SKIPPED, H_HASHED, H_SIGNED, H_VALUE, H_KEY, H_TOLD, H_SEGMENT, H_CLASS, H_CREDENTIAL, H_OBJECT };
+enum head_mode { H_LINE, H_NAME, H_SKIPPED, H_HASHED, H_SIGNED, H_VALUE, H_KEY, H_TOLD, H_SEGMENT, H_CLASS, H_CREDENTIAL, H_OBJECT,
+                 H_COOKIE, H_COOKIE_IGNORED, H_COOKIE_TOLD, H_COOKIE_HASHED };
 enum head_verdict { HEAD_GOES_ON, HEAD_DONE, HEAD_REFUSED };
 
 /* Which bytes a segment holds: any mark in a word says that there is one. */
@@ -116,6 +117,17 @@ static __always_inline int refuse(struct head *h) {
 static __always_inline int accept(struct head *h) {
   h->verdict = HEAD_DONE;
   return 0;
+}
+
+/* Marks LF, VT, FF and CR. */
+static __always_inline u64 line_ends(u64 word) { return BETWEEN(word & M7F, '\n', '\r') & ~word & MARKS; }
+
+/* Past blanks, of which there may be seven; refused where there are more. Without a branch, while the head goes on. */
+static __always_inline u32 skip_blanks(struct head *h, u32 at) {
+  u64 word = load(h, at);
+  u64 other = ~(equal_bytes(word, REPEAT(' ')) | equal_bytes(word, REPEAT('\t'))) & MARKS;
+  h->verdict = V(h->verdict) | (HEAD_REFUSED & -is_zero(other));
+  return at + first_byte(other | 1ULL << 63);
 }
 
 /* ---- the request line ----------------------------------------------------------------------------------------------------------- */

@@ -33,7 +33,7 @@ from sensor.ebpf.abi import (
     Settings,
 )
 from sensor.offload.kernel_cache import MapName
-from tests.bpf.varying_fields import IGNORED_KINDS, fold_actor, is_odd_value, read_line
+from tests.bpf.varying_fields import IGNORED_KINDS, fold_actor, is_odd_value, read_cookies, read_line
 from tests.sensor.records import make_exchange
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
@@ -118,6 +118,16 @@ class Kernel:
             kind = self._find_name(hashes.hash_header_name(settings.seed, name))
             if kind == NameKind.HEADER_HOST:
                 host = sip(value.strip(b" \t"))
+            elif kind == NameKind.HEADER_COOKIE:
+                profile, credential = read_cookies(
+                    line,
+                    fold(profile, hashes.hash_header_name(settings.seed, name)),
+                    credential,
+                    find_kind=lambda cookie: self._find_name(hashes.hash_cookie_name(settings.seed, cookie)),
+                    hash_name=lambda cookie: hashes.hash_cookie_name(settings.seed, cookie),
+                    hash_line=sip,
+                    hash_value=sip,
+                )
             elif kind not in IGNORED_KINDS or is_odd_value(line, is_quoted=kind == NameKind.HEADER_QUOTED):
                 profile, credential = read_line(
                     kind,
