@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -185,7 +185,7 @@ class Run:
 
     def _take(self, heads: list[bytes], first: int) -> list[memoryview]:
         """What the kernel copies of these calls."""
-        sensor, events = self._sensor, []
+        sensor, events = self._sensor, list[memoryview]()
         for place, head in enumerate(heads, first):
             call = Call(head=head, cgroup_id=sensor.cgroup_id, time_ns=sensor.clock.monotonic_ns() + place)
             if sensor.kernel.take(call) == "head":
@@ -238,7 +238,7 @@ def count_attributed(batches: list[SerialisedBatch], now_seconds: int) -> tuple[
     return attributed, named
 
 
-def measure(kind: str, calls: int, rate: int) -> dict[str, object]:
+def measure(kind: str, calls: int, rate: int) -> dict[str, Any]:
     """The line of one kind."""
     heads = list(make_heads(kind, calls + calls // (LEARNED_PART - 1)))
     with tempfile.TemporaryDirectory() as name:
