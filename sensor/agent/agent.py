@@ -1,6 +1,6 @@
 """The life of the sensor process: first contact, capture, one loop that reads and sends, pause and resume, a clean end.
 
-Everything runs in one asyncio loop. Its turns come each second, and every 25 ms while calls are copied whole
+Everything runs in one asyncio loop. Its turns come each second, and every 25 ms while many calls are copied whole
 (sensor.agent.wakeup has the schedule). A turn reads what capture has, describes and counts it in slices, and gives the
 spool what leaves. Between slices the stream to the collector runs. Only the control socket's thread and metrics scrapes
 are outside the loop, and they call into it.
@@ -61,7 +61,7 @@ FOLLOWED_STOP_SECONDS: Final = 1.0
 LAST_WORD_SECONDS: Final = 0.1
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
-# Between two reads of the rings: calls are known at most this late, and an idle sensor wakes 40 times a second.
+# Between two reads of the rings while many calls are copied whole.
 POLL_INTERVAL_SECONDS: Final = 0.025
 # A command of the control socket waits so long for the loop.
 COMMAND_TIMEOUT_SECONDS: Final = 5.0
@@ -232,8 +232,9 @@ class Sensor:
                         await asyncio.sleep(0)
                         continue
                     # A second's records become rows right after it.
-                    is_quiet = not (session.has_installed or self._enforcement.enforcer.is_naming)
-                    await scheduler.wait(seconds_left(self._clock.unix_ns()), is_quiet=is_quiet)
+                    is_quiet, is_urgent = not session.has_installed, self._enforcement.enforcer.is_naming
+                    left = seconds_left(self._clock.unix_ns())
+                    await scheduler.wait(left, is_quiet=is_quiet, is_urgent=is_urgent)
                 except Exception:
                     # A loop boundary: what this turn did not come to, the next one does.
                     logger.exception("a turn of the sensor's loop failed")

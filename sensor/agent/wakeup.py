@@ -1,9 +1,12 @@
 """The poll schedule of the sensor's loop: waits for kernel events, or for the end of the second of unix time.
 
-Calls that are copied whole must be read soon, because they extend the kernel route cache, but not at each event. So a
+Calls that are copied whole must be read soon where they are many, because they extend the kernel route cache. Then a
 turn comes a moment after the first event that follows an idle time, when the call is probably over. Otherwise it comes
 `interval_seconds` after the last turn. Where the last turn installed nothing, new events are samples of known calls.
 Then those of a quarter of a second are read together, because a wake-up costs more than most of them.
+
+A few events wait until their second ends. Their rows leave no sooner, and the kernel copies few calls meanwhile that it
+could have matched. At ten calls a second a turn for each would be most of what the sensor costs.
 
 Records wait for their second to end. Meanwhile the fill of the rings is checked without a turn. Without HTTP traffic
 the sensor sleeps from second to second.
@@ -25,6 +28,8 @@ CHECK_SECONDS: Final = 0.2
 BUSY_CHECK_SECONDS: Final = 0.1
 # Between two turns, where the last one installed nothing; what is new then is installed so much later.
 QUIET_SECONDS: Final = 0.25
+# With fewer bytes of events and records than this, some ten calls, the turn at the end of the second is soon enough.
+FEW_BYTES: Final = 16_384
 # Meanwhile it is looked so often whether too much has come: a burst of what is new fills a ring in half a second.
 QUIET_CHECK_SECONDS: Final = 0.125
 
@@ -59,13 +64,15 @@ class PollScheduler:
         if self._rings.bell is not None:
             self._loop.remove_reader(self._rings.bell.fd)
 
-    async def wait(self, seconds: float, *, is_quiet: bool = False) -> None:
-        """Till a turn is worth its while, `seconds` at most. `is_quiet`: nothing that comes need be read soon."""
+    async def wait(self, seconds: float, *, is_quiet: bool = False, is_urgent: bool = False) -> None:
+        """Till a turn is worth its while, `seconds` at most. `is_quiet`: what comes extends no cache. `is_urgent`: each
+        call is to be read soon."""
         start = self._now()
         end = start + seconds
         await self._wait_for_news(end)
-        if is_quiet:
-            await self._gather(min(self._last_turn + QUIET_SECONDS, end))
+        if not is_urgent and self._rings.bell is not None:
+            since_turn = QUIET_SECONDS if is_quiet else self._interval_seconds - SETTLE_SECONDS
+            await self._gather(end, self._last_turn + since_turn)
         # Never sooner after the last turn than the interval, nor before a short call can be over.
         turn = max(self._last_turn + self._interval_seconds, min(self._now() + SETTLE_SECONDS, end))
         if (left := turn - self._now()) > 0 and not self._is_ended:
@@ -86,19 +93,38 @@ class PollScheduler:
                 await self._wait_for_bell(end)
         self._is_busy = False
 
-    async def _gather(self, end: float) -> None:
-        """Till then, or till a ring has much."""
-        rings = self._rings
-        while not self._is_ended and (left := end - self._now()) > 0:
-            if rings.is_pressing() or rings.is_due(self._check_seconds):
-                return
+    async def _gather(self, end: float, many_from: float) -> None:
+        """Till `end`, till there are more than a few events after `many_from`, or till a ring has much."""
+        while not self._is_ended and not self._is_gathered(end, many_from):
             self._rung = rung = self._loop.create_future()
-            timer = self._loop.call_later(min(left, QUIET_CHECK_SECONDS), _finish, rung)
+            self._look_at_gathered(rung, end, many_from)
             try:
                 await rung
             finally:
-                timer.cancel()
+                if self._timer is not None:
+                    self._timer.cancel()
                 self._rung = None
+
+    def _look_at_gathered(self, rung: "asyncio.Future[None]", end: float, many_from: float) -> None:
+        """Looks again in a while, as `_wait_on` does."""
+        try:
+            is_over = self._is_gathered(end, many_from)
+        except Exception as error:
+            if not rung.done():
+                rung.set_exception(error)
+            return
+        if is_over:
+            _finish(rung)
+            return
+        now = self._now()
+        left = min(end - now, QUIET_CHECK_SECONDS, many_from - now if many_from > now else math.inf)
+        self._timer = self._loop.call_later(max(left, 0), self._look_at_gathered, rung, end, many_from)
+
+    def _is_gathered(self, end: float, many_from: float) -> bool:
+        rings, now = self._rings, self._now()
+        if end <= now or rings.is_pressing() or rings.is_due(self._check_seconds):
+            return True
+        return many_from <= now and rings.pending_bytes() >= FEW_BYTES
 
     @property
     def _check_seconds(self) -> float:

@@ -12,7 +12,6 @@ It needs CAP_SYS_ADMIN.
 """
 
 import ctypes
-import ipaddress
 import logging
 import os
 import socket
@@ -52,6 +51,7 @@ _REQUEST = struct.Struct("=BBBBI48s")  # struct inet_diag_req_v2: family, protoc
 # rqueue, wqueue, uid, inode
 _SOCKET_HEAD = struct.Struct("=BBBB")
 _SOCKET_PORTS = struct.Struct("!HH")
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, section 2.5.5.2.
 _SOCKET_TAIL = struct.Struct("=IQIIIII")
 _SOCKET_BYTES = 72
 _UNIX_REQUEST = struct.Struct("=BBHIIIQ")  # struct unix_diag_req: family, protocol, pad, states, ino, show, cookie
@@ -282,8 +282,9 @@ def _attributes(body: bytes) -> dict[int, bytes]:
 def _format_address(family: int, raw: bytes) -> str:
     if family == socket.AF_INET:
         return socket.inet_ntop(socket.AF_INET, raw[:4])
-    mapped = ipaddress.IPv6Address(raw).ipv4_mapped
-    return str(mapped) if mapped else socket.inet_ntop(socket.AF_INET6, raw)
+    if raw.startswith(_IPV4_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, raw[len(_IPV4_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, raw)
 
 
 logger = logging.getLogger(__name__)

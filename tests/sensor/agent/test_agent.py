@@ -118,33 +118,35 @@ def test_a_sensor_ends_where_what_it_watches_is_gone(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_rest_is_quiet_where_nothing_was_learned_and_nobody_is_blocked_by_name(
+def test_a_wait_is_quiet_where_nothing_was_installed_and_urgent_where_somebody_is_blocked_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rests: list[bool] = []
+    waits: list[tuple[bool, bool]] = []
     wait = PollScheduler.wait
 
-    async def note(rest: PollScheduler, seconds: float, *, is_quiet: bool = False) -> None:
-        rests.append(is_quiet)
-        await wait(rest, min(seconds, 0.001))
+    async def note(
+        scheduler: PollScheduler, seconds: float, *, is_quiet: bool = False, is_urgent: bool = False
+    ) -> None:
+        waits.append((is_quiet, is_urgent))
+        await wait(scheduler, min(seconds, 0.001), is_urgent=True)
 
-    async def observe() -> bool:
-        rests.clear()
+    async def observe() -> tuple[bool, bool]:
+        waits.clear()
         async with asyncio.timeout(60):
-            while len(rests) < 3:
+            while len(waits) < 3:
                 await asyncio.sleep(0.001)
-        return rests[-1]
+        return waits[-1]
 
     async def main() -> None:
         monkeypatch.setattr(PollScheduler, "wait", note)
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
             (processor,) = life.processors
-            assert not await observe()
+            assert await observe() == (False, False)
             processor.is_teaching = False
-            assert await observe()
+            assert await observe() == (True, False)
             life.enforcement.is_naming = True
-            assert not await observe()
+            assert (await observe())[1]
 
     asyncio.run(main())
 

@@ -6,7 +6,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sensor.agent.wakeup import CHECK_SECONDS, QUIET_CHECK_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, PollScheduler
+from sensor.agent.wakeup import (
+    CHECK_SECONDS,
+    FEW_BYTES,
+    QUIET_CHECK_SECONDS,
+    QUIET_SECONDS,
+    SETTLE_SECONDS,
+    PollScheduler,
+)
 from tests.virtual_time import run_in_virtual_time
 
 INTERVAL = 0.05
@@ -42,12 +49,16 @@ class Rings:
     def __init__(self, bell: Bell | None) -> None:
         self.bell = bell
         self.events = self.records = self.due = self.pressing = False
+        self.bytes = 0
 
     def has_events(self) -> bool:
         return self.events
 
     def is_pressing(self) -> bool:
         return self.pressing
+
+    def pending_bytes(self) -> int:
+        return self.bytes
 
     def has_records(self) -> bool:
         return self.records
@@ -87,10 +98,10 @@ def test_nothing_happens_for_as_long_as_was_asked() -> None:
     play(act)
 
 
-def test_the_first_event_after_a_rest_ends_it_a_moment_later() -> None:
+def test_many_events_after_a_rest_end_it_a_moment_later() -> None:
     async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         def happen() -> None:
-            rings.events = True
+            rings.events, rings.bytes = True, FEW_BYTES
             bell.ring()
 
         asyncio.get_running_loop().call_later(0.2, happen)
@@ -99,9 +110,36 @@ def test_the_first_event_after_a_rest_ends_it_a_moment_later() -> None:
     play(act)
 
 
-def test_events_that_come_at_any_time_make_no_turn_before_the_interval() -> None:
+def test_a_few_events_wait_for_the_end_of_the_second_unless_each_is_urgent() -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
+        def happen() -> None:
+            rings.events, rings.bytes = True, FEW_BYTES - 1
+            bell.ring()
+
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.2, happen)
+        assert await measure(scheduler, 0.9) == close_to(0.9)
+        rings.events = False
+        loop.call_later(0.2, happen)
+        start = loop.time()
+        await scheduler.wait(0.9, is_urgent=True)
+        assert loop.time() - start == close_to(0.2 + SETTLE_SECONDS)
+
+    play(act)
+
+
+def test_a_second_ring_that_rings_does_not_end_the_wait_of_a_few_events() -> None:
     async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         rings.events = True
+        asyncio.get_running_loop().call_later(0.3, bell.ring)
+        assert await measure(scheduler, 0.9) == close_to(0.9)
+
+    play(act)
+
+
+def test_events_that_come_at_any_time_make_no_turn_before_the_interval() -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
+        rings.events, rings.bytes = True, FEW_BYTES
         await scheduler.wait(1)
         assert await measure(scheduler, 1) == close_to(INTERVAL)
         assert not bell.armed
@@ -109,18 +147,56 @@ def test_events_that_come_at_any_time_make_no_turn_before_the_interval() -> None
     play(act)
 
 
-def test_where_nothing_was_learned_events_of_a_quarter_of_a_second_are_read_together() -> None:
+def test_where_nothing_was_learned_many_events_of_a_quarter_of_a_second_are_read_together() -> None:
     async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
-        rings.events = True
+        rings.events, rings.bytes = True, FEW_BYTES
         await scheduler.wait(1)
         assert await measure(scheduler, 5, is_quiet=True) == close_to(QUIET_SECONDS + SETTLE_SECONDS)
 
     play(act)
 
 
-def test_what_was_learned_or_a_second_that_ends_cuts_that_short() -> None:
+def test_where_nothing_was_learned_a_few_events_wait_for_the_end_of_the_second() -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
+        rings.events, rings.bytes = True, FEW_BYTES - 1
+        await scheduler.wait(1)
+        assert await measure(scheduler, 0.9, is_quiet=True) == close_to(0.9)
+
+    play(act)
+
+
+def test_events_that_become_many_later_in_the_second_are_read_soon() -> None:
     async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         rings.events = True
+        await scheduler.wait(1)
+        asyncio.get_running_loop().call_later(QUIET_SECONDS + 0.1, setattr, rings, "bytes", FEW_BYTES)
+        took = await measure(scheduler, 5, is_quiet=True)
+        assert QUIET_SECONDS + 0.1 < took <= QUIET_SECONDS + 0.1 + QUIET_CHECK_SECONDS + SETTLE_SECONDS
+
+    play(act)
+
+
+def test_a_look_at_a_few_events_that_fails_ends_the_wait() -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
+        def fail() -> bool:
+            raise RuntimeError("a bug")
+
+        def begin_to_fail() -> None:
+            rings.is_pressing = fail  # type: ignore[method-assign]
+
+        rings.events = True
+        await scheduler.wait(1)
+        asyncio.get_running_loop().call_later(QUIET_SECONDS, begin_to_fail)
+        with pytest.raises(RuntimeError):
+            async with asyncio.timeout(60):
+                await scheduler.wait(3_600, is_quiet=True)
+
+    play(act)
+
+
+def test_what_was_learned_or_a_second_that_ends_cuts_that_short() -> None:
+    async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
+        rings.events, rings.bytes = True, FEW_BYTES
         await scheduler.wait(1)
         assert await measure(scheduler, 5) == close_to(INTERVAL)
         assert await measure(scheduler, 0.08, is_quiet=True) == close_to(0.08)
@@ -128,10 +204,10 @@ def test_what_was_learned_or_a_second_that_ends_cuts_that_short() -> None:
     play(act)
 
 
-def test_after_a_rest_without_events_the_first_one_is_read_at_once_all_the_same() -> None:
+def test_after_a_rest_without_events_many_at_once_are_read_at_once_all_the_same() -> None:
     async def act(scheduler: PollScheduler, rings: Rings, bell: Bell) -> None:
         def happen() -> None:
-            rings.events = True
+            rings.events, rings.bytes = True, FEW_BYTES
             bell.ring()
 
         asyncio.get_running_loop().call_later(QUIET_SECONDS + 0.1, happen)
