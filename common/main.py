@@ -201,7 +201,8 @@ def run_app(app: typer.Typer, program: str = "apidae") -> NoReturn:
             raise SystemExit(code) from None
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else program
-        fail(f"{' '.join(message().split()).rstrip('.')}; see `{path} --help`", code, program)
+        sentence = " ".join(message().split()).rstrip(".").replace("Value error, ", "", 1)
+        fail(f"{sentence}; see `{path} --help`", code, program)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

@@ -6,6 +6,7 @@ A request that fails prints one sentence and exits with 1.
 import getpass
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,14 @@ TIMEOUT_SECONDS = 35.0  # Above the 10 s for a turn and 20 s of work, so that th
 CONNECTION_PANEL = "Connection"
 OUTPUT_PANEL = "Output"
 STDOUT: Final = "-"  # As the name of a file.
+# Lists of the API that a sentence of it may point to, by their name below `apidae get`.
+LOOKED_UP: Final = frozenset(
+    {
+        *("alerts", "blocks", "consumers", "coverage-targets", "endpoints", "findings", "incidents", "mcp-servers"),
+        *("services", "specs", "views"),
+    }
+)
+_API_LIST: Final = re.compile(r"/api/v1/([a-z]+(?:/[a-z]+)?)\b")
 
 
 def name_decider(given: str = "") -> str:
@@ -227,13 +236,18 @@ class Api:
     def _check(self, status: int, answer: Any) -> None:
         if status >= 400:
             detail = answer.get("detail", "") if isinstance(answer, dict) else ""
-            raise fail(self.explain_refusal(status, str(detail)))
+            raise fail(name_commands(self.explain_refusal(status, str(detail))))
 
     def explain_failure(self, error: Exception) -> str:
         """A sentence for a request that got no answer."""
         text = str(error)
         if "CERTIFICATE_VERIFY_FAILED" in text:
             why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "no known authority"
+            if "mismatch" in why:
+                return (
+                    f"The certificate of {self.url} is not for this name ({why.rstrip('.')}); use a name that it has "
+                    f"in --url or {URL_VARIABLE}, or start the collector with this name in tls_server_names."
+                )
             return (
                 f"The certificate of {self.url} is not trusted ({why}); name the file of its authority by --ca-file or "
                 f"{CA_FILE_VARIABLE}."
@@ -242,6 +256,11 @@ class Api:
             return f"The collector at {self.url} does not speak TLS on this port; use http:// or its port with TLS."
         if self.url.startswith("http://") and "disconnected without sending a response" in text:
             return f"What listens at {self.url} does not speak HTTP; if it is TLS, use https:// in --url."
+        if "disconnected without sending a response" in text:
+            return (
+                f"What listens at {self.url} does not speak HTTP/1.1; name the address of the collector's http_listen "
+                f"in --url or {URL_VARIABLE}."
+            )
         return f"The collector at {self.url} cannot be reached ({text}); start it, or set --url or {URL_VARIABLE}."
 
     def explain_refusal(self, status: int, detail: str) -> str:
@@ -340,6 +359,16 @@ def open_output(file: str, *, is_text: bool = False) -> Iterator[IO[bytes]]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def name_commands(sentence: str) -> str:
+    """`sentence` of the API, with `apidae get NAME` for the address of a list that this command prints."""
+
+    def name(found: re.Match[str]) -> str:
+        listed = found.group(1).replace("/", "-")
+        return f"`apidae get {listed}`" if listed in LOOKED_UP else found.group()
+
+    return _API_LIST.sub(name, sentence)
 
 
 def say(sentence: str, *, err: bool = False) -> None:

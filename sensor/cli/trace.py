@@ -43,7 +43,9 @@ _PANEL: Final = "The collector's tables"
 
 
 def trace(
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the server, on this node or another.")] = 0,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Port of the server, on this node or another.")
+    ] = None,
     service: Annotated[str, typer.Option(metavar="NAME", help="Workload, or NAMESPACE/WORKLOAD, of the server.")] = "",
     calls: Annotated[int, typer.Option(min=1, max=CALLS_MAX, help="End after this many calls.")] = 20,
     seconds: Annotated[int, typer.Option(min=1, max=SECONDS_MAX, help="End after so long.")] = 30,
@@ -67,7 +69,7 @@ def trace(
     """`apidae trace`; ends with 1 where the sensor cannot be asked."""
     if not port and not service:
         raise typer.BadParameter("name a port with --port, or a service with --service")
-    asked = {"port": port, "service": service, "calls": calls, "seconds": seconds}
+    asked = {"port": port or 0, "service": service, "calls": calls, "seconds": seconds}
     try:
         tables = open_tables(url, token_file, ca_file)
         events: Iterable[Event] = request_trace(run_dir, asked)

@@ -183,6 +183,8 @@ async def enroll(
     *, target: Target, token: str, cluster: str, node: str, files: CertificateFiles, server_name: str
 ) -> None:
     """Exchange a token for a certificate, and keep it. Raises EnrollmentError, CredentialError, OSError, StateError."""
+    if not token:
+        raise CredentialError("the enrolment token is empty; give what `apidae enrollment create` printed")
     credentials = replace(files.load(server_name), chain=None, key=None)
     if token.startswith("apidae1."):
         found = _ONE_TIME.match(token)
@@ -195,7 +197,8 @@ async def enroll(
             credentials = replace(credentials, authorities=anchor)
     if not credentials.is_secure(target):
         raise CredentialError(
-            f"the enrolment token does not say by what authority {target} is known; give --collector-ca-file"
+            f"the enrolment token does not name the authority of {target}, as one that begins with apidae1. does: copy "
+            "all of what `apidae enrollment create` printed, or give --collector-ca-file"
         )
     fresh = await asyncio.to_thread(make_key_request)
     request = enroll_pb2.EnrollRequest(token=token, cluster=cluster, node=node, certificate_request=fresh.request)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from collector.api.columns import pick
 from collector.api.services import ApiSettings, Services
 from collector.cli import output as table
+from collector.cli.client import LOOKED_UP, Api, name_commands
 from collector.cli.commands import register
 from collector.cli.lists import LISTS
 from collector.server.app import build_app
@@ -93,7 +94,7 @@ def test_the_evidence_of_an_alert_says_how_it_was_judged_above_its_rows(apidae):
     rows = list(csv.DictReader(io.StringIO(apidae("get", "evidence", "a1", "-o", "csv").stdout)))
     assert [row["calls"] for row in rows] == ["100"]
     missing = apidae("get", "evidence", "nothing")
-    assert (missing.exit_code, "look it up in /api/v1/alerts" in missing.stderr) == (1, True)
+    assert (missing.exit_code, "look it up in `apidae get alerts`" in missing.stderr) == (1, True)
 
 
 def test_a_place_in_a_list_is_that_of_each_of_its_items():
@@ -132,6 +133,7 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
             "GET",
             "127.0.0.1:8080",
             "/users/{user_id}/export",
+            "get_order",
             "scripts.demo.users",
             *["12345"] * 5,
             "1.2",
@@ -165,7 +167,7 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
 
 
 def test_a_table_too_wide_for_any_choice_is_broken_and_not_cut():
-    cells = [["e1", "GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * (len(LISTS["endpoints"].columns) - 6)]]
+    cells = [["e1", "GET", "", "/a/" + "b" * 90, "", "shop", "1", *[""] * (len(LISTS["endpoints"].columns) - 7)]]
     printed = io.StringIO()
     Console(file=printed, width=60).print(table.draw_table(LISTS["endpoints"].columns, cells, 60))
     assert printed.getvalue().count("b") >= 90
@@ -343,3 +345,27 @@ def test_a_label_is_given_shown_in_the_list_and_taken_away(apidae):
     assert "crawler" in apidae("get", "consumers").stdout and "of marketing" in apidae("get", "consumer-labels").stdout
     assert apidae("set", "consumer-label", "address:10.0.0.7", "").exit_code == 0
     assert json.loads(apidae("get", "consumer-labels", "-o", "json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("Hostname mismatch, certificate is not valid for 'a.example'.", "use a name that it has in --url"),
+        ("self-signed certificate in certificate chain", "name the file of its authority by --ca-file"),
+    ],
+)
+def test_a_certificate_of_another_name_is_not_blamed_on_the_authority(reason, sentence):
+    error = httpx.ConnectError(f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {reason} (_ssl.c:1)")
+    assert sentence in Api(url="https://a.example:8080", token="").explain_failure(error)
+
+
+def test_sentences_of_the_api_name_commands_that_exist(apidae):
+    assert name_commands("look it up in /api/v1/mcp/servers or") == "look it up in `apidae get mcp-servers` or"
+    assert name_commands("look it up in /api/v1/sessions.") == "look it up in /api/v1/sessions."
+    assert [name for name in LOOKED_UP if apidae("get", name, "--help").exit_code] == []
+
+
+def test_an_operation_of_an_endpoint_has_its_name_in_the_list():
+    columns = {column.name: column.place for column in LISTS["endpoints"].columns}
+    assert pick({"operation": {"name": "get_order"}}, columns["operation"]) == "get_order"
+    assert pick({"operation": None}, columns["operation"]) is None
