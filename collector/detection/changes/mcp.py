@@ -427,16 +427,16 @@ def _word_changed(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Wor
         kept[_name_of(fact), fact.key_id].append(fact)
     changed = [fact for fact in facts if not _is_first(fact, kept[_name_of(fact), fact.key_id])]
     if not changed:
-        why = f"Expected was one text of each; these had several when they were first seen: {_list(facts)}."
+        why = f"One text of each was expected. These had several when they were first seen: {_list(facts)}."
         what = facts[0].label if len(facts) == 1 else f"{len(facts):,} texts that models read"
-        return _Words(f"{server.label} shows several texts of {what}", why, Severity.LOW)
+        return _Words(f"MCP server {server.label} shows several texts of {what}", why, Severity.LOW)
     facts = changed
     what = facts[0].label if len(facts) == 1 else f"{len(facts):,} texts that models read"
     why = (
-        f"Expected were the descriptions and schemas that it listed before; these have others now: {_list(facts)}. "
+        f"The descriptions or schemas differ from those that it listed before: {_list(facts)}. "
         "Clients follow them as instructions, so a change may be an attack (rug pull)."
     )
-    return _Words(f"{server.label} changed {what}", why)
+    return _Words(f"MCP server {server.label} changed {what}", why)
 
 
 def _word_new(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Words:
@@ -445,7 +445,7 @@ def _word_new(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Words:
     grave = (items.get(_name_of(fact)) for fact in facts)
     is_grave = any(one is None or one.may_destroy or one.kind is McpKind.INSTRUCTIONS for one in grave)
     why = f"None but those known for a day and more were expected. New: {_list(facts)}."
-    return _Words(f"{server.label} lists {what}", why, Severity.MEDIUM if is_grave else Severity.LOW)
+    return _Words(f"MCP server {server.label} lists {what}", why, Severity.MEDIUM if is_grave else Severity.LOW)
 
 
 def _word_shadows(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Words:
@@ -463,7 +463,9 @@ def _word_shadows(server: McpServer, facts: Sequence[Fact], look: _Look) -> _Wor
         f"`apidae get mcp-servers --tool {quote(facts[0].label)}` lists them."
     )
     is_shared = all(fact.label in _GENERIC or len(found) >= _SHARED_MIN for fact, found in owners)
-    return _Words(f"{server.label} offers {what}", why, Severity.LOW if is_shared or is_same else Severity.MEDIUM)
+    return _Words(
+        f"MCP server {server.label} offers {what}", why, Severity.LOW if is_shared or is_same else Severity.MEDIUM
+    )
 
 
 def _write(kind: AlertKind, server: McpServer, facts: Sequence[Fact], now: float, words: _Words) -> _News:

@@ -121,7 +121,7 @@ def test_a_changed_tool_is_reported_once(scene: Scene, pin: McpPin) -> None:
     assert scene.look(changed) == [CHANGED]
     report = scene.told[0]
     assert (report.severity, report.endpoint_id) == (Severity.HIGH, "at shop/weather:80")
-    assert report.title == "weather changed tool get_forecast"
+    assert report.title == "MCP server weather changed tool get_forecast"
     assert scene.look(changed) == []
 
 
@@ -141,7 +141,7 @@ def test_what_a_server_shows_first_is_its_baseline_and_several_texts_are_reporte
     both = make_tool("get_forecast", make_pin(), make_pin("d2"))
     assert scene.look(make_server(both)) == [CHANGED]
     assert (scene.told[0].severity, scene.told[0].quietest) == (Severity.LOW, Sensitivity.PARANOID)
-    assert scene.told[0].title == "weather shows several texts of tool get_forecast"
+    assert scene.told[0].title == "MCP server weather shows several texts of tool get_forecast"
     assert scene.look(make_server(make_tool("get_forecast", make_pin("d3")))) == [CHANGED]
     assert scene.told[1].severity is Severity.HIGH
     # Another key begins anew, with as many texts as it has.
@@ -225,7 +225,7 @@ def test_a_changed_prompt_is_reported(scene: Scene) -> None:
 def test_changed_instructions_are_reported(scene: Scene) -> None:
     scene.look(make_server(make_tool("", kind=McpKind.INSTRUCTIONS)))
     assert scene.look(make_server(make_tool("", make_pin("d2"), kind=McpKind.INSTRUCTIONS))) == [CHANGED]
-    assert scene.told[0].title == "weather changed its instructions"
+    assert scene.told[0].title == "MCP server weather changed its instructions"
 
 
 def test_what_a_resource_says_of_itself_is_not_pinned(scene: Scene) -> None:
@@ -259,7 +259,7 @@ def test_texts_that_sensors_did_not_keep_are_reported_as_they_grow(scene: Scene)
     counts = [1, 1, 3, 2, 3, 40, 41]
     told = [scene.look(make_server(make_tool("get_forecast", pins_left_out=count))) for count in counts]
     assert told == [[CHANGED], [], [CHANGED], [], [], [CHANGED], []]
-    assert scene.told[0].title == "weather changed tool get_forecast, some of whose texts were not kept"
+    assert scene.told[0].title == "MCP server weather changed tool get_forecast, some of whose texts were not kept"
 
 
 def test_a_server_that_lists_ever_other_names_is_reported_in_these_words_and_then_no_more(scene: Scene) -> None:
@@ -330,7 +330,7 @@ def test_a_tool_of_another_servers_name_is_reported_for_the_later_one(scene: Sce
     assert scene.look(first, second) == [SHADOWED]
     report = scene.told[0]
     assert (report.title, report.endpoint_id) == (
-        "helper offers get_forecast, a tool of another MCP server",
+        "MCP server helper offers get_forecast, a tool of another MCP server",
         "at lab/helper:80",
     )
     # Who reads it may be bound to its namespace.
