@@ -106,8 +106,8 @@ def cover_restraint(restraint: Restraint, unknown_service: Service) -> Iterator[
     """A row where it was ever held back; `connections` is for how many seconds."""
     if restraint.held_seconds < 1:
         return
-    limits = ", ".join(f"{limit.value} of {limit.most} {limit.name}" for limit in restraint.limits if limit.most)
-    reason = f"{_RESTRAINT_MEANING} Now a second: {limits}. {_ADVICE}"
+    limits = ", ".join(f"{limit.value:,} of {limit.most:,} {limit.name}" for limit in restraint.limits if limit.most)
+    reason = f"{_RESTRAINT_MEANING} What it reads a second now: {limits}. {_ADVICE}"
     yield build_node_row(
         unknown_service, "seconds held back by the budget", reason, connections=int(restraint.held_seconds)
     )

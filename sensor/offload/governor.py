@@ -89,7 +89,7 @@ class Governor:
         return Restraint(
             held_seconds=self._held_seconds,
             limits=(
-                Limit(name="heads of a cgroup", value=self.heads_per_second, most=settings.heads_per_second),
+                Limit(name="request heads of a cgroup", value=self.heads_per_second, most=settings.heads_per_second),
                 Limit(
                     name="bytes of bodies of a cgroup",
                     value=self.body_bytes_per_second,
