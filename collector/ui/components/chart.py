@@ -226,7 +226,7 @@ def _render(
     word: Callable[[float], str],
     zone: tzinfo,
 ) -> Tree.Element:
-    marks = _list_marks(_find_top(series, shape, band))
+    marks = _list_marks(_find_top(series, shape, band), word)
     import pygal  # Pages without a chart do without it.
 
     drawn = getattr(pygal, _SHAPES[shape])(range=(0, marks[-1]), allow_interruptions=True, **_SIZES, **_BARE)
@@ -262,8 +262,8 @@ def _find_top(series: Sequence[Series], shape: Shape, band: Band | None) -> floa
 _SMALLEST = 1e-3  # What is less has no scale of its own.
 
 
-def _list_marks(top: float) -> list[float]:
-    """0 and round figures up to one that is not below `top`."""
+def _list_marks(top: float, word: Callable[[float], str]) -> list[float]:
+    """0 and round figures up to one that is not below `top`, each with another text."""
     if top < _SMALLEST:
         return [0, 1]
     rough = top / MARKS_MAX
@@ -271,6 +271,11 @@ def _list_marks(top: float) -> list[float]:
     distance = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
     if top >= MARKS_MAX:  # Of counts there are no halves.
         distance = math.ceil(distance)
+    marks = _space_marks(top, distance)
+    return marks if len({*map(word, marks)}) == len(marks) else _space_marks(top, math.ceil(distance))
+
+
+def _space_marks(top: float, distance: float) -> list[float]:
     return [round(distance * number, 9) for number in range(math.ceil(top / distance - 1e-9) + 1)]
 
 

@@ -131,3 +131,11 @@ def test_steps_have_names() -> None:
     assert [word_step(step) for step in (60, 300, 3_600, 10_800, 86_400, 45)] == (
         ["minute", "5 min", "hour", "3 h", "day", "45 s"]
     )
+
+
+@pytest.mark.parametrize("top", [1, 2, 3, 4, 7, 0.5, 1_234])
+def test_no_two_marks_of_the_scale_read_alike(top: float) -> None:
+    chart = draw_calls(0, top, 0)
+    (*marks,) = (one.text for one in Tree.fromstring(chart.svg).iter("text") if one.text and ":" not in one.text)
+    assert len(marks) > 1
+    assert len(set(marks)) == len(marks)
