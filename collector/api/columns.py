@@ -69,10 +69,10 @@ LIST_COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "endpoints": describe_columns(
         "id method host/8 template operation=operation.name/1 service/1 calls~is_estimated 2xx=status.2xx/5 "
         "4xx=status.4xx/4 5xx=status.5xx/3 not_read=status.not_read/6 p95_ms=latency_ms.p95/2 "
-        "credentials=authentication.level consumers/1 tier/6 last_seen/7 protocols/5 data=bodies.data_classes/3 records=bodies.records_returned/6 "
-        "exposure=exposure.level/4 spec=spec.status/6 kind=kubernetes.kind/8 "
-        "image=container_image_name/8 image_tags=container_image_tags/9 risk=risk.score/2 "
-        "credential_kinds=authentication.kinds/9"
+        "credentials=authentication.level consumers/1 tier/6 last_seen/7 protocols/5 "
+        "data=bodies.data_classes/3 records=bodies.records_returned/6 exposure=exposure.level/4 "
+        "spec=spec.status/6 kind=kubernetes.kind/8 image=container_image_name/8 "
+        "image_tags=container_image_tags/9 risk=risk.score/2 credential_kinds=authentication.kinds/9"
     ),
     "consumers": describe_columns(
         "consumer=id label=label.name/1 endpoints calls errors/1 denied/1 objects~has_estimated_objects "
