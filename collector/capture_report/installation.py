@@ -19,7 +19,7 @@ from collector.detection.engine import Engine
 from collector.detection.follower import Follower
 from collector.detection.framework.windows import LATENESS_SECONDS, ROW_SECONDS
 from collector.detection.memory import FileMemory
-from collector.detection.messages import Mapped, Told
+from collector.detection.messages import Mapped, SignalBatch
 from collector.log.base import DETECTORS, STORE, Append
 from collector.receiver.reports import REVEAL_LIMIT, RevealedWord
 from collector.receiver.schemas import read_schemas
@@ -78,7 +78,7 @@ class CaptureInstallation:
                 engine=Engine(endpoint_of_route=mapping),
                 memory=FileMemory(directory / "detectors"),
                 mapping=mapping,
-                tell=self._take_signals,
+                report=self._take_signals,
                 monotonic=lambda: self.now,
             )
             self._follower.resume()
@@ -158,7 +158,7 @@ class CaptureInstallation:
         # Windows of 10 s that have ended close. Longer ones are not over where the file ends.
         signals = engine.advance(engine.watermark + ROW_SECONDS + LATENESS_SECONDS) if engine.watermark else []
         if signals:
-            self._take_signals(Told(self._follower.next_signal, tuple(signals), str(self._follower.learnt_from)))
+            self._take_signals(SignalBatch(self._follower.next_signal, tuple(signals), str(self._follower.learnt_from)))
         for job, _ in self._jobs:
             for work in job.works:
                 work()
@@ -170,8 +170,8 @@ class CaptureInstallation:
             pass
         self._reader.commit(follower.position)  # The log is not read again.
 
-    def _take_signals(self, told: Told) -> None:
-        self.collector.take_signals(told)
+    def _take_signals(self, batch: SignalBatch) -> None:
+        self.collector.take_signals(batch)
 
     def _reveal(self) -> None:
         """Ask for the words of paths that are hidden, as sensors are asked."""

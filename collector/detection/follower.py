@@ -34,7 +34,7 @@ from collector.detection.messages import (
     Expect,
     Mapped,
     Order,
-    Told,
+    SignalBatch,
 )
 from collector.detection.read_boundaries import (
     JUMP_SECONDS,
@@ -68,13 +68,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """The child's work without its process: one step reads, judges and tells. Tests drive it by hand."""
+    """The child's work without its process: one step reads, evaluates and reports. Tests drive it by hand."""
 
     reader: LogReader
     engine: Engine
     memory: Memory
     mapping: dict[int, str] = field(default_factory=dict)  # The engine's `endpoint_of_route`.
-    tell: Callable[[Told], None]
+    report: Callable[[SignalBatch], None]
     monotonic: Callable[[], float] = time.monotonic
     next_signal: int = 1
     taken: int = 1
@@ -87,7 +87,7 @@ class Follower:
     jumps: Jumps = field(default_factory=Jumps)
     undone_jumps: int = 0
     catch_up: CatchUp = field(default_factory=CatchUp)
-    sentences: list[str] = field(default_factory=list)  # That nobody was told yet.
+    sentences: list[str] = field(default_factory=list)  # That were not logged yet.
     disk_errors: int = 0
     has_news: bool = False  # Something was evaluated that no checkpoint holds.
     saved_bytes: int = 0  # Of the newest checkpoint.
@@ -96,7 +96,7 @@ class Follower:
     _read_at: float = field(init=False)  # Something, the last time.
     _under_way: set[Position] = field(init=False, default_factory=set)  # Ends of batches that are evaluated now.
     is_leading: bool = True  # Else it follows the holder of the lease, and reports nothing.
-    _untold: list[Told] = field(
+    _unreported: list[SignalBatch] = field(
         default_factory=list
     )  # While it follows: signals that the holder may not have reported.
     _obeyed: list[Order] = field(default_factory=list)  # Since the last end of a read.
@@ -192,7 +192,7 @@ class Follower:
         cuts.follow(self.position)
         is_known = cuts.find_next(self.position) is not None
         if cuts.has_passed_checkpoint():
-            self._untold.clear()
+            self._unreported.clear()
             self.taken = self.next_signal
             self.reader.settle(self.catch_up.first or self.position)
         return is_known
@@ -208,11 +208,11 @@ class Follower:
         # moment. Numbers go on after those that came, or the next signals would be taken for them.
         came = memory.find_next_signal(str(self.learnt_from))
         if came >= self.next_signal:
-            self._untold.clear()
+            self._unreported.clear()
             self.next_signal = self.taken = came
-        for told in self._untold:
-            self.tell(told)
-        self._untold.clear()
+        for batch in self._unreported:
+            self.report(batch)
+        self._unreported.clear()
         for message in self._waiting:
             self.obey(message)
         self._waiting.clear()
@@ -334,15 +334,15 @@ class Follower:
             self._mind_time(group)
             signals = self.engine.feed(group.rows, group.received_of_rows)
             if signals:
-                told = Told(self.next_signal, tuple(signals), str(self.learnt_from))
+                batch = SignalBatch(self.next_signal, tuple(signals), str(self.learnt_from))
                 self.next_signal += len(signals)
                 if self.is_leading:
-                    self.tell(told)
+                    self.report(batch)
                 else:
-                    self._untold.append(told)
+                    self._unreported.append(batch)
 
     def save(self) -> bool:
-        """Write a checkpoint and move the log's cursor, if every signal told was taken and the disk takes it."""
+        """Write a checkpoint and move the log's cursor, if every reported signal was taken and the disk takes it."""
         return self.is_leading and self.taken >= self.next_signal and self._try_disk(self._save)
 
     def _save(self) -> None:

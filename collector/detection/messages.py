@@ -17,7 +17,7 @@ from common.bounded import BoundedDict
 from common.figures import total
 
 
-class Told(msgspec.Struct, frozen=True, tag=True):
+class SignalBatch(msgspec.Struct, frozen=True, tag=True):
     """Child to parent: signals numbered from `first`. `series` names what is numbered: another one where the detectors
     learned anew and numbers begin again."""
 
@@ -61,7 +61,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Renewed(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: the detectors go on from another state, for a reason that people are told."""
+    """Child to parent: the detectors go on from another state, for a reason that is logged."""
 
     sentence: str
 
@@ -105,7 +105,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Parent to child: write a checkpoint and end."""
 
 
-ToParent = Told | Counts | Done | Renewed
+ToParent = SignalBatch | Counts | Done | Renewed
 Order = Expect | Erase | Mapped  # What changes what is found.
 ToChild = Taken | Order | Lead | Stop
 TO_PARENT: Final = msgspec.msgpack.Decoder(ToParent)

@@ -46,10 +46,10 @@ from collector.detection.messages import (
     Mapped,
     Outbox,
     Renewed,
+    SignalBatch,
     Stop,
     Taken,
     ToChild,
-    Told,
     ToParent,
     UnsentRoutes,
 )
@@ -101,7 +101,7 @@ class DetectorProcess:
         *,
         log: LogPlace,
         checkpoint_path: Path,
-        take: Callable[[Told], None],
+        take: Callable[[SignalBatch], None],
         consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
         time_zone: str = UTC_NAME,
         clock: Callable[[], float] = time.monotonic,
@@ -116,7 +116,7 @@ class DetectorProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._outbox: Outbox | None = None
-        self._untaken: Told | None = None  # What `take` did not take; nothing that comes later is read before.
+        self._untaken: SignalBatch | None = None  # What `take` did not take; nothing that comes later is read before.
         self._mapping: dict[int, str] = {}
         self._unsent = UnsentRoutes()
         self._requests: dict[int, _Request] = {}  # Those no checkpoint holds yet, by number.
@@ -240,7 +240,7 @@ class DetectorProcess:
             self._send(f"request {request.message.number}", request.message)
 
     def poll(self, timeout_seconds: float) -> None:
-        """Wait for and take what the child tells; restart it where it died. Raises what `take` raises."""
+        """Wait for and take what the child reports; restart it where it died. Raises what `take` raises."""
         if self._child is None or self._pipe is None:
             if self._clock() >= self._start_after:
                 self.start()
@@ -248,7 +248,7 @@ class DetectorProcess:
                 time.sleep(min(timeout_seconds, _POLL_SECONDS))
             return
         if self._untaken is not None:
-            self._take_told(self._untaken)
+            self._take_signals(self._untaken)
         try:
             if self._pipe.poll(timeout_seconds):
                 self._receive(TO_PARENT.decode(self._pipe.recv_bytes()))
@@ -256,8 +256,9 @@ class DetectorProcess:
             self._bury()
 
     def expect(self, alert: Alert) -> None:
-        """Teach the detectors that an alert's level is ordinary: its calls over the whole window, for what a burst of
-        some seconds would make of it was never seen. A child that dies before its checkpoint holds it is told again."""
+        """Have the detectors take an alert's level for normal: its calls over the whole window, for what a burst of
+        some seconds would make of it was never seen. A child that dies before its checkpoint holds it is asked again.
+        """
         self._request(describe_level(next(self._numbers), alert))
 
     def erase(self, consumer: str, timeout_seconds: float) -> int:
@@ -356,10 +357,10 @@ class DetectorProcess:
                 self.counts = message
             case Renewed():
                 logger.warning("%s", message.sentence)
-            case Told():
-                self._take_told(message)
+            case SignalBatch():
+                self._take_signals(message)
 
-    def _take_told(self, message: Told) -> None:
+    def _take_signals(self, message: SignalBatch) -> None:
         self._untaken = message
         try:
             self._take(message)
@@ -403,7 +404,7 @@ def run_program(descriptor: int) -> None:
 def run_detectors(
     pipe: Connection, log: LogPlace, checkpoint: str, consumer_order: tuple[ConsumerColumn, ...], time_zone: str
 ) -> None:
-    """The child's main function: until told to stop, or the parent is gone."""
+    """The child's main function: until it is asked to stop, or the parent is gone."""
     # Ctrl-C reaches the whole group; the parent says when to stop.
     os_signal.signal(os_signal.SIGINT, os_signal.SIG_IGN)
     mapping: dict[int, str] = {}
@@ -425,7 +426,7 @@ def run_detectors(
         memory=memory,
         mapping=mapping,
         is_leading=not memory.is_shared,
-        tell=lambda told: pipe.send_bytes(msgspec.msgpack.encode(told)),
+        report=lambda batch: pipe.send_bytes(msgspec.msgpack.encode(batch)),
     )
     try:
         sentence = follower.resume()

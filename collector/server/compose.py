@@ -48,7 +48,7 @@ from collector.detection.changes.detector import ChangeDetector, FactTable, impo
 from collector.detection.changes.mcp import McpWatch
 from collector.detection.changes.model_spend import ModelSpendWatch
 from collector.detection.changes.rules import StoredCallers
-from collector.detection.messages import Told
+from collector.detection.messages import SignalBatch
 from collector.detection.process import DetectorProcess
 from collector.detection.requests import DetectorRequests
 from collector.erasure import Eraser, TableEraser
@@ -502,11 +502,11 @@ class Collector:
             lambda: self.tenure.is_done(Role.DETECT),
         )
 
-    def take_signals(self, told: Told) -> None:
+    def take_signals(self, batch: SignalBatch) -> None:
         """What detectors found, on its way to alerts. Raises StoreError."""
         self.writer.hurry()  # Who reads the alert wants the calls that led to it.
         write = partial(self.tenure.write, Role.DETECT)
-        self.pending.add_signals(f"{self.log.id}/{told.series}", told.first, told.signals, write)
+        self.pending.add_signals(f"{self.log.id}/{batch.series}", batch.first, batch.signals, write)
         if self.tenure.has(Role.JOBS):  # Else whoever does them looks within a second.
             self.alert_service.take_pending()
 

@@ -147,7 +147,7 @@ def run(*, nodes: int, rows: int, seconds: int, seed: int) -> dict[str, object]:
             reader=FileLogReader(directory, DETECTORS),
             engine=engine,
             memory=FileMemory(directory / "state"),
-            tell=lambda told: None,
+            report=lambda batch: None,
         )
         follower.resume()
         for at in range(START, START + WARM_SECONDS + seconds, WINDOW_SECONDS):

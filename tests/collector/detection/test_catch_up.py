@@ -23,7 +23,7 @@ from collector.detection.follower import Follower
 from collector.detection.framework.slots import Slots
 from collector.detection.framework.windows import LATENESS_SECONDS
 from collector.detection.memory import FileMemory
-from collector.detection.messages import Told
+from collector.detection.messages import SignalBatch
 from collector.log.base import Append, Entry, Position
 from collector.log.file_reader import FileLogReader
 from collector.log.files import FileLog
@@ -221,12 +221,12 @@ class Clock:
 
 
 def follow(directory: Path, engine: Engine) -> tuple[Follower, Clock]:
-    told: list[Told] = []
+    told: list[SignalBatch] = []
     follower = Follower(
         reader=FileLogReader(directory, "detectors"),
         engine=engine,
         memory=FileMemory(directory / "detectors.state"),
-        tell=told.append,
+        report=told.append,
         monotonic=(clock := Clock()),
     )
     follower.resume()

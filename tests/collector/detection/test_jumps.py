@@ -8,7 +8,7 @@ import pytest
 
 from collector.alerting.alert import AlertSignal, Direction
 from collector.detection.follower import Follower
-from collector.detection.messages import Told
+from collector.detection.messages import SignalBatch
 from collector.detection.process import DetectorProcess
 from collector.detection.read_boundaries import (
     BEHIND_SECONDS,
@@ -126,7 +126,7 @@ class Installation:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.wal = FileLog(directory, readers=["detectors"])
-        self.told: list[Told] = []
+        self.told: list[SignalBatch] = []
         self.follower: Follower = follow(directory, self.told)
         self.sequence = 0
         self.minute = 0

@@ -18,7 +18,7 @@ from collector.detection.engine import Engine
 from collector.detection.follower import FEW_BYTES, Follower
 from collector.detection.framework.slots import Slots
 from collector.detection.memory import FileMemory
-from collector.detection.messages import Told
+from collector.detection.messages import SignalBatch
 from collector.detection.process import AWAY_ENDS, DetectorProcess, DetectorsAwayError
 from collector.detection.read_boundaries import CutJournal
 from collector.log.base import Append, Position
@@ -44,7 +44,7 @@ class Kept(list[AlertSignal]):
         super().__init__()
         self.next: dict[str, int] = {}
 
-    def take(self, told: Told) -> None:
+    def take(self, told: SignalBatch) -> None:
         self += told.signals[max(0, self.next.get(told.series, 0) - told.first) :]  # type: ignore[arg-type]
         self.next[told.series] = told.first + len(told.signals)
 
@@ -77,12 +77,12 @@ def fill(directory: Path, windows: range) -> None:
     wal.close()
 
 
-def follow(directory: Path, told: list[Told], engine: Engine | None = None) -> Follower:
+def follow(directory: Path, told: list[SignalBatch], engine: Engine | None = None) -> Follower:
     follower = Follower(
         reader=FileLogReader(directory, "detectors"),
         engine=engine or Engine(),
         memory=FileMemory(directory / "detectors.state"),
-        tell=told.append,
+        report=told.append,
     )
     follower.resume()
     return follower
@@ -95,12 +95,12 @@ def locate(follower: Follower) -> Path:
 
 def test_cut_run_tells_the_same_signals_with_the_same_numbers(tmp_path: Path) -> None:
     fill(tmp_path, range(44))
-    whole: list[Told] = []
+    whole: list[SignalBatch] = []
     one = follow(tmp_path, whole)
     while one.step():
         pass
     assert whole
-    cut: list[Told] = []
+    cut: list[SignalBatch] = []
     two = follow(tmp_path, cut)
     while two.step():
         pass
@@ -108,7 +108,7 @@ def test_cut_run_tells_the_same_signals_with_the_same_numbers(tmp_path: Path) ->
     assert not two.save()
     two.taken = two.next_signal
     assert two.save()
-    later: list[Told] = []
+    later: list[SignalBatch] = []
     three = follow(tmp_path, later)
     assert not three.step()
     assert (three.position, three.next_signal, later) == (two.position, two.next_signal, [])
@@ -218,7 +218,7 @@ def test_where_the_log_lost_what_was_read_the_rest_is_read(tmp_path: Path) -> No
 
 def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -> None:
     fill(tmp_path, range(44))
-    expected: list[Told] = []
+    expected: list[SignalBatch] = []
     follower = follow(tmp_path, expected)
     while follower.step():
         pass
@@ -254,14 +254,14 @@ def test_nobody_waits_for_detectors_that_do_not_run(tmp_path: Path, monkeypatch:
 
 def test_what_the_store_did_not_take_is_taken_with_the_next_poll(tmp_path: Path) -> None:
     fill(tmp_path, range(44))
-    expected: list[Told] = []
+    expected: list[SignalBatch] = []
     follower = follow(tmp_path, expected)
     while follower.step():
         pass
     taken = Kept()
     failures = 3
 
-    def take(told: Told) -> None:
+    def take(told: SignalBatch) -> None:
         nonlocal failures
         failures -= 1
         if failures >= 0:
@@ -385,11 +385,11 @@ def test_full_disk_ends_nothing_and_leaves_no_half_written_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path, range(44))
-    whole: list[Told] = []
+    whole: list[SignalBatch] = []
     one = follow(tmp_path, whole)
     while one.step():
         pass
-    told: list[Told] = []
+    told: list[SignalBatch] = []
     locate(one).with_suffix(".cuts").unlink()
     two = follow(tmp_path, told)
 

@@ -10,7 +10,7 @@ from collector.alerting.pending import PendingReports
 from collector.detection.engine import Engine
 from collector.detection.follower import Follower
 from collector.detection.memory import LostTrackError
-from collector.detection.messages import Erase, Mapped, Told
+from collector.detection.messages import Erase, Mapped, SignalBatch
 from collector.detection.shared_memory import StateMemory
 from collector.log.base import Append
 from collector.log.file_reader import FileLogReader
@@ -44,7 +44,7 @@ class Installation:
             self.wal.append([Append(node="n", boot_id="b", sequence=w + 1, received_unix_ns=received, payload=payload)])
         self.sent = until
 
-    def take(self, told: Told) -> None:
+    def take(self, told: SignalBatch) -> None:
         self.kept += told.signals[max(0, self.next - told.first) :]
         self.next = max(self.next, told.first + len(told.signals))
 
@@ -64,7 +64,7 @@ class Installation:
             memory=StateMemory(self.state, fence),
             mapping=mapping,
             is_leading=fence is not None,
-            tell=self.take,
+            report=self.take,
         )
         follower.resume()
         follower.obey(Mapped({}))
@@ -148,7 +148,7 @@ def test_one_that_follows_reports_and_writes_nothing(one: Installation) -> None:
 
 def test_signals_that_the_holder_did_not_hand_over_are_reported(one: Installation, expected: list[object]) -> None:
     leader, standby = one.start(one.take_lease()), one.start()
-    leader.tell = lambda told: None  # It dies before they are in the state.
+    leader.report = lambda batch: None  # It dies before they are in the state.
     for until in WINDOWS:
         one.send(until + 1)
         work(leader)
