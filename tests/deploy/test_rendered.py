@@ -316,6 +316,7 @@ def test_notes_name_what_there_is(version: int, tmp_path: Path) -> None:
     for name in names:
         assert re.search(rf"[nN]ame: {name}\b", manifests)
     assert "exec one-apidae-collector-0 -- apidae get endpoints" in notes
+    assert "Calls over TLS are not read." in notes
 
 
 def list_documented_commands() -> list[str]:
