@@ -62,7 +62,8 @@ KINDS: Mapping[str, Kind] = {
             Section(
                 title="",
                 columns=describe_columns(
-                    "id method template host service port=service.port namespace=service.namespace kind tier protocols "
+                    "id method template operation=operation.name host service port=service.port "
+                    "namespace=service.namespace kind tier protocols "
                     f"calls~is_estimated calls_per_second consumers {_TIMES} "
                     "2xx=status.2xx 3xx=status.3xx 4xx=status.4xx 5xx=status.5xx not_read=status.not_read "
                     "p50_ms=latency_ms.p50 p95_ms=latency_ms.p95 p99_ms=latency_ms.p99 max_ms=latency_max_ms "

@@ -18,7 +18,7 @@ from collector.ui.map.layout import NODE_HEIGHT, NODE_WIDTH, Curve, lay_out
 from collector.ui.site import Page, Site
 
 PATH = "/map"
-LABEL_CHARACTERS = 25  # What fits into a node; the title has the whole name.
+LABEL_CHARACTERS = 23  # What fits into a node; the title has the whole name.
 COUNTS_MAX = 25  # With more edges than this, their counts would cover each other.
 ERROR_RATIO_MARKED = 0.05
 
