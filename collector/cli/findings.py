@@ -248,7 +248,7 @@ def register_decisions(app: typer.Typer, decide: typer.Typer) -> None:
         api: Api,
         alert: AlertArgument,
         hours: Annotated[
-            float, typer.Option(min=0, max=2_160, help="Mute its subject for so long; 0: it is expected, until undone.")
+            float, typer.Option(min=0, max=2_160, help="For how many hours; 0: it is expected, until undone.")
         ] = 0.0,
         reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
         is_confirmed: Annotated[
