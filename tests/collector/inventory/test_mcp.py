@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import pytest
 
-from collector.api.services import ApiSettings, Services
 from collector.core.kinds import ConsumerKind
 from collector.erasure import TableEraser, find_mention
 from collector.inventory import mcp
@@ -20,14 +19,12 @@ from collector.inventory.mcp import McpInventory
 from collector.inventory.mcp_states import find_answering, read_states
 from collector.inventory.query import Since, span_since
 from collector.receiver.schemas import SchemaRecord
-from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
-from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.inventory.asking import open_client, read
 from tests.collector.inventory.mcp_server import INTRODUCTION, ask, make_tool, tell_server
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.schemas.states import Node, tell_all
-from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -112,25 +109,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 
 @pytest.fixture(scope="module")
 def client(store: EmbeddedStore) -> Iterator[TestClient]:
-    app = build_app(
-        Services(
-            store=store,
-            state=create_state(),
-            alerts=MemoryAlerts(),
-            settings=ApiSettings(token=None, version="1"),
-            clock=lambda: NOW,
-            readiness=str,
-            metrics=lambda accept: (b"", ""),
-        )
-    )
-    with TestClient(app, base_url="http://localhost") as opened:
+    with open_client(store) as opened:
         yield opened
-
-
-def read(client: TestClient, route: str) -> Any:
-    answer = client.get(f"/api/v1/{route}")
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def find(client: TestClient, path: str) -> Any:

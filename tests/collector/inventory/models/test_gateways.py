@@ -11,8 +11,8 @@ from collector.inventory.models import uses
 from collector.inventory.query import Since, span_since
 from collector.receiver.models import STATE_LIMIT_CHARACTERS, USE_LIMIT, write_model_uses
 from collector.storage.embedded import EmbeddedStore
+from tests.collector.inventory.asking import open_client, read
 from tests.collector.inventory.models.model_calls import REQUEST, make_use, report_uses
-from tests.collector.inventory.models.test_models import open_client, read
 from tests.collector.inventory.seed import NOW, Seed
 
 pytestmark = pytest.mark.store

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
-from collector.api.services import ApiSettings, Services
 from collector.core.kinds import ConsumerKind
 from collector.erasure import TableEraser, find_mention
 from collector.inventory.consumers.consumer import ConsumerName
@@ -19,10 +17,9 @@ from collector.inventory.query import Since, span_since
 from collector.receiver.columns import NAME_LIMIT_BYTES
 from collector.receiver.models import USE_LIMIT
 from collector.receiver.schemas import convert_schemas
-from collector.server.app import build_app
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
-from tests.collector.api.fakes import MemoryAlerts
+from tests.collector.inventory.asking import open_client, read
 from tests.collector.inventory.models.model_calls import (
     DIAGNOSIS,
     EMAIL,
@@ -34,7 +31,6 @@ from tests.collector.inventory.models.model_calls import (
     report_uses,
 )
 from tests.collector.inventory.seed import NOW, Seed
-from tests.collector.states import create_state
 
 pytestmark = pytest.mark.store
 
@@ -96,29 +92,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
 def client(store: EmbeddedStore) -> Iterator[TestClient]:
     with open_client(store) as opened:
         yield opened
-
-
-@contextmanager
-def open_client(store: EmbeddedStore) -> Iterator[TestClient]:
-    app = build_app(
-        Services(
-            store=store,
-            state=create_state(),
-            alerts=MemoryAlerts(),
-            settings=ApiSettings(token=None, version="1"),
-            clock=lambda: NOW,
-            readiness=str,
-            metrics=lambda accept: (b"", ""),
-        )
-    )
-    with TestClient(app, base_url="http://localhost") as opened:
-        yield opened
-
-
-def read(client: TestClient, route: str) -> Any:
-    answer = client.get(f"/api/v1/{route}")
-    assert answer.status_code == 200, answer.text
-    return answer.json()
 
 
 def find(client: TestClient, model: str) -> Any:
