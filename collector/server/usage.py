@@ -23,6 +23,8 @@ _PYTHON_STAGES: Final = {
     "detectors": "signals",
     "AnyIO worker thread": "requests",
 }
+# gRPC makes its poller a thread of Python, which has no name of its own.
+_GRPC_POLLER: Final = "_poll_wrapper"
 _JOBS, _ENGINE, _DETECTORS, _OTHER = "jobs", "engine", "detectors", "other"
 # Of native threads; all others are the engine's.
 _NATIVE_STAGES: Final = ((re.compile("grpc|event_engine|lifeguard"), "grpc"), (re.compile("Merge"), "merges"))
@@ -73,7 +75,7 @@ class Usage:
         self._seconds[stage] += seconds - before if seconds >= before else seconds
 
     def _list_threads(self, place: Path) -> Iterator[tuple[int, str, float]]:
-        stages = {one.native_id: _PYTHON_STAGES.get(one.name.split("_")[0], _JOBS) for one in threading.enumerate()}
+        stages = {one.native_id: _find_python_stage(one.name) for one in threading.enumerate()}
         for task in (place / "task").iterdir():
             try:
                 ran_ns = int((task / "schedstat").read_text().split()[0])
@@ -81,6 +83,10 @@ class Usage:
             except (OSError, ValueError, IndexError):
                 continue  # It ended meanwhile, or the kernel keeps no such time.
             yield int(task.name), stage, ran_ns / 1e9
+
+
+def _find_python_stage(name: str) -> str:
+    return "grpc" if _GRPC_POLLER in name else _PYTHON_STAGES.get(name.split("_")[0], _JOBS)
 
 
 def _find_stage(name: str) -> str:

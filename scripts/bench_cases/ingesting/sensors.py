@@ -19,6 +19,7 @@ import msgspec
 from collector.server.listeners import allow_open_files
 from scripts.bench_cases.ingesting.recording import RecordedBatch, Recording
 from scripts.bench_cases.ingesting.templates import CLUSTER, WINDOW_SECONDS, NodeGroup
+from sensor.core.attachments import AttachmentRecord
 from sensor.core.clock import Clock, seconds_left
 from sensor.core.config import CaptureWay
 from sensor.core.health import HealthReport, StageCount
@@ -186,6 +187,9 @@ class SimulatedSensor:
 
     def read_node_addresses(self) -> Sequence[str]:
         return ()
+
+    def read_attachments(self, after: int) -> tuple[int, Sequence[AttachmentRecord], int]:
+        return after, (), 0
 
     def offer_schemas(self) -> Sequence[int]:
         """Of all of them; nothing changes."""

@@ -58,12 +58,18 @@ def read_figures(usage: Usage, name: str) -> dict[str, float]:
 
 def test_processor_time_counts_to_the_stage_of_its_thread(tmp_path: Path) -> None:
     proc = FakeProc(tmp_path)
-    proc.set_process(os.getpid(), seconds=20)
-    with run_thread("writer") as writer, run_thread("asyncio_0") as job, run_thread("log_0") as log:
+    proc.set_process(os.getpid(), seconds=21)
+    with (
+        run_thread("writer") as writer,
+        run_thread("asyncio_0") as job,
+        run_thread("log_0") as log,
+        run_thread("Thread-1 (_poll_wrapper)") as poller,
+    ):
         proc.set_thread(os.getpid(), seconds=1)
         proc.set_thread(writer, seconds=2, name="Unknown")  # The engine renames who calls it.
         proc.set_thread(job, seconds=3)
         proc.set_thread(log, seconds=1)
+        proc.set_thread(poller, seconds=1)
         proc.set_thread(8_000_001, seconds=4, name="grpc_global_tim")
         proc.set_thread(8_000_002, seconds=5, name="MergeMutate")
         proc.set_thread(8_000_003, seconds=3, name="ThreadPool")
@@ -73,7 +79,7 @@ def test_processor_time_counts_to_the_stage_of_its_thread(tmp_path: Path) -> Non
         "writer": 2,
         "jobs": 3,
         "log": 1,
-        "grpc": 4,
+        "grpc": 5,
         "merges": 5,
         "engine": 3,
         "other": 1,
