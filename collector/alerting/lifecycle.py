@@ -4,7 +4,7 @@
   Past the budget it is counted as suppressed, once an episode.
 - Open: a report of its subject updates it, at most once in UPDATE_SECONDS. The newest that came sooner follows then.
   A report of the same event on another level joins as evidence, and the most specific one names the alert. Without a
-  report for calm_seconds the alert closes.
+  report for calm_seconds the alert closes. Where its service was not known yet, it is added within PLACE_SECONDS.
 - Closed: a report within FLAP_SECONDS opens the same alert again.
 - The clock goes back: times in a future that no longer exists count as now.
 
@@ -14,8 +14,8 @@ INCIDENT_SECONDS have passed since its last report. Otherwise it begins a new in
 """
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from math import inf
 from typing import Any, Final
@@ -27,6 +27,7 @@ from collector.alerting.alert import (
     Confidence,
     KindGroup,
     Observation,
+    Place,
     Report,
     Severity,
     calm_after_count,
@@ -143,6 +144,9 @@ _SERVICE_JOINS = frozenset(
         (AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE),
     }
 )
+# A call may be reported before its endpoint is in the tables; so long after an alert was opened it is looked for.
+PLACE_SECONDS = 60.0
+_PLACE: Final = tuple(field.name for field in fields(Place))
 CHANGE_SECONDS = _DAY_SECONDS  # An alert about a change stays open, and what else changes joins it.
 
 
@@ -247,6 +251,20 @@ class Lifecycle:
         self._closed = dict(kept[-_CLOSED_MAX:])
         return changed
 
+    def place(self, find: Callable[[str, Sequence[int]], Place], now: float) -> list[Alert]:
+        """Alerts opened lately whose service was not known, where it is now. Only those are asked for."""
+        placed = []
+        for life in self._lives.values():
+            alert = life.alert
+            has_routes = bool(alert.endpoint_id or alert.route_ids)
+            if alert.service or not has_routes or now - alert.opened_at > PLACE_SECONDS:
+                continue
+            found = find(alert.endpoint_id, alert.route_ids)
+            if found.service:
+                life.alert = replace(alert, **asdict(found), updated_at=max(now, alert.updated_at))
+                placed.append(life.alert)
+        return placed
+
     def settle(self, kind: AlertKind, node: str, now: float) -> Alert | None:
         """Close a sensor's alert at once: it healed."""
         found = (life for life in self._lives.values() if life.alert.kind is kind and life.alert.node == node)
@@ -341,7 +359,10 @@ class Lifecycle:
             severity, confidence = max(_grade(report), _grade(life.alert), key=lambda one: (one[0].rank, one[1].rank))
         if names_it or is_own:
             life.why = report.why
-            life.alert = replace(life.alert, **_describe(report, now))
+            described = _describe(report, now)
+            if not report.service:  # It came before its endpoint was in the tables.
+                described |= {name: getattr(life.alert, name) for name in _PLACE}
+            life.alert = replace(life.alert, **described)
         why = _join_why(life.why, life.evidence)
         life.alert = replace(life.alert, severity=severity, confidence=confidence, why=why, updated_at=now)
         return life.alert

@@ -144,13 +144,23 @@ class AlertService:
                 self._loaded_writes = writes
 
     def look(self) -> None:
-        """Take what other processes found, where there is something new."""
+        """Take what other processes found, where there is something new, and add the services of new alerts."""
+        self._add_places()
         if self._pending is None:
             return
         writes = self._pending.count_writes()
         if writes != self._pending_writes:
             self.take_pending()
             self._pending_writes = writes
+
+    def _add_places(self) -> None:
+        """Add where new alerts are, of calls that were reported before their endpoints were in the tables. Nobody is
+        notified of that."""
+        with self._lock:
+            now = self._clock()
+            placed = self._lifecycle.place(self._find_place, now)
+            if placed:
+                self._keep(placed, now, quiet={alert.id for alert in placed} - set(self._unsaved))
 
     def take_pending(self) -> None:
         """Make alerts of all signals and reports that wait, in their order."""
@@ -460,12 +470,13 @@ class AlertService:
         silence = self._silences.find(alert.subject, now)
         return silence is None or silence.kind is not SilenceKind.MUTED
 
-    def _keep(self, alerts: list[Alert], now: float) -> None:
+    def _keep(self, alerts: list[Alert], now: float, quiet: Collection[str] = ()) -> None:
+        """`quiet`: ids of those that nobody is notified of."""
         self._unwritten = [*self._unwritten, *self._lifecycle.take_entries()][-_UNWRITTEN_MAX:]
         self._unsaved |= {alert.id: alert for alert in alerts}
         newest = list(self._unsaved.values())
         if newest or self._unwritten or self._taken:
-            notable = [alert for alert in newest if self._must_notify(alert, now)]
+            notable = [alert for alert in newest if alert.id not in quiet and self._must_notify(alert, now)]
             also = self._prepare(notable)
             self._table.write(alerts=newest, entries=self._unwritten, taken=self._taken, also=also)
             self._unsaved, self._unwritten, self._taken = {}, [], set()

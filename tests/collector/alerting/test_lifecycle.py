@@ -2,12 +2,13 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from collector.alerting.alert import AlertKind, AlertState, Report, Severity
-from collector.alerting.lifecycle import FLAP_SECONDS, INCIDENT_SECONDS, Happening, Lifecycle
+from collector.alerting.alert import NOWHERE, AlertKind, AlertState, Place, Report, Severity
+from collector.alerting.lifecycle import FLAP_SECONDS, INCIDENT_SECONDS, PLACE_SECONDS, Happening, Lifecycle
 
 
 def make_lifecycle(budget: int = 2) -> Lifecycle:
@@ -42,6 +43,35 @@ def test_opens_updates_at_a_bounded_rate_and_closes_after_calm() -> None:
     assert life.advance(180) == []
     (closed,) = life.advance(181)
     assert (closed.id, closed.state, closed.closed_at) == ("a1", AlertState.CLOSED, 181)
+
+
+PLACE = Place(service="shop/mcp:80", namespace="shop", host="mcp.shop")
+
+
+def test_an_alert_gets_its_service_once_that_is_known() -> None:
+    life, asked = make_lifecycle(9), []
+    life.take(make_report(endpoint_id="", route_ids=(7,)), 0)
+    life.take(make_report(endpoint_id="e2", consumer="c2", service="shop/known:80"), 0)
+    life.take(make_report(AlertKind.VOLUME_CONSUMER, consumer="c3"), 0)
+
+    def find(endpoint_id: str, route_ids: Sequence[int]) -> Place:
+        asked.append((endpoint_id, route_ids))
+        return NOWHERE if len(asked) == 1 else PLACE
+
+    assert life.place(find, 1) == []
+    (placed,) = life.place(find, 3)
+    assert (placed.service, placed.namespace, placed.host, placed.updated_at) == ("shop/mcp:80", "shop", "mcp.shop", 3)
+    assert life.place(find, 4) == []
+    assert asked == [("", (7,))] * 2
+    # What was reported before that has no service, and takes none away.
+    updated = life.take(make_report(endpoint_id="", route_ids=(7,), window_end=90), 90)
+    assert updated is not None and (updated.service, updated.window_end) == ("shop/mcp:80", 90)
+
+
+def test_the_service_of_an_alert_is_not_looked_for_for_ever() -> None:
+    life = make_lifecycle()
+    life.take(make_report(endpoint_id="", route_ids=(7,)), 0)
+    assert life.place(lambda endpoint_id, route_ids: PLACE, PLACE_SECONDS + 1) == []
 
 
 def test_what_was_told_too_soon_is_said_later_and_does_not_keep_the_alert_open() -> None:

@@ -13,12 +13,14 @@ from sqlalchemy import select
 
 from collector.alerting import repository
 from collector.alerting.alert import (
+    NOWHERE,
     AbuseSignal,
     Alert,
     AlertKind,
     AlertState,
     Basis,
     Confidence,
+    Place,
     Report,
     Severity,
     Verdict,
@@ -81,6 +83,7 @@ class Office:
     configured: Sensitivity = Sensitivity.NORMAL
     detection: Detection = field(init=False)
     labels: dict[str, str] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)  # By route.
 
     @property
     def table(self) -> AlertTable:
@@ -97,6 +100,7 @@ class Office:
         desk = AlertService(
             table=self.table,
             detection=detection,
+            find_place=lambda endpoint_id, route_ids: self.places.get(next(iter(route_ids), 0), NOWHERE),
             find_label=lambda consumer: self.labels.get(consumer, ""),
             lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: detection.budget),
             clock=lambda: self.now,
@@ -165,6 +169,19 @@ def test_an_alert_is_shown_with_the_label_of_its_consumer_and_stored_without(off
     acknowledged = desk.acknowledge(alert.id, by="ada")
     assert acknowledged is not None and acknowledged.consumer_label == "backup job"
     assert [row.title for row in office.table.list_restorable(0.0)] == [alert.title]
+
+
+def test_an_alert_of_a_first_call_gets_its_service_and_nobody_is_notified_again(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, endpoint_id="", route_ids=(7,))])
+    desk.look()
+    assert [alert.service for alert in desk.list_alerts(limit=10)] == [""]
+    office.places[7] = Place(service="shop/mcp:80", namespace="shop", host="mcp.shop")
+    office.now += 2
+    desk.look()
+    [alert] = desk.list_alerts(limit=10)
+    assert (alert.service, alert.namespace, alert.host) == ("shop/mcp:80", "shop", "mcp.shop")
+    assert len(office.notified) == 1
 
 
 def test_newest_version_of_an_alert_holds(office: Office) -> None:
