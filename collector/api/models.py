@@ -14,7 +14,7 @@ from collector.inventory.endpoints.exposure import ExposureLevel
 from collector.inventory.filters import Text
 from collector.inventory.models.models import ModelInventory, ModelQuery
 from collector.inventory.models.prices import PRICES_MAX, ModelPrice, ModelPrices, PriceList
-from collector.inventory.models.use import Destination
+from collector.inventory.models.sums import Destination
 
 
 class ModelDataModel(Model):
@@ -74,12 +74,17 @@ class ModelTotalsModel(Model):
     errors: int
     outside_calls: int
     counted_calls: int
-    input_tokens: int
-    output_tokens: int
+    outside_input_tokens: int
+    outside_output_tokens: int
+    inside_input_tokens: int = Field(
+        description="Of servers of yours. What a gateway passes on to a provider is in the outside tokens again."
+    )
+    inside_output_tokens: int
     cost: float | None
     priced_calls: int
     currency: str
     left_out: int = Field(description="Sums of the fewest calls that were not read.")
+    unread_states: int = Field(description="Reports of sensors that were not read: one node sent too many.")
 
 
 class ModelPageModel(Model):

@@ -89,6 +89,8 @@ def _sum_models(answer: Answer) -> Iterator[str]:
         )
     if totals["left_out"]:
         yield f"{totals['left_out']:,} sums of the fewest calls were not read; narrow the span."
+    if totals["unread_states"]:
+        yield f"{totals['unread_states']:,} reports of sensors were not read: one node sent too many; narrow the span."
 
 
 _NAME = "id method host/3 template operation.name=operation service/1"

@@ -32,6 +32,7 @@ from collector.inventory.mcp_states import (
     McpSight,
     McpState,
     McpTransport,
+    read_routes,
     read_states,
     read_uses,
 )
@@ -266,6 +267,14 @@ class _Group:
         return any(one.is_answer for one in self.states)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpServers:
+    """Those called in a span. `left_out` counts routes with states, and servers, beyond what one question reads."""
+
+    servers: tuple[McpServer, ...] = ()
+    left_out: int = 0
+
+
 class McpInventory:
     """Answers from the store. Methods raise StoreError."""
 
@@ -277,7 +286,7 @@ class McpInventory:
     def list_servers(self, query: McpServerQuery, span: Span) -> Page[McpServer]:
         """One page by service and path; raises CursorError when the cursor is not of this query."""
         after = query.read_cursor(str)
-        found = sorted((_place(one), one) for one in self.read_all(span) if query.fits(one))
+        found = sorted((_place(one), one) for one in self.read_all(span).servers if query.fits(one))
         left = [pair for pair in found if after is None or pair[0] > str(after.value)]
         shown, next_cursor = query.cut(left, lambda last: Cursor(value=last[0], id=last[0]))
         items = self._add_uses([one for _, one in shown], span)
@@ -286,7 +295,7 @@ class McpInventory:
     def list_tools(self, query: McpToolQuery, span: Span) -> Page[McpTool]:
         """One page of what all servers offer; raises CursorError when the cursor is not of this query."""
         after = query.read_cursor(str)
-        all_tools = (McpTool(server=one, item=item) for one in self.read_all(span) for item in one.items)
+        all_tools = (McpTool(server=one, item=item) for one in self.read_all(span).servers for item in one.items)
         found = sorted((one for one in all_tools if query.fits(one)), key=lambda one: one.place)
         left = [one for one in found if after is None or one.place > str(after.value)]
         shown, next_cursor = query.cut(left, lambda last: Cursor(value=last.place, id=last.place))
@@ -302,7 +311,7 @@ class McpInventory:
     def find_server(self, server_id: str, parameters: SpanParameters, now: float) -> McpServer:
         """One server by its id, or by that of another of its endpoints. Raises UnknownError."""
         span = parameters.find_span(now)
-        servers = sorted(self.read_all(span), key=lambda one: one.id != server_id)
+        servers = sorted(self.read_all(span).servers, key=lambda one: one.id != server_id)
         found = next((one for one in servers if server_id in (one.id, *one.known_ids)), None)
         if found is None:
             raise UnknownError(
@@ -311,15 +320,20 @@ class McpInventory:
             )
         return self._add_uses([found], span)[0]
 
-    def read_all(self, span: Span) -> tuple[McpServer, ...]:
+    def read_all(self, span: Span) -> McpServers:
         """Every server that was called in the span, without who uses it."""
-        groups = [one for one in _group(read_states(self._reader)) if one.has_answer]
+        routes = read_routes(self._reader)
+        groups = [one for one in _group(read_states(self._reader, routes)) if one.has_answer]
         if not groups:
-            return ()
-        ids = list(dict.fromkeys(name for group in groups for name in group.find_endpoints()))[:ENDPOINTS_MAX]
-        measured = self._endpoints.measure(ids, span)
+            return McpServers(left_out=routes.left_out)
+        ids = list(dict.fromkeys(name for group in groups for name in group.find_endpoints()))
+        asked = frozenset(ids[:ENDPOINTS_MAX])
+        measured = self._endpoints.measure(ids[:ENDPOINTS_MAX], span)
         servers = (_merge(group, measured) for group in groups)
-        return tuple(one for one in servers if one is not None)
+        return McpServers(
+            servers=tuple(one for one in servers if one is not None),
+            left_out=routes.left_out + sum(asked.isdisjoint(one.find_endpoints()) for one in groups),
+        )
 
     def _add_uses(self, servers: Sequence[McpServer], span: Span) -> list[McpServer]:
         """With who used what, and how often clients began."""

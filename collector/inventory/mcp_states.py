@@ -14,7 +14,7 @@ from collector.core.budget import check_budget
 from collector.storage.records import Reader, select
 from common.consumer_order import ConsumerColumn
 
-ROUTES_MAX: Final = 10_000  # Read for one question.
+ROUTES_MAX: Final = 10_000  # Read for one question; further ones are counted.
 STATES_OF_ROUTE: Final = 64  # Newest first; a process of a sensor has one.
 USES_OF_ROUTE: Final = 2_000  # Pairs of a consumer and a tool, most calls first.
 CHARACTERS_AT_ONCE: Final = 32 * 1024 * 1024  # Of states that one statement reads.
@@ -22,7 +22,7 @@ _SERVER, _USES = 240, 241  # SchemaPart of the wire.
 
 # Narrow columns first: most routes have no such state.
 _SIZES: Final = f"""
-SELECT route_id, sum(length(fields)) AS size FROM schemas WHERE part = {_SERVER}
+SELECT route_id, sum(length(fields)) AS size, count() OVER () AS routes FROM schemas WHERE part = {_SERVER}
 GROUP BY route_id ORDER BY route_id LIMIT {ROUTES_MAX}"""
 
 # PREWHERE by columns of the key, which versions of a row share: large columns are read of these rows alone.
@@ -165,11 +165,25 @@ class McpState:
         return bool(self.name or self.version or self.items)
 
 
-def read_states(reader: Reader) -> Iterator[McpState]:
-    """All that are kept, of one route the newest first. Raises StoreError."""
-    for routes in _pack(select(reader, _SIZES)):
-        places = {int(row["route_id"]): row for row in select(reader, _PLACES, {"routes": routes})}
-        for row in select(reader, _STATES, {"routes": routes}):
+@dataclass(frozen=True, slots=True)
+class McpRoutes:
+    """Routes with states, in groups whose states are read at once; `left_out` counts those beyond ROUTES_MAX."""
+
+    groups: tuple[tuple[int, ...], ...] = ()
+    left_out: int = 0
+
+
+def read_routes(reader: Reader) -> McpRoutes:
+    """All that have states. Raises StoreError."""
+    rows = list(select(reader, _SIZES))
+    return McpRoutes(tuple(_pack(rows)), int(rows[0]["routes"]) - len(rows)) if rows else McpRoutes()
+
+
+def read_states(reader: Reader, routes_read: McpRoutes) -> Iterator[McpState]:
+    """All that are kept of these routes, of one the newest first. Raises StoreError."""
+    for routes in routes_read.groups:
+        places = {int(row["route_id"]): row for row in select(reader, _PLACES, {"routes": list(routes)})}
+        for row in select(reader, _STATES, {"routes": list(routes)}):
             check_budget()
             place = places.get(int(row["route_id"]))
             if place is not None:
@@ -201,18 +215,17 @@ def find_answering(reader: Reader, ids: Sequence[str]) -> frozenset[str]:
     return frozenset(row["endpoint_id"] for row in select(reader, _ANSWERING, {"ids": list(ids)}))
 
 
-def _pack(sizes: Iterable[Mapping[str, Any]]) -> Iterator[list[int]]:
-    """Routes in groups whose states are read at once."""
+def _pack(sizes: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, ...]]:
     routes: list[int] = []
     total = 0
     for row in sizes:
         if routes and total + int(row["size"]) > CHARACTERS_AT_ONCE:
-            yield routes
+            yield tuple(routes)
             routes, total = [], 0
         routes.append(int(row["route_id"]))
         total += int(row["size"])
     if routes:
-        yield routes
+        yield tuple(routes)
 
 
 def _read_state(place: Mapping[str, Any], state: Mapping[str, Any], told_at: int) -> McpState:

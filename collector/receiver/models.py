@@ -1,6 +1,6 @@
 """Writes what sensors send about calls of model APIs as the JSON of a row of `schemas`. It is bounded and never raises.
 
-`collector/inventory/models/uses.py` reads it. A caller is written as consumers are called, as in
+`collector/inventory/models/states.py` reads it. A caller is written as consumers are called, as in
 collector/receiver/mcp.py, so that an erasure finds it (collector/erasure.py): one object a use, with no object in it.
 """
 

@@ -22,7 +22,7 @@ from collector.inventory.endpoints.hops import HOP_ROUTES
 from collector.inventory.endpoints.operations import list_recent
 from collector.inventory.endpoints.predicates import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
 from collector.inventory.mcp_states import find_answering
-from collector.inventory.models.uses import read_uses_of
+from collector.inventory.models.states import read_sums_of
 from collector.inventory.query import MINUTE_SECONDS, Rollup, Since, Span, span_since
 from collector.risk.finding import (
     SELF,
@@ -297,7 +297,7 @@ class RiskAssessor:
         measured = self._endpoints.measure(list(ids), span)
         before, findings = self.table.read_pasts(ids), self.table.read_findings(ids)
         servers = find_answering(self._store, ids)
-        model_uses = read_uses_of(self._store, ids, span)
+        model_uses = read_sums_of(self._store, ids, span)
         records: list[RiskRecord] = []
         pasts: list[RiskRecord] = []
         changed: list[Finding] = []

@@ -27,7 +27,7 @@ from collector.inventory.coverage.coverage import WeakChoice
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass, DataFound
 from collector.inventory.endpoints.endpoint import FULL_COVERAGE, Endpoint
 from collector.inventory.endpoints.exposure import ExposureLevel
-from collector.inventory.models.use import ModelUse
+from collector.inventory.models.sums import ModelSum
 from collector.inventory.naming import name_service
 
 # Seen in fewer of the bodies than this, a kind is a chance hit of the classifier.
@@ -97,7 +97,7 @@ class Circumstances:
     seconds: int
     weak_tls: tuple[WeakChoice, ...] = ()
     is_mcp_server: bool = False
-    model_uses: tuple[ModelUse, ...] = ()
+    model_uses: tuple[ModelSum, ...] = ()
 
     @cached_property
     def data(self) -> tuple[DataFound, ...]:

@@ -8,7 +8,7 @@ from typing import Final
 from collector.inventory.endpoints.bodies import PERSONAL, BodySide, DataClass
 from collector.inventory.endpoints.endpoint import SeenAt
 from collector.inventory.endpoints.outbound import ROLE_CLIENT
-from collector.inventory.models.use import Destination, ModelData, ModelUse, find_destination
+from collector.inventory.models.sums import Destination, ModelData, ModelSum, find_destination
 from collector.risk.finding import SHARE_MIN, Circumstances, Evidence, Severity, list_words, names_person
 
 # Served calls before a missing credential is a habit and not a chance.
@@ -41,13 +41,13 @@ def _is_watched(seen: Circumstances) -> bool:
     return seen.endpoint.seen_at is not SeenAt.CLIENT
 
 
-def _is_outside(seen: Circumstances, use: ModelUse) -> bool:
+def _is_outside(seen: Circumstances, use: ModelSum) -> bool:
     """Whoever calls a server of ours may name any host, so only the client's side says that it called a provider."""
     destination = find_destination(seen.endpoint.exposure.level, use.host, is_watched=_is_watched(seen))
     return use.role == ROLE_CLIENT and destination is Destination.OUTSIDE
 
 
-def _find_sent(use: ModelUse) -> dict[str, DataClass]:
+def _find_sent(use: ModelSum) -> dict[str, DataClass]:
     """Kinds in prompts that count: secrets, and personal data where together it names somebody. Of few samples a chance
     hit is a large share: there only secrets with a form of their own count."""
     often = {

@@ -303,7 +303,12 @@ class Collector:
                     seconds=RISK_SECONDS,
                 ),
             ),
-            figures=lambda: (*risk_figures(), *self._changes.figures()),
+            figures=lambda: (
+                *risk_figures(),
+                *self._changes.figures(),
+                *self.mcp_watch.figures(),
+                *self.spend_watch.figures(),
+            ),
             limits=lambda: (self._risks.limit,),
         )
         yield Feature(name="coverage", figures=KeptFigures(coverage.figures))

@@ -29,13 +29,15 @@ from collector.detection.changes.rules import DAY_SECONDS, LEARNING_SECONDS, REF
 from collector.inventory.mcp import McpInventory, McpItem, McpServer
 from collector.inventory.mcp_states import McpKind, McpPin
 from collector.inventory.query import Since, span_since
+from common.figures import Figure, make_gauges
 
 NAMED_MAX: Final = 10  # Tools in the words of one report.
-REPORTS_MAX: Final = 20  # Of one look, gravest first; further ones wait for the next.
-SERVERS_MAX: Final = 2_000  # Looked at.
+REPORTS_MAX: Final = 20  # Of one look, gravest first; further ones are counted, and wait for the next.
+SERVERS_MAX: Final = 2_000  # Looked at; further ones are counted.
 # New ones of a name in a day; then its text is one that differs each time. Of more, those that no state has go.
 PINS_MAX: Final = 16
 NAMES_MAX: Final = 1_024  # Kept of one server; then its names are.
+SETTLED_SECONDS: Final = DAY_SECONDS  # What a server adds after so long is new.
 RETURN_SECONDS: Final = 7 * DAY_SECONDS
 _KEPT_SECONDS: Final = 30 * DAY_SECONDS  # Since a pin was listed last, at least.
 _GRAVITY: Final = {Severity.HIGH: 0, Severity.MEDIUM: 1, Severity.LOW: 2}
@@ -164,13 +166,27 @@ class McpWatch:
     ) -> None:
         """`clock`: unix seconds; `report` takes reports for the alerts."""
         self._servers, self._facts, self._clock, self._send = servers, facts, clock, report
+        self._waiting = self._not_compared = 0  # Of the last look.
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        waiting = (
+            f"Alerts about servers of the Model Context Protocol that wait: a look sends {REPORTS_MAX}, gravest first."
+        )
+        beyond = "Servers of the Model Context Protocol, or routes of such, that are not compared: there are too many."
+        return make_gauges(
+            [
+                ("mcp_alerts_waiting", waiting, self._waiting),
+                ("mcp_servers_not_compared", beyond, self._not_compared),
+            ]
+        )
 
     def look(self) -> int:
         """Compare what servers list with what is known; gives how many reports were made. Blocks. Raises StoreError,
         and what changed is found at the next look then."""
         now = self._clock()
         found = self._servers.read_all(span_since(Since.DAY, now))
-        servers = sorted(found, key=lambda one: (one.first_seen, one.id))[:SERVERS_MAX]
+        servers = sorted(found.servers, key=lambda one: (one.first_seen, one.id))[:SERVERS_MAX]
         look = self._begin(servers, now)
         for server in servers:
             _compare_server(server, look)
@@ -184,6 +200,8 @@ class McpWatch:
             look.add(replace(fact, told_at=now))
         if look.facts or look.gone:
             self._facts.save(list(look.facts.values()), look.gone)
+        self._waiting = len(news) - len(told)
+        self._not_compared = found.left_out + len(found.servers) - len(servers)
         return len(told)
 
     def _begin(self, servers: Sequence[McpServer], now: float) -> _Look:
@@ -213,7 +231,7 @@ def _compare_server(server: McpServer, look: _Look) -> None:
         look.add(here, AlertKind.NEW_MCP_SERVER if is_young and not look.is_learning else None)
     else:
         look.refresh(first)
-    is_settled = first is not None and look.now - first.first_seen >= DAY_SECONDS and not look.is_learning
+    is_settled = first is not None and look.now - first.first_seen >= SETTLED_SECONDS and not look.is_learning
     pins: dict[tuple[str, int], list[Fact]] = defaultdict(list)
     left: dict[str, int] = {}
     before = look.list_pins(server)

@@ -22,15 +22,16 @@ from collector.alerting.lifecycle import CHANGE_SECONDS
 from collector.core.kinds import Sensitivity
 from collector.core.moments import DAY_SECONDS
 from collector.core.rates import Interval
-from collector.inventory.models.uses import read_daily_tokens
+from collector.inventory.models.states import read_daily_tokens
 from collector.storage.records import Reader
+from common.figures import Figure, make_totals
 
 LOOK_SECONDS: Final = 900.0  # The statement reads eight days of states.
 DAYS: Final = 7
 DAYS_MIN: Final = 3
 FACTOR: Final = 3
 TOKENS_MIN: Final = 500_000
-REPORTS_MAX: Final = 20  # Of one look, those that grew most.
+REPORTS_MAX: Final = 20  # Of one look, those that grew most; further ones are counted.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +85,24 @@ class ModelSpendWatch:
     ) -> None:
         self._reader, self._clock, self._report = reader, clock, report
         self._due = Interval(LOOK_SECONDS, clock=tick)
+        self.dropped_count = 0  # Callers above what is expected, and states, that looks did not read or report.
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        text = (
+            "Callers that spend more tokens on a model than expected and were not reported, and states of sensors that "
+            "were not read: there were too many for one look. Each look of 15 minutes counts its own."
+        )
+        return make_totals([("model_spend_dropped", text, self.dropped_count)])
 
     def look(self) -> None:
         """One look, unless the last one was just now. Raises StoreError."""
         if not self._due.take():
             return
         now = self._clock()
-        reports = list(
-            _report_growth(find_growth(read_daily_tokens(self._reader, int(now) + 1, DAYS, TOKENS_MIN)), now)
-        )
+        daily = read_daily_tokens(self._reader, int(now) + 1, DAYS, TOKENS_MIN)
+        reports = list(_report_growth(find_growth(daily.rows), now))
+        self.dropped_count += daily.left_out + daily.unread_states + max(0, len(reports) - REPORTS_MAX)
         if reports:
             self._report(reports[:REPORTS_MAX])
 

@@ -1,7 +1,7 @@
 """Which workloads call which models: what sensors sent in, `ModelTraffic` out.
 
 An item of the list is what one caller asks of one model of one provider by one operation, at one destination. Calls and
-tokens come from the samples of sensors (collector/inventory/models/uses.py). Whether the destination is outside, and
+tokens come from the samples of sensors (collector/inventory/models/states.py). Whether the destination is outside, and
 which credentials it asks for, is known of its endpoints. Cost follows from prices that people set
 (collector/inventory/models/prices.py).
 """
@@ -32,8 +32,8 @@ from collector.inventory.filters import (
     Text,
 )
 from collector.inventory.models.prices import PriceBook, PriceList
-from collector.inventory.models.use import OTHER, Destination, ModelData, ModelUse, find_destination
-from collector.inventory.models.uses import read_model_uses
+from collector.inventory.models.states import read_model_sums
+from collector.inventory.models.sums import OTHER, Destination, ModelData, ModelSum, find_destination
 from collector.inventory.query import Cursor, Span
 from collector.storage.records import Reader
 from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
@@ -134,18 +134,23 @@ class ModelTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTotals:
-    """Sums of all items that match. `left_out` counts sums that were not read, of the fewest calls."""
+    """Sums of all items that match. Tokens are by destination: what a gateway of ours passes on has the same ones
+    again. `left_out` counts sums that were not read, of the fewest calls, `unread_states` what sensors sent beyond what
+    one question reads of a node."""
 
     calls: int = 0
     errors: int = 0
     outside_calls: int = 0
     counted_calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    outside_input_tokens: int = 0
+    outside_output_tokens: int = 0
+    inside_input_tokens: int = 0
+    inside_output_tokens: int = 0
     cost: float | None = None
     priced_calls: int = 0
     currency: str = ""
     left_out: int = 0
+    unread_states: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +210,15 @@ class ModelQuery(SortedQuery, SpanParameters):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _ModelsRead:
+    """Items of a span, and what was not read."""
+
+    items: tuple[ModelTraffic, ...]
+    left_out: int
+    unread_states: int
+
+
 class ModelInventory:
     """Answers from the store. Methods raise StoreError."""
 
@@ -221,8 +235,8 @@ class ModelInventory:
     def list_models(self, query: ModelQuery, span: Span) -> ModelPage:
         """One page; raises CursorError when the cursor is not of this query."""
         after = query.read_cursor(float)
-        items, left_out = self.read_all(span)
-        found = [one for one in items if query.fits(one)]
+        read = self.read_all(span)
+        found = [one for one in read.items if query.fits(one)]
         is_falling = query.direction is Order.DESCENDING
 
         def place(one: ModelTraffic) -> tuple[float, str]:
@@ -233,42 +247,47 @@ class ModelInventory:
         left = [one for one in found if start is None or place(one) > start]
         shown, next_cursor = query.cut(left, lambda last: Cursor(value=last.measure(query.sort), id=last.id))
         return ModelPage(
-            items=tuple(shown), next_cursor=next_cursor, total=len(found), totals=self._sum_up(found, left_out)
+            items=tuple(shown), next_cursor=next_cursor, total=len(found), totals=self._sum_up(found, read)
         )
 
-    def read_all(self, span: Span) -> tuple[tuple[ModelTraffic, ...], int]:
-        """Everything that was asked in the span, and how many sums were not read."""
-        read = read_model_uses(self._reader, span, self._order)
+    def read_all(self, span: Span) -> _ModelsRead:
+        """Everything that was asked in the span."""
+        read = read_model_sums(self._reader, span, self._order)
         # Of most calls. A destination that is not looked up is not known: these sums are counted as not read.
-        ids = list(dict.fromkeys(one.endpoint_id for one in read.uses))[:ENDPOINTS_MAX]
+        ids = list(dict.fromkeys(one.endpoint_id for one in read.sums))[:ENDPOINTS_MAX]
         measured = self._endpoints.measure(ids, span) if ids else {}
-        groups: dict[tuple[str, ...], list[ModelUse]] = defaultdict(list)
+        groups: dict[tuple[str, ...], list[ModelSum]] = defaultdict(list)
         looked_up = frozenset(ids)
-        uses = [use for use in read.uses if use.endpoint_id in looked_up]
+        uses = [use for use in read.sums if use.endpoint_id in looked_up]
         for use in uses:
             groups[_find_key(use, measured.get(use.endpoint_id))].append(use)
         prices = PriceBook(self._read_prices())
         holders = _find_holders(self._reader, uses)
         items = (_merge(key, uses, measured, prices, holders) for key, uses in groups.items())
-        return tuple(items), read.left_out + len(read.uses) - len(uses)
+        return _ModelsRead(tuple(items), read.left_out + len(read.sums) - len(uses), read.unread_states)
 
-    def _sum_up(self, items: Sequence[ModelTraffic], left_out: int) -> ModelTotals:
+    def _sum_up(self, items: Sequence[ModelTraffic], read: _ModelsRead) -> ModelTotals:
         costs = [one.cost for one in items if one.cost is not None]
+        outside = [one for one in items if one.destination is Destination.OUTSIDE]
+        inside = [one for one in items if one.destination is not Destination.OUTSIDE]
         return ModelTotals(
             calls=sum(one.calls for one in items),
             errors=sum(one.errors for one in items),
-            outside_calls=sum(one.calls for one in items if one.destination is Destination.OUTSIDE),
+            outside_calls=sum(one.calls for one in outside),
             counted_calls=sum(one.counted_calls for one in items),
-            input_tokens=sum(one.input_tokens for one in items),
-            output_tokens=sum(one.output_tokens for one in items),
+            outside_input_tokens=sum(one.input_tokens for one in outside),
+            outside_output_tokens=sum(one.output_tokens for one in outside),
+            inside_input_tokens=sum(one.input_tokens for one in inside),
+            inside_output_tokens=sum(one.output_tokens for one in inside),
             cost=round(sum(costs), _DIGITS) if costs else None,
             priced_calls=sum(one.priced_calls for one in items),
             currency=self._read_prices().currency,
-            left_out=left_out,
+            left_out=read.left_out,
+            unread_states=read.unread_states,
         )
 
 
-def _find_key(use: ModelUse, endpoint: Endpoint | None) -> tuple[str, ...]:
+def _find_key(use: ModelSum, endpoint: Endpoint | None) -> tuple[str, ...]:
     destination = Destination.UNKNOWN
     if endpoint is not None:
         is_watched = endpoint.seen_at is not SeenAt.CLIENT
@@ -278,7 +297,7 @@ def _find_key(use: ModelUse, endpoint: Endpoint | None) -> tuple[str, ...]:
     return use.caller, use.provider, use.operation, use.model, destination, server, use.cluster
 
 
-def _find_holders(reader: Reader, uses: Iterable[ModelUse]) -> Mapping[str, tuple[str, ...]]:
+def _find_holders(reader: Reader, uses: Iterable[ModelSum]) -> Mapping[str, tuple[str, ...]]:
     """Who had the address of a caller that is known by one."""
     calls = {one.caller: call_of(one.caller, one.first_seen, one.last_seen) for one in uses}
     book = read_address_book(reader, calls.values())
@@ -287,7 +306,7 @@ def _find_holders(reader: Reader, uses: Iterable[ModelUse]) -> Mapping[str, tupl
 
 def _merge(
     key: tuple[str, ...],
-    uses: Sequence[ModelUse],
+    uses: Sequence[ModelSum],
     measured: Mapping[str, Endpoint],
     prices: PriceBook,
     holders: Mapping[str, tuple[str, ...]],

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, select
 
 from collector.inventory.filters import Text
-from collector.inventory.models.use import OTHER, Destination, ModelUse
+from collector.inventory.models.sums import OTHER, Destination, ModelSum
 from collector.storage.state.cache import StateCache
 from collector.storage.state.store import StateStore, lock_table, upsert
 from collector.storage.state.tables.inventory import MODEL_PRICES
@@ -44,7 +44,7 @@ class ModelPrice(BaseModel):
     source: Text = Field(default="", max_length=500, description="Where the price was read.")
     date: Text = Field(default="", max_length=40, description="When it was read.", examples=["2026-11-30"])
 
-    def compute_cost(self, use: ModelUse) -> float:
+    def compute_cost(self, use: ModelSum) -> float:
         """Of the tokens that were counted."""
         plain = max(0, use.input_tokens - use.cache_read_tokens - use.cache_creation_tokens)
         cached = self.input if self.cache_read is None else self.cache_read
@@ -72,7 +72,7 @@ class PriceBook:
         self._prices = [(re.compile(translate(one.model.lower())).match, one) for one in prices.prices]
         self._known: dict[tuple[bool, str, str, str], ModelPrice | None] = {}
 
-    def compute_cost(self, use: ModelUse, destination: Destination) -> float | None:
+    def compute_cost(self, use: ModelSum, destination: Destination) -> float | None:
         """None where no price is known, or no tokens were counted."""
         if not use.counted or not self._prices:
             return None

@@ -11,12 +11,12 @@ import pytest
 
 from collector.core.kinds import ConsumerKind
 from collector.erasure import TableEraser, find_mention
-from collector.inventory import mcp
+from collector.inventory import mcp, mcp_states
 from collector.inventory.consumers.consumer import ConsumerName
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.predicates import ConsumerSql
 from collector.inventory.mcp import McpInventory
-from collector.inventory.mcp_states import find_answering, read_states
+from collector.inventory.mcp_states import find_answering, read_routes, read_states
 from collector.inventory.query import Since, span_since
 from collector.receiver.schemas import SchemaRecord
 from collector.storage.embedded import EmbeddedStore
@@ -180,23 +180,40 @@ def test_only_routes_with_a_state_are_read_in_full(store: EmbeddedStore) -> None
             asked.append((sql, (parameters or {}).get("routes")))
             return store.query_columns(sql, parameters)
 
-    assert {one.route_id for one in read_states(Watched())} == {1, 2, 3, 4, 5}
+    reader = Watched()
+    assert {one.route_id for one in read_states(reader, read_routes(reader))} == {1, 2, 3, 4, 5}
     full = [routes for sql, routes in asked if "fields, toUnixTimestamp(time) AS told_at FROM schemas" in sql]
     assert full == [[1, 2, 3, 4, 5]]
 
 
 def test_endpoints_that_answered_as_servers_are_found_among_those_that_are_asked(store: EmbeddedStore) -> None:
-    paths = {one.endpoint_id: one.path for one in read_states(store)}
+    paths = {one.endpoint_id: one.path for one in read_states(store, read_routes(store))}
     assert {paths[one] for one in find_answering(store, list(paths))} == {"/mcp", "/files/sse", "/stock"}
     assert [paths[one] for one in find_answering(store, [next(iter(paths))])] == ["/mcp"]
     assert find_answering(store, []) == frozenset()
+
+
+def test_servers_and_routes_beyond_what_is_read_are_counted(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = McpInventory(reader=store, endpoints=EndpointInventory(reader=store, who=ConsumerSql()))
+    span = span_since(Since.DAY, NOW)
+    whole = servers.read_all(span)
+    monkeypatch.setattr(mcp, "ENDPOINTS_MAX", 1)
+    cut = servers.read_all(span)
+    assert whole.left_out == 0
+    assert len(cut.servers) + cut.left_out == len(whole.servers)
+    monkeypatch.setattr(mcp_states, "_SIZES", mcp_states._SIZES.replace(str(mcp_states.ROUTES_MAX), "1"))
+    routes = read_routes(store)
+    assert len(routes.groups) == 1
+    assert routes.left_out > 1
 
 
 def test_callers_of_what_is_no_server_are_not_measured(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mcp, "ENDPOINTS_MAX", 4)
     endpoints = EndpointInventory(reader=store, who=ConsumerSql())
     servers = McpInventory(reader=store, endpoints=endpoints).read_all(span_since(Since.DAY, NOW))
-    assert {one.path for one in servers} == {"/mcp", "/files/", "/stock"}
+    assert {one.path for one in servers.servers} == {"/mcp", "/files/", "/stock"}
 
 
 def test_a_sensor_whose_clock_is_ahead_saw_nothing_later_than_the_collector_got_it() -> None:
@@ -213,18 +230,19 @@ def test_a_sensor_whose_clock_is_ahead_saw_nothing_later_than_the_collector_got_
 
     class Told:
         def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-            rows: dict[str, dict[str, Any]] = {"sum(": {"size": 1}, "n.route_id": place}
+            rows: dict[str, dict[str, Any]] = {"sum(": {"size": 1, "routes": 1}, "n.route_id": place}
             found = next((row for sign, row in rows.items() if sign in sql), None)
             row = found or {"fields": json.dumps(state), "told_at": int(NOW)}
             return {name: [value] for name, value in {"route_id": 1, **row}.items()}
 
-    (known,) = read_states(Told())
+    reader = Told()
+    (known,) = read_states(reader, read_routes(reader))
     assert [(one.read_at, one.unread_at) for one in known.lists] == [(int(NOW), int(NOW))]
     assert [(pin.first_seen, pin.last_seen) for item in known.items for pin in item.pins] == [(int(NOW), int(NOW))]
 
 
 def test_texts_that_sensors_did_not_keep_are_counted(store: EmbeddedStore) -> None:
-    items = [item for state in read_states(store) if state.path == "/stock" for item in state.items]
+    items = [item for state in read_states(store, read_routes(store)) if state.path == "/stock" for item in state.items]
     assert [one.pins_left_out for one in items] == [2, 2, 2]
 
 

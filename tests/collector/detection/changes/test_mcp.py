@@ -8,11 +8,12 @@ import pytest
 
 from collector.alerting.alert import AlertKind, Report, Severity
 from collector.core.kinds import Sensitivity
+from collector.detection.changes import mcp
 from collector.detection.changes.detector import FactTable
 from collector.detection.changes.mcp import NAMED_MAX, NAMES_MAX, PINS_MAX, McpWatch
 from collector.detection.changes.rules import Fact, FactKind
 from collector.inventory.endpoints.endpoint import AuthenticationLevel
-from collector.inventory.mcp import McpInventory, McpItem, McpServer
+from collector.inventory.mcp import McpInventory, McpItem, McpServer, McpServers
 from collector.inventory.mcp_states import McpKind, McpPin
 from collector.inventory.query import Span
 from collector.storage.state.store import StateStore
@@ -52,9 +53,10 @@ class Servers:
     """What the store would answer."""
 
     servers: tuple[McpServer, ...] = ()
+    left_out: int = 0
 
-    def read_all(self, span: Span) -> tuple[McpServer, ...]:
-        return self.servers
+    def read_all(self, span: Span) -> McpServers:
+        return McpServers(servers=self.servers, left_out=self.left_out)
 
 
 @dataclass
@@ -82,6 +84,10 @@ class Scene:
         before = len(self.told)
         assert self.watch.look() == len(self.told) - before
         return [report.kind for report in self.told[before:]]
+
+    def figures(self) -> dict[str, float]:
+        """By name."""
+        return {one.name: one.value for one in self.watch.figures()}
 
     def _shift(self, server: McpServer) -> McpServer:
         by = int(self.now - NOW)
@@ -428,7 +434,16 @@ def test_reports_beyond_the_bound_are_made_later_though_what_they_are_of_is_gone
     assert scene.look(*servers) == []
     changed = [replace(one, items=(make_tool(one.items[0].name, make_pin("d2")),)) for one in servers]
     assert scene.look(*changed) == [CHANGED] * 20
+    assert scene.figures()["mcp_alerts_waiting"] == 5
     assert [scene.look(*servers) for _ in range(2)] == [[CHANGED] * 5, []]
+    assert scene.figures()["mcp_alerts_waiting"] == 0
+
+
+def test_servers_that_are_not_compared_are_counted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp, "SERVERS_MAX", 2)
+    scene.servers.left_out = 3
+    scene.look(*(make_server(make_tool("t"), service=f"shop/s{number}:80") for number in range(6)))
+    assert scene.figures()["mcp_servers_not_compared"] == 4 + 3
 
 
 def test_a_server_whose_report_waits_is_known_from_its_first_look(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """Spending of tokens above the days before: what is reported, and what is not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,30 @@ def test_a_look_reports_a_caller_once_with_the_model_that_grew_most(tmp_path: Pa
         store.close()
 
 
+def test_callers_beyond_the_bound_of_a_look_are_counted() -> None:
+    class Many:
+        """25 callers whose tokens grew, of 40 that the statement found."""
+
+        def query_columns(self, sql: str, parameters: object = None) -> dict[str, list[Any]]:
+            if "AS states" in sql:
+                return {"states": [3]}
+            count = 25
+            days = [(day, tokens) for day, tokens in enumerate([9_000_000, *USUAL])]
+            return {
+                "caller": [f"workload:shop/a{number}" for number in range(count)],
+                "provider": ["openai"] * count,
+                "model": ["o3"] * count,
+                "days": [days] * count,
+                "callers": [40] * count,
+            }
+
+    reports: list[Report] = []
+    watch = ModelSpendWatch(reader=Many(), clock=lambda: NOW, report=reports.extend, tick=lambda: 0.0)
+    watch.look()
+    (figure,) = watch.figures()
+    assert (len(reports), figure.value) == (20, 5 + 15 + 3)
+
+
 def test_a_look_is_made_each_quarter_of_an_hour() -> None:
     asked: list[str] = []
 
@@ -96,4 +121,4 @@ def test_a_look_is_made_each_quarter_of_an_hour() -> None:
     for _ in range(5):
         watch.look()
         looks.append(len(asked))
-    assert looks == [1, 1, 1, 2, 2]
+    assert looks == [2, 2, 2, 4, 4]  # Tokens, and what was not read.

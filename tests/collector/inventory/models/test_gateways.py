@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from apidae.v1 import data_pb2
 
-from collector.inventory.models import uses
+from collector.inventory.models import states
 from collector.inventory.query import Since, span_since
 from collector.receiver.models import STATE_LIMIT_CHARACTERS, USE_LIMIT, write_model_uses
 from collector.storage.embedded import EmbeddedStore
@@ -60,7 +60,8 @@ def test_states_of_a_sensor_that_sends_too_many_are_not_all_read(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its newest are, and all of other nodes."""
-    monkeypatch.setattr(uses, "_READ", uses._READ.replace(str(uses.NODE_BYTES_MAX), "2000"))
+    for statement in ("_READ", "_UNREAD"):
+        monkeypatch.setattr(states, statement, getattr(states, statement).replace(str(states.NODE_BYTES_MAX), "2000"))
     seed = Seed()
     called = seed.endpoint(1, "POST", PATH, host="api.openai.com", workload="10.1.0.9", workload_kind=0, port=8080)
     seed.calls(called, 40, role=2, client_address="", client_workload="shop/agent")
@@ -69,9 +70,14 @@ def test_states_of_a_sensor_that_sends_too_many_are_not_all_read(
         many = report_uses(1, make_use(f"m-{generation}", 5), generation=generation, now=NOW - 50 + generation)
         store.insert_records("schemas", many)
     store.insert_records("schemas", report_uses(1, make_use("gpt-4o", 40), node="node-b", now=NOW - 55))
-    found = {one.model for one in uses.read_model_uses(store, span_since(Since.DAY, NOW)).uses}
+    kept = states.read_model_sums(store, span_since(Since.DAY, NOW))
+    found = {one.model for one in kept.sums}
     assert {"gpt-4o", "m-8", "m-7"} <= found
     assert "m-0" not in found
+    assert kept.unread_states == 9 - len(found & {f"m-{generation}" for generation in range(9)})
+    with open_client(store) as client:
+        assert read(client, "models")["totals"]["unread_states"] == kept.unread_states
+        assert f"{kept.unread_states} reports of sensors were not read" in client.get("/models").text
 
 
 def test_a_state_is_bounded() -> None:

@@ -11,8 +11,8 @@ from apidae.v1 import data_pb2, stream_pb2
 from collector.core.kinds import ConsumerKind
 from collector.erasure import TableEraser, find_mention
 from collector.inventory.consumers.consumer import ConsumerName
-from collector.inventory.models import uses
-from collector.inventory.models.uses import read_model_uses
+from collector.inventory.models import states
+from collector.inventory.models.states import read_model_sums
 from collector.inventory.query import Since, span_since
 from collector.receiver.columns import NAME_LIMIT_BYTES
 from collector.receiver.models import USE_LIMIT
@@ -170,6 +170,10 @@ def test_filters_of_the_list(client: TestClient, query: str, models: list[str]) 
     found = read(client, f"models?{query}")
     assert sorted(one["model"] for one in found["items"]) == models
     assert found["totals"]["calls"] == sum(one["calls"] for one in found["items"])
+    for destination in ("outside", "inside"):
+        sums = [one for one in found["items"] if one["destination"] == destination]
+        for name in ("input_tokens", "output_tokens"):
+            assert found["totals"][f"{destination}_{name}"] == sum(one[name] for one in sums)
 
 
 def test_data_that_is_not_known_is_refused_in_one_sentence(client: TestClient) -> None:
@@ -237,22 +241,23 @@ def test_the_list_is_exported(client: TestClient) -> None:
 def test_the_page_shows_who_sends_what_where(client: TestClient) -> None:
     page = client.get("/models").text
     assert all(text in page for text in ("shop/agent", "api.example.com", "secret", "ml/models:8000"))
+    assert "inside <b>10k</b> tokens in" in page
     assert client.get("/models?destination=smoke").status_code == 422
     assert "No call to a model matches" in client.get("/models?model=nothing").text
 
 
 def test_sums_that_were_not_read_are_counted(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = read_model_uses(store, span_since(Since.DAY, NOW))
-    monkeypatch.setattr(uses, "USES_MAX", 2)
-    cut = read_model_uses(store, span_since(Since.DAY, NOW))
+    whole = read_model_sums(store, span_since(Since.DAY, NOW))
+    monkeypatch.setattr(states, "SUMS_MAX", 2)
+    cut = read_model_sums(store, span_since(Since.DAY, NOW))
     assert whole.left_out == 0
     assert cut.left_out > 0
-    assert [one.calls for one in cut.uses] == [40, 10]
+    assert [one.calls for one in cut.sums] == [40, 10]
 
 
 def test_uses_of_some_endpoints_alone_can_be_read(store: EmbeddedStore) -> None:
-    found = read_model_uses(store, span_since(Since.DAY, NOW), endpoint_ids=["ep0002"])
-    assert [(one.request_model, one.endpoint_id) for one in found.uses] == [("acme", "ep0002")]
+    found = read_model_sums(store, span_since(Since.DAY, NOW), endpoint_ids=["ep0002"])
+    assert [(one.request_model, one.endpoint_id) for one in found.sums] == [("acme", "ep0002")]
 
 
 def test_whatever_a_sensor_sends_is_bounded() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from collector.inventory.models.prices import ModelPrice, PriceBook, PriceList
-from collector.inventory.models.use import OTHER, Destination, ModelUse
+from collector.inventory.models.sums import OTHER, Destination, ModelSum
 
 OUTSIDE, INSIDE = Destination.OUTSIDE, Destination.INSIDE
 _COUNTS = (
@@ -14,13 +14,13 @@ _COUNTS = (
 )
 
 
-def make_use(request_model: str, response_model: str, provider: str = "openai") -> ModelUse:
+def make_use(request_model: str, response_model: str, provider: str = "openai") -> ModelSum:
     """One million tokens of prompts."""
     texts: dict[str, Any] = dict.fromkeys(
         ("endpoint_id", "cluster", "service", "host", "path", "caller", "consumer"), ""
     )
     counts: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
-    return ModelUse(
+    return ModelSum(
         **texts,
         **counts,
         route_id=1,
@@ -36,7 +36,7 @@ def make_use(request_model: str, response_model: str, provider: str = "openai") 
     )
 
 
-def find_cost(use: ModelUse, destination: Destination, *prices: tuple[str, str, float]) -> float | None:
+def find_cost(use: ModelSum, destination: Destination, *prices: tuple[str, str, float]) -> float | None:
     entries = [ModelPrice(model=model, provider=provider, input=price, output=0) for model, provider, price in prices]
     return PriceBook(PriceList(prices=tuple(entries))).compute_cost(use, destination)
 

@@ -45,9 +45,9 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Model
     store.insert_records("schemas", records)
     endpoints = EndpointInventory(reader=store, who=ConsumerSql())
     models = ModelInventory(reader=store, endpoints=endpoints, read_prices=PriceList)
-    items, left_out = models.read_all(span_since(Since.DAY, NOW))
-    assert left_out == 0
-    store_of = {use: item for item in items for use in item.endpoint_ids}
+    read = models.read_all(span_since(Since.DAY, NOW))
+    assert (read.left_out, read.unread_states) == (0, 0)
+    store_of = {use: item for item in read.items for use in item.endpoint_ids}
     yield {name: store_of[f"ep{route_id:04d}"] for route_id, name in enumerate(NAMES, 1)}
     store.close()
 

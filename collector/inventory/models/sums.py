@@ -37,7 +37,7 @@ class ModelData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelUse:
+class ModelSum:
     """What one caller asked of one model on one route. Counts stand for all calls, and are estimates by samples. Tokens
     are sums over the `counted` calls, and `input_tokens` includes those of the cache. Times are unix seconds."""
 
