@@ -5,7 +5,7 @@
 Lists of records of an invented shop: names, e-mails, phones, addresses, numbers, dates; and `wide`, one document of
 11 KB with hundreds of fields, all of which are asked; and one of the lists as XML. Answers of 10 KB of an MCP server (a
 list of tools, what a tool gives) and of model APIs (a chat as JSON and as a stream of events of three providers, a
-vector); these with their short requests.
+vector), and the longest list of tools that is copied whole; these with their short requests.
 
 Process time a body, the best of the rounds; `ns_a_byte` is of the bytes on the wire, which the budget
 (`body_bytes_per_second`) counts. `references`: the same as a multiple of a fixed loop that is timed between the rounds,
@@ -26,12 +26,12 @@ from sensor.describe.bodies.reader import BodyCall, BodyReader
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas.book import SchemaBook
 from sensor.describe.schemas.model_calls import names_model_api
+from sensor.http.bodies import BODY_BYTES_MAX, LIST_BYTES_MAX, find_most
 from sensor.routes.vocabulary import load_vocabulary
 from tests.sensor.describe.bodies.messages import ENCODERS, chunk, response_head
 
 REQUEST = b"GET /orders HTTP/1.1\r\nHost: shop\r\n\r\n"
 ALL = SampleRule(first_count=1 << 30)
-LIMIT_BYTES = 65_536
 CREDENTIALS = Credentials(AuthenticationKind.NONE, 0, PrincipalKind.UNSPECIFIED, 0, False)
 ENDS = NamedEnds(Role.SERVER, Hop.ENDPOINT, "10.0.0.9", "", "", "1.1", False)
 
@@ -96,10 +96,10 @@ class Exchange(NamedTuple):
 ANSWER_BYTES = 10_240
 
 
-def make_tools() -> dict[str, object]:
+def make_tools(answer_bytes: int = ANSWER_BYTES) -> dict[str, object]:
     """An answer to `tools/list`, as frameworks write it from signatures."""
-    source, tools = random.Random(2), list[dict[str, object]]()
-    while len(json.dumps(tools)) < ANSWER_BYTES - 400:
+    source, tools, size = random.Random(2), list[dict[str, object]](), 2
+    while size < answer_bytes - 400:
         verb, noun = source.choice(("get", "list", "create", "update")), source.choice(("order", "issue", "page"))
         properties = {
             name: {"type": kind, "title": name.title(), "description": f"The {name} of the {noun}, as it is shown."}
@@ -110,14 +110,16 @@ def make_tools() -> dict[str, object]:
         hints = {"readOnlyHint": verb in ("get", "list"), "openWorldHint": False}
         name = f"{verb}_{noun}_{len(tools)}"
         tools.append({"name": name, "description": described, "inputSchema": schema, "annotations": hints})
+        size += len(json.dumps(tools[-1])) + 2
     return {"tools": tools}
 
 
 def make_exchanges() -> dict[str, Exchange]:
-    """Answers of ANSWER_BYTES."""
+    """Answers of ANSWER_BYTES, and a list of tools that is as long as may be."""
     records = json.loads(make_body(34))
     results: dict[str, tuple[str, object, dict[str, object]]] = {
         "MCP tools/list": ("tools/list", {}, make_tools()),
+        "MCP tools/list of 256 KiB": ("tools/list", {}, make_tools(LIST_BYTES_MAX - ANSWER_BYTES)),
         "MCP tools/call": (
             "tools/call",
             {"name": "list_order_1", "arguments": {"project": "shop"}},
@@ -129,6 +131,8 @@ def make_exchanges() -> dict[str, Exchange]:
         asked = {"jsonrpc": "2.0", "id": 3, "method": method, "params": params}
         body = json.dumps({"jsonrpc": "2.0", "id": 3, "result": result}).encode()
         found[name] = Exchange(asked, body)
+        if len(body) > BODY_BYTES_MAX:
+            continue  # Of a stream of events as much as of any body is copied.
         found[f"{name} as events"] = Exchange(asked, b"event: message\ndata: " + body + b"\n\n", "text/event-stream")
     words = " ".join(str(record["customer"]) + " left at the door." for record in records)
     return {**found, **make_model_exchanges(words * 5)}
@@ -222,7 +226,7 @@ def measure(raw: bytes, head: bytes, rounds: int, *, has_schemas: bool, asked: b
         lines = "POST /api HTTP/1.1", "Host: shop", "Content-Type: application/json", f"Content-Length: {len(asked)}"
         request = "\r\n".join((*lines, "", "")).encode()
     sizes = len(request) + len(asked), len(head) + len(raw)
-    bodies, caller = RawBodies(asked, raw[:LIMIT_BYTES]), (CREDENTIALS, ENDS) if asked else None
+    bodies, caller = RawBodies(asked, raw[: find_most(asked)]), (CREDENTIALS, ENDS) if asked else None
     method = "POST" if asked else "GET"
     call = BodyCall(
         *(1, 200, request, head, *sizes, 1, bodies),
@@ -277,7 +281,7 @@ def main() -> None:
             asked = json.dumps(exchange.asked).encode() if exchange.asked else b""
             has_schemas = not arguments.without_schemas
             cost = measure(raw, head, arguments.rounds, has_schemas=has_schemas, asked=asked, path=exchange.path)
-            wire_bytes = min(len(raw), LIMIT_BYTES)
+            wire_bytes = min(len(raw), find_most(asked))
             line = {
                 "scenario": scenario,
                 "wire_bytes": wire_bytes,
