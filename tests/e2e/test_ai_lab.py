@@ -3,11 +3,12 @@ canary of prompts, arguments, results and names of files is in anything that lea
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from scripts.live.program import Program
-from tests.e2e.ai_lab import CANARIES, CASES, SECRET, Lab, open_lab
+from tests.e2e.ai_lab import CANARIES, CASES, Lab, open_lab
 from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.test_bodies import dump_store, read_text
@@ -29,6 +30,7 @@ def programs(product: Product, certificate: Certificate) -> Iterator[tuple[Lab, 
         constants={
             "collector.server.compose.RISK_SECONDS": 2,
             "collector.detection.changes.mcp.LEARNING_SECONDS": 0,
+            "collector.detection.changes.mcp.SETTLED_SECONDS": 0,
         },
     )
     learning = {"sensor.describe.attacks.ssrf.LEARNING_NS": 0}
@@ -41,21 +43,47 @@ def programs(product: Product, certificate: Certificate) -> Iterator[tuple[Lab, 
 def test_every_attack_of_the_lab_is_seen(programs: tuple[Lab, Program, Program], name: str) -> None:
     lab, case = programs[0], CASES[name]
     case.play(lab)
-    wait_until(lambda: case.is_seen(lab), name)
+    try:
+        wait_until(lambda: case.is_seen(lab), name)
+    except AssertionError as error:
+        alerts = [(one["kind"], one["service"], one["title"]) for one in lab.inventory.list_items("/alerts")]
+        raise AssertionError(f"{error}; alerts are {alerts}") from None
 
 
-def test_no_canary_leaves_the_node(programs: tuple[Lab, Program, Program], product: Product) -> None:
+@pytest.fixture(scope="module")
+def left(programs: tuple[Lab, Program, Program], product: Product) -> dict[str, str]:
+    """What left the node, and what answers say of it, by where it is. Ends the sensor and the collector."""
     lab, sensor, collector = programs
-    CASES["secret_in_result"].play(lab)
-    office = lab.servers["office"]
-    wait_until(lambda: lab.find_server(office.port), "the server")
-    paths = ("/alerts", "/findings", "/mcp/servers", "/mcp/tools", "/endpoints", "/consumers")
-    texts = json.dumps([lab.inventory.list_items(path) for path in paths])
-    texts += json.dumps([lab.find_server(server.port) for server in lab.servers.values()])
+    for name in ("secret_in_result", "data_to_provider", "provider_key_in_url"):
+        case = CASES[name]
+        case.play(lab)
+        wait_until(partial(case.is_seen, lab), name)
+    paths = ("/alerts", "/findings", "/mcp/servers", "/mcp/tools", "/models", "/endpoints", "/consumers")
+    answers: list[object] = [lab.inventory.list_items(path) for path in paths]
+    answers += [lab.find_server(server.port) for server in lab.servers.values()]
+    answers += [lab.inventory.get(f"/endpoints/{one['id']}") for one in lab.inventory.list_items("/endpoints")]
     assert sensor.stop() == 0, sensor.log_tail()
     assert collector.stop() == 0, collector.log_tail()
-    texts += read_text(product.data_directory) + dump_store(product.data_directory / "store")
-    texts += read_text(product.data_directory.parent / "sensor") + read_text(product.data_directory.parent / "logs")
-    assert "read_file" in texts
-    for canary in (*CANARIES, SECRET):
-        assert canary not in texts, canary
+    root = product.data_directory.parent
+    return {
+        "an answer of the API": json.dumps(answers),
+        "the store": dump_store(product.data_directory / "store"),
+        "a file of the collector": read_text(product.data_directory),
+        "a file of the sensor": read_text(root / "sensor"),
+        "a log of a program": read_text(root / "logs"),
+    }
+
+
+@pytest.mark.parametrize("place", CANARIES)
+def test_no_canary_leaves_the_node(programs: tuple[Lab, Program, Program], left: dict[str, str], place: str) -> None:
+    assert place in programs[0].sent.places, "It was sent nowhere, so that it stays says nothing."
+    canary = CANARIES[place].lower()
+    found = [where for where, text in left.items() if canary in text.lower()]
+    assert not found, f"The {place} is in {found}."
+
+
+def test_what_leaves_the_node_is_looked_through(left: dict[str, str]) -> None:
+    for where in ("an answer of the API", "the store"):
+        assert "read_file" in left[where]
+        assert "gpt-4o" in left[where]
+    assert all(left.values())
