@@ -17,6 +17,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
+from functools import partial
+from itertools import islice
 from math import inf
 from typing import Any, Final
 
@@ -146,6 +148,7 @@ _SERVICE_JOINS = frozenset(
 )
 # A call may be reported before its endpoint is in the tables; so long after an alert was opened it is looked for.
 PLACE_SECONDS = 60.0
+_ASKED_MAX = 20  # So many are looked for at once: each is a question to the store.
 _PLACE: Final = tuple(field.name for field in fields(Place))
 CHANGE_SECONDS = _DAY_SECONDS  # An alert about a change stays open, and what else changes joins it.
 
@@ -254,11 +257,8 @@ class Lifecycle:
     def place(self, find: Callable[[str, Sequence[int]], Place], now: float) -> list[Alert]:
         """Alerts opened lately whose service was not known, where it is now. Only those are asked for."""
         placed = []
-        for life in self._lives.values():
+        for life in list(islice(filter(partial(_lacks_place, now=now), self._lives.values()), _ASKED_MAX)):
             alert = life.alert
-            has_routes = bool(alert.endpoint_id or alert.route_ids)
-            if alert.service or not has_routes or now - alert.opened_at > PLACE_SECONDS:
-                continue
             found = find(alert.endpoint_id, alert.route_ids)
             if found.service:
                 life.alert = replace(alert, **asdict(found), updated_at=max(now, alert.updated_at))
@@ -395,6 +395,12 @@ def _grade(one: Observation) -> tuple[Severity, Confidence]:
 
 
 _OBSERVED: Final = tuple(field.name for field in fields(Observation))
+
+
+def _lacks_place(life: _LiveAlert, now: float) -> bool:
+    alert = life.alert
+    is_somewhere = bool(alert.endpoint_id or alert.route_ids)
+    return is_somewhere and not alert.service and now - alert.opened_at <= PLACE_SECONDS
 
 
 def _describe(report: Report, now: float) -> dict[str, Any]:
