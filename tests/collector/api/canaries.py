@@ -107,7 +107,9 @@ class Installation:
             ),
             "kind": "nginx",
             "server_id": next(
-                one.id for one in self.services.mcp.read_all(span_since(Since.DAY, NOW)) if one.service == place.service
+                one.id
+                for one in self.services.mcp.read_all(span_since(Since.DAY, NOW)).servers
+                if one.service == place.service
             ),
         }
 
