@@ -1,9 +1,9 @@
 """Kept sums of every figure of an endpoint, so that a page of endpoints reads some rows a route and not those of each
 consumer in each hour (collector/inventory/kept_sums.py).
 
-A kept row is what all consumers together did on one route with one outcome. It has a sketch of the consumers, and
-counts the calls of partners and strangers in place of their addresses. `FigureSql` gives rows of calls the same
-columns, so that one statement adds up both.
+A kept row is what all consumers together did on one route with one outcome. It has a sketch of the consumers and their
+number, and counts the calls of partners and strangers in place of their addresses. `FigureSql` gives rows of calls the
+same columns, so that one statement adds up both.
 """
 
 from collections.abc import Callable, Mapping
@@ -68,7 +68,7 @@ class FigureSql:
         """What is kept."""
         return f"""
 SELECT {", ".join(f"r.{name} AS {name}" for name in _KEYS)}, {ADDED},
-    uniqCombined64IfState(12)(r.consumer, r.is_known) AS consumers_state
+    uniqCombined64IfState(12)(r.consumer, r.is_known) AS consumers_state, {_COUNT} AS consumers
 FROM ({self._find_rows("rows_hour", where, self._consumer)}) AS r
 GROUP BY {", ".join(f"r.{name}" for name in _KEYS)}"""
 

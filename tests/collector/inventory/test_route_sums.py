@@ -1,9 +1,13 @@
 """Lists of endpoints and services are the same with kept sums of routes and figures as without."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.alerting.self_monitoring import StorageState
 from collector.core.config import CollectorSettings
@@ -11,7 +15,8 @@ from collector.inventory import kept_sums as module
 from collector.inventory.endpoints.endpoints import EndpointInventory
 from collector.inventory.endpoints.figure_sums import FigureSums
 from collector.inventory.endpoints.filters import EndpointQuery, EndpointSort
-from collector.inventory.endpoints.predicates import ConsumerSql
+from collector.inventory.endpoints.list_query import choose_candidates
+from collector.inventory.endpoints.predicates import EXACT_MAX, ConsumerSql
 from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.services.services import ServiceInventory, ServiceQuery, ServiceSort
@@ -127,6 +132,53 @@ def test_services_are_the_same(office: Office) -> None:
         query = ServiceQuery(sort=sort)
         kept, added = (one.list_services(query, query.find_span(office.now)) for one in office.services)
         assert kept == added and kept.items
+
+
+@st.composite
+def draw_numbers(draw: st.DrawFn) -> list[tuple[int, int, int]]:
+    """Of each endpoint the least, the true and the greatest number of its consumers."""
+    number = st.integers(0, 3 * EXACT_MAX)
+    drawn = draw(st.lists(st.tuples(number, number, number).map(sorted), min_size=1, max_size=40))
+    return [(low, true, high) for low, true, high in drawn]
+
+
+@given(draw_numbers(), st.integers(1, 6))
+def test_no_endpoint_of_a_page_by_consumers_is_lost_to_its_bounds(
+    numbers: list[tuple[int, int, int]], rows: int
+) -> None:
+    """They come with the highest first."""
+    bounds: list[dict[str, Any]] = [
+        {"id": str(n), "lower": low, "upper": high} for n, (low, _, high) in enumerate(numbers)
+    ]
+    bounds.sort(key=lambda one: -one["upper"])
+    chosen = choose_candidates(bounds, rows)
+    ordered = sorted(((true, str(n)) for n, (_, true, _) in enumerate(numbers)), reverse=True)
+    assert chosen is not None
+    assert {name for _, name in ordered[:rows]} <= set(chosen)
+
+
+@pytest.mark.parametrize("most", [3, 1_000])
+def test_a_page_by_consumers_is_the_same(office: Office, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Of endpoints with a random number of consumers, some of them known since the kept hours alone."""
+    monkeypatch.setattr("collector.inventory.endpoints.list_query.CANDIDATES_MAX", most)
+    chance, seed = random.Random(23), Seed()
+    for number in range(20):
+        endpoint = seed.endpoint(100 + number, "GET", f"/things{number}")
+        for _ in range(chance.randrange(1, 12)):
+            ago = chance.choice((1, 5, 3 * HOUR, 9 * HOUR))
+            code = chance.choice((200, 404))
+            seed.calls(endpoint, 1, minutes_ago=ago, principal=chance.randrange(1, 9), status_code=code)
+    seed.write(office.store)
+    office.make()
+    assert office.is_kept
+    for asked in ({}, {"q": "things1"}, {"order": "asc"}):
+        query = EndpointQuery.model_validate({"sort": "consumers", "limit": 7, **asked})
+        while True:
+            kept, added = (one.list_endpoints(query, query.find_span(office.now)) for one in office.endpoints)
+            assert kept == added
+            if kept.next_cursor is None:
+                break
+            query = query.model_copy(update={"cursor": kept.next_cursor})
 
 
 def write_calls(office: Office, calls: int, minutes_ago: int) -> None:
