@@ -1,9 +1,10 @@
 """Finds the process of this node that is the client of a connection, where its cgroup names nobody.
 
 Such cgroups are the root, a slice and a login session. One reading covers all established sockets and their holders,
-and answers by (address, port). An unknown connection asks for a new reading, within a budget of 1 % of one core. Until
-then its client has no name. A connection that closed before the reading never gets one. Both are counted. Descriptors
-are read only where a socket is new since the last reading.
+and answers by cgroup, address and port. Network namespaces have the same loopback addresses: who is found is in the
+cgroup, and where sockets of several have the same end, nobody is. An unknown connection asks for a new reading, within
+a budget of 1 % of one core. Until then its client has no name. A connection that closed before the reading never gets
+one. Both are counted. Descriptors are read only where a socket is new since the last reading.
 """
 
 import threading
@@ -23,6 +24,9 @@ MAX_ABSENT = 16_384
 FULL_READINGS = 6
 
 
+_End = tuple[int, str, int]  # Id of the cgroup that a socket was made in, address, port.
+
+
 class ClientTable:
     """The processes behind the node's established connections. Thread-safe."""
 
@@ -40,17 +44,16 @@ class ClientTable:
         self._processes = processes
         self._budget = Budget(clock=clock, minimum_rest_seconds=MIN_REST_SECONDS, core_share=CORE_SHARE)
         self._lock = threading.Lock()
-        self._by_end: dict[tuple[str, int], str] = {}
-        self._absent: set[tuple[str, int]] = set()
+        self._by_end: dict[_End, str] = {}
+        self._absent: set[_End] = set()
         self._names: dict[int, str] = {}  # By inode, of the last reading.
         self._pids: tuple[int, ...] = ()  # Holders that the last search found.
         self._forget_count = 0
 
-    def find(self, address: str, port: int) -> str:
-        """The workload whose socket has the local end `address`:`port`; 0.2 us from the last reading, else one
-        reading.
-        """
-        end = (address, port)
+    def find(self, cgroup_id: int, address: str, port: int) -> str:
+        """The workload whose socket, made in a cgroup, has the local end `address`:`port`; 0.2 us from the last
+        reading, else one reading."""
+        end = (cgroup_id, address, port)
         name = self._by_end.get(end)
         if name is None and end not in self._absent:
             with self._lock:
@@ -77,11 +80,12 @@ class ClientTable:
         if missing:
             self._names |= self._find_names(missing)
         self._names = {socket.inode: self._names[socket.inode] for socket in sockets if socket.inode in self._names}
-        self._by_end = {
-            (socket.address, socket.port): self._names[socket.inode]
-            for socket in sockets
-            if socket.inode in self._names
-        }
+        by_end: dict[_End, str] = {}
+        for socket in sockets:
+            name = self._names.get(socket.inode, "")
+            end = (socket.cgroup_id, socket.address, socket.port)
+            by_end[end] = name if by_end.get(end, name) == name else ""
+        self._by_end = by_end
         self._absent = set()
 
     def _find_names(self, inodes: set[int]) -> dict[int, str]:

@@ -189,7 +189,7 @@ class NodeIdentity:
             return name
         proxied = self._proxies.get(peer_cgroup_id)
         if proxied is None or self._pods is None:
-            return self._clients.find(remote_address, remote_port) or name
+            return self._clients.find(peer_cgroup_id, remote_address, remote_port) or name
         if server_cgroup_id and proxied == self._find_pod(server_cgroup_id):
             return ""
         now_ns = time.time_ns()

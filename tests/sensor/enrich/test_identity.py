@@ -195,6 +195,21 @@ def test_client_of_the_root_is_found_by_its_socket(node: Node) -> None:
     assert node.identity.client_workload(node.root_id, "127.0.0.1", 40_000) == "curl"
 
 
+def test_a_client_is_not_taken_for_one_of_another_network_namespace(node: Node) -> None:
+    """They have the same addresses on loopback."""
+    session = node.add_cgroup("/user.slice/user-1000.slice/session-1.scope")
+    node.proc.add(80, executable="/usr/bin/curl", sockets=(601, 603))
+    node.proc.add(81, executable="/usr/bin/wrk", sockets=(602,), namespace=2)
+    node.proc.add(82, executable="/usr/bin/ab", sockets=(604,), namespace=2)
+    node.listen(40_000, 601, address="127.0.0.1")
+    node.listen(40_000, 602, address="127.0.0.1", cgroup_id=session, namespace=2)
+    node.listen(40_001, 603, address="127.0.0.1")
+    node.listen(40_001, 604, address="127.0.0.1", namespace=2)
+    assert node.identity.client_workload(node.root_id, "127.0.0.1", 40_000) == "curl"
+    assert node.identity.client_workload(node.root_id, "127.0.0.1", 40_001) == "", "of two nobody is named"
+    assert node.sockets.readings == 1
+
+
 def test_client_that_is_gone_or_elsewhere_has_no_name(node: Node) -> None:
     assert node.identity.client_workload(node.root_id, "127.0.0.1", 40_000) == ""
     assert node.identity.client_workload(node.root_id, "127.0.0.1", 40_001) == ""
