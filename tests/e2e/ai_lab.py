@@ -38,7 +38,8 @@ CANARIES = {
     "answer of a model": ANSWER,
     "arguments of a function that a model calls": FUNCTION,
 }
-OUTSIDE = "81.2.69.142"
+OUTSIDE = "81.2.69.142"  # Its calls come by a proxy, whose connections are not reset: others use them too.
+INSIDE, PROXY = "127.0.0.2", "127.0.0.1"
 SECRET = "AKIA" + "Q3EGRTM5XVWN7HZC"  # In the form of a key of AWS.
 URL_KEY = "AIza" + "SyD4kq81Xw0PzLr7mTn2Bv5Ch9Je3Fg6Ua"  # In the form of a key of Google.
 CANARIES |= {"secret in a result and in a prompt": SECRET, "key in the URL": URL_KEY}
@@ -140,7 +141,8 @@ class Agent:
     """One client of one server, with a key of its own."""
 
     def __init__(self, server: Server, key: str = "", *, is_outside: bool = False, query: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        source = (PROXY if is_outside else INSIDE, 0)
+        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60, source_address=source)
         self._headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
         self._headers |= {"Authorization": f"Bearer {key:x<24}"} if key else {}
         self._headers |= {"X-Forwarded-For": OUTSIDE} if is_outside else {}

@@ -36,6 +36,7 @@ class Inventory:
     """Reads /api/v1 of a collector without tokens on loopback."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self._client = httpx.Client(base_url=url, timeout=DEADLINE_SECONDS)
 
     def close(self) -> None:

@@ -2,13 +2,15 @@
 canary of prompts, arguments, results and names of files is in anything that leaves the node."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
+from scripts.live.host import APIDAE
 from scripts.live.program import Program
-from tests.e2e.ai_lab import CANARIES, CASES, Lab, open_lab
+from tests.e2e.ai_lab import CANARIES, CASES, PROXY, Agent, Lab, open_lab
 from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.test_bodies import dump_store, read_text
@@ -21,8 +23,13 @@ pytestmark = [
 ]
 
 
+ENFORCEMENT = "[enforcement]\nenabled = true\nmax_call_share = 1.0\n"
+
+
 @pytest.fixture(scope="module")
-def programs(product: Product, certificate: Certificate) -> Iterator[tuple[Lab, Program, Program]]:
+def programs(
+    product: Product, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Lab, Program, Program]]:
     """The lab, with sensor and collector."""
     collector, address = product.start_collector(
         "--sensitivity",
@@ -34,7 +41,10 @@ def programs(product: Product, certificate: Certificate) -> Iterator[tuple[Lab, 
         },
     )
     learning = {"sensor.describe.attacks.ssrf.LEARNING_NS": 0}
-    sensor = product.start_sensor(address, "--trusted-proxy-cidrs", "127.0.0.0/8", constants=learning)
+    config = tmp_path_factory.mktemp("settings") / "sensor.toml"
+    config.write_text(ENFORCEMENT)
+    options = ("--config", str(config), "--trusted-proxy-cidrs", f"{PROXY}/32")
+    sensor = product.start_sensor(address, *options, constants=learning)
     with open_lab(product.open_inventory(address), certificate) as lab:
         yield lab, sensor, collector
 
@@ -48,6 +58,26 @@ def test_every_attack_of_the_lab_is_seen(programs: tuple[Lab, Program, Program],
     except AssertionError as error:
         alerts = [(one["kind"], one["service"], one["title"]) for one in lab.inventory.list_items("/alerts")]
         raise AssertionError(f"{error}; alerts are {alerts}") from None
+
+
+def test_an_agent_of_an_alert_is_blocked_and_no_other(programs: tuple[Lab, Program, Program]) -> None:
+    lab, case = programs[0], CASES["tool_loop"]
+    office = lab.servers["office"]
+    case.play(lab)
+    (alert,) = wait_until(lambda: case.is_seen(lab), "the alert")
+    command = [APIDAE, "block", alert["consumer"], "--url", lab.inventory.url, "--seconds", "600", "--confirm"]
+    made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    wait_until(lambda: lab.inventory.get(f"/blocks/{made['id']}")["nodes"], "a sensor enforces it")
+    wait_until(lambda: _is_reset(lab.open_agent(office, "looper")), "the agent is stopped")
+    lab.open_agent(office, "explorer").begin()
+
+
+def _is_reset(agent: Agent) -> bool:
+    try:
+        agent.use("get_order", path="x")
+    except OSError:
+        return True
+    return False
 
 
 @pytest.fixture(scope="module")
