@@ -241,7 +241,8 @@ def test_the_list_is_exported(client: TestClient) -> None:
 def test_the_page_shows_who_sends_what_where(client: TestClient) -> None:
     page = client.get("/models").text
     assert all(text in page for text in ("shop/agent", "api.example.com", "secret", "ml/models:8000"))
-    assert "inside <b>10k</b> tokens in" in page
+    assert "tokens to outside" in page
+    assert "inside <b>10k</b> tokens in" in client.get("/models?destination=inside").text
     assert client.get("/models?destination=smoke").status_code == 422
     assert "No call to a model matches" in client.get("/models?model=nothing").text
 
