@@ -173,7 +173,8 @@ def test_later_pages_do_not_ask_again(client: TestClient) -> None:
 
 def test_the_page_says_it_too(client: TestClient) -> None:
     page = client.get("/alerts/robbed").text
-    assert "60 consumers called in its window; 40 of them, with 240 of 440 calls" in page
+    assert "60 consumers called in its window; 40 of them had not called in the hour before" in page
+    assert "made 240 of 440 calls" in page
     assert "came from network 203.0.113.0/24" in page
 
 
