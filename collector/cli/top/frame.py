@@ -26,7 +26,7 @@ SEVERITY_COLUMNS = 9
 AGE_COLUMNS = 5
 UNKNOWN = "?"
 UNKNOWN_LEGEND = "? no 2xx answer was seen, so nobody can say whether credentials are needed"
-MONITOR_NOTICE = "No HTTP call was seen yet. TLS is read unless the sensor's read_tls is off."
+MONITOR_NOTICE = "No HTTP call was seen yet. Calls over TLS are read where the sensor's read_tls is auto or full."
 CREDENTIAL_WORDS = {
     "bearer_jwt": "JWT",
     "bearer_opaque": "bearer token",
