@@ -14,6 +14,7 @@ the sensor sleeps from second to second.
 
 import asyncio
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Self
 
@@ -96,29 +97,14 @@ class PollScheduler:
     async def _gather(self, end: float, many_from: float) -> None:
         """Till `end`, till there are more than a few events after `many_from`, or till a ring has much."""
         while not self._is_ended and not self._is_gathered(end, many_from):
-            self._rung = rung = self._loop.create_future()
-            self._look_at_gathered(rung, end, many_from)
-            try:
-                await rung
-            finally:
-                if self._timer is not None:
-                    self._timer.cancel()
-                self._rung = None
+            rung = self._loop.create_future()
+            await self._wait_on(rung, partial(self._find_gathering_pause, end, many_from))
 
-    def _look_at_gathered(self, rung: "asyncio.Future[None]", end: float, many_from: float) -> None:
-        """Looks again in a while, as `_wait_on` does."""
-        try:
-            is_over = self._is_gathered(end, many_from)
-        except Exception as error:
-            if not rung.done():
-                rung.set_exception(error)
-            return
-        if is_over:
-            _finish(rung)
-            return
+    def _find_gathering_pause(self, end: float, many_from: float) -> float:
+        if self._is_gathered(end, many_from):
+            return 0.0
         now = self._now()
-        left = min(end - now, QUIET_CHECK_SECONDS, many_from - now if many_from > now else math.inf)
-        self._timer = self._loop.call_later(max(left, 0), self._look_at_gathered, rung, end, many_from)
+        return min(end - now, QUIET_CHECK_SECONDS, many_from - now if many_from > now else math.inf)
 
     def _is_gathered(self, end: float, many_from: float) -> bool:
         rings, now = self._rings, self._now()
@@ -133,11 +119,20 @@ class PollScheduler:
     async def _wait_for_bell(self, end: float) -> None:
         """Till it rings, or records that are there already have become a batch."""
         assert self._rings.bell is not None
-        # A future and a timer: a wait with a timeout makes a task each time.
-        self._rung = rung = self._loop.create_future()
+        rung = self._loop.create_future()
         has_records = self._rings.has_records()
-        self._wait_on(rung, end, check_seconds=self._check_seconds if has_records else math.inf)
         self._rings.bell.arm(is_for_records=not has_records)
+        await self._wait_on(rung, partial(self._find_bell_pause, end, self._check_seconds if has_records else math.inf))
+
+    def _find_bell_pause(self, end: float, check_seconds: float) -> float:
+        left = end - self._now()
+        return 0.0 if left <= 0 or self._rings.is_due(self._check_seconds) else min(left, check_seconds)
+
+    async def _wait_on(self, rung: "asyncio.Future[None]", find_pause: Callable[[], float]) -> None:
+        """Till it is rung, or `find_pause` gives no seconds until the next look. A future and a timer: a wait with a
+        timeout makes a task each time."""
+        self._rung = rung
+        self._look(rung, find_pause)
         try:
             await rung
         finally:
@@ -145,21 +140,19 @@ class PollScheduler:
                 self._timer.cancel()
             self._rung = None
 
-    def _wait_on(self, rung: "asyncio.Future[None]", end: float, *, check_seconds: float) -> None:
+    def _look(self, rung: "asyncio.Future[None]", find_pause: Callable[[], float]) -> None:
         """Looks again in a while, without a step of the task that waits, which costs more than the look."""
-        left = end - self._now()
         try:
-            is_over = left <= 0 or self._rings.is_due(self._check_seconds)
+            pause = find_pause()
         except Exception as error:
             # In a timer's call nobody else would end the wait.
             if not rung.done():
                 rung.set_exception(error)
             return
-        if is_over:
+        if pause > 0:
+            self._timer = self._loop.call_later(pause, self._look, rung, find_pause)
+        else:
             _finish(rung)
-            return
-        look = partial(self._wait_on, rung, end, check_seconds=check_seconds)
-        self._timer = self._loop.call_later(min(left, check_seconds), look)
 
     def _ring(self) -> None:
         assert self._rings.bell is not None
