@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The Cookie field, cookie by cookie: browsers send counters and ids of visits that change with each request beside the session that names
- * the caller. By its name a cookie is passed over (never a credential), told by the hash of its value (a session or key), or part of the
- * profile. A part of it is also a value with signs of an attack (attack_signs.h), with blanks, brackets or a path, and, if it would be
- * told, with a dot: it may be a JWT, which user space has to read once.
+ * the caller. By its name a cookie is skipped (never a credential), reported by the hash of its value (a session or key), or part of the
+ * profile. A part of it is also a value with signs of an attack (attack_signs.h), with blanks, brackets or a path, and, if its hash would
+ * be reported, with a dot: it may be a JWT, which user space has to read once.
  *
- * Names count as they were sent: user space tells some apart by their capitals.
+ * Names count as they were sent: to user space some differ by their capitals alone.
  */
 #ifndef APIDAE_COOKIES_H
 #define APIDAE_COOKIES_H
