@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 # As the governor of heads (sensor.offload.governor): a burst is over after so many seconds above the budget, and
-# below this part of it there is room for all.
+# below this part of it there is room for all. Where a process's own time counts, a second with the calls of two is
+# enough: its first seconds are those in which a busy server would notice that it is read.
 PATIENCE: Final = 2
 COMFORT: Final = 0.7
 # All processes together have so many times the calls of one that is read in full (bpf/syscall_budget.h).
@@ -89,6 +90,7 @@ class DutyCycle:
         self._read_cpu_ns = read_cpu_ns
         self._node_calls_per_second = node_calls_per_second
         self._watched: dict[int, _Watched] = {}
+        self._looked_at: float | None = None  # The last time.
         self.turns = 0
         self.evictions = 0  # Accounts that were gone though their process lives.
 
@@ -138,11 +140,13 @@ class DutyCycle:
         budgets = {pid: self._find_budget(pid) for pid in usages.keys() | self._watched.keys()}
         wanted = [min(one.rate, budgets[pid].calls_per_second) for pid, one in self._watched.items()]
         part = find_part(wanted, self._node_calls_per_second)
+        since, self._looked_at = self._looked_at, now
         for pid, budget in budgets.items():
             one, usage = self._watched.get(pid), usages.get(pid, NO_USAGE)
             if one is None:
-                self._watched[pid] = _Watched(usage=usage, since=now)
-                continue
+                # What it did, it did since the last look: it had no account then.
+                one = _Watched(usage=usage, since=now) if since is None else _Watched(usage=NO_USAGE, since=since)
+                self._watched[pid] = one
             if usage.calls < one.usage.calls:
                 self.evictions += 1
                 one.usage = NO_USAGE
@@ -157,7 +161,8 @@ class DutyCycle:
             return
         _measure(one, now, usage)
         excess = self._find_excess(pid, one, now, budget, limit)
-        one.seconds_over = one.seconds_over + 1 if excess > 1 else 0
+        seconds = min(int(excess), PATIENCE) if budget.cpu_ratio is not None else 1
+        one.seconds_over = one.seconds_over + seconds if excess > 1 else 0
         if one.seconds_over >= PATIENCE:
             one.share = _find_share(excess, budget)
             one.is_read, one.switch_at = False, now + budget.period_seconds

@@ -131,12 +131,29 @@ def test_turns_are_as_long_as_the_governor_says() -> None:
     assert (life.seen[7] - before) / 100 == pytest.approx(500, rel=0.35)
 
 
+AUTO = Budget(calls_per_second=200, cpu_ratio=0.02, period_seconds=10.0)
+
+
+@pytest.mark.parametrize(("calls", "has_turns"), [(150, False), (390, False), (410, True), (100_000, True)])
+def test_in_auto_a_second_with_the_calls_of_two_is_enough(calls: int, has_turns: bool) -> None:
+    """Also the first one: a process that nobody knew made its calls since the last look."""
+    duty = DutyCycle(node_calls_per_second=4_000, find_budget=lambda _: AUTO)
+    duty.step(100.0, {})
+    duty.step(101.0, {7: Usage(calls, 0)})
+    assert bool(duty.shares) is has_turns is not duty.is_read(7)
+
+
+def test_in_auto_what_came_before_the_first_look_of_all_says_no_rate() -> None:
+    duty = DutyCycle(node_calls_per_second=4_000, find_budget=lambda _: AUTO)
+    duty.step(100.0, {7: Usage(100_000, 0)})
+    assert not duty.shares and duty.is_read(7)
+
+
 def run_auto(core_ratio: float, calls_per_second: float, probe_ns_per_call: float) -> DutyCycle:
     """A process in `auto` that uses so much of a core, for 40 s."""
-    budget = Budget(calls_per_second=200, cpu_ratio=0.02, period_seconds=10.0)
     now = 100.0
     duty = DutyCycle(
-        node_calls_per_second=4_000, find_budget=lambda _: budget, read_cpu_ns=lambda _: int(now * core_ratio * 1e9)
+        node_calls_per_second=4_000, find_budget=lambda _: AUTO, read_cpu_ns=lambda _: int(now * core_ratio * 1e9)
     )
     calls = 0.0
     for _ in range(800):
