@@ -4,13 +4,14 @@ and with probes that come and go, and whose owner is stopped and killed with SIG
     scripts/bench tls_harm [--runtimes nginx node ..] [--calls 1000000] [--minutes 0] [--state FILE] [--ways ..]
 
 Ways: `none`; `probes`, the product's attacher and reader for TLS alone, which go in and out some times a second
-(`harming.tls_watcher`); `sensor`, the whole product with `read_tls`, paused, resumed, stopped and killed. A round
-makes calls at a pace, whose 99th percentiles are compared, and then as many as go (without probes a quarter of the
-time), of each way. Rounds are kept in
-FILE, a JSON line each, so that `--minutes` may cut the run and the same command goes on where it was; it ends when
-each runtime has so many calls with probes.
+(`harming.tls_watcher`); `sensor`, the whole product with `read_tls = "full"`, paused, resumed, stopped and killed;
+`off` and `auto`, the whole product with that `read_tls`, undisturbed, once it has searched the files of libraries. A round makes calls at a pace, whose 99th
+percentiles are compared with those of the first way, and then as many as go (without probes a quarter of the time), of
+each way. Rounds are kept in FILE, a JSON line each, so that `--minutes` may cut the run and the same command goes on
+where it was; it ends when each runtime has so many calls with probes.
 
-One JSON line a runtime: of each way calls, errors and percentiles, what was done to the probes, whether a process
+One JSON line a runtime: of each way calls, errors and percentiles, what was done to the probes (or what `auto` did: events it copied, turns,
+comparisons of answer times and stops after one), whether a process
 ended, breakpoints left in its text, descriptors and BPF objects left. Exits with 1 where errors differ, a process
 ended, anything is left, or the ratio of the 99th percentiles is above 1.1. Needs root, wrk and h2load.
 """
@@ -31,6 +32,7 @@ from typing import Any, Final
 
 import pytest
 
+from scripts.bench_cases.capturing.watchers import Product, run_product
 from scripts.bench_cases.harming.disturber import Disturber
 from scripts.bench_cases.harming.load import Round, run_client, run_h2load, run_wrk, write_script
 from scripts.bench_cases.harming.paced import UNARY
@@ -44,11 +46,17 @@ from tests.e2e.certificates import make_certificate
 from tests.e2e.daemon import Daemon
 
 ADDRESS: Final = "127.0.0.1"
-WAYS: Final = ("none", "probes", "sensor")
+WAYS: Final = ("none", "off", "auto", "probes", "sensor")
+WITHOUT_PROBES: Final = ("none", "off")
+# Of a sensor that reads, what it counted.
+COUNTED: Final = {"events": "tls_events_total", "turns": "tls_turns_total"}
+COUNTED |= {"comparisons": "tls_trials_total", "stops": "tls_trial_stops_total"}
 P99_RATIO_MAX: Final = 1.1
 # Where wrk is no client: gnutls-serv ends the connection behind each answer.
 CLIENTS: Final = {"gnutls": "closing_client"}
 GONE_SECONDS, GONE_TRIES = 1.5, 10
+# A sensor searches all files for libraries after its start.
+SEARCH_SECONDS: Final = 6.0
 # Without probes so much shorter as many calls as go: it is only to know which errors come anyway.
 NONE_SHARE = 4
 # Of each runtime connections, and their rest between two calls: a load that leaves the machine some time.
@@ -61,6 +69,10 @@ PACES: Final = {
     "lighttpd": (8, 4),
     "gnutls": (4, 32),
     "grpc": (4, 16),
+    "apache": (8, 4),
+    "haproxy": (8, 4),
+    "envoy": (8, 4),
+    "ruby": (8, 8),
 }
 
 
@@ -116,7 +128,7 @@ class Bench:
         directory.mkdir()
         with self._disturb(way, pids, directory, seed) as told:
             paced = self._load(runtime, port, directory, self._paced_seconds, is_paced=True)
-            seconds = self._full_seconds if way != "none" else max(1, self._full_seconds // NONE_SHARE)
+            seconds = self._full_seconds if way not in WITHOUT_PROBES else max(1, self._full_seconds // NONE_SHARE)
             full = self._load(runtime, port, directory, seconds, is_paced=False)
         actions, failures, held = told()
         ended = [f"process {one} of {runtime} ended" for one in pids if not Path(f"/proc/{one}").exists()]
@@ -156,6 +168,13 @@ class Bench:
             with TlsDisturber(pids, directory, seed) as probes:
                 yield lambda: (probes.actions, probes.failures, probes.held)
             return
+        if way in ("off", "auto"):
+            with run_product(directory / "product", settings=f'read_tls = "{way}"') as product:
+                reads = Counter[str]()
+                time.sleep(SEARCH_SECONDS)
+                yield lambda: (reads, [], frozenset())
+                reads.update(count_reads(product))
+            return
         config = directory / "sensor.toml"
         config.write_text("read_tls = 'full'\n")
         collector, address = start_collector(directory / "data", directory)
@@ -178,9 +197,17 @@ class Bench:
 
 def start_server(servers: Servers, runtime: str) -> tuple[int, int]:
     """Its process and its port. Raises pytest.skip.Exception where it is not installed."""
-    server = servers.start(runtime, ADDRESS)
+    if runtime == "haproxy":
+        server = servers.start_proxy(runtime, servers.start("nginx", ADDRESS, is_plain=True))
+    else:
+        server = servers.start(runtime, ADDRESS)
     assert isinstance(server.runner, Nginx | Program | Daemon)
     return server.runner.process.pid, server.port
+
+
+def count_reads(product: Product) -> Counter[str]:
+    """What a sensor did to read TLS."""
+    return Counter({name: int(product.read_figure(figure)) for name, figure in COUNTED.items()})
 
 
 def _count_descriptors(pid: int) -> int:
@@ -199,14 +226,15 @@ def read_state(path: Path) -> list[Kept]:
 
 def count_calls(kept: Sequence[Kept], runtime: str) -> int:
     """With probes that come and go."""
-    return sum(one.calls for one in kept if one.runtime == runtime and one.way != "none")
+    return sum(one.calls for one in kept if one.runtime == runtime and one.way not in WITHOUT_PROBES)
 
 
 def summarise(kept: Sequence[Kept], runtime: str) -> dict[str, Any]:
     """The line of a runtime."""
     of_ways = {way: [one for one in kept if (one.runtime, one.way) == (runtime, way)] for way in WAYS}
     line: dict[str, Any] = {"runtime": runtime, "calls_disturbed": count_calls(kept, runtime)}
-    base = statistics.median([one.paced.p99_us for one in of_ways["none"]] or [0])
+    first = next((rows for rows in of_ways.values() if rows), [])
+    base = statistics.median([one.paced.p99_us for one in first] or [0])
     for way, rows in of_ways.items():
         if not rows:
             continue
@@ -219,7 +247,7 @@ def summarise(kept: Sequence[Kept], runtime: str) -> dict[str, Any]:
             "p99_ratio": round(p99 / base, 3) if base else None,
             "full_calls": sum(one.full.calls for one in rows),
         }
-    watched = [one for one in kept if one.runtime == runtime and one.way != "none"]
+    watched = [one for one in kept if one.runtime == runtime and one.way not in WITHOUT_PROBES]
     line["actions"] = dict(sum((Counter(one.actions) for one in watched), Counter()))
     line["failures"] = [text for one in watched for text in one.failures]
     line["places_looked_at"] = sum(one.looked for one in watched)

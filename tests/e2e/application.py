@@ -131,14 +131,14 @@ class Servers:
         self._running: list[Server] = []
         self._go: dict[str, Path] = {}
 
-    def start(self, kind: str, address: str) -> Server:
-        """One server of `kind` on `address` and a port that the system chose."""
+    def start(self, kind: str, address: str, *, is_plain: bool = False) -> Server:
+        """One server of `kind` on `address` and a port that the system chose; `is_plain`: nginx without TLS."""
         directory = self._directory / f"{kind}-{len(self._running)}"
         directory.mkdir()
         if kind == "nginx":
             if find_nginx() is None:
                 pytest.skip("nginx is not installed: apt-get install nginx-light")
-            nginx = self._start_nginx(directory, address)
+            nginx = self._start_nginx(directory, address, None if is_plain else self._certificate)
             server = Server(kind=kind, address=address, port=nginx.port, runner=nginx)
         elif kind == "apache":
             server = self._start_apache(directory, address, APACHE_ANSWERS)
@@ -180,10 +180,10 @@ class Servers:
         for server in self._running:
             server.runner.stop()
 
-    def _start_nginx(self, directory: Path, address: str) -> Nginx:
-        if self._certificate is None:
+    def _start_nginx(self, directory: Path, address: str, certificate: Certificate | None) -> Nginx:
+        if certificate is None:
             return Nginx(directory, NGINX, addresses=(address,))
-        files = f"ssl_certificate {self._certificate.certificate}; ssl_certificate_key {self._certificate.key};"
+        files = f"ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};"
         return Nginx(directory, f"http2 on; {files}{NGINX}", addresses=(address,), listen="ssl reuseport")
 
     def _start_gnutls(self, directory: Path, address: str) -> Server:
@@ -255,6 +255,9 @@ class Servers:
             return [sys.executable, str(HERE / "app_asyncio.py")]
         if kind.startswith("openssl11_"):
             return [sys.executable, str(HERE / "app_openssl.py"), *map(str, find_openssl11()), kind.partition("_")[2]]
+        if kind == "ruby":
+            find_or_skip("puma", "puma")
+            return [find_or_skip("ruby", "ruby"), str(HERE / "app.rb")]
         if kind == "node":
             return [find_or_skip("node", "nodejs"), str(HERE / "app.js")]
         if kind.startswith("java"):
