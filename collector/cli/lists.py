@@ -165,9 +165,9 @@ LISTS: Mapping[str, ListCommand] = {
                 path="coverage",
                 read=lambda answer: [{**answer["cluster"], "node": "(all)"}, *answer["nodes"]],
                 columns=describe_columns(
-                    "node read_connections=share.read_connections_ratio read_bytes=share.read_bytes_ratio ports/1 "
-                    "read_ports/1 unreadable_ports/2 unseen_ports/3 outbound_hosts/3 estimated_calls/4 joined_late/5 "
-                    "lost_calls"
+                    "node read_connections_ratio=share.read_connections_ratio "
+                    "read_bytes_ratio=share.read_bytes_ratio ports/1 read_ports/1 unreadable_ports/2 unseen_ports/3 "
+                    "outbound_hosts/3 estimated_calls/4 joined_late/5 lost_calls"
                 ),
             ),
             "losses": View(

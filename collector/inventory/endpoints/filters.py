@@ -251,7 +251,7 @@ class EndpointQuery(SortedQuery, SpanParameters, EndpointTraits):
         _more(f"{_TIERS} = {{tier:String}}", columns=("success", "client_error"), title="Tier"),
     ] = Field(default=None, description="How sure it is that the endpoint exists.")
     protocol: Annotated[Protocol | None, _more(_speaks, title="Protocol")] = Field(
-        default=None, description="Spoken by some of the calls."
+        default=None, description="Protocol of some of the calls."
     )
     spec: Annotated[SpecStatus | None, _more(_has_spec_status, title="Described")] = Field(
         default=None, description="What API descriptions say of it."
