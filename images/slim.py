@@ -49,7 +49,10 @@ WHEEL_FILES = (".pyi", ".pyx", ".pxd", ".pxi", ".h", ".hpp", ".c", ".cc", ".cpp"
 OWN_PACKAGES = ("common", "sensor", "collector")  # Sources of C are compared with the programs compiled of them.
 WHEEL_PATTERNS = (
     "pyarrow/*_flight*",
-    *(f"pyarrow/_{name}*" for name in ("azurefs", "csv", "dataset", "feather", "gcsfs", "hdfs", "json", "orc", "parquet")),
+    *(
+        f"pyarrow/_{name}*"
+        for name in ("azurefs", "csv", "dataset", "feather", "gcsfs", "hdfs", "json", "orc", "parquet")
+    ),
     "pyarrow/_substrait*",
     "pyarrow/libarrow_s3*",
     "pyarrow/_s3fs*",

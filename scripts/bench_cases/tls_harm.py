@@ -5,15 +5,15 @@ and with probes that come and go, and whose owner is stopped and killed with SIG
 
 Ways: `none`; `probes`, the product's attacher and reader for TLS alone, which go in and out some times a second
 (`harming.tls_watcher`); `sensor`, the whole product with `read_tls = "full"`, paused, resumed, stopped and killed;
-`off` and `auto`, the whole product with that `read_tls`, undisturbed, once it has searched the files of libraries. A round makes calls at a pace, whose 99th
-percentiles are compared with those of the first way, and then as many as go (without probes a quarter of the time), of
-each way. Rounds are kept in FILE, a JSON line each, so that `--minutes` may cut the run and the same command goes on
-where it was; it ends when each runtime has so many calls with probes.
+`off` and `auto`, the whole product with that `read_tls`, undisturbed, once it has searched the files of libraries. A
+round makes calls at a pace, whose 99th percentiles are compared with those of the first way, and then as many as go
+(without probes a quarter of the time), of each way. Rounds are kept in FILE, a JSON line each, so that `--minutes` may
+cut the run and the same command goes on where it was; it ends when each runtime has so many calls with probes.
 
-One JSON line a runtime: of each way calls, errors and percentiles, what was done to the probes (or what `auto` did: events it copied, turns,
-comparisons of answer times and stops after one), whether a process
-ended, breakpoints left in its text, descriptors and BPF objects left. Exits with 1 where errors differ, a process
-ended, anything is left, or the ratio of the 99th percentiles is above 1.1. Needs root, wrk and h2load.
+One JSON line a runtime: of each way calls, errors and percentiles, what was done to the probes (or what `auto` did:
+events it copied, turns, comparisons of answer times and stops after one), whether a process ended, breakpoints left in
+its text, descriptors and BPF objects left. Exits with 1 where errors differ, a process ended, anything is left, or the
+ratio of the 99th percentiles is above 1.1. Needs root, wrk and h2load.
 """
 
 import argparse

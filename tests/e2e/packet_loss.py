@@ -17,7 +17,8 @@ PROG_LOAD, LINK_CREATE = 5, 28
 TYPE_CGROUP_SKB = 8
 INGRESS, EGRESS = 0, 1
 LOAD_BYTES, RANDOM = 26, 7  # Helper numbers.
-SMALLEST_BYTES = 61  # Up to 60, a SYN, it is a handshake or an acknowledgement. Where a SYN is lost, Linux waits 3 s for each lost packet.
+# Up to 60, a SYN, it is a handshake or an acknowledgement. After a lost SYN Linux waits 3 s for each lost packet.
+SMALLEST_BYTES = 61
 IPV4_HEADER_BYTES = 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
