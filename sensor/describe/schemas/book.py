@@ -34,7 +34,7 @@ from sensor.describe.schemas.model_uses import ModelRoutes, ModelUse, ModelUses,
 from sensor.describe.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.describe.schemas.tally import OperationCount, Sample, SampleWeights, Tally
 from sensor.describe.schemas.tree import Field, Tree, judge_name
-from sensor.describe.schemas.uses import Uses, name_caller
+from sensor.describe.schemas.uses import Uses
 from sensor.http.http1.head import RequestHead
 from sensor.routes.schema_names import judge_schema_name
 from sensor.routes.shared_use import Telling
@@ -406,12 +406,13 @@ class SchemaBook:
         return self._watch_agent(call, shown, self._keyed)
 
     def _watch_agent(self, call: BodyCall, shown: McpCall, keyed: KeyedHash) -> set[int]:
-        """Codes of what the caller does with tools. Where it sends no session, its calls are one."""
+        """Codes of what the caller does with tools. Where it sends no session, its calls are one. The caller is the
+        consumer that an alert names: the name of its workload may be known only after its first calls."""
         tools = [hash_use(one, keyed) for one in shown.uses if one.kind is McpItemKind.TOOL]
         if call.caller is None or not tools:
             return set()
         session = hash((call.mcp_session, call.query))
-        return self._agents.see(call.route_id, hash(name_caller(*call.caller)), session, tools, call.time_ns)
+        return self._agents.see(call.route_id, call.origin.consumer, session, tools, call.time_ns)
 
     def _find_least_mcp(self) -> int:
         """The route that goes first: one whose server said nothing, else the one called longest ago."""

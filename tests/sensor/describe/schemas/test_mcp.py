@@ -15,6 +15,7 @@ from sensor.describe.bodies.documents import read_document
 from sensor.describe.bodies.reader import BodyCall, BodyDocument
 from sensor.describe.bodies.sampling import SampleRule
 from sensor.describe.schemas import book, mcp
+from sensor.describe.schemas.agents import NEW_TOOLS_MIN
 from sensor.describe.schemas.book import MAX_MCP_SERVERS, SchemaBook, SchemaPart
 from sensor.describe.schemas.mcp import (
     MAX_ITEMS,
@@ -32,6 +33,7 @@ from sensor.describe.schemas.mcp_uses import MAX_USED, MAX_USES, USE_NODES, McpU
 from sensor.describe.schemas.uses import USES_NS, USES_REFRESH_NS
 from sensor.export.messages import write_schemas
 from sensor.routes.vocabulary import load_vocabulary
+from sensor.sensitive.kinds import PLACE_SHIFT, DataPlace, decode_number
 from tests.sensor.records import make_origin
 
 MARKER = "canary-7f3a"
@@ -77,8 +79,9 @@ class Node:
         is_endpoint: bool = False,
         version: bytes = b"",
         route_id: int = 7,
-    ) -> None:
-        """One call: what was asked, and the answers."""
+        workload: str = "",
+    ) -> set[int]:
+        """One call: what was asked, and the answers. Gives codes of what its caller does."""
         self.wait(1)
         requests = [] if asked is None else asked if isinstance(asked, list) else [asked]
         written = [{"jsonrpc": "2.0", "id": number, **one} for number, one in enumerate(requests)]
@@ -90,13 +93,13 @@ class Node:
             response = msgspec.structs.replace(response, has_endpoint_event=is_endpoint)
         caller = (
             Credentials(AuthenticationKind.NONE, 0, PrincipalKind.UNSPECIFIED, 0, False),
-            NamedEnds(Role.SERVER, Hop.ENDPOINT, address, "", "", "1.1", False),
+            NamedEnds(Role.SERVER, Hop.ENDPOINT, address, workload, "", "1.1", False),
         )
         call = BodyCall(
             *(route_id, status, b"", b"", 0, 0, self.now_ns, None, None, 0, make_origin(1), 0, "/mcp", False, method),
             *("", caller, version),
         )
-        self.book.learn_bodies(call, request, response, ())
+        return self.book.learn_bodies(call, request, response, ())
 
     def learn(self, request: object, response: object) -> None:
         """One call with bodies as they are."""
@@ -826,3 +829,15 @@ def test_no_answer_breaks_the_reader(result: dict[str, Any], is_complete: bool) 
     node = Node()
     node.call({"method": "tools/call", "params": {"name": "get_forecast"}}, result, is_complete=is_complete)
     assert node.take() is not None
+
+
+def test_an_agent_whose_workload_is_named_late_is_one_caller() -> None:
+    """A process is named after its first calls, so half of an agent's tools would be those of somebody else."""
+    node = Node()
+    numbers = set[int]()
+    for number in range(NEW_TOOLS_MIN):
+        codes = node.call(
+            {"method": "tools/call", "params": {"name": f"tool_{number}"}}, {}, workload="agent" if number % 2 else ""
+        )
+        numbers |= {decode_number(code & 63) for code in codes if code >> PLACE_SHIFT == DataPlace.NEW_TOOLS}
+    assert numbers == {NEW_TOOLS_MIN}
