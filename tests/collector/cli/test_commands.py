@@ -204,7 +204,7 @@ def test_every_command_answers(apidae, command, column, values):
 def test_coverage_by_node_and_what_was_lost(apidae):
     nodes = list(csv.DictReader(io.StringIO(apidae("get", "coverage", "--nodes", "-o", "csv").stdout)))
     assert [row["node"] for row in nodes] == ["(all)", "node-1"]
-    assert {round(float(row["read_connections"]), 3) for row in nodes} == {round(102 / 502, 3)}
+    assert {round(float(row["read_connections_ratio"]), 3) for row in nodes} == {round(102 / 502, 3)}
     losses = list(csv.DictReader(io.StringIO(apidae("get", "coverage", "--losses", "-o", "csv").stdout)))
     assert {row["reason"] for row in losses} == {"ring_full", "malformed"}
     assert all(row["meaning"] and row["advice"] for row in losses)
