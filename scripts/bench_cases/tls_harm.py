@@ -49,8 +49,12 @@ ADDRESS: Final = "127.0.0.1"
 WAYS: Final = ("none", "off", "auto", "probes", "sensor")
 WITHOUT_PROBES: Final = ("none", "off")
 # Of a sensor that reads, what it counted.
-COUNTED: Final = {"events": "tls_events_total", "turns": "tls_turns_total"}
-COUNTED |= {"comparisons": "tls_trials_total", "stops": "tls_trial_stops_total"}
+COUNTED: Final = {
+    "events": "tls_events_total",
+    "turns": "tls_turns_total",
+    "comparisons": "tls_trials_total",
+    "stops": "tls_trial_stops_total",
+}
 P99_RATIO_MAX: Final = 1.1
 # Where wrk is no client: gnutls-serv ends the connection behind each answer.
 CLIENTS: Final = {"gnutls": "closing_client"}

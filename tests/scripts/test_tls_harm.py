@@ -34,6 +34,15 @@ def test_only_calls_with_probes_count() -> None:
     assert count_calls([QUIET, WATCHED, WATCHED, replace(WATCHED, runtime="node")], "nginx") == 20_000
 
 
+def test_auto_is_compared_with_off() -> None:
+    off = replace(QUIET, way="off")
+    slow = replace(QUIET, way="auto", paced=Round(1_000, 0, 551, 900), actions={"turns": 3})
+    line = summarise([off, slow], "nginx")
+    assert (line["calls_disturbed"], line["auto"]["p99_ratio"], line["actions"]) == (10_000, 1.102, {"turns": 3})
+    assert not is_harmless(line)
+    assert is_harmless(summarise([off, replace(slow, paced=off.paced)], "nginx"))
+
+
 def test_a_quiet_run_is_harmless() -> None:
     line = summarise([QUIET, WATCHED, WATCHED], "nginx")
     assert (line["calls_disturbed"], line["actions"], line["held"]) == (20_000, {"attached": 14, "killed": 4}, 180)

@@ -144,7 +144,8 @@ class DutyCycle:
         for pid, budget in budgets.items():
             one, usage = self._watched.get(pid), usages.get(pid, NO_USAGE)
             if one is None:
-                # What it did, it did since the last look: it had no account then.
+                # What it did, it did since the last look: it had no account then. One that was off before may have
+                # done more, and has one turn too many.
                 one = _Watched(usage=usage, since=now) if since is None else _Watched(usage=NO_USAGE, since=since)
                 self._watched[pid] = one
             if usage.calls < one.usage.calls:

@@ -140,7 +140,7 @@ def test_in_auto_a_second_with_the_calls_of_two_is_enough(calls: int, has_turns:
     duty = DutyCycle(node_calls_per_second=4_000, find_budget=lambda _: AUTO)
     duty.step(100.0, {})
     duty.step(101.0, {7: Usage(calls, 0)})
-    assert bool(duty.shares) is has_turns is not duty.is_read(7)
+    assert (bool(duty.shares), duty.is_read(7)) == (has_turns, not has_turns)
 
 
 def test_in_auto_what_came_before_the_first_look_of_all_says_no_rate() -> None:
