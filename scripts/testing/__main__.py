@@ -43,8 +43,7 @@ def main(arguments: list[str]) -> int:
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
     started = time.monotonic()
-    is_measured = selection is not NOTHING
-    lanes = plan(selection, is_measured=is_measured, pytest_arguments=others)
+    lanes = plan(selection, pytest_arguments=others)
     results, late = run_lanes(lanes, options.within * 60)
     seconds = time.monotonic() - started
     print(f"\n{repeat_failures(results)}\n")
@@ -54,7 +53,7 @@ def main(arguments: list[str]) -> int:
         print(f"LEFT OUT: {name}, for which {options.within:.0f} minutes had no room; scripts/test --full runs it")
     for result in results:
         print(describe(result))
-    print(report_branches() if is_measured else "branches reached: --changed and --full say")
+    print(report_branches() if selection is None else "branches reached: --full says")
     print(add_up(results, seconds), flush=True)
     return 0 if all(result.is_passed for result in results) else 1
 

@@ -94,9 +94,9 @@ class Result:
         return self.status in (0, NOT_BUILT)
 
 
-def plan(selection: Selection | None, *, is_measured: bool, pytest_arguments: Sequence[str] = ()) -> list[list[Part]]:
-    """The lanes: of the gate and what is selected, or of everything where `selection` is None. `is_measured`: which
-    branches are reached is noted, which takes half as much time again."""
+def plan(selection: Selection | None, *, pytest_arguments: Sequence[str] = ()) -> list[list[Part]]:
+    """The lanes: of the gate and what is selected, or of everything where `selection` is None. Of everything it is
+    noted which branches are reached, which takes half as much time again."""
     arguments = list(pytest_arguments)
     if selection is not None:
         LOGS.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def plan(selection: Selection | None, *, is_measured: bool, pytest_arguments: Se
     pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
     ignored = (f"--ignore={path}" for path in (*KERNEL_PATHS, *HOST_PATHS))
     workers = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile")
-    measured = COVERAGE if is_measured else ()
+    measured = COVERAGE if selection is None else ()
     kernel = Part(name="kernel", command=(*pytest, *measured, *KERNEL_PATHS), environment=_keep_coverage("kernel"))
     host = Part(name="host", command=(*pytest, *HOST_PATHS))
     units = Part(

@@ -40,7 +40,7 @@ def test_tests_of_the_kernel_are_not_among_the_units() -> None:
 
 
 def test_every_test_is_in_one_part() -> None:
-    (host,), (kernel, *_), (units, *_) = plan(None, is_measured=True)
+    (host,), (kernel, *_), (units, *_) = plan(None)
     ignored = [word.removeprefix("--ignore=") for word in units.command if word.startswith("--ignore=")]
     assert sorted(ignored) == sorted((*KERNEL_PATHS, *HOST_PATHS)) and units.command[-1] == "tests"
     for part, paths in ((kernel, KERNEL_PATHS), (host, HOST_PATHS)):
@@ -50,10 +50,10 @@ def test_every_test_is_in_one_part() -> None:
 def test_the_gate_has_what_is_selected_and_everything_has_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A worker that takes the place of one that crashed reads what this run has selected.
     monkeypatch.setattr("scripts.testing.parts.LOGS", tmp_path)
-    gate = [part for lane in plan(_GATE, is_measured=False, pytest_arguments=["-x"]) for part in lane]
+    gate = [part for lane in plan(_GATE, pytest_arguments=["-x"]) for part in lane]
     assert [part.name for part in gate] == ["host", "kernel", "units"]
     assert all({"--gate", "--also-full", "-x"} <= set(part.command) for part in gate)
-    everything = [part for lane in plan(None, is_measured=True) for part in lane]
+    everything = [part for lane in plan(None) for part in lane]
     assert not any("--gate" in part.command for part in everything)
     assert [part.name for part in everything] == [
         *("host", "kernel", "linux-6.1", "linux-6.12", "units", "fuzzing", "images")
