@@ -33,6 +33,7 @@ from collector.core.keys import (
     WEBHOOK_SECRET_FILE,
 )
 from common.log_lines import escape, open_log
+from common.time_slice import let_others_first
 
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
@@ -141,6 +142,8 @@ def run(flags: dict[str, Any], config: Config = None) -> None:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     # What is in data_dir is for this user only, in a directory that somebody else made, too.
     os.umask(0o077)
+    # It is often on a node that it watches, and stores with all processors at once.
+    let_others_first()
     # gRPC's newer listener wakes twice as many threads for each message of a sensor. Read when gRPC is loaded, below.
     os.environ.setdefault("GRPC_EXPERIMENTS", f"-{GRPC_LISTENER}")
     # Here, not above: the engine and its arrays cost the other commands a second each.

@@ -388,6 +388,8 @@ class Pipeline:
             if row and not (self._enforcement is not None and self._enforcement.is_blocked(exchange, record)):
                 self._repeats.keep(exchange, row, self._find_estimate(record))
             return
+        if exchange.ends.is_encrypted:  # Nor does it see into TLS.
+            return
         try:
             self._processor.install_call(exchange, record)
         except Exception:

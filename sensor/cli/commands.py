@@ -32,6 +32,7 @@ from common.flags import with_flags
 from common.log_lines import escape, open_log
 from common.settings import ConfigError, split_address
 from common.signals import calling_at
+from common.time_slice import let_others_first
 from sensor.agent.attach import Prepared, prepare_capture
 from sensor.agent.compose import VERSION, compose_sensor, open_certificates
 from sensor.agent.exporter import ReadyFile, serve
@@ -41,7 +42,7 @@ from sensor.cli.replay import replay
 from sensor.cli.trace import trace
 from sensor.core.config import SensorSettings, load_settings
 from sensor.core.health import Failures, format_failure, log_loop_failure, log_thread_failure
-from sensor.core.process import let_others_first, limit_arenas
+from sensor.core.process import limit_arenas
 from sensor.core.state import StartError
 from sensor.ebpf.loader import LoadError
 from sensor.enforce.tables import Switch

@@ -1,28 +1,24 @@
-"""Keeps this process cheap for the node that it runs on: a small heap, a long scheduler slice, and breaks while it
-reads.
+"""Keeps this process cheap for the node that it runs on: a small heap, and breaks while it reads.
 
 Heap (mallopt(3), malloc_trim(3), mallinfo(3)): a start uses far more memory than later work, for program images,
 modules and the verifier's buffers. Later, memory of a busy window lies free between what is still used. `Trimmer` gives
 it back. C libraries other than glibc lack these functions, and then nothing happens.
 
-Slice (sched_setattr(2)): since Linux 6.12 (EEVDF), a waking task may preempt one that asked for a longer slice. Without
-that, a request that meets a busy thread of the sensor waits up to 4 ms. The sensor's share of a processor is unchanged.
-Older kernels take no slice from a normal task, and nothing changes there.
-
-Breaks: Python reads events for milliseconds at a time. A kernel that preempts only at its ticks (4 ms at 250 Hz) makes
-the application wait that long. So the reader sleeps briefly every half millisecond. `sched_yield` would admit only
-tasks of the same cgroup. A reader that is behind takes no breaks, because a full ring drops data.
+Breaks: Python reads events for milliseconds at a time. A kernel that takes no slice from a task (`common.time_slice`)
+preempts only at its ticks (4 ms at 250 Hz), and the application waits that long. There the reader sleeps briefly every
+half millisecond. `sched_yield` would admit only tasks of the same cgroup. A reader that is behind takes no breaks,
+because a full ring drops data.
 """
 
 import contextlib
 import ctypes
 import os
-import platform
-import struct
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
+
+from common.time_slice import lets_others_first
 
 # Heaps of threads; glibc makes up to eight a processor, each of which keeps what it had at its height.
 ARENAS_COUNT: Final = 1
@@ -86,23 +82,6 @@ def read_resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-# More than anybody's who did not ask: the default is 0.7 to 2.8 ms, by the number of processors.
-SLICE_NS: Final = 20_000_000
-_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
-_ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")  # struct sched_attr: size, policy, flags, nice, .., runtime, ..
-
-
-def let_others_first() -> bool:
-    """Ask for a long slice, for this thread and those that it starts from now on; whether the kernel took it. To be
-    called before there are others."""
-    number, policy = _SCHED_SETATTR.get(platform.machine()), os.sched_getscheduler(0)
-    if number is None or policy not in (os.SCHED_OTHER, os.SCHED_BATCH):
-        return False
-    nice = os.getpriority(os.PRIO_PROCESS, 0)
-    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, SLICE_NS, 0, 0)
-    return int(ctypes.CDLL(None).syscall(number, 0, attributes, 0)) == 0
-
-
 WORK_NS: Final = 500_000
 # With the timer's slack and the switches some 0.1 ms.
 BREAK_SECONDS: Final = 50e-6
@@ -111,7 +90,7 @@ _T = TypeVar("_T")
 
 def with_breaks(items: Iterable[_T], *, is_behind: bool = False) -> Iterable[_T]:
     """The same, in order; what is done with each counts as work. Cost: 0.1 us each."""
-    return items if is_behind else _take_breaks(items)
+    return items if is_behind or lets_others_first() else _take_breaks(items)
 
 
 def _take_breaks(items: Iterable[_T]) -> Iterator[_T]:

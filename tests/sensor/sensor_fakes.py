@@ -28,8 +28,8 @@ from tests.sensor.clocks import FakeClock
 from tests.sensor.records import make_exchange, make_record, make_route
 
 
-def make_users_exchange(path: bytes = b"/users") -> Exchange:
-    return make_exchange(request_head=b"GET " + path + b" HTTP/1.1\r\n\r\n")
+def make_users_exchange(path: bytes = b"/users", *, is_encrypted: bool = False) -> Exchange:
+    return make_exchange(request_head=b"GET " + path + b" HTTP/1.1\r\n\r\n", is_encrypted=is_encrypted)
 
 
 class FakeCapture(Capture):

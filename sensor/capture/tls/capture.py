@@ -183,6 +183,7 @@ class PortEstimates:
 READ_LIMIT: Final = 1_024
 RING_BYTES: Final = 8 << 20
 BEHIND_BYTES: Final = RING_BYTES // 4
+PRESSING_BYTES: Final = RING_BYTES // 16
 # Of one end of a call, until it was counted: six breakpoints, as many as any library has, and half of what the programs
 # of both ends take.
 UNKNOWN_NS_PER_CALL: Final = 5_300
@@ -338,8 +339,9 @@ class TlsCapture(Capture):
         return self._below.has_events() or self._count_pending() > 0
 
     def is_pressing(self) -> bool:
-        """Whether those below are, or there is any of TLS: everything of it goes by events."""
-        return self._count_pending() > 0 or self._below.is_pressing()
+        """Whether those below are, or there is much of TLS. Nothing of it extends a cache of the kernel, so a few calls
+        wait to be read together, which costs a third less."""
+        return self._count_pending() > PRESSING_BYTES or self._below.is_pressing()
 
     def has_records(self) -> bool:
         return self._below.has_records() or self._agents.is_reading

@@ -87,6 +87,19 @@ def test_recognised_calls_and_sums_are_counted_too(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_of_what_tls_carried_the_kernel_learns_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.capture.waiting = [make_users_exchange(), make_users_exchange(b"/secret", is_encrypted=True)]
+            await life.end()
+            assert count_calls(collector) == 2
+            learned = life.processors[0].learned
+            assert [exchange.request_head.split()[1] for exchange in learned] == [b"/users"]
+
+    asyncio.run(main())
+
+
 def test_a_kernel_that_refuses_to_learn_starts_anew(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:

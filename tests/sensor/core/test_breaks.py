@@ -10,8 +10,9 @@ from sensor.core.process import WORK_NS, with_breaks
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long each break is that was taken."""
+    """How long each break is that was taken, where the kernel takes no slice."""
     told: list[float] = []
+    monkeypatch.setattr(breaks, "lets_others_first", lambda: False)
     monkeypatch.setattr(breaks.time, "sleep", told.append)
     return told
 
@@ -30,8 +31,12 @@ def test_breaks_come_with_work(
     assert len(slept) == expected
 
 
-def test_who_is_behind_takes_none(slept: list[float]) -> None:
-    for _ in with_breaks(range(3), is_behind=True):
+@pytest.mark.parametrize(("is_behind", "is_preempted"), [(True, False), (False, True)])
+def test_who_is_behind_or_is_preempted_takes_none(
+    monkeypatch: pytest.MonkeyPatch, slept: list[float], is_behind: bool, is_preempted: bool
+) -> None:
+    monkeypatch.setattr(breaks, "lets_others_first", lambda: is_preempted)
+    for _ in with_breaks(range(3), is_behind=is_behind):
         end = time.perf_counter_ns() + WORK_NS
         while time.perf_counter_ns() < end:
             pass

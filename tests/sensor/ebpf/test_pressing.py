@@ -10,7 +10,7 @@ from sensor.capture.packets import capture
 from sensor.capture.packets.capture import FRAMES_BYTES, MATCHED_PART, PRESSING_PART, RECORDS_BYTES, PacketCapture
 from sensor.capture.syscalls import capture as syscall_capture
 from sensor.capture.syscalls.capture import SyscallCapture
-from sensor.capture.tls.capture import RING_BYTES, TlsCapture
+from sensor.capture.tls.capture import PRESSING_BYTES, RING_BYTES, TlsCapture
 from sensor.capture.tls.choice import TlsChoices
 from sensor.core.clock import Clock
 from sensor.core.read_tls import ReadTls
@@ -98,7 +98,7 @@ def test_by_system_calls_it_always_presses(stack: ExitStack, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("is_below_pressing", [False, True])
-def test_any_event_of_tls_presses_and_what_is_below_goes_on_to(
+def test_many_events_of_tls_press_and_what_is_below_goes_on_to(
     stack: ExitStack, monkeypatch: pytest.MonkeyPatch, is_below_pressing: bool
 ) -> None:
     below, rings = FakeCapture(), Rings(stack, events=RING_BYTES)
@@ -115,5 +115,7 @@ def test_any_event_of_tls_presses_and_what_is_below_goes_on_to(
         calls_per_second=1,
     )
     assert (watched.has_events(), watched.is_pressing()) == (False, is_below_pressing)
+    rings.fill("events", PRESSING_BYTES)
+    assert (watched.has_events(), watched.is_pressing()) == (True, is_below_pressing)
     rings.fill("events", 8)
-    assert (watched.has_events(), watched.is_pressing()) == (True, True)
+    assert watched.is_pressing()

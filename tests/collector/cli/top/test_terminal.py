@@ -123,14 +123,14 @@ def open_top(url: str, columns: int, lines: int, **environment: str) -> Iterator
         env={**os.environ, "TERM": "xterm-256color", **environment},
         preexec_fn=_take_terminal,
     )
+    os.close(slave)  # With the program's own it is closed, and who reads the other end sees the end.
     emulator = Emulator(process, master, pyte.Screen(columns, lines))
     try:
         yield emulator
-        assert termios.tcgetattr(slave) == kept
+        assert termios.tcgetattr(master) == kept  # What the program left (the kernel gives those of the slave).
     finally:
         process.kill()
         process.wait()
-        os.close(slave)
         os.close(master)
 
 

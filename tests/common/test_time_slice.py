@@ -11,12 +11,12 @@ import pytest
 import typer
 
 from sensor.cli import commands as cli
-from sensor.core.process import SLICE_NS
+from common.time_slice import SLICE_NS
 
 # Prints runtime and niceness of the thread that asked, and of one that it started, as sched_getattr(2) says.
 SCRIPT = """
 import ctypes, json, os, struct, threading
-from sensor.core.process import let_others_first
+from common.time_slice import let_others_first, lets_others_first
 number = {"x86_64": 315, "aarch64": 275}[os.uname().machine]
 def read():
     buffer = ctypes.create_string_buffer(48)
@@ -25,7 +25,7 @@ def read():
     told.append([attributes[5], attributes[3]])
 told = []
 os.nice(3)
-assert let_others_first()
+assert not lets_others_first() and let_others_first() and lets_others_first()
 read()
 thread = threading.Thread(target=read)
 thread.start()
