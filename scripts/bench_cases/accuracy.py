@@ -64,7 +64,7 @@ def measure_flaws(data: Path | None, directory: Path) -> dict[str, object]:
     decoys = [case for case in load_cases() if "expect" not in case]
     return {
         "flaws": len(flaws),
-        "flaws_found": sum(set(case["expect"]) <= rules.get(case["id"], set()) for case in flaws),
+        "flaws_found": sum(set(case["expect"]) <= set(rules.get(case["id"], ())) for case in flaws),
         "decoys": len(decoys),
         "decoys_flagged": sum(bool(rules.get(case["id"])) for case in decoys),
     }

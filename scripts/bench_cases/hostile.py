@@ -46,7 +46,7 @@ Begin = Callable[[], None]
 
 def open_stream(address: str) -> tuple[grpc.aio.Channel, Any]:
     channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
-    return channel, channel.stream_stream(METHOD)()
+    return channel, channel.stream_stream(METHOD, None, None)()  # type: ignore[call-arg]
 
 
 async def greet(call: Any, node: str) -> None:
@@ -78,7 +78,7 @@ async def send_routes(address: str, begin: Begin) -> None:
     await call.done_writing()
     while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
         pass
-    await channel.close()
+    await channel.close()  # type: ignore[call-arg]
 
 
 async def send_long(address: str, begin: Begin) -> None:

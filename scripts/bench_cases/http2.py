@@ -203,7 +203,9 @@ def make_sensor() -> tuple[StreamAssembler, Pipeline]:
     clock, keyed_hash = Clock(), KeyedHash(1, bytes(16))
     templater, alike = Templater(load_vocabulary(), keyed_hash), AlikeCalls()
     pipeline = Pipeline(
-        processor=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
+        processor=ReplayDescriber(  # type: ignore[arg-type]
+            templater, CaptureIdentity(), keyed_hash, DescribeSettings()
+        ),
         aggregator=Aggregator(limits=WindowLimits()),
         converter=BatchConverter(node="bench", boot_id="bench"),
         clock=clock,
@@ -216,7 +218,7 @@ def make_sensor() -> tuple[StreamAssembler, Pipeline]:
 def measure_events(events: list[bytes], calls: int) -> float:
     """Microseconds a call, from the kernel's events to rows in the making."""
     assembler, pipeline = make_sensor()
-    records = list(map(memoryview, events))
+    records = [memoryview(event) for event in events]
     started = time.process_time_ns()
     for at in range(0, len(records), EVENTS_READ):
         pipeline.take(assembler.take(records[at : at + EVENTS_READ]))
@@ -229,7 +231,7 @@ def measure_matched(events: list[bytes], calls: int) -> float:
     too, as they are in a sensor."""
     assembler, pipeline = make_sensor()
     first = next(at for at, event in enumerate(events) if is_asking(event)) + 2 * TAUGHT_CALLS
-    learned = list(map(memoryview, events[:first]))
+    learned = [memoryview(event) for event in events[:first]]
     started = time.process_time_ns()
     pipeline.take(assembler.take(learned))
     spent = time.process_time_ns() - started

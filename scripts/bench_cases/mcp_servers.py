@@ -112,7 +112,7 @@ def main() -> None:
     lines, totals = read_lines(arguments.file), {"servers": 0, "listed": 0, "known": 0, "named": 0}
     with tempfile.TemporaryDirectory(prefix="apidae-mcp-") as place, in_cgroup("mcp-servers") as cgroup:
         root = Path(place)
-        own = "--cgroup-path", cgroup, "--run-dir", place
+        own = "--cgroup-path", str(cgroup), "--run-dir", place
         collector, address = start_collector(root / "data", root)
         try:
             sensor = start_sensor(address, root / "sensor", root, *own, *shlex.split(arguments.sensor_arguments))

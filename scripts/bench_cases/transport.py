@@ -63,7 +63,7 @@ def send(port: int, batches: int, authority: bytes | None) -> None:
         else:
             channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority), options=options)
         async with channel:
-            call: Any = channel.stream_stream(_METHOD)()
+            call: Any = channel.stream_stream(_METHOD, None, None)()  # type: ignore[call-arg]
             reading = asyncio.create_task(count(call))
             batch = os.urandom(BATCH_BYTES)
             for _ in range(batches // STREAMS):

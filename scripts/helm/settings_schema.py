@@ -11,11 +11,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from collector.core.config import CollectorSettings
+from common.settings import ProgramSettings
 from sensor.core.config import SensorSettings
 
 CHART: Final = Path(__file__).parents[2] / "deploy" / "helm" / "apidae"
 SCHEMA: Final = CHART / "values.schema.json"
-SIDES: Final[dict[str, type[BaseModel]]] = {"sensor": SensorSettings, "collector": CollectorSettings}
+SIDES: Final[dict[str, type[ProgramSettings]]] = {"sensor": SensorSettings, "collector": CollectorSettings}
 _KEPT: Final = (
     "description",
     *("type", "enum", "const", "pattern", "items"),
@@ -58,7 +59,7 @@ def _simplify(told: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
         return {"description": words, **found} if "enum" in found and words else found
     if "oneOf" in told:
         return {"oneOf": [_simplify(choice, shared) for choice in told["oneOf"]]}
-    kept = {key: told[key] for key in _KEPT if key in told}
+    kept: dict[str, Any] = {key: told[key] for key in _KEPT if key in told}
     if "enum" in kept:
         return {"enum": kept["enum"]}
     if "description" in kept:

@@ -25,7 +25,7 @@ class _Shop(ThreadingHTTPServer):
                 self.RequestHandlerClass(request, client_address, self)  # type: ignore[arg-type]
                 return
             with self.context.wrap_socket(request, server_side=True) as wrapped:  # type: ignore[arg-type]
-                self.RequestHandlerClass(wrapped, client_address, self)
+                self.RequestHandlerClass(wrapped, client_address, self)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -56,7 +56,7 @@ def measure_cost() -> Iterator[dict[str, Any]]:
         limits=EnforcementSettings(enabled=True, max_blocks=10_000),
         clock=Clock(),
         read_switch=lambda: "",
-        history=SimpleNamespace(calls=1_000, measure_share=lambda blocks: 0.0),
+        history=SimpleNamespace(calls=1_000, measure_share=lambda blocks: 0.0),  # type: ignore[arg-type]
         list_servers=lambda: (),
     )
     enforcer.set_key(1, bytes(16))

@@ -37,7 +37,7 @@ def call(port: int, seconds: float, tokens: int) -> int:
     def run() -> None:
         # A connection of its own for each channel, as programs of their own have.
         with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            methods = [channel.unary_unary(f"/{SERVICE}/Say{number}") for number in range(METHODS)]
+            methods = [channel.unary_unary(f"/{SERVICE}/Say{number}", None, None) for number in range(METHODS)]
             count = 0
             while time.monotonic() < until:
                 metadata = (("authorization", f"Bearer token-{count // AT_ONCE % tokens}-abcdefgh"),)

@@ -72,7 +72,10 @@ class Changes:
         self._services: dict[int, list[str]] = defaultdict(list)
         self._reports: list[Report] = []
         self._watch = ChangeDetector(
-            facts=_Facts(), callers=self, clock=lambda: self._now, report=lambda reports: self._reports.extend(reports)
+            facts=_Facts(),  # type: ignore[arg-type]
+            callers=self,  # type: ignore[arg-type]
+            clock=lambda: self._now,
+            report=lambda reports: self._reports.extend(reports),
         )
         for number in range(endpoints):
             self._add_endpoint(number // endpoints_a_service, self._start - 100 * _DAY)
