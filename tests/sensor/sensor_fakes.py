@@ -9,6 +9,7 @@ from common.consumer_order import CONSUMER_ORDER, ConsumerColumn
 from common.figures import Figure
 from sensor.aggregate.dictionary import Facts
 from sensor.capture.source import Capture
+from sensor.core.attachments import Journal
 from sensor.core.calls import CallRecord, Calls, Exchange, make_calls
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
@@ -134,6 +135,7 @@ class FakeNode:
         self.collectors: list[CollectorTraffic] = []
         self.refreshes = 0
         self.finders: list[FindClient] = []
+        self.attachments = Journal()
 
     def start(self) -> None: ...
 
