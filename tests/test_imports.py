@@ -37,6 +37,7 @@ PACKAGES = {
             "rpc_status",
             "retry",
             "signals",
+            "time_slice",
             "token_bucket",
         ),
         "kubernetes",

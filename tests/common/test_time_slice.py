@@ -10,8 +10,8 @@ import threading
 import pytest
 import typer
 
-from sensor.cli import commands as cli
 from common.time_slice import SLICE_NS
+from sensor.cli import commands as cli
 
 # Prints runtime and niceness of the thread that asked, and of one that it started, as sched_getattr(2) says.
 SCRIPT = """
