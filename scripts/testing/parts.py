@@ -1,8 +1,8 @@
 """The parts of a test run, what of them runs side by side, and how one is run.
 
 Three lanes run at once: tests that start sensors and collectors, tests that load programs into kernels, and all that
-only computes, in a process more than there are processors. The first two mostly wait, so the third gives way to them.
-No test depends on being alone.
+only computes, in a process more than there are processors. The first two mostly wait, so the third has a lower
+priority. No test depends on being alone.
 """
 
 import math
