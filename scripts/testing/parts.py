@@ -1,7 +1,7 @@
 """The parts of a test run, what of them runs side by side, and how one is run.
 
 Three lanes run at once: tests that start sensors and collectors, tests that load programs into kernels, and all that
-only computes, in a process more than there are processors. The first two mostly wait, so the third has a lower
+only computes, in as many processes as there are processors. The first two mostly wait, so the third has a lower
 priority. No test depends on being alone.
 """
 
@@ -105,8 +105,7 @@ def plan(selection: Selection | None, *, pytest_arguments: Sequence[str] = ()) -
         arguments += ["--gate", "--also-full", str(listed)]
     pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
     ignored = (f"--ignore={path}" for path in (*KERNEL_PATHS, *HOST_PATHS))
-    # One more than processors: some wait, for a broker or a browser.
-    workers = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile")
+    workers = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile")
     measured = COVERAGE if selection is None else ()
     kernel = Part(name="kernel", command=(*pytest, *measured, *KERNEL_PATHS), environment=_keep_coverage("kernel"))
     host = Part(name="host", command=(*pytest, *HOST_PATHS))

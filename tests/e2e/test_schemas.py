@@ -155,7 +155,11 @@ def test_operations_are_counted_as_they_were_asked_for(product: Product, port: i
 
     wait_until(lambda: sum(count().values()) >= 0.99 * len(asked), "the operations of all calls")
     found = count()
-    # Which share of a second's calls an operation has is what samples say: rarer ones are within 1 % of all calls.
+    # Which share of a second's calls an operation has is what samples say. Rarer ones are within 1 % of all calls.
+    # Where the calls go on for more than a second, those of the next one may have a dozen samples: others are within a
+    # half, and together as many as there were but for those on the edge of two seconds.
     bound = 0.01 * len(asked)
-    assert {name: pytest.approx(asked.count(name), rel=0.1, abs=bound) for name in set(asked)} == found
+    assert sum(found.values()) == pytest.approx(len(asked), rel=0.05)
+    assert found["LoginUser"] == pytest.approx(asked.count("LoginUser"), abs=bound)
+    assert {name: pytest.approx(asked.count(name), rel=0.5) for name in set(asked)} == found
     assert sensor.stop() == 0 and collector.stop() == 0
