@@ -14,8 +14,8 @@ from typing import Final
 # More than anybody's who did not ask: the default is 0.7 to 2.8 ms, by the number of processors.
 SLICE_NS: Final = 20_000_000
 _SETTERS: Final = {"x86_64": 314, "aarch64": 274}
-_GETTERS: Final = {"x86_64": 315, "aarch64": 275}
 _ATTRIBUTES: Final = struct.Struct("=IIQiIQQQ")  # struct sched_attr: size, policy, flags, nice, .., runtime, ..
+_taken: list[bool] = []  # What the kernel said, once it was asked.
 
 
 def let_others_first() -> bool:
@@ -26,14 +26,10 @@ def let_others_first() -> bool:
         return False
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, SLICE_NS, 0, 0)
-    return int(ctypes.CDLL(None).syscall(number, 0, attributes, 0)) == 0
+    _taken[:] = [ctypes.CDLL(None).syscall(number, 0, attributes, 0) == 0]
+    return lets_others_first()
 
 
 def lets_others_first() -> bool:
-    """Whether this thread has the long slice. Cost: 2 us."""
-    number = _GETTERS.get(platform.machine())
-    buffer = ctypes.create_string_buffer(_ATTRIBUTES.size)
-    if number is None or ctypes.CDLL(None).syscall(number, 0, buffer, _ATTRIBUTES.size, 0):
-        return False
-    _, policy, _, _, _, runtime_ns, _, _ = _ATTRIBUTES.unpack(buffer.raw)
-    return policy in (os.SCHED_OTHER, os.SCHED_BATCH) and runtime_ns == SLICE_NS
+    """Whether this process asked for the long slice and the kernel took it."""
+    return any(_taken)

@@ -77,7 +77,8 @@ def write_wire(batch: RowBatch, sequence: int, node: str) -> bytes:
     }
     for field in data_pb2.Rows.DESCRIPTOR.fields:
         if field.name not in _LEFT_OUT and field.number < _RARE_FROM:
-            getattr(wire.rows, field.name).extend(columns.get(field.name, getattr(batch, field.name, zeros)).tolist())
+            values: Any = columns.get(field.name, getattr(batch, field.name, zeros))
+            getattr(wire.rows, field.name).extend(values.tolist())
     return wire.SerializeToString()
 
 

@@ -97,7 +97,7 @@ def converse(write: Callable[[random.Random, int], Headers], calls: int) -> Said
             said.append((direction, data))
             for event in receiver.receive_data(data):
                 if getattr(event, "flow_controlled_length", 0):
-                    receiver.increment_flow_control_window(event.flow_controlled_length)
+                    receiver.increment_flow_control_window(event.flow_controlled_length)  # type: ignore[attr-defined]
 
     for number in range(calls):
         stream = client.get_next_available_stream_id()

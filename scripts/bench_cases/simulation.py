@@ -77,12 +77,12 @@ class Traffic:
         self.shift = np.ones(self.endpoints)
         self.next_consumer = first_new + 1
         # Draws of their own: what is called is as it is without them.
-        self.costs = costs = np.random.default_rng(self.random.bit_generator.seed_seq.spawn(1)[0])
+        self.costs = costs = np.random.default_rng(self.random.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[attr-defined]
         self.microseconds = costs.lognormal(np.log(20_000), 1, self.endpoints)  # Of a call.
         self.bytes = costs.lognormal(np.log(2_000), 1.5, self.endpoints)
         self._slow_until = np.zeros(self.endpoints)
         # More draws of their own, so that costs are as they were.
-        self.troubles = troubles = np.random.default_rng(self.random.bit_generator.seed_seq.spawn(1)[0])
+        self.troubles = troubles = np.random.default_rng(self.random.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[attr-defined]
         self.errors = troubles.beta(0.5, 60, self.endpoints)  # Share of calls that fail.
         self.drift = np.zeros(self.endpoints)
         self._failing_until = np.zeros(self.endpoints)
@@ -229,7 +229,7 @@ def simulate(
     world = Changes(seed=seed, endpoints=endpoints, endpoints_a_service=_ENDPOINTS_A_SERVICE, start=start)
     # Draws of its own: what is called is as it is without.
     resting = Pauses(
-        random=np.random.default_rng(random.bit_generator.seed_seq.spawn(1)[0]),
+        random=np.random.default_rng(random.bit_generator.seed_seq.spawn(1)[0]),  # type: ignore[attr-defined]
         consumer=traffic.consumer,
         rate=traffic.rate,
         start=start,
