@@ -22,14 +22,14 @@ SCRIPT = """
 import json, os, threading
 from common.time_slice import let_others_first, lets_others_first
 from tests.common.test_time_slice import read_slice
-told = []
+found = []
 os.nice(3)
 assert not lets_others_first() and let_others_first() and lets_others_first()
-told.append(read_slice(0))
-thread = threading.Thread(target=lambda: told.append(read_slice(0)))
+found.append(read_slice(0))
+thread = threading.Thread(target=lambda: found.append(read_slice(0)))
 thread.start()
 thread.join()
-print(json.dumps(told))
+print(json.dumps(found))
 """
 
 
