@@ -419,8 +419,8 @@ SYSCALL_KEY = struct.Struct("<QI4x")
 SYSCALL_CONN = struct.Struct("<3Q2B6B")
 SYSCALL_COUNTERS_SIZE = 16
 SYSCALL_COUNTER_PARTS = 16
-# struct account: when it and its reserve are paid for, calls, and breakpoints of TLS; 32 bytes.
-ACCOUNT = struct.Struct("<4Q")
+# struct account: when it and its reserve are paid for, calls, breakpoints of TLS, and calls refused; 40 bytes.
+ACCOUNT = struct.Struct("<5Q")
 ACCOUNTS_SIZE = 4_096
 
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -30,6 +31,7 @@ from sensor.ebpf.bpf_syscall import (
     link_uprobes,
     open_raw_tracepoint,
     read_batch,
+    update_batch,
     update_map,
 )
 from sensor.ebpf.compile import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, Build, load_image
@@ -90,8 +92,9 @@ _IOC_SET_BPF: Final = 0x40042408
 class ProcessAccount:
     """What a process did so far where it has probes."""
 
-    calls: int  # Those beyond its budget too.
+    calls: int  # Those refused too.
     breakpoints: int
+    refused: int = 0  # Calls beyond its budget.
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,6 +104,7 @@ class TlsProgram(KernelPrograms):
     is_linking: bool = True  # Until the kernel says that it has no links for uprobes.
     looks: dict[int, int] = field(default_factory=dict)  # As in the map `looks`.
     refusals: int = 0  # As in the map `refusal_count`.
+    prices: dict[int, int] = field(default_factory=dict)  # As in the map `own_prices`.
     is_choosing: bool = False  # Whether probes can be put into one process, as `try_choosing` found.
 
     @property
@@ -209,6 +213,16 @@ class TlsProgram(KernelPrograms):
         """So many calls of each process go up from now on, and of the node twice as many."""
         price_ns = 1_000_000_000 // calls_per_second
         update_map(self.maps["call_prices"], bytes(4), price_ns.to_bytes(8, "little"))
+
+    def limit_each(self, calls_per_second: Mapping[int, int]) -> None:
+        """So many calls of HTTP/1 of a process go up from now on, where `limit` does not say less; of the process 0:
+        of all that are not named. Of more than `ACCOUNTS_SIZE` processes the last have what it has."""
+        wanted = {pid: 1_000_000_000 // rate for pid, rate in islice(sorted(calls_per_second.items()), ACCOUNTS_SIZE)}
+        before, self.prices = self.prices, wanted
+        own_prices = self.maps["own_prices"]
+        delete_elements(own_prices, [pid.to_bytes(4, "little") for pid in before.keys() - wanted.keys()])
+        new = {pid: price_ns for pid, price_ns in wanted.items() if before.get(pid) != price_ns}
+        update_batch(own_prices, {pid.to_bytes(4, "little"): ns.to_bytes(8, "little") for pid, ns in new.items()})
 
     def _link_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int) -> list[int]:
         places: dict[str, dict[int, int]] = {}

@@ -359,9 +359,10 @@ class OwnTraffic:
         cookie = 0
         if self._listeners.is_local_address(exchange.ends.remote_address):
             cookie = self._find_client(exchange.ends.local_address, exchange.ends.local_port, *remote)
-        if not cookie:
+        # Of an encrypted connection capture learns no more: its calls are read later than its packets are seen.
+        if not cookie and not exchange.ends.is_encrypted:
             return False
-        is_own = self._own.has_connected(cookie)
+        is_own = bool(cookie) and self._own.has_connected(cookie)
         self._connections[exchange.ends.connection] = is_own
         return is_own
 

@@ -22,7 +22,7 @@ typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t
 #include "syscall_events.h"
 int main(void) {
 """
-ACCOUNT_FIELDS = ("paid_ns", "reserve_ns", "calls", "breakpoints")
+ACCOUNT_FIELDS = ("paid_ns", "reserve_ns", "calls", "breakpoints", "refused")
 CONN_FIELDS = [
     "begun",
     "cgroup_id",
@@ -64,7 +64,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 
 def test_account(told: dict[str, int]) -> None:
     assert told["account"] == syscall_abi.ACCOUNT.size
-    assert [told[f"account.{field}"] for field in ACCOUNT_FIELDS] == [0, 8, 16, 24]
+    assert [told[f"account.{field}"] for field in ACCOUNT_FIELDS] == [0, 8, 16, 24, 32]
 
 
 def test_event_fields_are_where_the_twin_reads_them(told: dict[str, int]) -> None:

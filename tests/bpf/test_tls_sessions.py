@@ -21,12 +21,13 @@ from sensor.ebpf.abi import (
     ConnectionKind,
     SyscallCounter,
     SyscallEvent,
+    SyscallKind,
     TlsCounter,
 )
 from sensor.ebpf.bpf_syscall import read_batch, read_divided_counts
 from sensor.ebpf.ring import Ring
 from sensor.ebpf.tracepoints import ProbeSettings
-from sensor.ebpf.uprobes import TlsProgram, close_probes, load_tls
+from sensor.ebpf.uprobes import ProcessAccount, TlsProgram, close_probes, load_tls
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.wire import RawClient
@@ -113,6 +114,24 @@ def test_a_session_that_is_refused_is_not_told_any_more(probed: Probed, tmp_path
     counts = read_divided_counts(probed.program.maps["counters"], SYSCALL_COUNTERS_SIZE, SYSCALL_COUNTER_PARTS)
     assert counts[SyscallCounter.EVENTS] == probed.events > 0
     assert counts[TlsCounter.SESSIONS] == 4  # Two connections, both ends of each.
+
+
+def test_calls_beyond_what_a_process_may_have_are_refused_and_counted(probed: Probed, tmp_path: Path) -> None:
+    with (
+        serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3) as port,
+        RawClient("127.0.0.1", port, tls=client_context()) as client,
+    ):
+        own = os.getpid()
+        for limits, is_refused in (({0: 2}, True), ({0: 2, own: 1_000_000}, False), ({own: 2}, True), ({}, False)):
+            probed.program.limit_each(limits)
+            before = probed.program.read_accounts().get(own, ProcessAccount(0, 0))
+            for _ in range(20):
+                client.call("GET", "/7")
+            after = probed.program.read_accounts()[own]
+            assert after.calls - before.calls == 40  # Both ends.
+            assert (after.refused > before.refused) == is_refused
+    requests = [event for event in probed.read(port) if event.kind == SyscallKind.READ]
+    assert 40 <= len(requests) < 80
 
 
 def test_sockets_are_followed_where_the_library_does_not_name_them(probed: Probed, tmp_path: Path) -> None:

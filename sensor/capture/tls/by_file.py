@@ -41,11 +41,13 @@ def _subtract(usage: Usage, before: Usage) -> Usage:
     """What was used since; an account that was evicted, or is another process's by now, began at 0."""
     if usage.calls < before.calls or usage.probe_ns < before.probe_ns:
         return usage
-    return Usage(usage.calls - before.calls, usage.probe_ns - before.probe_ns)
+    return Usage(usage.calls - before.calls, usage.probe_ns - before.probe_ns, usage.refused - before.refused)
 
 
 def _add_busiest(used: Usage, more: Collection[Usage]) -> Usage:
+    busiest = max(more, key=lambda one: one.calls - one.refused, default=NO_USAGE)
     return Usage(
-        used.calls + max((one.calls for one in more), default=0),
+        used.calls + busiest.calls,
         used.probe_ns + max((one.probe_ns for one in more), default=0.0),
+        used.refused + busiest.refused,
     )

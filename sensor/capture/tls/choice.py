@@ -16,8 +16,12 @@ from sensor.core.read_tls import ReadTls, TlsChoice
 # In `auto`: calls a second of a process that are read whole, and the part of its processor time for breakpoints.
 AUTO_CALLS_PER_SECOND: Final = 200
 AUTO_CPU_RATIO: Final = 0.02
+# Within a turn so many times that: the sensor's own work for them comes little by little, or calls wait for it.
+AUTO_TURN_FACTOR: Final = 2
 # Turns in `auto` are fewer and longer than what may come at once allows: each switch stops the process for a moment.
 AUTO_PERIOD_SECONDS: Final = 10.0
+# Where limits are by process: those without one.
+EVERYBODY_ELSE: Final = 0
 UNKNOWN: Final = TlsChoice(mode=ReadTls.OFF, reason="It has just begun to be looked at.")
 # `auto` where a process cannot be read a part of the time.
 WITHOUT_TURNS: Final = "read_tls is auto, which needs {need}. Set it to full to read without."
@@ -44,6 +48,7 @@ class TlsChoices:
         self._calls_burst = calls_burst
         self._processes: Mapping[int, ProcessPlace] = {}
         self._choices: Mapping[int, TlsChoice] = {}
+        self._setting = setting
         self.has_turns = not turns_need
         self._without_turns = TlsChoice(mode=ReadTls.OFF, reason=WITHOUT_TURNS.format(need=turns_need))
         self.limit(calls_per_second)
@@ -54,6 +59,7 @@ class TlsChoices:
             calls_per_second=min(AUTO_CALLS_PER_SECOND, calls_per_second),
             cpu_ratio=AUTO_CPU_RATIO,
             period_seconds=AUTO_PERIOD_SECONDS,
+            most_per_second=AUTO_TURN_FACTOR * min(AUTO_CALLS_PER_SECOND, calls_per_second),
         )
         full = Budget.of_burst(calls_per_second, self._calls_burst)
         self._budgets = {ReadTls.AUTO: auto, ReadTls.FULL: full, ReadTls.OFF: full}
@@ -103,6 +109,14 @@ class TlsChoices:
     def find_budget(self, unit: int) -> Budget:
         """Of a process, and as in `auto` of a file whose processes have turns together (sensor.capture.tls.by_file)."""
         return self._budgets[self.find(unit).mode if unit > 0 else ReadTls.AUTO]
+
+    def list_limits(self) -> Mapping[int, int]:
+        """Calls a second that are read of a process at most, as `TlsProgram.limit_each` takes them: of one that starts
+        now, what the setting says."""
+        most = {mode: budget.most_per_second or int(budget.calls_per_second) for mode, budget in self._budgets.items()}
+        usual = most[self._setting]
+        each = {pid: most[choice.mode] for pid, choice in self._choices.items()}
+        return {EVERYBODY_ELSE: usual} | {pid: limit for pid, limit in each.items() if limit != usual}
 
     def count_modes(self) -> Mapping[ReadTls, int]:
         """Processes by what holds for them."""

@@ -32,11 +32,13 @@ CPU_SECONDS: Final = 5.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Of one process: `calls_per_second` that are read, and the part of its own processor time that its breakpoints may
-    take, None for any."""
+    take, None for any. `most_per_second`: so many calls are read within a turn, and the kernel refuses what is beyond.
+    None: as many as come."""
 
     calls_per_second: float
     cpu_ratio: float | None = None
     period_seconds: float
+    most_per_second: int | None = None
 
     @classmethod
     def of_burst(cls, calls_per_second: int, calls_burst: int) -> "Budget":
@@ -47,10 +49,12 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process did so far where it has probes: calls, and nanoseconds of its breakpoints."""
+    """What a process did so far where it has probes: calls, nanoseconds of its breakpoints, and which of the calls the
+    kernel refused."""
 
     calls: int
     probe_ns: float
+    refused: int = 0
 
 
 NO_USAGE: Final = Usage(0, 0.0)
@@ -62,7 +66,8 @@ class _Watched:
 
     usage: Usage  # When it was looked at last, or when its turn began.
     since: float
-    rate: float = 0.0  # Calls a second, when that was last known.
+    rate: float = 0.0  # Calls a second, when that was last known; those that the kernel refuses in `auto` cost nothing.
+    is_refused: bool = False  # The kernel refused some of its calls since the look before.
     probe_ratio: float = 0.0  # Of one core, for its breakpoints, while it is read.
     seconds_over: int = 0
     share: float = 1.0
@@ -110,8 +115,10 @@ class DutyCycle:
 
     @property
     def over(self) -> Mapping[int, float]:
-        """The same, with those that take more than their budget and have no turns yet."""
-        return {pid: one.share for pid, one in self._watched.items() if one.share < 1 or one.seconds_over}
+        """The same, with those that take more than their budget and have no turns: their calls are refused."""
+        return {
+            pid: one.share for pid, one in self._watched.items() if one.share < 1 or one.seconds_over or one.is_refused
+        }
 
     def is_read(self, pid: int) -> bool:
         """Whether its probes are to be in place now."""
@@ -160,7 +167,7 @@ class DutyCycle:
     def _compare(self, pid: int, one: _Watched, now: float, usage: Usage, budget: Budget, limit: float) -> None:
         if now - one.since < LEAST_LOOK_SECONDS:
             return
-        _measure(one, now, usage)
+        _measure(one, now, usage, budget)
         excess = self._find_excess(pid, one, now, budget, limit)
         seconds = min(int(excess), PATIENCE) if budget.cpu_ratio is not None else 1
         one.seconds_over = one.seconds_over + seconds if excess > 1 else 0
@@ -177,7 +184,7 @@ class DutyCycle:
             one.next_turn = now + budget.period_seconds
             self.turns += 1
             return
-        _measure(one, now, usage)
+        _measure(one, now, usage, budget)
         excess = self._find_excess(pid, one, now, budget, limit)
         if excess < COMFORT:
             one.share, one.seconds_over = 1.0, 0
@@ -200,10 +207,12 @@ class DutyCycle:
         return max(excess, one.probe_ratio / max(FREE_CORE_RATIO, budget.cpu_ratio * one.cpu_ratio))
 
 
-def _measure(one: _Watched, now: float, usage: Usage) -> None:
+def _measure(one: _Watched, now: float, usage: Usage, budget: Budget) -> None:
     """What it did since the last time, or in its turn."""
     seconds = max(now - one.since, LEAST_TURN_SECONDS)
-    one.rate = (usage.calls - one.usage.calls) / seconds
+    refused = usage.refused - one.usage.refused
+    one.is_refused = refused > 0
+    one.rate = (usage.calls - one.usage.calls - (refused if budget.most_per_second is not None else 0)) / seconds
     one.probe_ratio = (usage.probe_ns - one.usage.probe_ns) / 1e9 / seconds
     one.usage, one.since = usage, now
 

@@ -198,6 +198,7 @@ class TurnTaker:
         """After this files may be added, and a thread switches."""
         self._is_stopping = False
         self._wake.clear()
+        self._limit_calls()
         self._thread = threading.Thread(target=self._run, name="tls-turns", daemon=True)
         self._thread.start()
 
@@ -297,6 +298,7 @@ class TurnTaker:
             now = self._monotonic()
             if not is_early:
                 self._guard("taking up what Pods choose", self.choices.refresh)
+                self._limit_calls()
             if self.prober.is_choosing or self._duty is not None:
                 self._decide(now)
             wanted = [
@@ -333,6 +335,9 @@ class TurnTaker:
         self._failing.discard(what)
         return given
 
+    def _limit_calls(self) -> None:
+        self._guard("limiting calls", lambda: self.prober.limit_each(self.choices.list_limits()))
+
     def _decide(self, now: float) -> None:
         """A unit in a trial is read as that wants. What it uses is measured all the same. Where it cannot be known,
         nothing is compared, and a unit in turns is not read."""
@@ -361,7 +366,7 @@ class TurnTaker:
     def _read_usages(self) -> Mapping[int, Usage]:
         price_ns = self._find_price_ns()
         accounts = self.prober.read_accounts().items()
-        return {pid: Usage(account.calls, account.breakpoints * price_ns) for pid, account in accounts}
+        return {pid: Usage(one.calls, one.breakpoints * price_ns, one.refused) for pid, one in accounts}
 
     def _compare(self, trials: AnswerTrials, now: float, usages: Mapping[int, Usage]) -> Mapping[int, bool]:
         """A step of the trials; their slots."""

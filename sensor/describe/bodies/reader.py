@@ -47,7 +47,7 @@ from sensor.describe.bodies.streams import (
     split_envelopes,
 )
 from sensor.http.bodies import BODY_BYTES_MAX, LAST_BYTES_MAX
-from sensor.http.http1.head import RequestHead, read_media_type
+from sensor.http.http1.head import RequestHead, read_media_type, read_response_content_type
 from sensor.sensitive.document import AskedBook, CustomFinder, Side, classify_field, find_sensitive
 from sensor.sensitive.kinds import (
     DATA_CLASSES,
@@ -270,10 +270,11 @@ class BodyReader:
         return _add_codes(self._read_sample(call), _measure_graphql(call))
 
     def _read_sample(self, call: BodyCall) -> BodyFacts | None:
-        answer = find_payload(call, is_request=False)
-        media_type = _read_type(answer)
+        # Framing is undone of those alone that are read.
+        media_type = _read_response_type(call)
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
+        answer = find_payload(call, is_request=False)
         question = find_payload(call, is_request=True)
         request = self._classify(call, question, _read_type(question), is_request=True)
         response = self._classify(call, answer, media_type, is_request=False)
@@ -554,6 +555,12 @@ def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:
 def _find_head(call: BodyCall) -> bytes:
     """Of a response of HTTP/1."""
     return call.response_head or (call.bodies.response_head if call.bodies is not None else b"")
+
+
+def _read_response_type(call: BodyCall) -> str:
+    if call.payloads is not None:
+        return _read_type(call.payloads[1])
+    return read_response_content_type(_find_head(call))
 
 
 def _unframe(head: bytes, raw: bytes, wire_bytes: int, bodies: RawBodies, *, is_request: bool) -> Payload | None:

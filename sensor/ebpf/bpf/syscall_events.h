@@ -54,6 +54,7 @@ struct account {
   u64 reserve_ns;
   u64 calls;
   u64 breakpoints;
+  u64 refused;
 };
 
 /* A connection. User space may say what one is when its socket's number is another connection's. */

@@ -94,20 +94,13 @@ static __always_inline int is_read(u8 kind) { return kind == K_HTTP || kind == K
 /* Whether what this call moved may go up: where it begins a request, its process's budget is asked for the whole call. Of HTTP/2 nobody sees
  * here where one begins: each system call of the client's direction is taken for one. */
 static __always_inline int is_granted(struct syscall_conn *c, struct message *m, u32 direction, u64 now) {
-  if (c->kind == K_HTTP2) {
-    if (c->is_server != (direction == 0) || take_call(now))
-      return 1;
-    count(Z_REFUSED, 1);
-    return 0;
-  }
+  if (c->kind == K_HTTP2)
+    return c->is_server != (direction == 0) || take_call(1, now);
   if (c->is_server == (direction == 0)) {
     u64 word = 0;
     u32 size = peek(m, &word);
-    if (judge(word, size) == 1) {
-      c->is_muted = !take_call(now);
-      if (c->is_muted)
-        count(Z_REFUSED, 1);
-    }
+    if (judge(word, size) == 1)
+      c->is_muted = !take_call(0, now);
   }
   return !c->is_muted;
 }

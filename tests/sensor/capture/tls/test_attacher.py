@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Prober:
         self.is_attached = False
         self.has_cookies = True
         self.calls: dict[int, int] = {}
+        self.limits: dict[int, int] = {}
         self.looked_away: list[int] = []
         self._next = 100
 
@@ -56,6 +57,9 @@ class Prober:
 
     def look_away(self, pid: int) -> None:
         self.looked_away.append(pid)
+
+    def limit_each(self, calls_per_second: Mapping[int, int]) -> None:
+        self.limits = dict(calls_per_second)
 
     def read_accounts(self) -> dict[int, ProcessAccount]:
         return {pid: ProcessAccount(calls, BREAKPOINTS_PER_CALL * calls) for pid, calls in self.calls.items()}

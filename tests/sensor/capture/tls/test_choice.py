@@ -1,6 +1,14 @@
 """Each process has what its cgroup chose, as long as its number stands for it."""
 
-from sensor.capture.tls.choice import AUTO_CALLS_PER_SECOND, AUTO_CPU_RATIO, UNKNOWN, WITHOUT_TURNS, TlsChoices
+from sensor.capture.tls.choice import (
+    AUTO_CALLS_PER_SECOND,
+    AUTO_CPU_RATIO,
+    AUTO_TURN_FACTOR,
+    EVERYBODY_ELSE,
+    UNKNOWN,
+    WITHOUT_TURNS,
+    TlsChoices,
+)
 from sensor.capture.tls.processes import ProcessPlace
 from sensor.core.read_tls import ReadTls, TlsChoice
 
@@ -33,6 +41,16 @@ def test_processes_have_what_their_cgroups_chose() -> None:
     assert (choices.find_budget(9).calls_per_second, choices.find_budget(9).cpu_ratio) == (2_000, None)
     assert choices.count_modes() == {ReadTls.OFF: 1, ReadTls.AUTO: 1, ReadTls.FULL: 1}
     assert choices.find(99) is UNKNOWN
+
+
+def test_limits_name_those_alone_that_differ_from_the_setting() -> None:
+    choices = make_choices()
+    auto = AUTO_TURN_FACTOR * AUTO_CALLS_PER_SECOND
+    assert choices.list_limits() == {EVERYBODY_ELSE: auto}
+    choices.look({8: ProcessPlace(1, "/auto"), 9: ProcessPlace(1, "/full")})
+    assert choices.list_limits() == {EVERYBODY_ELSE: auto, 9: 2_000}
+    choices.limit(100)  # As the governor does: none has more than that on average.
+    assert choices.list_limits() == {EVERYBODY_ELSE: 200, 9: 100}
 
 
 def test_a_number_that_is_used_again_is_another_process() -> None:

@@ -149,6 +149,18 @@ def test_in_auto_what_came_before_the_first_look_of_all_says_no_rate() -> None:
     assert not duty.shares and duty.is_read(7)
 
 
+def test_in_auto_refused_calls_take_nothing_of_the_budget_and_are_estimated() -> None:
+    budget = Budget(calls_per_second=200, cpu_ratio=0.02, period_seconds=10.0, most_per_second=400)
+    duty = DutyCycle(node_calls_per_second=4_000, find_budget=lambda _: budget)
+    duty.step(100.0, {})
+    duty.step(101.0, {7: Usage(1_700, 0.0, 1_520)})  # A burst.
+    assert duty.is_read(7) and not duty.shares and duty.over == {7: 1.0}
+    duty.step(102.0, {7: Usage(1_800, 0.0, 1_520)})
+    assert not duty.over
+    duty.step(103.0, {7: Usage(3_800, 0.0, 3_120)})  # 400 were read: twice the budget.
+    assert duty.shares == {7: pytest.approx(0.5)}
+
+
 def run_auto(core_ratio: float, calls_per_second: float, probe_ns_per_call: float) -> DutyCycle:
     """A process in `auto` that uses so much of a core, for 40 s."""
     now = 100.0
