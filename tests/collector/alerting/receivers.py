@@ -86,7 +86,7 @@ def receive(kind: str, path: str = "/services/T0/B0/secret") -> Iterator[Receive
 
 @contextmanager
 def _serving(server: socketserver.BaseServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield

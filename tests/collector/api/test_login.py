@@ -86,7 +86,7 @@ def issuer(provider_keys: ProviderKeys) -> Iterator[str]:
         storage.jwk = (provider_keys.published if is_list else provider_keys.signing) or own[0]
 
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

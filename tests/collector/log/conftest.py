@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import count
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from tests.collector.kafka import MockCluster, find_library, run_cluster
 
 _TOPICS = count(1)
+FETCH_WAIT_MS = 20
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +24,7 @@ def kafka_cluster() -> Iterator[MockCluster]:
 
 
 @pytest.fixture
-def kafka_url(request: pytest.FixtureRequest) -> str:
+def kafka_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Of a new topic with one partition; of a real broker where scripts/test --services started one."""
     if given := os.environ.get("APIDAE_TEST_KAFKA"):
         topic, admin = f"batches-{uuid4().hex}", pytest.importorskip("confluent_kafka.admin")
@@ -30,6 +32,10 @@ def kafka_url(request: pytest.FixtureRequest) -> str:
         made[topic].result()
         return f"kafka://{given}/{topic}"
     cluster: MockCluster = request.getfixturevalue("kafka_cluster")
+    # These brokers do not answer a fetch when something comes, but at its end; and all else waits behind it.
+    module = import_module("collector.log.kafka")
+    consumer = module.Consumer
+    monkeypatch.setattr(module, "Consumer", lambda settings: consumer({**settings, "fetch.wait.max.ms": FETCH_WAIT_MS}))
     topic = f"batches-{next(_TOPICS)}"
     cluster.create_topic(topic)
     return f"kafka://{cluster.servers}/{topic}"

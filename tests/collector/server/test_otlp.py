@@ -45,7 +45,7 @@ class Receiver:
                 """Quiet."""
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property
     def url(self) -> str:

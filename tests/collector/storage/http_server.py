@@ -205,7 +205,7 @@ def main() -> None:
         Handler.engine = Engine(Path(directory))
         server = Server(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
         print(server.server_port, flush=True)
         sys.stdin.read()
         server.shutdown()
