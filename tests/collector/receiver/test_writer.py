@@ -1,6 +1,7 @@
 """With a store that fails, the same range comes again under the same token, and everything is counted."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -283,7 +284,8 @@ def test_what_is_looked_for_each_minute_finds_rows_that_waited_for_long(
     waiting = writer.measure_waiting()
     writer.hurry_late()
     assert writer.find_wait(waiting, is_watched=False) == UNWATCHED_SECONDS
-    monkeypatch.setattr(writers.time, "time", lambda now=writers.time.time(): now + LOOKED_AT_SECONDS + 1)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + LOOKED_AT_SECONDS + 1)
     writer.hurry_late()
     assert writer.find_wait(waiting, is_watched=False) == HURRIED_SECONDS
     assert writer.drain() == 1
