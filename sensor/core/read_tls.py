@@ -21,8 +21,7 @@ class ReadTls(StrEnum):
     FULL = "full"  # Up to `heads_per_second` calls, whatever that costs the process.
 
 
-# `auto` has not been proven on enough nodes to be the default.
-READ_TLS_DEFAULT: Final = ReadTls.OFF
+READ_TLS_DEFAULT: Final = ReadTls.AUTO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""With `read_tls` auto a quiet server is read whole, a busy one in turns, and a Pod that says no not at all. So it is
+"""By default a quiet server is read whole, a busy one in turns, and a Pod that says no not at all. So it is
 where the kernel puts probes into one process, and where it puts them into all of a file or into none.
 """
 
@@ -75,7 +75,7 @@ def observed(
     directory = tmp_path_factory.mktemp("auto")
     busy, quiet = (servers.start(kind, ADDRESS).port for kind in ("nginx", "python"))
     _, address = product.start_collector()
-    sensor = product.start_sensor(address, "--read-tls", "auto", constants=request.param)
+    sensor = product.start_sensor(address, constants=request.param)
     inventory = product.open_inventory(address)
     wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
     context = ssl.create_default_context(cafile=str(certificate.authority))

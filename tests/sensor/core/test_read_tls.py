@@ -56,5 +56,5 @@ def test_earlier_values_are_refused_with_the_one_to_give(value: str, sentence: s
     assert sentence in str(refusal.value)
 
 
-def test_tls_is_not_read_by_default() -> None:
-    assert load_settings({"collector": "127.0.0.1:1"}, environment={}).read_tls is OFF
+def test_tls_is_read_by_default() -> None:
+    assert load_settings({"collector": "127.0.0.1:1"}, environment={}).read_tls is AUTO

@@ -36,7 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- /* Probes go into single processes by their number, which the kernel takes as one of the sensor's namespace. */ -}}
 {{- define "apidae.hostPID" -}}
-{{- $isReadingTls := has (toString (include "apidae.sensorSettings" . | fromJson).read_tls) (list "auto" "full") -}}
+{{- $isReadingTls := ne (toString (include "apidae.sensorSettings" . | fromJson).read_tls) "off" -}}
 {{ or .Values.sensor.hostPID $isReadingTls (not (empty .Values.sensor.javaAttach)) }}
 {{- end }}
 
