@@ -31,17 +31,13 @@ from collector.storage.columns import RowBatch
 from collector.storage.row_group import RowGroup, join_groups
 from common.figures import list_figures, total
 
-LOOK_SECONDS = 0.25  # Between two looks whether anything waits, while somebody looks.
-UNWATCHED_LOOK_SECONDS = 1.0  # While nobody does.
+LOOK_SECONDS = 0.25  # Between two looks whether anything waits: some 5 us each.
 AGAIN_SECONDS = 1.0  # After an insert that failed.
 # How long rows may wait. An insert takes some 50 ms of a processor however few rows it has, and 4 us for each row.
 FULL_BYTES = 3 * 1024 * 1024  # Some 25,000 rows: from here on their number is what an insert costs.
 HURRIED_SECONDS = 0.5  # With that many rows, or where an alert or a new route waits for them.
 WATCHED_SECONDS = 1.0  # While somebody looks.
-UNWATCHED_SECONDS = 50.0  # Less than the lag at which the tables count as behind.
-# Rows that have waited for so long are stored before each minute's look at the tables (collector/server/compose.py).
-# So that look finds each row as soon as if none waited for longer.
-LOOKED_AT_SECONDS = 30.0
+UNWATCHED_SECONDS = 30.0  # Half of the lag at which the tables count as behind.
 LAST_SECONDS = 3.0  # After the stop: an hour's backlog must not keep the process.
 # One claim: about 40,000 rows. Bounds what a replay repeats and what an insert holds in memory.
 CLAIM_BYTES = 4 * 1024 * 1024
@@ -127,13 +123,6 @@ class StoreWriter:
     def hurry(self) -> None:
         """What waits is wanted soon. Any thread."""
         self._is_hurried = True
-
-    def hurry_late(self) -> bool:
-        """As `hurry`, where something waits for `LOOKED_AT_SECONDS`, and whether it does. Any thread."""
-        is_late = self.measure_lag(time.time()) >= LOOKED_AT_SECONDS
-        if is_late:
-            self.hurry()
-        return is_late
 
     def measure_waiting(self) -> int:
         """Bytes of the log that are not stored, as far as that costs little; FULL_BYTES where a range is to be stored
@@ -338,7 +327,7 @@ def run_writer(
         return ends_at is not None and time.monotonic() > ends_at
 
     while True:
-        is_last = is_stopping.wait(LOOK_SECONDS if is_watched() else UNWATCHED_LOOK_SECONDS)
+        is_last = is_stopping.wait(LOOK_SECONDS)
         if is_last and hands_over:
             return
         now = time.monotonic()

@@ -128,7 +128,6 @@ CHECKPOINT_FILE = "detectors.checkpoint"
 RISK_SECONDS = 60.0
 UNANSWERED_SECONDS = 600.0  # The age of alerts that are looked at again after a start.
 RISK_ROUNDS_AT_REST = 5  # So many are one while nothing is written.
-HURRY_LOOKS = 3  # The writer looks each second, and an insert takes 0.1 s.
 
 logger = logging.getLogger(__name__)
 
@@ -147,43 +146,19 @@ class RestWatch:
     """Skips works while no table is written that they read: a round of them takes 200 ms of an empty store. They are
     done now and then all the same, for what they find goes by the time, too."""
 
-    def __init__(
-        self, store: Store, round_seconds: float, rest_seconds: float, hurry: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Seconds are between two rounds, and between two at rest. `hurry` has rows stored that have waited for long,
-        and says whether there are any: a round then waits for them, for `HURRY_LOOKS` looks at most."""
+    def __init__(self, store: Store, seconds: float) -> None:
+        """`seconds`: between two rounds at rest."""
         self._store = store
         self._tables = tuple(table.name for table in TABLES)
         self._writes = -1
-        self._round, self._interval = Interval(round_seconds), Interval(rest_seconds)
-        self._hurry = hurry
-        self._looks_left = 0  # While a round waits.
-        self._is_round = self._is_due = False
+        self._interval = Interval(seconds)
+        self._is_due = True
 
     def look(self) -> None:
-        """Begin a round, where one is due: each second."""
-        self._is_round = self._is_due = False
-        if self._looks_left:
-            self._looks_left -= 1
-        elif self._round.take():
-            self._looks_left = HURRY_LOOKS
-        else:
-            return
-        if self._looks_left and self._hurry():
-            return
-        self._looks_left, self._is_round = 0, True
+        """Begin a round."""
         writes = self._store.count_writes(self._tables)
         self._is_due = self._interval.take() or writes != self._writes
         self._writes = writes
-
-    def repeat(self, work: Callable[[], object]) -> Callable[[], None]:
-        """The work, done in each round."""
-
-        def do() -> None:
-            if self._is_round:
-                work()
-
-        return do
 
     def skip(self, work: Callable[[], object]) -> Callable[[], None]:
         """The work, which is not done in a round at rest."""
@@ -308,7 +283,7 @@ class Collector:
             yield Feature(name="names of other collectors", jobs=(Job(works=(self.catalogue.follow,)),))
         yield self._retired.feature
         risk_figures = KeptFigures(self._risks.figures)
-        rest = RestWatch(self.store, RISK_SECONDS, RISK_SECONDS * RISK_ROUNDS_AT_REST, self.writer.hurry_late)
+        rest = RestWatch(self.store, RISK_SECONDS * RISK_ROUNDS_AT_REST)
         # What is a credential and API descriptions come before the risk, and what changed comes after it.
         yield Feature(
             name="risk",
@@ -319,12 +294,13 @@ class Collector:
                     works=(
                         rest.look,
                         rest.skip(self._proof.update),
-                        rest.repeat(self._specs.look),  # It reads files, too.
+                        self._specs.look,  # It reads files, too.
                         rest.skip(self._risks.look),
                         rest.skip(self._changes.look),
                         rest.skip(self.mcp_watch.look),
                         rest.skip(self.spend_watch.look),
                     ),
+                    seconds=RISK_SECONDS,
                 ),
             ),
             figures=lambda: (

@@ -2,8 +2,8 @@
 
 Words and former names are written each second, for people wait for the names of endpoints. Coverage, workloads and
 schemas are written every five seconds at most, for an insert costs some 10 ms however few rows it has. Coverage and
-workloads, which change all the time, wait for half a minute while nobody looks. While somebody does, three may follow
-each other sooner, so that a new sensor is seen at once.
+workloads, which change all the time, wait for half a minute while nobody looks. Three may follow each other sooner, so
+that a new sensor is seen at once.
 """
 
 import time
@@ -25,6 +25,7 @@ from collector.receiver.reports import (
     RevealedWord,
     WorkloadRecord,
 )
+from collector.receiver.writer import UNWATCHED_SECONDS
 from collector.schemas.offers import SchemaOffers
 from collector.schemas.service import SchemaQueue
 from collector.storage.base import Store, StoreError, insert_most
@@ -37,7 +38,6 @@ from common.token_bucket import TokenBucket
 FORMER_NAME_LIMIT = 100_000
 FLUSH_SECONDS = 5.0
 FLUSH_BURST = 3
-UNWATCHED_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class ReportQueue:
         self.schema_offers = SchemaOffers(store, self.schemas)
         self._counts = ReportCounts()
         self._flushes = TokenBucket(1 / FLUSH_SECONDS, FLUSH_BURST, clock)
-        self._unwatched_flushes = TokenBucket(1 / UNWATCHED_SECONDS, 1, clock)
+        self._unwatched_flushes = TokenBucket(1 / UNWATCHED_SECONDS, FLUSH_BURST, clock)
         self.is_watched: Callable[[], bool] = lambda: True  # Whether somebody looks at what is written.
 
     def add_coverage(self, node: str, records: list[CoverageRecord], is_difference: bool) -> None:

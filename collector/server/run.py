@@ -87,8 +87,7 @@ ASKED_SECONDS = 15.0  # So long after a request somebody still looks.
 NEW_SECONDS = 60.0
 # What was accepted is in the tables so soon, or no more is accepted. The alert that the tables are behind comes before.
 BACKLOG_SECONDS = 90.0
-# Between two looks for a policy that another process published: another collector, or nobody where the state is a file.
-POLICY_SECONDS, ALONE_POLICY_SECONDS = 0.5, 5.0
+POLICY_SECONDS = 0.5  # Between two looks for a policy that another collector published.
 
 BuildApp = Callable[[Services], object]
 
@@ -332,8 +331,7 @@ class _Life:
         self._loop.call_soon_threadsafe(self._entrance.apply, self._ingest)
 
     async def _follow_policy(self) -> None:
-        """Send sensors what was published, whichever collector did it. What this one did is sent at once."""
-        seconds = POLICY_SECONDS if self._collector.state.is_shared else ALONE_POLICY_SECONDS
+        """Send sensors what was published, whichever collector did it."""
         while True:
             self._is_policy_due.clear()
             try:
@@ -345,7 +343,7 @@ class _Life:
                     self._ingest.change_policy(policy)
                     self._collector.integrations.exporter.wake()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_policy_due.wait(), seconds)
+                await asyncio.wait_for(self._is_policy_due.wait(), POLICY_SECONDS)
 
     def _describe_own_traffic(self) -> OwnTraffic:
         host, port = self._http_socket.getsockname()[:2]

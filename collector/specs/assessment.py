@@ -30,8 +30,6 @@ from collector.storage.records import Reader, select
 SERVED_NAMES: Final = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"
 ROUTES_MAX: Final = 1_000
 SERVED_OF_SERVICE_MAX: Final = 20
-# Most installations have none: to read a statement takes the engine longer than to find that out.
-_ANY: Final = f"SELECT route_id FROM schemas WHERE part = {DESCRIPTION} LIMIT 1"
 _SEEN: Final = f"""
 SELECT s.route_id AS route_id, any(n.service) AS service, any(n.host) AS host, any(n.url_template) AS template,
     argMax(s.fields, (s.time, s.version)) AS document
@@ -85,8 +83,6 @@ class SpecTraffic:
         return errors
 
     def _list_seen(self) -> list[SeenDescription]:
-        if not select(self._reader, _ANY):
-            return []
         return [
             SeenDescription(service=row["service"], place=f"{row['host']}{row['template']}", document=row["document"])
             for row in select(self._reader, _SEEN, {"names": SERVED_NAMES})

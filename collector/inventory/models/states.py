@@ -47,8 +47,6 @@ _CALLER: Final = tuple(reversed(ConsumerColumn))
 _LAST: Final = "least(one.last_seen, toUnixTimestamp(s.time))"
 
 
-# Most installations have none: to read a statement takes the engine longer than to find that out.
-_ANY: Final = f"SELECT route_id FROM schemas WHERE part = {_PART} LIMIT 1"
 # A sensor may send any number of states, each of a megabyte.
 _SIZES: Final = f"""(
         SELECT route_id, node, boot_id, generation, sum(length(operations)) OVER (
@@ -94,8 +92,6 @@ def read_model_sums(
     endpoint_ids: Sequence[str] | None = None,
 ) -> ModelSums:
     """Who asked which models in the span; of some endpoints, where `endpoint_ids` names them. Raises StoreError."""
-    if not select(reader, _ANY):
-        return ModelSums()
     rows = list(select(reader, _write_statement(order, endpoint_ids is not None), _bind(span, endpoint_ids)))
     unread = 0 if endpoint_ids is not None else _count_unread(reader, span.start)
     if not rows:

@@ -1,7 +1,6 @@
 """With a store that fails, the same range comes again under the same token, and everything is counted."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from collector.receiver import writer as writers
 from collector.receiver.writer import (
     FULL_BYTES,
     HURRIED_SECONDS,
-    LOOKED_AT_SECONDS,
     UNWATCHED_SECONDS,
     WATCHED_SECONDS,
     StoreWriter,
@@ -275,28 +273,10 @@ def test_the_fewer_rows_there_are_the_longer_they_wait_while_nobody_looks(wal: F
     assert writer.find_wait(waiting, is_watched=False) == UNWATCHED_SECONDS
 
 
-def test_what_is_looked_for_each_minute_finds_rows_that_waited_for_long(
-    wal: FileLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = make_writer(wal, TokenStore(), tmp_path)
-    writer.learn_routes()
-    fill(wal, 1)
-    waiting = writer.measure_waiting()
-    writer.hurry_late()
-    assert writer.find_wait(waiting, is_watched=False) == UNWATCHED_SECONDS
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + LOOKED_AT_SECONDS + 1)
-    writer.hurry_late()
-    assert writer.find_wait(waiting, is_watched=False) == HURRIED_SECONDS
-    assert writer.drain() == 1
-    writer.hurry_late()
-    assert writer.find_wait(waiting, is_watched=False) == UNWATCHED_SECONDS
-
-
 def test_rows_wait_while_nobody_looks_and_are_stored_for_an_alert_and_at_the_stop(
     wal: FileLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("UNWATCHED_LOOK_SECONDS", 0.001), ("UNWATCHED_SECONDS", 3_600.0), ("HURRIED_SECONDS", 0.0)):
+    for name, seconds in (("LOOK_SECONDS", 0.001), ("UNWATCHED_SECONDS", 3_600.0), ("HURRIED_SECONDS", 0.0)):
         monkeypatch.setattr(writers, name, seconds)
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
