@@ -215,8 +215,8 @@ class TlsProgram(KernelPrograms):
         update_map(self.maps["call_prices"], bytes(4), price_ns.to_bytes(8, "little"))
 
     def limit_each(self, calls_per_second: Mapping[int, int]) -> None:
-        """So many calls of HTTP/1 of a process go up from now on, where `limit` does not say less; of the process 0:
-        of all that are not named. Of more than `ACCOUNTS_SIZE` processes the last have what it has."""
+        """Limits the reported calls of HTTP/1 by process, as far as that is less than `limit`. Process 0 stands for all
+        that are not named, and for those past the first `ACCOUNTS_SIZE`."""
         wanted = {pid: 1_000_000_000 // rate for pid, rate in islice(sorted(calls_per_second.items()), ACCOUNTS_SIZE)}
         before, self.prices = self.prices, wanted
         own_prices = self.maps["own_prices"]

@@ -359,7 +359,7 @@ class OwnTraffic:
         cookie = 0
         if self._listeners.is_local_address(exchange.ends.remote_address):
             cookie = self._find_client(exchange.ends.local_address, exchange.ends.local_port, *remote)
-        # Of an encrypted connection capture learns no more: its calls are read later than its packets are seen.
+        # Calls over TLS are read after their packets were seen, so asking again would not find more.
         if not cookie and not exchange.ends.is_encrypted:
             return False
         is_own = bool(cookie) and self._own.has_connected(cookie)

@@ -16,7 +16,7 @@ from sensor.core.read_tls import ReadTls, TlsChoice
 # In `auto`: calls a second of a process that are read whole, and the part of its processor time for breakpoints.
 AUTO_CALLS_PER_SECOND: Final = 200
 AUTO_CPU_RATIO: Final = 0.02
-# Within a turn so many times that: the sensor's own work for them comes little by little, or calls wait for it.
+# Calls a second within a turn are at most so many times that: with more, other calls would wait for the sensor's work.
 AUTO_TURN_FACTOR: Final = 2
 # Turns in `auto` are fewer and longer than what may come at once allows: each switch stops the process for a moment.
 AUTO_PERIOD_SECONDS: Final = 10.0
@@ -111,8 +111,8 @@ class TlsChoices:
         return self._budgets[self.find(unit).mode if unit > 0 else ReadTls.AUTO]
 
     def list_limits(self) -> Mapping[int, int]:
-        """Calls a second that are read of a process at most, as `TlsProgram.limit_each` takes them: of one that starts
-        now, what the setting says."""
+        """Most calls a second that are read of each process, as `TlsProgram.limit_each` takes them. A process that is
+        not known yet has what the setting says."""
         most = {mode: budget.most_per_second or int(budget.calls_per_second) for mode, budget in self._budgets.items()}
         usual = most[self._setting]
         each = {pid: most[choice.mode] for pid, choice in self._choices.items()}

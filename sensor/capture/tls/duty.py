@@ -32,8 +32,7 @@ CPU_SECONDS: Final = 5.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Of one process: `calls_per_second` that are read, and the part of its own processor time that its breakpoints may
-    take, None for any. `most_per_second`: so many calls are read within a turn, and the kernel refuses what is beyond.
-    None: as many as come."""
+    take, None for any. `most_per_second`: the kernel refuses calls beyond it within a turn; None: it refuses none."""
 
     calls_per_second: float
     cpu_ratio: float | None = None

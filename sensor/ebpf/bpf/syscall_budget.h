@@ -12,7 +12,7 @@
  * others make. */
 #define RESERVE_RATE_PART 16
 #define RESERVE_BURST_PART 4
-/* Of a process with a price of its own so many calls come at once as it has in this part of a second. */
+/* A process with a price of its own may make the calls of this part of a second at once. */
 #define OWN_BURST_PART 2
 
 /* What: accounts of processes (GCRA, a leaky bucket). Life: the least recent is evicted, and then begins with a full budget. Key: thread group. */
@@ -24,7 +24,7 @@ BPF_ARRAY(node_account, struct account, 1);
 /* What: nanoseconds in which a process earns a call; 0: as built in. Of the sensor's making. Life: the program's. */
 BPF_ARRAY(call_prices, u64, 1);
 
-/* What: the same of processes that are to be read less, for calls of HTTP/1; the key 0: of those that are not here. Life: the sensor removes them. */
+/* What: the same by process, for calls of HTTP/1, where it is more; key 0: of processes without an element. Life: the sensor removes them. */
 BPF_TABLE("hash", u32, u64, own_prices, 4096);
 
 static __always_inline u64 find_price(void) {
@@ -50,21 +50,14 @@ static __always_inline int pay(u64 *paid_ns, u64 price_ns, u64 burst, u64 now) {
   return 1;
 }
 
-static __always_inline int pay_call(struct account *own, struct account *node, u64 own_price_ns, u64 own_burst, u64 now) {
-  u64 node_price_ns = find_price() / NODE_FACTOR;
-  return pay(&own->paid_ns, own_price_ns, own_burst, now) &&
-         (pay(&node->paid_ns, node_price_ns, CALLS_BURST, now) ||
-          pay(&own->reserve_ns, node_price_ns * RESERVE_RATE_PART, CALLS_BURST / RESERVE_BURST_PART, now));
-}
-
-/* 1: one more call of this process may go up. Calls of HTTP/2 have the price of all: a header that nobody saw is missing to those that refer to it. */
+/* 1: one more call of this process may go up. Calls of HTTP/2 have the price of all: a header that is not seen is missing in later calls. */
 static __always_inline int take_call(int is_http2, u64 now) {
   u32 only = 0, process = bpf_get_current_pid_tgid() >> 32;
   struct account *own = find_account(process), *node = node_account.lookup(&only);
   if (!own || !node)
     return 1;
   __sync_fetch_and_add(&own->calls, 1);
-  u64 price_ns = find_price(), burst = CALLS_BURST, *known = 0;
+  u64 price_ns = find_price(), node_price_ns = price_ns / NODE_FACTOR, burst = CALLS_BURST, *known = 0;
   if (!is_http2) {
     known = own_prices.lookup(&process);
     if (!known)
@@ -75,7 +68,9 @@ static __always_inline int take_call(int is_http2, u64 now) {
     if (burst > SECOND_NS / OWN_BURST_PART / price_ns)
       burst = SECOND_NS / OWN_BURST_PART / price_ns;
   }
-  if (pay_call(own, node, price_ns, burst, now))
+  if (pay(&own->paid_ns, price_ns, burst, now) &&
+      (pay(&node->paid_ns, node_price_ns, CALLS_BURST, now) ||
+       pay(&own->reserve_ns, node_price_ns * RESERVE_RATE_PART, CALLS_BURST / RESERVE_BURST_PART, now)))
     return 1;
   __sync_fetch_and_add(&own->refused, 1);
   count(Z_REFUSED, 1);
