@@ -24,7 +24,6 @@ from scripts.bench_cases.applying.application import (
     Application,
     ApplicationError,
     drive,
-    find_free_port,
     install,
     run_application,
 )
@@ -32,6 +31,7 @@ from scripts.bench_cases.applying.catalogue import APPLICATIONS
 from scripts.bench_cases.applying.observed import ObservedCall, read_calls, record_packets
 from scripts.bench_cases.applying.scores import RISK_ALERTS, Score, score
 from scripts.live.host import start_collector, start_sensor
+from scripts.ports import take_port
 from tests.bpf.cgroups import in_cgroup
 from tests.e2e.inventory import Inventory
 
@@ -44,7 +44,7 @@ FALSE_FINDINGS_MAX: Final = 0.05
 def call_all(chosen: Iterable[Application], directory: Path) -> Iterator[tuple[Application, int, list[ObservedCall]]]:
     """Each application with its port and the calls that its client made; those that fail are said and skipped."""
     for application in chosen:
-        port, second_port = find_free_port(), find_free_port()
+        port, second_port = take_port(), take_port()
         capture = directory / f"{application.name}.pcapng"
         try:
             home = install(application, HOME)

@@ -29,11 +29,11 @@ from scripts.bench_cases.applications import HOME
 from scripts.bench_cases.applying.application import (
     Application,
     ApplicationError,
-    find_free_port,
     install,
     wait_until_ready,
 )
 from scripts.bench_cases.exporting.programs import BODY, HEADERS, KEY, PATHS, PROGRAMS
+from scripts.ports import take_port
 from sensor.export.messages import write_schemas
 from tests.collector.risk.traffic import FIRST_PORT, Sensor
 from tests.collector.running import RunningCollector, make_hello, talk, wrap
@@ -158,7 +158,7 @@ def export(collector: RunningCollector, port: int) -> Mapping[str, Any]:
 def measure(chosen: list[str], home: Path, directory: Path) -> Iterator[dict[str, Any]]:
     """A line for each application. Those that fail have an `error`."""
     python = str(home / "python/bin/python")
-    ports = {name: find_free_port() for name in chosen}
+    ports = {name: take_port() for name in chosen}
     with ExitStack() as running:
         for name, port in ports.items():
             running.enter_context(run_program(name, python, port, directory))

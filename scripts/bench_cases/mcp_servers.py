@@ -29,6 +29,7 @@ import httpx
 from mcp.client.client import Client
 
 from scripts.live.host import start_collector, start_sensor
+from scripts.ports import take_port
 from tests.bpf.cgroups import in_cgroup
 
 START_SECONDS = 60
@@ -56,16 +57,10 @@ def read_lines(path: Path) -> list[ServerLine]:
     return [ServerLine(*line) for line in lines]
 
 
-def find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def run_server(line: ServerLine, log: Path) -> Iterator[int]:
     """Its port, once something listens there."""
-    port = find_port()
+    port = take_port()
     command = shlex.split(line.command.replace("{port}", str(port)))
     with (
         log.open("wb") as output,

@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from scripts.ports import take_port
+
 ATTEMPTS = 5
 READY_SECONDS = 10.0
 CONFIGURATION = """\
@@ -72,7 +74,7 @@ class Nginx:
         self._listen, self._environment = listen, environment
         self.directory = directory.resolve()  # nginx reads relative paths from its prefix.
         for _ in range(ATTEMPTS):
-            self.port = _take_port(addresses)
+            self.port = take_port(addresses)
             self.process = self._start(program, server, addresses, workers)
             if self._wait_until_ready(addresses[0]):
                 return
@@ -124,15 +126,3 @@ class Nginx:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-
-
-def _take_port(addresses: tuple[str, ...]) -> int:
-    """A port that is free on all the addresses, given back at once."""
-    with contextlib.ExitStack() as stack:
-        first = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in addresses[0] else socket.AF_INET))
-        first.bind((addresses[0], 0))
-        port: int = first.getsockname()[1]
-        for address in addresses[1:]:
-            other = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET))
-            other.bind((address, port))
-        return port

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.ports import take_port
 from scripts.vm.images import find_images
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
@@ -21,7 +22,7 @@ from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import Watch, own_cgroup_id
 from tests.bpf.reference import Teacher
 from tests.bpf.test_capture import answering
-from tests.bpf.test_loss import dropping, free_port
+from tests.bpf.test_loss import dropping
 from tests.bpf.wire import chunked, connected, receive_exactly, request, response, serving, talk
 
 pytestmark = pytest.mark.kernel
@@ -168,7 +169,7 @@ def test_a_call_is_counted_whatever_stays_down_behind_it(watch: Watch) -> None:
 def test_fifteen_percent_loss_over_a_full_ring(cramped: PacketCapture) -> None:
     sent = request("POST", "/loss/1234", body=b"u" * 3_000)
     answers = [response(200, b"d" * (i * 1_000)) if i % 2 else chunked(201, b"e" * 700) for i in range(60)]
-    port = free_port()
+    port = take_port()
     with _watching(cramped) as watch, dropping(port) as dropped:
         with serving(answering([len(sent)] * 60, *[(one,) for one in answers]), port=port), connected(port) as client:
             client.settimeout(60)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
+from scripts.ports import take_port
 from sensor.capture.packets.capture import PacketCapture
 from tests.bpf.test_coverage import find, has_exchanges
 from tests.bpf.tls import make_certificate

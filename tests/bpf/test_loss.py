@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.ports import take_port
 from sensor.capture.packets.capture import PacketCapture
 from sensor.core.calls import Exchange
 from sensor.http.http2.frames import PREFACE
@@ -55,14 +56,6 @@ def dropping(port: int) -> Iterator[Callable[[], int]]:
         subprocess.run([nft, "delete", "table", "inet", table], check=True)
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def test_fifteen_percent_of_packets_dropped(collect: Collect) -> None:
     calls = 23
     posts = [request("POST", f"/drop/{i}", body=b"u" * (i * 1_000)) for i in range(calls)]
@@ -76,7 +69,7 @@ def test_fifteen_percent_of_packets_dropped(collect: Collect) -> None:
             receive_exactly(connection, len(sent))
             connection.sendall(back)
 
-    port = free_port()
+    port = take_port()
     with dropping(port) as dropped:
         with serving(answer, port=port) as port, connected(port) as client:
             client.settimeout(60)
@@ -96,7 +89,7 @@ def test_connections_under_loss(collect: Collect) -> None:
         receive_exactly(connection, len(sent))
         connection.sendall(back)
 
-    port = free_port()
+    port = take_port()
     with dropping(port) as dropped:
         with serving(answer, port=port) as port:
             for _ in range(23):
@@ -147,7 +140,7 @@ def test_a_connection_of_http2_whose_first_segment_comes_second(capture: PacketC
         receive_exactly(connection, len(asked[3]))
         connection.sendall(write_headers(7, responses.encode([(b":status", b"200")]), is_end=True))
 
-    port = free_port()
+    port = take_port()
     with losing_first(port), serving(answer, port=port), connected(port) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.settimeout(10)
@@ -170,7 +163,7 @@ def test_a_call_of_http1_whose_first_segment_comes_second(collect: Collect) -> N
         receive_exactly(connection, len(second))
         connection.sendall(response(200, b"e"))
 
-    port = free_port()
+    port = take_port()
     with losing_first(port), serving(answer, port=port), connected(port) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.settimeout(10)

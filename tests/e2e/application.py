@@ -11,15 +11,16 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
-from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
-from scripts.live.program import Program
+from scripts.live.program import Program, ProgramError
+from scripts.ports import take_port
 from scripts.proxies import ProxyMissingError, find_proxy
 from sensor.capture.java.build import build_jar
 from tests.e2e.certificates import Certificate
@@ -153,7 +154,11 @@ class Servers:
             if self._certificate is not None:
                 command += [str(self._certificate.certificate), str(self._certificate.key)]
             program = Program(kind, command, directory / "server.log")
-            port = int(program.wait_for("ready", READY_SECONDS)["port"])
+            try:
+                port = int(program.wait_for("ready", READY_SECONDS)["port"])
+            except ProgramError:
+                program.stop()
+                raise
             server = Server(kind=kind, address=address, port=port, runner=program)
         self._running.append(server)
         return server
@@ -192,8 +197,7 @@ class Servers:
         program, port = find_or_skip("gnutls-serv", "gnutls-bin"), take_port()
         command = [program, "--http", "--port", str(port), "--x509certfile", str(self._certificate.certificate)]
         command += ["--x509keyfile", str(self._certificate.key), "--disable-client-cert"]
-        runner = Program("gnutls", command, directory / "server.log")
-        wait_until(lambda: is_listening(address, port), "gnutls-serv listens")
+        runner = run_until_it_listens("gnutls", command, directory / "server.log", (address, port))
         return Server(kind="gnutls", address=address, port=port, runner=runner)
 
     def _start_envoy(self, directory: Path, address: str) -> Server:
@@ -206,8 +210,8 @@ class Servers:
         port, path = take_port(), directory / "envoy.json"
         path.write_text(json.dumps(describe_envoy(address, port, self._certificate)))
         options = ("--log-level", "error", "--concurrency", "1", "--disable-hot-restart")
-        runner = Program("envoy", [str(program), "-c", str(path), *options], directory / "server.log")
-        wait_until(lambda: is_listening(address, port), "Envoy listens")
+        command = [str(program), "-c", str(path), *options]
+        runner = run_until_it_listens("envoy", command, directory / "server.log", (address, port))
         return Server(kind="envoy", address=address, port=port, runner=runner)
 
     def _start_lighttpd(self, directory: Path, address: str) -> Server:
@@ -315,6 +319,20 @@ def is_listening(address: str, port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
         return True
     return False
+
+
+def run_until_it_listens(name: str, command: Sequence[str], log_path: Path, server: tuple[str, int]) -> Program:
+    """A server that says nothing of itself, once it takes connections on its address and port. One that does not is
+    ended: left behind, it would hold a test's cgroup, and fail the tests after it. Raises ProgramError."""
+    program = Program(name, command, log_path)
+    try:
+        wait_until(lambda: is_listening(*server) or not program.is_running, f"{name} listens", seconds=READY_SECONDS)
+        if not program.is_running:
+            raise ProgramError(f"{name} ended before it listened on {server[0]}:{server[1]}:\n{program.log_tail()}")
+    except BaseException:
+        program.stop()
+        raise
+    return program
 
 
 def find_or_skip(program: str, package: str) -> str:

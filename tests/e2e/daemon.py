@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.bench_cases.capturing.watchers import take_port
+from scripts.ports import take_port
 from tests.waiting import DEADLINE_SECONDS
 
 ATTEMPTS = 5

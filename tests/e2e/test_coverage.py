@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
+from scripts.ports import take_port
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.application import Servers, find_or_skip
 from tests.e2e.conftest import Product

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from collector.trust.authority import make_authority, write_key
-from scripts.bench_cases.capturing.watchers import take_port
 from scripts.live.program import Program
+from scripts.ports import take_port
 from tests.deploy.prometheus import ask, list_questions, run_prometheus
 from tests.e2e.inventory import Inventory
 from tests.waiting import wait_until

@@ -6,7 +6,6 @@ compared. Counts are primes, so that no doubling, halving or folding gives them 
 """
 
 import contextlib
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -17,10 +16,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.program import Program
-from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, find_or_skip
+from scripts.ports import take_port
+from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, find_or_skip, run_until_it_listens
 from tests.e2e.callers import (
     ADDRESS,
     EXPECTED,
@@ -103,34 +102,21 @@ class Workloads:
         return nginx.port
 
     def start_nghttpd(self, name: str) -> int:
-        program = find_or_skip("nghttpd", "nghttp2-server")
+        nghttpd = find_or_skip("nghttpd", "nghttp2-server")
         root = self._directory / name
         (root / "orders").mkdir(parents=True)
         (root / "orders" / "large").write_bytes(b"x" * 200_000)
         (root / "orders" / "small").write_bytes(b"{}")
         port = take_port()
-        command = [program, "--no-tls", "-a", ADDRESS, "-n", "2", "-d", str(root), str(port)]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-        def stop() -> None:
-            server.terminate()
-            server.wait(60)
-
-        self._at_end(stop)
-        wait_until(lambda: is_listening(port), "nghttpd listens")
+        command = [nghttpd, "--no-tls", "-a", ADDRESS, "-n", "2", "-d", str(root), str(port)]
+        program = run_until_it_listens(name, command, self._directory / f"{name}.log", (ADDRESS, port))
+        self._at_end(program.stop)
         return port
 
     def _start(self, name: str, command: list[str]) -> int:
         program = Program(name, command, self._directory / f"{name}.log")
         self._at_end(program.stop)
         return int(program.wait_for("ready", READY_SECONDS)["port"])
-
-
-def is_listening(port: int) -> bool:
-    """Whether a connection is taken."""
-    with contextlib.suppress(OSError), socket.create_connection((ADDRESS, port), timeout=1):
-        return True
-    return False
 
 
 def run_curl(*options: str) -> Callable[[int], Calls]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.bench_cases.capturing.watchers import take_port
+from scripts.ports import take_port
 from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
 from tests.e2e.credentials import write_credential

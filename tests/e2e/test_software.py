@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scripts.bench_cases.capturing.watchers import take_port
+from scripts.ports import take_port
 from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory

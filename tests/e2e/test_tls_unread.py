@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from scripts.bench_cases.capturing.watchers import take_port
 from scripts.live.program import Program
-from tests.e2e.application import HERE, READY_SECONDS, Servers, find_or_skip, is_listening
+from scripts.ports import take_port
+from tests.e2e.application import HERE, READY_SECONDS, Servers, find_or_skip, run_until_it_listens
 from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
@@ -79,9 +79,7 @@ class Strangers:
             return self._start_granian()
         if name == "rustls_symbols":
             files = (str(self._certificate.certificate), str(self._certificate.key))
-            return int(
-                self._run(name, [str(build_rustls_server()), ADDRESS, *files]).wait_for("ready", READY_SECONDS)["port"]
-            )
+            return self._run(name, [str(build_rustls_server()), ADDRESS, *files])
         return self._start_renamed() if name == "renamed" else self._servers.start("envoy", ADDRESS).port
 
     def stop(self) -> None:
@@ -90,10 +88,15 @@ class Strangers:
         for program in self._programs:
             program.stop()
 
-    def _run(self, name: str, command: list[str]) -> Program:
+    def _run(self, name: str, command: list[str]) -> int:
         program = Program(name, command, self._directory / f"{name}.log")
         self._programs.append(program)
-        return program
+        return int(program.wait_for("ready", READY_SECONDS)["port"])
+
+    def _run_until_it_listens(self, name: str, command: list[str], port: int) -> int:
+        log = self._directory / f"{name}.log"
+        self._programs.append(run_until_it_listens(name, command, log, (ADDRESS, port)))
+        return port
 
     def _start_nss(self) -> int:
         """NSS' own server: answers anything with 200 and ends the connection."""
@@ -107,9 +110,7 @@ class Strangers:
         for command in (export, make_store, take):
             subprocess.run(command, check=True, capture_output=True, timeout=60)
         options = ["-d", f"sql:{store}", "-n", "server", "-p", str(port), "-w", "", "-V", "tls1.2:tls1.3"]
-        self._run("nss", [program, *options])
-        wait_until(lambda: is_listening(ADDRESS, port), "selfserv listens")
-        return port
+        return self._run_until_it_listens("nss", [program, *options], port)
 
     def _start_granian(self) -> int:
         """A server of Python whose extension has rustls, without symbols."""
@@ -118,9 +119,8 @@ class Strangers:
         options = ["--host", ADDRESS, "--port", str(port), "--interface", "asgi", "--http", "1", *files]
         paths = f"import sys; sys.path[:0] = [{str(package)!r}, {str(HERE)!r}]"
         code = f"{paths}; from granian.cli import entrypoint; entrypoint()"
-        self._run("rustls", [sys.executable, "-c", code, *options, "app_asgi:application"])
-        wait_until(lambda: is_listening(ADDRESS, port), "granian listens")
-        return port
+        command = [sys.executable, "-c", code, *options, "app_asgi:application"]
+        return self._run_until_it_listens("rustls", command, port)
 
     def _start_renamed(self) -> int:
         """A library of TLS that has another name than any that is looked for."""
@@ -130,7 +130,7 @@ class Strangers:
         files = (str(self._certificate.certificate), str(self._certificate.key))
         script = str(HERE / "app_openssl.py")
         command = [sys.executable, script, str(cryptography), str(stranger), "descriptor", ADDRESS, *files]
-        return int(self._run("renamed", command).wait_for("ready", READY_SECONDS)["port"])
+        return self._run("renamed", command)
 
 
 def send(name: str, port: int, certificate: Certificate) -> None:

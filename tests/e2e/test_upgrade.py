@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import pytest
 
-from scripts.bench_cases.capturing.watchers import take_port
 from scripts.live.host import CollectorAddress, start_collector, start_sensor
 from scripts.live.program import Program
+from scripts.ports import take_port
 from tests.e2e.earlier import Earlier, unpack_earlier
 from tests.e2e.inventory import Inventory
 from tests.e2e.served import JsonHandler, serve

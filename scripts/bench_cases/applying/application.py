@@ -86,12 +86,6 @@ def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
 
 
-def find_free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def run_application(application: Application, home: Path, data: Path, port: int, second_port: int) -> Iterator[None]:
     """Started and ready on 127.0.0.1:`port`, ended at the end. Raises ApplicationError."""

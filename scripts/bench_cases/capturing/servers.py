@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.bench_cases.capturing.loads import GRPC_MODULE, UnavailableError
-from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx
+from scripts.ports import take_port
 
 FILE_BYTES = 100_000
 _CONSTANT = "        default_type application/json;\n        location / { return 200 '{\"ok\": true}'; }"

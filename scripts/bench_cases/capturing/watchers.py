@@ -5,7 +5,6 @@ A `Watcher` runs beside a round. Rivals of the product are in `rivals`.
 
 import contextlib
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ import httpx
 from scripts.bench_cases.capturing.memory_cgroup import enter, make_memory_cgroup, read_file_bytes, read_memory
 from scripts.live.host import start_collector, start_sensor
 from scripts.live.program import Program
+from scripts.ports import take_port
 
 PAGE = 200
 # A stopped sensor has told all; the collector makes its last rows readable within a second or two.
@@ -141,10 +141,3 @@ def run_product(directory: Path, *, settings: str = "") -> Iterator[Product]:
         yield Product(
             sensor=sensor, collector=collector, metrics=f"http://{listen}/metrics", url=address.url, cgroup=cgroup
         )
-
-
-def take_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

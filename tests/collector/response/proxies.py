@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from scripts.bench_cases.block import make_context
-from scripts.bench_cases.capturing.watchers import take_port
+from scripts.ports import take_port
 from scripts.proxies import ProxyMissingError, find_proxy
 from tests.e2e.daemon import Daemon, find_program
 

@@ -8,11 +8,11 @@ import subprocess
 import time
 from collections import Counter
 from concurrent import futures
-from contextlib import closing
 
 import grpc
 import pytest
 
+from scripts.ports import take_port
 from sensor.http.grpc import RpcProtocol, StreamingKind
 from sensor.http.hpack import HuffmanStrings
 from sensor.http.http2.connection import Http2Connection
@@ -153,12 +153,6 @@ def wait_for(port: int) -> None:
         except OSError:
             assert time.monotonic() < deadline, f"nothing listens on port {port}"
             time.sleep(0.05)
-
-
-def find_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 NODE_SERVER = """
@@ -343,7 +337,7 @@ def test_go_joined_late_heals_and_is_never_wrong(go_recording):
     shutil.which("curl") is None or shutil.which("nginx") is None, reason="curl or nginx is not installed"
 )
 def test_curl_and_nginx_are_read_exactly(tmp_path):
-    port = find_port()
+    port = take_port()
     (tmp_path / "a.json").write_text(json.dumps({"a": 1}))
     (tmp_path / "nginx.conf").write_text(
         f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
