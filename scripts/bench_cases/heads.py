@@ -1,11 +1,12 @@
 """What calls whose heads are always new cost the sensor's user space, from events and records of the kernel to batches.
 
-    scripts/bench heads [--calls 100000] [--rate 9000] [--kinds once signed session] [--rounds 3]
+    scripts/bench heads [--calls 100000] [--rate 9000] [--kinds once signed session] [--rounds 3] [--copied [--parsed]]
 
 Three kinds of clients: each call with a token of its own; each signed anew under one of 500 keys (AWS SigV4); each
 with one of 500 sessions beside a cookie that changes. A kernel in Python, which is not measured, decides by the maps
 that the sensor wrote which calls are matched and which heads are copied. It has no budget, so each call shows who made
-it.
+it. With `--copied` it matches none, and with `--parsed` those heads were parsed before: what a parser that costs
+nothing would save.
 
 A JSON line a kind, of the best round: CPU seconds per 100,000 calls, the same by stage, and the share of heads that
 were copied. `attributed` are the calls that the collector gets with endpoint, status and the kind of their credential;
@@ -15,6 +16,7 @@ played but not measured. Process time: compare two versions by their ratio, alte
 """
 
 import argparse
+import contextlib
 import json
 import random
 import sys
@@ -23,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import numpy as np
 
@@ -37,8 +40,10 @@ from sensor.core.calls import AuthenticationKind, Exchange
 from sensor.core.config import SensorSettings
 from sensor.core.health import Failures, StageCounter
 from sensor.core.keyed import InstallationKey
+from sensor.describe import describer
 from sensor.ebpf.abi import EVENT, RECORD, EventFlag, EventKind, KernelEvent
 from sensor.export.convert import BatchConverter, SerialisedBatch
+from sensor.http.http1.head import parse_request_head
 from tests.sensor.clocks import FakeClock
 from tests.sensor.offload.cost import lay_out
 from tests.sensor.offload.kernel import Call, Kernel
@@ -162,8 +167,9 @@ class Sensor:
 class Run:
     """One kind's calls through a sensor of its own. `spent`: CPU seconds by stage of those that are measured."""
 
-    def __init__(self, sensor: Sensor) -> None:
+    def __init__(self, sensor: Sensor, *, is_copied: bool) -> None:
         self._sensor = sensor
+        self._is_copied = is_copied
         self.spent = {"read": 0.0, "describe": 0.0, "install": 0.0, "convert": 0.0, "sum": 0.0}
         self.heads = self._given = 0
         self.batches: list[SerialisedBatch] = []
@@ -188,10 +194,14 @@ class Run:
         sensor, events = self._sensor, list[memoryview]()
         for place, head in enumerate(heads, first):
             call = Call(head=head, cgroup_id=sensor.cgroup_id, time_ns=sensor.clock.monotonic_ns() + place)
-            if sensor.kernel.take(call) == "head":
+            if self._is_copied:
+                exchange = sensor.kernel.make_exchange(call, 0, 0, 0)
+            elif sensor.kernel.take(call) == "head":
                 exchange = sensor.kernel.exchanges.pop()
-                events += make_events(exchange, self._given)
-                self._given += 1
+            else:
+                continue
+            events += make_events(exchange, self._given)
+            self._given += 1
         return events
 
     def _play_events(self, events: list[memoryview], *, is_measured: bool) -> None:
@@ -238,12 +248,22 @@ def count_attributed(batches: list[SerialisedBatch], now_seconds: int) -> tuple[
     return attributed, named
 
 
-def measure(kind: str, calls: int, rate: int) -> dict[str, Any]:
+@contextlib.contextmanager
+def parsed_before(heads: list[bytes]) -> Iterator[None]:
+    """Parsing these heads costs a look into a table."""
+    parsed = {head: parse_request_head(head, False) for head in heads}
+    with mock.patch.object(describer, "parse_request_head", lambda head, _: parsed[head]):
+        yield
+
+
+def measure(kind: str, calls: int, rate: int, *, is_copied: bool, is_parsed: bool) -> dict[str, Any]:
     """The line of one kind."""
     heads = list(make_heads(kind, calls + calls // (LEARNED_PART - 1)))
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        if is_parsed:
+            stack.enter_context(parsed_before(heads))
         sensor = Sensor(Path(name))
-        run = Run(sensor)
+        run = Run(sensor, is_copied=is_copied)
         run.play(heads, rate)
     measured = len(heads) - len(heads) // LEARNED_PART
     attributed, named = count_attributed(run.batches, sensor.clock.unix_ns() // 10**9)
@@ -265,10 +285,13 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=9_000, help="calls a second")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--copied", action="store_true", help="the kernel matches no head")
+    parser.add_argument("--parsed", action="store_true", help="heads were parsed before; with --copied")
     options = parser.parse_args()
+    ways = {"is_copied": options.copied, "is_parsed": options.parsed}
     is_whole = True
     for kind in options.kinds:
-        lines = [measure(kind, options.calls, options.rate) for _ in range(options.rounds)]
+        lines = [measure(kind, options.calls, options.rate, **ways) for _ in range(options.rounds)]
         is_whole &= all(line["attributed"] == line["calls"] for line in lines)
         print(json.dumps(min(lines, key=lambda line: line["cpu_s_per_100k"])), flush=True)
     sys.exit(not is_whole)
