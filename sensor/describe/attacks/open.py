@@ -61,5 +61,5 @@ class _LateClassifier:
 
     def _is_worth(self, request: Request) -> bool:
         values = [value for name, value in request.headers if not is_passed_over(name, value)]
-        is_odd = any(self._worth.match(text) for text in (request.path, request.query, *values))
+        is_odd = any(text and self._worth.match(text) for text in (request.path, request.query, *values))
         return bool(request.body) or is_odd or find_misconduct(request) is not None
