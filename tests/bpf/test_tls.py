@@ -16,8 +16,8 @@ import grpc
 import pytest
 
 from scripts.bench_cases.searching import search_path
+from scripts.fetched import find_fetched
 from scripts.live.program import Program
-from scripts.proxies import find_proxy
 from scripts.vm.images import RING_BYTES, find_images
 from sensor.capture.syscalls.streams import unpack_event
 from sensor.capture.tls.reader import TlsReader
@@ -408,7 +408,7 @@ def test_envoy(program: TlsProgram, certificate: Certificate, tmp_path: Path, ve
     servers = Servers(tmp_path, certificate)
     port = servers.start("envoy", ADDRESS).port
     try:
-        watch = Watch(program, find_proxy("envoy"))
+        watch = Watch(program, find_fetched("envoy"))
         command = [find_or_skip("curl", "curl"), "--silent", "--noproxy", "*", "--cacert", str(certificate.authority)]
         command += [f"--http{version}", "--write-out", "%{http_code}\n", "--output", "/dev/null"]
         command.append(f"https://{ADDRESS}:{port}/orders/[1001-1023]")

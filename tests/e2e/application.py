@@ -1,9 +1,9 @@
-"""One small application over six servers (nginx, Python, Node, Go, Java, Apache): starts one of them on a port of its
-own; and HAProxy and Apache as proxies in front of one.
+"""One small application over many servers (nginx, Python, Node, Go, Java, Apache, PHP and others): starts one of them
+on a port of its own; and HAProxy and Apache as proxies in front of one.
 
 POST   /orders        201, a body          GET /orders/N   200, a body      GET /users/N  304, no body
 DELETE /orders/N      204, no body         HEAD /orders/N  200, no body     anything else 404, a body
-GET    /events        200 in chunks (not nginx, not Apache)
+GET    /events        200 in chunks (not nginx, not Apache, not PHP)
 """
 
 import contextlib
@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import pytest
 
 from scripts.demo.nginx import Nginx, find_nginx
+from scripts.fetched import NotFetchedError, find_fetched
 from scripts.live.program import Program, ProgramError
 from scripts.ports import take_port
-from scripts.proxies import ProxyMissingError, find_proxy
 from sensor.capture.java.build import build_jar
 from tests.e2e.certificates import Certificate
 from tests.e2e.daemon import Daemon, find_program
@@ -44,6 +44,33 @@ NGINX = """
         location /users/ { return 304; }
         location / { return 404 '{}'; }
 """
+# In front of PHP-FPM.
+NGINX_PHP = """
+        location / {{
+            fastcgi_pass unix:{socket};
+            fastcgi_param SCRIPT_FILENAME {script};
+            fastcgi_param REQUEST_METHOD $request_method;
+            fastcgi_param REQUEST_URI $request_uri;
+            fastcgi_param CONTENT_LENGTH $content_length;
+        }}
+"""
+PHP_FPM = """
+[global]
+error_log = {directory}/php-fpm.log
+[application]
+user = root
+listen = {directory}/php.sock
+pm = static
+pm.max_children = 2
+"""
+# Of JavaScript, what runs servers/app.js.
+JAVASCRIPT = {
+    "node22": (),
+    "node24": (),
+    "bun": (),
+    "deno": ("run", "--allow-all", "--unstable-detect-cjs"),
+}
+PROGRAMS = Path("/usr/sbin")
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
 LIGHTTPD_GNUTLS = Path("/usr/lib/lighttpd/mod_gnutls.so")
 # No server ends a connection that waits: a test may have to wait for long between two calls of it.
@@ -137,10 +164,10 @@ class Servers:
         directory = self._directory / f"{kind}-{len(self._running)}"
         directory.mkdir()
         if kind == "nginx":
-            if find_nginx() is None:
-                pytest.skip("nginx is not installed: apt-get install nginx-light")
-            nginx = self._start_nginx(directory, address, None if is_plain else self._certificate)
+            nginx = self._start_nginx(directory, address, NGINX, None if is_plain else self._certificate)
             server = Server(kind=kind, address=address, port=nginx.port, runner=nginx)
+        elif kind == "php_fpm":
+            server = self._start_php_fpm(directory, address)
         elif kind == "apache":
             server = self._start_apache(directory, address, APACHE_ANSWERS)
         elif kind == "gnutls":
@@ -153,7 +180,7 @@ class Servers:
             command = [*self._command(kind), address]
             if self._certificate is not None:
                 command += [str(self._certificate.certificate), str(self._certificate.key)]
-            program = Program(kind, command, directory / "server.log")
+            program = Program(kind, command, directory / "server.log", {"DENO_DIR": str(directory)})
             try:
                 port = int(program.wait_for("ready", READY_SECONDS)["port"])
             except ProgramError:
@@ -185,11 +212,28 @@ class Servers:
         for server in self._running:
             server.runner.stop()
 
-    def _start_nginx(self, directory: Path, address: str, certificate: Certificate | None) -> Nginx:
+    def _start_nginx(self, directory: Path, address: str, answers: str, certificate: Certificate | None) -> Nginx:
+        if find_nginx() is None:
+            pytest.skip("nginx is not installed: apt-get install nginx-light")
         if certificate is None:
-            return Nginx(directory, NGINX, addresses=(address,))
+            return Nginx(directory, answers, addresses=(address,))
         files = f"ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};"
-        return Nginx(directory, f"http2 on; {files}{NGINX}", addresses=(address,), listen="ssl reuseport")
+        return Nginx(directory, f"http2 on; {files}{answers}", addresses=(address,), listen="ssl reuseport")
+
+    def _start_php_fpm(self, directory: Path, address: str) -> Server:
+        """nginx, and PHP-FPM behind it by a Unix socket."""
+        program = max(PROGRAMS.glob("php-fpm8.*"), default=None)
+        if program is None:
+            pytest.skip("PHP-FPM is not installed: apt-get install php-fpm")
+        path, end = directory / "php-fpm.conf", directory / "php.sock"
+        path.write_text(PHP_FPM.format(directory=directory))
+        command = [str(program), "--nodaemonize", "--allow-to-run-as-root", "--fpm-config", str(path), "-n"]
+        php = Program("php-fpm", command, directory / "server.log")
+        self._running.append(Server(kind="php", address=address, port=0, runner=php))
+        wait_until(end.exists, "PHP-FPM listens", seconds=READY_SECONDS)
+        answers = NGINX_PHP.format(socket=end, script=HERE / "app.php")
+        nginx = self._start_nginx(directory, address, answers, self._certificate)
+        return Server(kind="php_fpm", address=address, port=nginx.port, runner=nginx)
 
     def _start_gnutls(self, directory: Path, address: str) -> Server:
         """GnuTLS's own server: answers anything with 200 and a page, and ends the connection."""
@@ -203,14 +247,11 @@ class Servers:
     def _start_envoy(self, directory: Path, address: str) -> Server:
         """Answers anything with 200 and an order."""
         assert self._certificate is not None
-        try:
-            program = find_proxy("envoy")
-        except ProxyMissingError as missing:
-            pytest.skip(str(missing))
+        program = fetch_or_skip("envoy")
         port, path = take_port(), directory / "envoy.json"
         path.write_text(json.dumps(describe_envoy(address, port, self._certificate)))
         options = ("--log-level", "error", "--concurrency", "1", "--disable-hot-restart")
-        command = [str(program), "-c", str(path), *options]
+        command = [program, "-c", str(path), *options]
         runner = run_until_it_listens("envoy", command, directory / "server.log", (address, port))
         return Server(kind="envoy", address=address, port=port, runner=runner)
 
@@ -264,6 +305,10 @@ class Servers:
             return [find_or_skip("ruby", "ruby"), str(HERE / "app.rb")]
         if kind == "node":
             return [find_or_skip("node", "nodejs"), str(HERE / "app.js")]
+        if kind in JAVASCRIPT:
+            return [fetch_or_skip(kind), *JAVASCRIPT[kind], str(HERE / "app.js")]
+        if kind == "php":
+            return [find_or_skip("php", "php-cli"), "-n", str(HERE / "app.php")]
         if kind.startswith("java"):
             java = find_or_skip("java", "default-jdk-headless")
             agent = [f"-javaagent:{self._build_java_agent()}"] if kind == "java_agent" else []
@@ -341,3 +386,11 @@ def find_or_skip(program: str, package: str) -> str:
     if path is None:
         pytest.skip(f"{program} is not installed: apt-get install {package}")
     return path
+
+
+def fetch_or_skip(name: str) -> str:
+    """The path of a program of the Python index; skips the test where it was not fetched."""
+    try:
+        return str(find_fetched(name))
+    except NotFetchedError as missing:
+        pytest.skip(str(missing))

@@ -28,7 +28,10 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.capt
 
 ADDRESS = "127.0.0.1"
 STILL_SECONDS = 3.0
-KINDS = ("nginx", "python", "asyncio", "node", "apache", "go", "go_stripped", "java_agent")
+KINDS = (
+    *("nginx", "python", "asyncio", "node", "node22", "node24", "php", "php_fpm", "apache", "go", "go_stripped"),
+    "java_agent",
+)
 PROXIES = ("haproxy",)
 ALL = (*KINDS, *PROXIES)
 LIBRARIES = {"go": "Go crypto/tls", "go_stripped": "Go crypto/tls", "java_agent": "Java"}

@@ -1,7 +1,7 @@
 """Servers over TLS of libraries that are not read: each port is in the coverage as encrypted, with the reason of its
-process and calls that are estimated, and told by its clients, which are read. Real Java, NSS' own server, granian
-(rustls), and a library under a name that nobody knows; beside them what is read: Envoy, whose BoringSSL is stripped,
-and rustls with symbols.
+process and calls that are estimated, and told by its clients, which are read. Real Java, NSS' own server, granian and
+Deno (rustls), Bun (BoringSSL), and a library under a name that nobody knows; beside them what is read: Envoy, whose
+BoringSSL is stripped, and rustls with symbols.
 """
 
 import contextlib
@@ -40,6 +40,8 @@ REASONS = {
     "java": "Java encrypts in code that it makes as it runs, where probes cannot be.",
     "nss": "NSS is not read.",
     "rustls": "rustls is read only where the symbols of its version 0.23 remain.",
+    "deno": "rustls is read only where the symbols of its version 0.23 remain.",
+    "bun": "The functions of this BoringSSL were not found.",
     "renamed": "No library of TLS that can be read was found in its process.",
 }
 # Of each that is read, its library: Envoy has no symbols, the server of rustls has them.
@@ -71,7 +73,7 @@ class Strangers:
 
     def start(self, name: str) -> int:
         """Its port. Skips where it is not installed."""
-        if name == "java":
+        if name in ("java", "deno", "bun"):
             return self._servers.start(name, ADDRESS).port
         if name == "nss":
             return self._start_nss()

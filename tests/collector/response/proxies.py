@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 
 from scripts.bench_cases.block import make_context
+from scripts.fetched import NotFetchedError, find_fetched
 from scripts.ports import take_port
-from scripts.proxies import ProxyMissingError, find_proxy
 from tests.e2e.daemon import Daemon, find_program
 
 REQUEST: Final = b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
@@ -182,6 +182,6 @@ class EnvoyFront:
 
 def _find(name: str) -> str:
     try:
-        return str(find_proxy(name))
-    except ProxyMissingError as error:
+        return str(find_fetched(name))
+    except NotFetchedError as error:
         pytest.skip(str(error))
