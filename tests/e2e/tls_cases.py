@@ -3,6 +3,8 @@
 `TlsCases.open` comes before the sensor starts, `send` when it reads.
 """
 
+import contextlib
+import re
 import ssl
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 
 from scripts.live.program import Program
@@ -18,6 +21,7 @@ from tests.e2e.application import HERE, READY_SECONDS, Servers
 from tests.e2e.certificates import Certificate
 from tests.e2e.traffic import Table, expect, send_mix
 from tests.e2e.wire import RawClient, Sent
+from tests.waiting import wait_until
 
 ADDRESS = "127.0.0.1"
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
@@ -47,6 +51,19 @@ def make_context(certificate: Certificate, version: ssl.TLSVersion, ciphers: str
     if ciphers:
         context.set_ciphers(ciphers)
     return context
+
+
+def wait_until_searched(sensor: Program, metrics: str) -> None:
+    """Until the sensor, whose metrics are at that URL, has searched all files of the servers that run. One of 100 MB
+    takes a fifth of a second of processor time, and longer than some seconds where others use it."""
+    wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), "a library is found")
+
+    def is_done() -> bool:
+        text = httpx.get(metrics, timeout=60).text
+        return re.search(r"^apidae_sensor_tls_waiting_files 0(\.0)?$", text, re.MULTILINE) is not None
+
+    with contextlib.suppress(AssertionError):  # Each test says what of its own is missing.
+        wait_until(is_done, "no file waits to be searched")
 
 
 @dataclass(slots=True)
