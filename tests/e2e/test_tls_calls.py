@@ -125,7 +125,8 @@ def observed(
             told.skipped[kind] = str(reason)
     _, address = product.start_collector()
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
-    config.write_text("read_tls = 'full'\n")
+    # With less the governor may refuse bodies while so many servers are met.
+    config.write_text("read_tls = 'full'\ncapture_budget_core_share = 8\n")
     metrics = f"{ADDRESS}:{take_port()}"
     sensor = product.start_sensor(address, "--config", str(config), "--metrics-listen", metrics)
     inventory = product.open_inventory(address)
