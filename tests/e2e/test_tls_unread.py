@@ -1,7 +1,7 @@
 """Servers over TLS of libraries that are not read: each port is in the coverage as encrypted, with the reason of its
-process and calls that are estimated, and told by its clients, which are read. Real Java, NSS' own server, granian and
-Deno (rustls), Bun (BoringSSL), and a library under a name that nobody knows; beside them what is read: Envoy, whose
-BoringSSL is stripped, and rustls with symbols.
+process and calls that are estimated, and reported by its clients, which are read. Real Java, NSS' own server, granian
+and Deno (rustls), Bun (BoringSSL), and a library under a name that nobody knows; beside them what is read: Envoy,
+whose BoringSSL is stripped, and rustls with symbols.
 """
 
 import contextlib
