@@ -1,9 +1,10 @@
-"""The kernel side compiled here for the machine, where LLVM would take a minute and more."""
+"""The kernel side compiled here for the machine, where LLVM takes minutes."""
 
 import os
 from pathlib import Path
 from typing import Final
 
+from scripts.compiled import list_builds
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.ebpf.compile import Build, ImageCache, build_http1, make_digest
 from sensor.ebpf.loader import RECORDS_BYTES, compile_build
@@ -28,9 +29,10 @@ def find_images() -> Path:
     return Path(os.environ.get(VARIABLE, CACHE_DIRECTORY))
 
 
-def keep_image(directory: Path) -> Path:
-    """Compiles once for all kernels. Gives the directory, to name in `VARIABLE`. Raises LoadError."""
-    build, cache = describe_build(), ImageCache(directory)
-    if cache.find_image(make_digest(build)) is None:
-        cache.keep_image(make_digest(build), compile_build(build))
+def compile_images(directory: Path) -> Path:
+    """Compiles all programs, once for all kernels. Gives the directory, to name in `VARIABLE`. Raises LoadError."""
+    cache = ImageCache(directory)
+    for build, _ in list_builds().values():
+        if cache.find_image(make_digest(build)) is None:
+            cache.keep_image(make_digest(build), compile_build(build))
     return directory

@@ -1,6 +1,6 @@
 """`python -m scripts.vm.steps [KERNEL ...]`: the table of verifier steps in docs/internals/kernels.md.
 
-Loads all programs here and in an emulated machine for each kernel named (`6.1`, `6.12`, ...), some four minutes each,
+Loads all programs here and in an emulated machine for each kernel named (`6.1`, `6.12`, ...), some two minutes each,
 and prints a row a program and a column a kernel. A kernel that cannot be had, or that does not report steps, has none.
 """
 

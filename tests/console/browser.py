@@ -5,7 +5,7 @@ The browser is the distribution's; without it the tests skip and say so.
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,6 +42,9 @@ _LIST_UNREACHABLE: Final = """() => {
         (one) => seen(one) && getComputedStyle(one).cursor === "pointer" && !one.closest(`${usable}, label`));
     return [...skipped.map(name), ...clickable.map(name)];
 }"""
+_LIST_MEDIA: Final = """() => [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules])
+    .filter((rule) => rule instanceof CSSMediaRule && matchMedia(rule.conditionText).matches)
+    .map((rule) => rule.conditionText)"""
 # The focused element's name where neither an outline nor a border or shadow of its own shows it.
 _SHOW_FOCUS: Final = """() => {
     const one = document.activeElement;
@@ -87,10 +90,15 @@ class Visit:
             unseen += [stop] if stop else []
         return unseen
 
-    def list_violations(self, *rules: str) -> list[str]:
-        """What axe-core finds against people who see, hear or move differently; by these rules, else by all."""
-        chosen = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
-        found = Axe().run(self.page, options={"resultTypes": ["violations"], **chosen})
+    def list_media(self) -> tuple[str, ...]:
+        """The conditions of style sheets that hold for the window and the theme as they are."""
+        return tuple(self.page.evaluate(_LIST_MEDIA))
+
+    def list_violations(self, *, only: Sequence[str] = (), without: Sequence[str] = ()) -> list[str]:
+        """What axe-core finds against people who see, hear or move differently; by some of its rules, else by all."""
+        chosen = {"runOnly": {"type": "rule", "values": list(only)}} if only else {}
+        disabled = {rule: {"enabled": False} for rule in without}
+        found = Axe().run(self.page, options={"resultTypes": ["violations"], "rules": disabled, **chosen})
         return [
             f"{one['id']}: {node['target']} {node['failureSummary'].splitlines()[1:2]}"
             for one in found.response["violations"]

@@ -21,6 +21,7 @@ from collector.inventory.endpoints.route_sums import RouteSums
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.services.services import ServiceInventory, ServiceQuery, ServiceSort
 from collector.server.compose import Collector
+from collector.storage.clickhouse import TABLES
 from collector.storage.embedded import EmbeddedStore
 from tests.collector.inventory.seed import NOW, Seed
 
@@ -43,8 +44,8 @@ ENDPOINTS = [
 class Office:
     """One store, read with kept sums and without."""
 
-    def __init__(self, directory: Path) -> None:
-        self.store = EmbeddedStore(directory)
+    def __init__(self, store: EmbeddedStore) -> None:
+        self.store = store
         self.now = NOW
         who = ConsumerSql()
         self.sums = RouteSums(store=self.store, clock=lambda: self.now, rows_min=0)
@@ -63,6 +64,11 @@ class Office:
             self.sums.update()
             self.figures.update()
 
+    def erase(self) -> None:
+        """All that is kept."""
+        self.sums.erase()
+        self.figures.erase()
+
     @property
     def is_kept(self) -> bool:
         span = EndpointQuery().find_span(self.now)
@@ -78,10 +84,42 @@ class Office:
         return sum(one.calls for one in kept.items)
 
 
-def test_a_small_store_is_not_counted_at_each_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, now, counted = EmbeddedStore(tmp_path / "store"), [NOW], list[str]()
+def test_the_pages_and_the_api_read_the_sums_that_the_collector_keeps(tmp_path: Path) -> None:
+    """The first of all, for it opens a store of its own, and a process has one at a time."""
+    collector = Collector(CollectorSettings(data_dir=tmp_path))
+    try:
+        services = collector.build_services(lambda: "", lambda _: (b"", ""), StorageState)
+        kept = {feature.name for feature in collector.features if feature.name.startswith("sums of ")}
+        assert kept == {"sums of consumers", "sums of routes", "sums of figures"}
+        assert services.sums is not None and services.route_sums is not None and services.figure_sums is not None
+    finally:
+        collector.close()
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(embedded: EmbeddedStore) -> EmbeddedStore:
+    """An empty one."""
+    for table in TABLES:
+        embedded.execute(f"TRUNCATE TABLE {table.name}")
+    return embedded
+
+
+def test_a_small_store_is_not_counted_at_each_look(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, counted = [NOW], list[str]()
     ask = store.query_columns
-    monkeypatch.setattr(store, "query_columns", lambda sql, *rest: counted.append(sql) or ask(sql, *rest))
+
+    def count(sql: str, *rest: Any) -> Any:
+        counted.append(sql)
+        return ask(sql, *rest)
+
+    monkeypatch.setattr(store, "query_columns", count)
     sums = RouteSums(store=store, clock=lambda: now[0])
     for seconds in (module.LOOK_SECONDS, module.LOOK_SECONDS, module.REBUILD_SECONDS):
         while sums.update():
@@ -92,14 +130,28 @@ def test_a_small_store_is_not_counted_at_each_look(tmp_path: Path, monkeypatch: 
         pass
     looks = " ".join("look" if one == "look" else "count" for one in counted).replace("count count", "count")
     assert looks == "count look look look count"
-    store.close()
+
+
+@pytest.fixture(scope="module")
+def unchanged(embedded: EmbeddedStore) -> Office:
+    """For tests that only read. They are before those that use `office`, which empties the store."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return fill(embedded, monkeypatch)
 
 
 @pytest.fixture
-def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+def office(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    """For tests that change it."""
+    office = fill(store, monkeypatch)
+    yield office
+    office.erase()
+
+
+def fill(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> Office:
+    """One with calls, and with sums of them that were made in several parts."""
     monkeypatch.setattr("collector.inventory.endpoints.route_sums._Routes.chunk_rows", 20)
     monkeypatch.setattr("collector.inventory.endpoints.figure_sums._Figures.chunk_rows", 20)
-    office = Office(tmp_path / "store")
+    office = Office(store)
     seed = Seed()
     orders = seed.endpoint(1, "GET", "/orders")
     order = seed.endpoint(2, "GET", "/orders/{id}")
@@ -116,22 +168,22 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     seed.write(office.store)
     office.make()
     assert office.is_kept
-    yield office
-    office.store.close()
+    return office
 
 
 @pytest.mark.parametrize("asked", ENDPOINTS, ids=lambda asked: "-".join(map(str, asked.values())))
-def test_endpoints_are_the_same(office: Office, asked: dict[str, object]) -> None:
+def test_endpoints_are_the_same(unchanged: Office, asked: dict[str, object]) -> None:
     query = EndpointQuery.model_validate(asked)
-    kept, added = (one.list_endpoints(query, query.find_span(office.now)) for one in office.endpoints)
-    assert kept == added and kept.total > 0
+    kept, added = (one.list_endpoints(query, query.find_span(unchanged.now)) for one in unchanged.endpoints)
+    assert kept == added and kept.total > 0 and unchanged.is_kept
 
 
-def test_services_are_the_same(office: Office) -> None:
+def test_services_are_the_same(unchanged: Office) -> None:
     for sort in ServiceSort:
         query = ServiceQuery(sort=sort)
-        kept, added = (one.list_services(query, query.find_span(office.now)) for one in office.services)
+        kept, added = (one.list_services(query, query.find_span(unchanged.now)) for one in unchanged.services)
         assert kept == added and kept.items
+    assert unchanged.is_kept
 
 
 @st.composite
@@ -205,19 +257,7 @@ def test_calls_that_come_late_are_in_the_list_at_once(office: Office) -> None:
 
 
 def test_an_erasure_leaves_no_table(office: Office) -> None:
-    office.sums.erase()
-    office.figures.erase()
+    office.erase()
     assert not office.is_kept
     assert office.store.query("SHOW TABLES LIKE '%_sums_%'") == []
     office.count_calls()
-
-
-def test_the_pages_and_the_api_read_the_sums_that_the_collector_keeps(tmp_path: Path) -> None:
-    collector = Collector(CollectorSettings(data_dir=tmp_path))
-    try:
-        services = collector.build_services(lambda: "", lambda _: (b"", ""), StorageState)
-        kept = {feature.name for feature in collector.features if feature.name.startswith("sums of ")}
-        assert kept == {"sums of consumers", "sums of routes", "sums of figures"}
-        assert services.sums is not None and services.route_sums is not None and services.figure_sums is not None
-    finally:
-        collector.close()

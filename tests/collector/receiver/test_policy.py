@@ -1,6 +1,7 @@
 """A policy changed at run time: connected sensors are sent it, and what they make of it is shown."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +102,13 @@ def test_what_another_collector_published_is_sent_too(running: Running) -> None:
     order = BlockOrder(
         id="b1", kind=BlockKind.ADDRESS, value="203.0.113.7", key_id=0, credentials=(), scopes=(), expires_at=2e9
     )
-    state = open_state(running.data)
-    policy = PolicyTable(state, (ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.PRINCIPAL))
-    with state.write() as connection:
-        policy.hold(connection)
-        assert policy.publish(connection, [order])
+    with closing(open_state(running.data)) as state:
+        policy = PolicyTable(state, (ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.PRINCIPAL))
+        with state.write() as connection:
+            policy.hold(connection)
+            assert policy.publish(connection, [order])
     heard = sensor.hear_policy()
     assert (heard.epoch, [block.address for block in heard.block_set.blocks]) == (2, ["203.0.113.7"])
-    state.close()
     sensor.close()
 
 

@@ -5,6 +5,8 @@ its subject. A detector without a case fails the first test."""
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -155,6 +157,31 @@ def make(history: bytes) -> Callable[[], Scene]:
     return lambda: Scene(history)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """A case after its last step, and the signals of each step. Tests only read it."""
+
+    scene: Scene
+    steps: list[list[AbuseSignal]]
+
+    @property
+    def signals(self) -> list[AbuseSignal]:
+        return list(chain.from_iterable(self.steps))
+
+
+@pytest.fixture(scope="module")
+def played(history: bytes) -> Callable[[str], Played]:
+    """Plays each case once for all tests."""
+
+    @cache
+    def play_case(name: str) -> Played:
+        scene = Scene(history)
+        steps = [play(scene, name, [step], Scene.later + 10 * n) for n, step in enumerate(CASES[name].steps)]
+        return Played(scene=scene, steps=steps)
+
+    return play_case
+
+
 def play(scene: Scene, name: str, steps: Steps | None = None, start: int = 0) -> list[AbuseSignal]:
     """What the detector of a case says of its rows."""
     told = scene.run(CASES[name].steps if steps is None else steps, start=start)
@@ -171,8 +198,8 @@ def test_every_detector_has_a_case() -> None:
 
 
 @every_detector
-def test_what_is_told_is_complete(make: Callable[[], Scene], name: str) -> None:
-    signals = play(make(), name)
+def test_what_is_reported_is_complete(played: Callable[[str], Played], name: str) -> None:
+    signals = played(name).signals
     assert signals
     for signal in signals:
         assert signal.count > signal.ceiling >= 0 and signal.calls > 0
@@ -185,23 +212,25 @@ def test_what_is_told_is_complete(make: Callable[[], Scene], name: str) -> None:
 
 
 @every_detector
-def test_the_same_rows_are_told_the_same(make: Callable[[], Scene], name: str) -> None:
-    assert play(make(), name) == play(make(), name)
+def test_the_same_rows_are_reported_the_same(
+    make: Callable[[], Scene], played: Callable[[str], Played], name: str
+) -> None:
+    assert play(make(), name) == played(name).signals
 
 
 @every_detector
-def test_a_restart_at_any_step_changes_nothing(make: Callable[[], Scene], name: str) -> None:
-    steps = CASES[name].steps
-    whole = make()
-    expected = play(whole, name)
+def test_a_restart_at_any_step_changes_nothing(
+    make: Callable[[], Scene], played: Callable[[str], Played], name: str
+) -> None:
+    steps, whole = CASES[name].steps, played(name)
+    first, before, last = make(), list[AbuseSignal](), 0
     for cut in range(1, len(steps), max(1, len(steps) // 6)):
-        scene = make()
-        before = play(scene, name, steps[:cut])
-        scene.restart()
+        before += play(first, name, steps[last:cut], start=Scene.later + 10 * last)
+        scene, last = Scene(first.save()), cut
         after = play(scene, name, steps[cut:], start=Scene.later + 10 * cut)
         # Which addresses took part lately is not kept.
-        assert forget_sources(before + after) == forget_sources(expected)
-        one, other = state_of(scene.engine, name), state_of(whole.engine, name)
+        assert forget_sources(before + after) == forget_sources(whole.signals)
+        one, other = state_of(scene.engine, name), state_of(whole.scene.engine, name)
         assert one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
 
 
@@ -232,16 +261,20 @@ def test_what_a_person_expects_is_told_no_more(make: Callable[[], Scene], name: 
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in AT_ONCE])
-def test_a_forgotten_subject_leaves_nothing_behind(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forgotten_subject_leaves_nothing_behind(
+    make: Callable[[], Scene], played: Callable[[str], Played], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crowd makes the tables forget an actor that its next row would tell of: neither it nor who takes its place has
     done anything yet. Of larger tables it is told."""
-    count = find_first_telling(name)
+    count = next(n for n, signals in enumerate(played(name).steps, 1) if signals)
     last = CASES[name].steps[count - 1]
-    scene = play_until(Scene(), name, count - 1)
+    scene = play_until(make(), name, count - 1)
     now = Scene.later + 10 * count
     told = [signal for number in range(5) for signal in scene.feed(now, crowd(number))] + scene.feed(now, last)
     assert [signal for signal in told if signal.kind is CASES[name].kind and signal.consumer in ACTORS]
-    scene = play_until(make_small(monkeypatch), name, count - 1)
+    scene = make_small(monkeypatch)
+    scene.pass_history()
+    play_until(scene, name, count - 1)
     told = [signal for number in range(5) for signal in scene.feed(now, crowd(number))] + scene.feed(now, last)
     for number in range(8):
         told += scene.feed(now, [row for n in range(FEW // 8) for row in act_as(last, number * FEW + n)])
@@ -298,13 +331,6 @@ def forget_sources(signals: list[AbuseSignal]) -> list[AbuseSignal]:
     return [msgspec.structs.replace(signal, sources=()) for signal in signals]
 
 
-def find_first_telling(name: str) -> int:
-    """How many steps of its case it takes."""
-    scene = Scene()
-    scene.pass_history()
-    return next(n for n, step in enumerate(CASES[name].steps, 1) if play(scene, name, [step], Scene.later + 10 * n))
-
-
 def make_small(monkeypatch: pytest.MonkeyPatch) -> Scene:
     """One whose tables hold FEW subjects, the detectors' own too."""
     monkeypatch.setattr(credential_stuffing, "SOURCES_MAX", FEW)
@@ -319,8 +345,7 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def play_until(scene: Scene, name: str, count: int) -> Scene:
-    """One that has seen its history and the first steps of a case, which tell nothing."""
-    scene.pass_history()
+    """Of a case the first steps, of which nothing is reported."""
     for n, step in enumerate(CASES[name].steps[:count], 1):
         assert play(scene, name, [step], Scene.later + 10 * n) == []
     return scene
