@@ -1,4 +1,4 @@
-"""Ports for servers that have to be told theirs: of benches, demos and tests."""
+"""Ports for servers that do not choose theirs: of benches, demos and tests."""
 
 import contextlib
 import random
