@@ -290,12 +290,12 @@ class AlertTable:
 
 
 def measure_alerts(state: StateStore, kept_days: int, now: float) -> StoredRows:
-    """What the state takes with them. Raises StoreError."""
+    """The whole state, most of which they are. Raises StoreError."""
     with state.read() as connection:
         rows, oldest = connection.execute(select(func.count(), func.min(ALERTS.c.opened_at))).one()
     span, kept = int(now - oldest) if rows else 0, kept_days * 86_400
     return StoredRows(
-        what="Alerts",
+        what="Alerts, with the whole state",
         setting="retention.alert_days",
         kept_seconds=kept,
         rows=rows,

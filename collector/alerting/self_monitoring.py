@@ -225,6 +225,7 @@ class StorageState:
     damaged_bytes: int = 0  # Of the log,
     lost_batches: int = 0  # the batches that were in them, at most,
     recovered_batches: int = 0  # and those behind them that were read.
+    undetected_batches: int = 0  # As lost_batches, of the detectors, who read the log for themselves.
     lost_parts: tuple[str, ...] = ()  # Of tables: damaged, set aside, and in no other table; TABLE/PART.
     rebuilt_parts: int = 0  # Of tables: damaged, and made again of other tables.
     shortage: str = ""  # Why the disk's reserve lets no rows in; empty where it does.
@@ -266,12 +267,13 @@ class StorageWatch:
     """Remembers what of the damage to log and tables was reported."""
 
     def __init__(self) -> None:
-        self._damage = 0, 0
+        self._damage = 0, 0, 0
         self._damaged_parts: tuple[tuple[str, ...], int] = (), 0
 
     def look(self, state: StorageState, now: float) -> SelfFindings:
         """Judge the state."""
-        damage, parts = (state.damaged_bytes, state.lost_batches), (state.lost_parts, state.rebuilt_parts)
+        damage = state.damaged_bytes, state.lost_batches, state.undetected_batches
+        parts = state.lost_parts, state.rebuilt_parts
         found = _sort(
             (
                 (AlertKind.DISK_FULL, "", _report_shortage(state, now) if state.shortage else None),
@@ -281,19 +283,23 @@ class StorageWatch:
         )
         if parts != self._damaged_parts and any(parts):
             found = replace(found, reports=(_report_parts(state, now), *found.reports))
-        if damage != self._damage:
+        # Counts of the detectors begin anew with their process.
+        if any(count > before for count, before in zip(damage, self._damage, strict=True)):
             found = replace(found, reports=(_report_damage(state, now), *found.reports))
         self._damage, self._damaged_parts = damage, parts
         return found
 
 
 def _report_damage(state: StorageState, now: float) -> Report:
-    title = f"The collector's log was damaged (batches lost: {state.lost_batches:,} at most)"
+    lost = max(state.lost_batches, state.undetected_batches)
+    title = f"The collector's log was damaged (batches lost: {lost:,} at most)"
     why = (
         f"Since the collector's start, bytes of the log that were damaged: {state.damaged_bytes:,}; batches after "
         f"them that were recovered: {state.recovered_batches:,}; batches that were lost: {state.lost_batches:,} at "
         "most."
     )
+    if state.undetected_batches:
+        why += f" Batches that the detectors did not evaluate: {state.undetected_batches:,} at most."
     return _report(AlertKind.LOG_DAMAGED, title, why, now, calm_seconds=_DAMAGE_CALM_SECONDS)
 
 

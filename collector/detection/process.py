@@ -200,6 +200,11 @@ class DetectorProcess:
         """Why the disk refused their state the last time; empty where it took it."""
         return self.counts.disk_fault if self.counts is not None else ""
 
+    @property
+    def lost_batches(self) -> int:
+        """At most, in damaged bytes of the log, since the child began."""
+        return self.counts.totals.batches_lost if self.counts is not None else 0
+
     def read_progress(self) -> DetectionProgress:
         """What was evaluated since the child began, as of half a minute ago."""
         counts = self.counts

@@ -416,6 +416,7 @@ class _Life:
             damaged_bytes=log.damaged_bytes,
             lost_batches=log.lost_batches,
             recovered_batches=log.recovered_batches,
+            undetected_batches=collector.detectors.lost_batches,
             lost_parts=collector.parts.list_lost(),
             rebuilt_parts=collector.parts.counts.rebuilt,
             clock_fault=self._clocks.find_fault(),

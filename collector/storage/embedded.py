@@ -168,4 +168,9 @@ def open_store(
 def find_retention(settings: CollectorSettings) -> Retention:
     """How long the tables keep rows."""
     kept = settings.retention
-    return Retention(minute_hours=kept.minute_hours, hour_days=kept.hour_days, alert_days=kept.alert_days)
+    return Retention(
+        minute_hours=kept.minute_hours,
+        hour_days=kept.hour_days,
+        alert_days=kept.alert_days,
+        audit_days=kept.audit_days,
+    )

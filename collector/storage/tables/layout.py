@@ -33,11 +33,12 @@ SERVICE_COLUMNS = """
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """How long rows are kept: `minute_hours` those by minute, `hour_days` those by hour and day, `alert_days` alerts
-    (collector/storage/state). A TTL names these in braces."""
+    and `audit_days` the audit log (collector/storage/state). A TTL names these in braces."""
 
     minute_hours: int = 48  # An hour of them is what the disk cap drops at a time.
     hour_days: int = 90
     alert_days: int = 400
+    audit_days: int = 400
 
     @property
     def minute_seconds(self) -> int:

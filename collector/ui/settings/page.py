@@ -33,8 +33,10 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     def show(request: Request, status: int = 200, **changed: Any) -> Response:
         """The page; `changed` has values of it that are not as ever, such as a form that was refused."""
-        stored = list_stored(services.store, services.settings.retention, clock())
-        stored.append(measure_alerts(services.state, services.settings.retention.alert_days, clock()))
+        kept, now = services.settings.retention, clock()
+        stored = list_stored(services.store, kept, now)
+        stored.append(measure_alerts(services.state, kept.alert_days, now))
+        stored.append(services.audit.measure(kept.audit_days, now))
         values = {
             "settings": services.configuration,
             "stored": stored,

@@ -28,6 +28,17 @@ def test_damage_is_reported_once_and_again_when_there_is_more() -> None:
     assert "batches lost: 3 at most" in report.title
 
 
+def test_damage_that_only_the_detectors_met_is_reported_until_their_process_begins_anew() -> None:
+    watch = StorageWatch()
+    (report,) = watch.look(StorageState(undetected_batches=2), NOW).reports
+    assert (report.kind, report.title) == (
+        AlertKind.LOG_DAMAGED,
+        "The collector's log was damaged (batches lost: 2 at most)",
+    )
+    assert report.why.endswith("Batches that the detectors did not evaluate: 2 at most.")
+    assert watch.look(WELL, NOW + 1).reports == ()
+
+
 @pytest.mark.parametrize(
     ("state", "kind", "status", "words"),
     [

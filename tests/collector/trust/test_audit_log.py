@@ -226,3 +226,13 @@ def test_an_entry_knows_how_who_decided_had_shown_it(state: StateStore) -> None:
         set_principal(None)
     log.add(make_entry(2))
     assert [one.way for one in log.list_recent(9)] == ["", "token"]
+
+
+def test_what_entries_take_is_shown_with_how_long_they_are_kept(state: StateStore) -> None:
+    log = AuditLog(state)
+    assert (log.measure(400, 9.0).rows, log.measure(400, 9.0).span_seconds) == (0, 0)
+    for time in (100, 200):
+        log.add(make_entry(time))
+    stored = log.measure(400, 100 + 2 * 86_400)
+    assert (stored.rows, stored.span_seconds, stored.kept_seconds) == (2, 2 * 86_400, 400 * 86_400)
+    assert stored.bytes_full == 400 * stored.bytes_a_day > 0

@@ -53,6 +53,12 @@ def test_every_setting_names_its_source_and_no_secret_is_shown() -> None:
     assert CANARY not in answer.text + page.text
 
 
+def test_what_each_retention_costs_is_shown() -> None:
+    stored = open_client().get("/settings").text.partition("What is stored")[2].partition("</table>")[0]
+    names = ("minute_hours", "hour_days", "alert_days", "audit_days")
+    assert [name for name in names if f"retention.{name}" not in stored] == []
+
+
 @pytest.mark.parametrize(
     ("flags", "commands"),
     [
