@@ -276,6 +276,7 @@ class TlsCapture(Capture):
             refuse=self._refuse,
             bodies=bodies,
             may_read=choices.may_read,
+            was_closing=lambda pid, time_ns: self._turns.was_closing(pid, time_ns),
             uptime=_read_uptime,
         )
         self._meter = RunTimeMeter(
