@@ -144,7 +144,6 @@ class PortEstimates:
             more = count.exchanges - one.last
             one.last += more
             one.turns += more
-            reading.turns += more
             missing = one.turns - (reading.calls - one.from_calls) - one.reported
             missing -= waiting_calls
             if missing > 0:
