@@ -357,7 +357,9 @@ class TlsCapture(Capture):
         self._below.release_records()
 
     def overflow(self) -> Mapping[bytes, OverflowTotals]:
-        """Of the capture below, and the calls that nobody read, estimated."""
+        """Of the capture below, and the calls that nobody read, estimated as of now."""
+        if self._reader.ports and not self._is_closed:
+            self._estimate(self._below.coverage())
         estimated = {
             OVERFLOW_KEY.pack(cgroup_id, port, Role.SERVER, ESTIMATED_CLASS): (reading.estimated, 0, 0, 0)
             for (cgroup_id, port), reading in self._reader.ports.items()
@@ -373,13 +375,8 @@ class TlsCapture(Capture):
         return self._ring.pending_bytes() + self._agents.pending_bytes()
 
     def counters(self) -> Mapping[Counter, int]:
-        """Of the capture below, with what was only estimated: what the sensor's own process spends on TLS shows in its
-        processor time."""
-        counters = self._below.counters()
-        if self._reader.ports and not self._is_closed:
-            self._estimate(self._below.coverage())
-        estimated = sum(reading.estimated for reading in self._reader.ports.values())
-        return {**counters, Counter.OVERFLOW: counters[Counter.OVERFLOW] + estimated} if estimated else counters
+        """Of the capture below: what the sensor's own process spends on TLS shows in its processor time."""
+        return self._below.counters()
 
     def program_ns(self, *, calls: int) -> int:
         """Of the capture below, and of the programs on libraries of TLS with their breakpoints."""
