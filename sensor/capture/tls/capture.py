@@ -27,7 +27,7 @@ from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.choice import TlsChoices
 from sensor.capture.tls.duty import NODE_FACTOR, DutyCycle
-from sensor.capture.tls.finder import search_file
+from sensor.capture.tls.finder import JAVA, search_file
 from sensor.capture.tls.latency import AnswerTrials
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
@@ -188,6 +188,7 @@ PRESSING_BYTES: Final = RING_BYTES // 16
 UNKNOWN_NS_PER_CALL: Final = 5_300
 # Processes of one port that are read in different ways: so many of their notes are in the coverage.
 NOTES_MAX: Final = 2
+HELD_BACK: Final = "Less is read than usual, for the sensor's processor time is at its budget."
 # HTTP/2 sends a path once and then refers to it (RFC 7541), so who looks away loses it.
 WITHOUT_PATH: Final = (
     "{count:,} calls of HTTP/2 have no path: their connections were not read all the time since they were opened."
@@ -421,19 +422,22 @@ class TlsCapture(Capture):
         counts = self._below.coverage()
         self._estimate(counts)
         covered = self._split.split(counts, self._reader.read_port, time.monotonic(), is_last=self._is_closed)
-        is_held_back = self._calls_per_second < self._most_calls_per_second
-        return [self._note_reading(one, is_held_back) if one.read_by else one for one in covered]
+        return [self._note_reading(one) if one.read_by else one for one in covered]
 
-    def _note_reading(self, count: PortCount, is_held_back: bool) -> PortCount:
+    def _note_reading(self, count: PortCount) -> PortCount:
         """Mode and budget of the processes of a port that is read, or why they are not read any more."""
         reading = self._reader.read_port(count.cgroup_id, count.port)
-        pids = reading.processes.keys() & self._choices.known if reading is not None else ()
-        notes = {self._turns.describe(pid) for pid in pids}
+        if reading is None:
+            return count
+        pids, is_by_agent = reading.processes.keys() & self._choices.known, reading.libraries == {JAVA}
+        notes = {self._choices.describe_agent(pid) if is_by_agent else self._turns.describe(pid) for pid in pids}
         kept = sorted(notes)[:NOTES_MAX]
-        if reading is not None and reading.without_path:
+        is_less = is_by_agent or count.read_share < 1 or any(self._choices.is_lowered(pid) for pid in pids)
+        if self._calls_per_second < self._most_calls_per_second and is_less and count.read_share:
+            kept.append(HELD_BACK)
+        if reading.without_path:
             kept.append(WITHOUT_PATH.format(count=reading.without_path))
-        note = " ".join(kept)
-        return replace(count, read_note=note, is_held_back=is_held_back and count.read_share < 1)
+        return replace(count, read_note=" ".join(kept))
 
     def unread(self) -> Unread:
         return {**self._below.unread(), **self._reader.unread}
