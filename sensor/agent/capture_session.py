@@ -170,8 +170,7 @@ class CaptureSession:
             if count.stage == TLS_STAGE:
                 pipeline.tls_lost_calls, pipeline.tls_seen_calls = count.dropped_total, count.seen
         counters = capture.counters()
-        if counters[Counter.OVERFLOW]:
-            pipeline.take_overflow(capture.overflow())
+        pipeline.take_overflow(capture.overflow())
         tls_calls = capture.tls_calls()
         governor.observe(
             now_ns=self._clock.monotonic_ns(),

@@ -75,6 +75,8 @@ KERNEL_CACHE: Final = "kernel route cache"
 ADDED_UP: Final = "added up in the kernel"
 # Why calls of these sources may lack their path and caller.
 _LIMITS: Final = {KERNEL_CACHE: KernelCounter.UNLEARNED, ADDED_UP: KernelCounter.OVERFLOW}
+NOT_READ: Final = "estimated: TLS of this service is not read all the time"
+NOT_READ_FIX: Final = "Set read_tls to full for it, if path and caller of each call matter."
 _READ: Final = frozenset((PortProtocol.HTTP, PortProtocol.HTTP2, PortProtocol.HTTPS))
 _CODES: Final = {0: "aborted", STATUS_NOT_READ: "not read"}
 
@@ -335,7 +337,9 @@ class Trace:
             "stage": "aggregate",
         }
         is_nameless = self._facts.identities.authentication[identity] == AuthenticationKind.UNKNOWN
-        if source in _LIMITS and (is_nameless or route.host == OTHER):
+        if flags & CallFlag.ESTIMATED:
+            event |= {"reason": NOT_READ, "fix": NOT_READ_FIX}
+        elif source in _LIMITS and (is_nameless or route.host == OTHER):
             reason, fix = explain_limit(_LIMITS[source])
             event |= {"reason": reason, "fix": fix}
         elif route.host == OTHER:

@@ -49,7 +49,6 @@ NO_SERVER_HELLO: Final = "Clients began TLS, and no server answered with it."
 NO_LIBRARY: Final = "No library of TLS that can be read was found in its process."
 IN_TURNS: Final = "Its processes are read {percent} % of the time, and other calls are estimated."
 NOT_READ_NOW: Final = "Its calls are estimated."
-HELD_BACK: Final = "That is less than they might be, for the sensor's processor time is at its budget."
 SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not distinguish them."
 CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."
 KERNEL_TLS: Final = "{count} open connections are encrypted by the kernel (kTLS)."
@@ -313,7 +312,6 @@ def _build_row(
         reasons.append(count.read_note)
         if count.read_share < 1:
             reasons.append(IN_TURNS.format(percent=round(100 * count.read_share)) if count.read_share else NOT_READ_NOW)
-        reasons.append(HELD_BACK if count.is_held_back else "")
     if count.kind is PortProtocol.ENCRYPTED:
         kernel_tls = hidden.kernel_tls.get((count.cgroup_id, count.port), 0)
         reasons += [why, describe_encryption(count.handshakes)]

@@ -81,7 +81,6 @@ class PortCount:
     read_by: str = ""  # HTTPS: the libraries.
     read_note: str = ""  # HTTPS: how much of its processes may be read, or why they are not read any more.
     read_share: float = 1.0  # HTTPS: of the time.
-    is_held_back: bool = False  # HTTPS: that share is less for the sensor's own processor time.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ class Observed:
     quiet_reason: str
     read: int  # Of the busy one, calls with a path.
     counted: int
+    missed: set[str]  # What the coverage says was missed of the node and its services.
     is_together: bool
 
 
@@ -104,6 +105,7 @@ def observed(
         quiet_reason=quiet_reason,
         read=sum(one["calls"] for one in endpoints if one["service"]["port"] == busy and not one["is_estimated"]),
         counted=inventory.count_calls(busy),
+        missed={row["address"] for row in inventory.list_items("/coverage/ports") if row["protocol"] == "missed"},
         is_together=bool(request.param),
     )
 
@@ -117,6 +119,7 @@ def test_a_server_within_its_budget_is_read_whole(observed: Observed) -> None:
 def test_a_busy_one_is_read_in_turns_and_none_of_its_calls_is_lost(observed: Observed) -> None:
     assert observed.load.errors == 0
     assert observed.counted == pytest.approx(observed.load.calls, rel=CLOSE_SHARE)
+    assert not observed.missed & {"calls added up at the ring", "calls whose requests were not read"}
     assert 0 < observed.read < observed.load.calls / 2
     assert any("of the time, and other calls are estimated" in reason for reason in observed.reasons), observed.reasons
     assert any("are read together" in reason for reason in observed.reasons) is observed.is_together

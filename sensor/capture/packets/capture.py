@@ -322,7 +322,7 @@ class PacketCapture(Capture):
 
     def overflow(self) -> dict[bytes, OverflowTotals]:
         """Sums since the load of the calls that found a ring full: by OVERFLOW_KEY, as OVERFLOW_COUNT."""
-        if self._is_closed:
+        if self._is_closed or not self.counters()[Counter.OVERFLOW]:
             return {}
         rows = read_batch(self._program.maps["overflow"], OVERFLOW_KEY.size, OVERFLOW_COUNT.size, OVERFLOW_SIZE)
         return {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}

@@ -27,7 +27,7 @@ from sensor.capture.tls.attacher import Attacher
 from sensor.capture.tls.bodies import BodyMeter
 from sensor.capture.tls.choice import TlsChoices
 from sensor.capture.tls.duty import NODE_FACTOR, DutyCycle
-from sensor.capture.tls.finder import search_file
+from sensor.capture.tls.finder import JAVA, search_file
 from sensor.capture.tls.latency import AnswerTrials
 from sensor.capture.tls.processes import ProcessFiles
 from sensor.capture.tls.reader import TlsReader
@@ -144,7 +144,6 @@ class PortEstimates:
             more = count.exchanges - one.last
             one.last += more
             one.turns += more
-            reading.turns += more
             missing = one.turns - (reading.calls - one.from_calls) - one.reported
             missing -= waiting_calls
             if missing > 0:
@@ -189,6 +188,7 @@ PRESSING_BYTES: Final = RING_BYTES // 16
 UNKNOWN_NS_PER_CALL: Final = 5_300
 # Processes of one port that are read in different ways: so many of their notes are in the coverage.
 NOTES_MAX: Final = 2
+HELD_BACK: Final = "Less is read than usual, for the sensor's processor time is at its budget."
 # HTTP/2 sends a path once and then refers to it (RFC 7541), so who looks away loses it.
 WITHOUT_PATH: Final = (
     "{count:,} calls of HTTP/2 have no path: their connections were not read all the time since they were opened."
@@ -276,6 +276,7 @@ class TlsCapture(Capture):
             refuse=self._refuse,
             bodies=bodies,
             may_read=choices.may_read,
+            was_closing=lambda pid, time_ns: self._turns.was_closing(pid, time_ns),
             uptime=_read_uptime,
         )
         self._meter = RunTimeMeter(
@@ -357,7 +358,9 @@ class TlsCapture(Capture):
         self._below.release_records()
 
     def overflow(self) -> Mapping[bytes, OverflowTotals]:
-        """Of the capture below, and the calls that nobody read, estimated."""
+        """Of the capture below, and the calls that nobody read, estimated as of now."""
+        if self._reader.ports and not self._is_closed:
+            self._estimate(self._below.coverage())
         estimated = {
             OVERFLOW_KEY.pack(cgroup_id, port, Role.SERVER, ESTIMATED_CLASS): (reading.estimated, 0, 0, 0)
             for (cgroup_id, port), reading in self._reader.ports.items()
@@ -373,13 +376,8 @@ class TlsCapture(Capture):
         return self._ring.pending_bytes() + self._agents.pending_bytes()
 
     def counters(self) -> Mapping[Counter, int]:
-        """Of the capture below, with what was only estimated: what the sensor's own process spends on TLS shows in its
-        processor time."""
-        counters = self._below.counters()
-        if self._reader.ports and not self._is_closed:
-            self._estimate(self._below.coverage())
-        estimated = sum(reading.estimated for reading in self._reader.ports.values())
-        return {**counters, Counter.OVERFLOW: counters[Counter.OVERFLOW] + estimated} if estimated else counters
+        """Of the capture below: what the sensor's own process spends on TLS shows in its processor time."""
+        return self._below.counters()
 
     def program_ns(self, *, calls: int) -> int:
         """Of the capture below, and of the programs on libraries of TLS with their breakpoints."""
@@ -424,19 +422,22 @@ class TlsCapture(Capture):
         counts = self._below.coverage()
         self._estimate(counts)
         covered = self._split.split(counts, self._reader.read_port, time.monotonic(), is_last=self._is_closed)
-        is_held_back = self._calls_per_second < self._most_calls_per_second
-        return [self._note_reading(one, is_held_back) if one.read_by else one for one in covered]
+        return [self._note_reading(one) if one.read_by else one for one in covered]
 
-    def _note_reading(self, count: PortCount, is_held_back: bool) -> PortCount:
+    def _note_reading(self, count: PortCount) -> PortCount:
         """Mode and budget of the processes of a port that is read, or why they are not read any more."""
         reading = self._reader.read_port(count.cgroup_id, count.port)
-        pids = reading.processes.keys() & self._choices.known if reading is not None else ()
-        notes = {self._turns.describe(pid) for pid in pids}
+        if reading is None:
+            return count
+        pids, is_by_agent = reading.processes.keys() & self._choices.known, reading.libraries == {JAVA}
+        notes = {self._choices.describe_agent(pid) if is_by_agent else self._turns.describe(pid) for pid in pids}
         kept = sorted(notes)[:NOTES_MAX]
-        if reading is not None and reading.without_path:
+        is_less = is_by_agent or count.read_share < 1 or any(self._choices.is_lowered(pid) for pid in pids)
+        if self._calls_per_second < self._most_calls_per_second and is_less and count.read_share:
+            kept.append(HELD_BACK)
+        if reading.without_path:
             kept.append(WITHOUT_PATH.format(count=reading.without_path))
-        note = " ".join(kept)
-        return replace(count, read_note=note, is_held_back=is_held_back and count.read_share < 1)
+        return replace(count, read_note=" ".join(kept))
 
     def unread(self) -> Unread:
         return {**self._below.unread(), **self._reader.unread}

@@ -23,6 +23,7 @@ AUTO_PERIOD_SECONDS: Final = 10.0
 # Where limits are by process: those without one.
 EVERYBODY_ELSE: Final = 0
 UNKNOWN: Final = TlsChoice(mode=ReadTls.OFF, reason="It has just begun to be looked at.")
+BUDGET: Final = "read_tls is {mode}: at most {calls:,} calls/s of a process"
 # `auto` where a process cannot be read a part of the time.
 WITHOUT_TURNS: Final = "read_tls is auto, which needs {need}. Set it to full to read without."
 
@@ -51,6 +52,7 @@ class TlsChoices:
         self._setting = setting
         self.has_turns = not turns_need
         self._without_turns = TlsChoice(mode=ReadTls.OFF, reason=WITHOUT_TURNS.format(need=turns_need))
+        self._most = calls_per_second
         self.limit(calls_per_second)
 
     def limit(self, calls_per_second: int) -> None:
@@ -128,4 +130,15 @@ class TlsChoices:
         if mode is ReadTls.OFF:
             return ""
         cpu = "" if budget.cpu_ratio is None else f" and {budget.cpu_ratio * 100:g} % of its processor time"
-        return f"read_tls is {mode.value}: at most {budget.calls_per_second:,} calls/s of a process{cpu}."
+        return BUDGET.format(mode=mode.value, calls=budget.calls_per_second) + f"{cpu}."
+
+    def describe_agent(self, pid: int) -> str:
+        """The same of a JVM, by its agent: it takes no breakpoint, so it has the budget of `full`."""
+        mode = self.find_wish(pid).mode
+        calls = self._budgets[ReadTls.FULL].calls_per_second
+        return "" if mode is ReadTls.OFF else BUDGET.format(mode=mode.value, calls=calls) + "."
+
+    def is_lowered(self, pid: int) -> bool:
+        """Whether a process has less than its mode gives, for the sensor's own processor time."""
+        usual = min(self._most, AUTO_CALLS_PER_SECOND) if self.find(pid).mode is ReadTls.AUTO else self._most
+        return self.find_budget(pid).calls_per_second < usual

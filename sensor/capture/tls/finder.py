@@ -225,9 +225,13 @@ RUSTLS: Final[Mapping[str, Probed]] = {
     },
 }
 JAVA: Final = "Java"
+WITHOUT_AGENT: Final = (
+    "Java encrypts in code that it makes as it runs, where probes cannot be. "
+    "Where you consent, the Java agent reads it."
+)
 # Library, why it is not read, the file's name or what is in it.
 _UNREAD: Final = (
-    (JAVA, "Java encrypts in code that it makes as it runs, where probes cannot be.", "libjvm.so", b""),
+    (JAVA, WITHOUT_AGENT, "libjvm.so", b""),
     ("NSS", "NSS is not read.", "libssl3.so", b""),
     # What a native image says of how it was made.
     ("GraalVM", "A native image of GraalVM is not read: it takes no agent.", "", b"com.oracle.svm.core.VM="),

@@ -51,11 +51,14 @@ class TlsReader:
         refuse: Callable[[SyscallEvent, Verdict], None],
         bodies: BodyMeter | None = None,
         may_read: Callable[[int, int], bool] = lambda _pid, _cgroup_id: True,
+        was_closing: Callable[[int, int], bool] = lambda _pid, _time_ns: False,
         uptime: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`bodies` says how much of them is kept for reading; without it nothing is. `may_read`: whether what came of a
-        process in a cgroup may be used. `uptime`: seconds since boot."""
+        process in a cgroup may be used; `was_closing`: whether only a part was seen of a process at some time, so that
+        its calls of then are estimated. `uptime`: seconds since boot."""
         self._may_read = may_read
+        self._was_closing = was_closing
         self._uptime = uptime
         self.unwanted_events = 0  # Not looked at, for nothing of their process may be read.
         self.stage = StageCounter(TLS_STAGE)
@@ -103,6 +106,8 @@ class TlsReader:
                 self.unwanted_events += 1
                 continue
             if self._local.is_left(event):
+                continue
+            if event.kind <= SyscallKind.WRITE and self._was_closing(event.process, event.time_ns):
                 continue
             if event.kind == SyscallKind.OTHER:
                 # Nobody looked when it was upgraded.

@@ -3,8 +3,9 @@
 Both parts may only grow, because the store adds up what each hour brought. The kernel counts a connection before one of
 its calls is reported. So a connection belongs to neither part until a call of it is read, or until none was for
 `SETTLE_SECONDS`. The unread part is the largest number that was unread for so long, and the end of the capture settles
-the rest. Bytes and estimated calls follow the connections, by what each look added. While a port is read a part of the
-time, all estimated calls belong to the part that is read. Pure, and bounded by the kernel's table of ports.
+the rest. So it is with turns of client and server that no call explains, which are the estimated calls of the unread
+part. Bytes follow the connections, by what each look added. While a port is read a part of the time, all estimated
+calls belong to the part that is read. Pure, and bounded by the kernel's table of ports.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,8 +32,7 @@ class PortReading:
     # By the number of a process: when it was met last, in seconds since boot. The eldest comes first.
     processes: dict[int, float] = field(default_factory=dict)
     share: float = 1.0  # Of the time in which it is read, now.
-    turns: int = 0  # Of client and server while it was read a part of the time,
-    estimated: int = 0  # and calls of that time that were not read.
+    estimated: int = 0  # Calls that were not read while it was read a part of the time.
     lost: int = 0  # Calls whose events found the ring full.
     without_path: int = 0  # Calls of HTTP/2 whose path is not known, as the connection's header table was not seen.
 
@@ -54,13 +54,17 @@ class PortReading:
 class _Parts:
     """Of one port, as of the last time."""
 
-    waiting: int  # Connections that were unread at each look
+    waiting: tuple[int, int]  # Connections and exchanges that were unread at each look
     since: float  # from then on.
-    unread: int = 0  # Connections, at most.
+    unread: int = 0  # Connections, at most,
+    exchanges: int = 0  # and exchanges.
     late: int = 0  # Joined late, of what is read.
     bytes: int = 0  # Of what is read.
-    exchanges: int = 0  # Of what is not.
-    seen: tuple[int, int, int] = (0, 0, 0)  # Late, bytes and exchanges of both.
+    seen: tuple[int, int] = (0, 0)  # Late and bytes of both.
+
+    def settle(self, unread: tuple[int, int]) -> None:
+        """So many connections and exchanges are of what is not read, or more."""
+        self.unread, self.exchanges = max(self.unread, unread[0]), max(self.exchanges, unread[1])
 
 
 class PortSplit:
@@ -83,21 +87,23 @@ class PortSplit:
         for count in counts:
             if count.kind is PortProtocol.ENCRYPTED and count.role is CoverageRole.LISTENING:
                 reading = read_port(count.cgroup_id, count.port) or PortReading()
-                parts = self._settle(count, max(0, count.connections - reading.connections), now, is_last)
+                parts = self._settle(count, reading, now, is_last)
                 out += _split(count, reading, parts)
             else:
                 out.append(count)
         return out
 
-    def _settle(self, count: PortCount, unread: int, now: float, is_last: bool) -> _Parts:
-        """The parts of a port of which so many connections are unread now."""
+    def _settle(self, count: PortCount, reading: PortReading, now: float, is_last: bool) -> _Parts:
+        """The parts of a port of which so much is read now."""
+        explained = reading.calls + reading.estimated + reading.lost
+        unread = max(0, count.connections - reading.connections), max(0, count.exchanges - explained)
         parts = self._parts.setdefault((count.cgroup_id, count.port), _Parts(waiting=unread, since=now))
-        parts.waiting = min(parts.waiting, unread)
+        parts.waiting = min(parts.waiting[0], unread[0]), min(parts.waiting[1], unread[1])
         if now - parts.since >= SETTLE_SECONDS:
-            parts.unread = max(parts.unread, parts.waiting)
+            parts.settle(parts.waiting)
             parts.waiting, parts.since = unread, now
         if is_last:
-            parts.unread = max(parts.unread, unread)
+            parts.settle(unread)
         return parts
 
 
@@ -108,12 +114,9 @@ def _split(count: PortCount, reading: PortReading, parts: _Parts) -> list[PortCo
     if count.connections and not settled:
         return []
     share = read / settled if settled else 0.0
-    now = (count.joined_late, count.bytes, max(count.exchanges - reading.turns, parts.seen[2]))
-    late, size, exchanges = (after - before for after, before in zip(now, parts.seen, strict=True))
-    parts.late += round(late * share)
-    parts.bytes += round(size * share)
-    parts.exchanges += round(exchanges * (1 - share))
-    parts.seen = now
+    parts.late += round((count.joined_late - parts.seen[0]) * share)
+    parts.bytes += round((count.bytes - parts.seen[1]) * share)
+    parts.seen = count.joined_late, count.bytes
     https = replace(
         count,
         kind=PortProtocol.HTTPS,

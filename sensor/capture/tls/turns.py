@@ -65,6 +65,7 @@ SHARES_FILE: Final = (
     "a file or into none."
 )
 _ENDED: Final = (errno.ESRCH, errno.ENOENT)  # The process, or all that lead to the file.
+_NEVER: Final = (float("inf"), 0.0)
 _T = TypeVar("_T")
 
 Status = tuple[int, int, int, int, int]
@@ -179,6 +180,8 @@ class TurnTaker:
         self.crowded: Mapping[int, int] = {}
         self._hit: Collection[int] = ()  # Processes with breakpoints so far.
         self._probe_ns: Mapping[int, float] = {}  # Of these, as of the last step.
+        # By process: from when until when its probes came out last.
+        self._closings: dict[int, tuple[float, float]] = {}
         self.late: Collection[int] = ()  # Processes whose files are to be looked at now.
         self._asked: dict[int, int] = {}  # How often they were, since they were late first.
         self.hindered: Mapping[int, str] = {}  # Those that may be read and cannot be, and why.
@@ -258,6 +261,8 @@ class TurnTaker:
             return
         with self._lock:
             self._close([(held, held.probes.keys() & gone) for held in self._held.values()])
+            for pid in self._closings.keys() & gone:
+                del self._closings[pid]
             for held in self._held.values():
                 for pid in held.refusals.keys() & gone:
                     del held.refusals[pid]
@@ -559,11 +564,25 @@ class TurnTaker:
         taken = [(held, keys) for held, keys in ((held, list(keys)) for held, keys in wanted) if keys]
         if not taken:
             return
-        self._close_probes([probe for held, keys in taken for key in keys for probe in held.probes.pop(key)])
-        for held, keys in taken:
-            if EVERYBODY not in held.probes:
-                for pid in set(held.mapped.pids if EVERYBODY in keys else keys) - held.probes.keys():
-                    self.prober.look_away(pid)
+        probes = [probe for held, keys in taken for key in keys for probe in held.probes.pop(key)]
+        left = {
+            pid
+            for held, keys in taken
+            if EVERYBODY not in held.probes
+            for pid in set(held.mapped.pids if EVERYBODY in keys else keys) - held.probes.keys()
+        }
+        began_at = self._monotonic()
+        self._closings.update(dict.fromkeys(left, (began_at, float("inf"))))
+        self._close_probes(probes)
+        self._closings.update(dict.fromkeys(left, (began_at, self._monotonic())))
+        for pid in left:
+            self.prober.look_away(pid)
+
+    def was_closing(self, pid: int, monotonic_ns: int) -> bool:
+        """Whether the probes of a process were coming out then: one after the other, so an answer may be seen whose
+        request was not. From any thread."""
+        began_at, ended_at = self._closings.get(pid, _NEVER)
+        return began_at <= monotonic_ns / 1e9 <= ended_at
 
     def _open_probes(self, held: HeldFile, pid: int) -> list[int]:
         """Raises OSError, and ChangedError where the file is not what was searched, also while they went in."""

@@ -6,11 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sensor.agent.trace import KERNEL_CACHE, SensorView, Trace, TraceRefusedError, TraceRequest
+from sensor.agent.trace import (
+    ADDED_UP,
+    KERNEL_CACHE,
+    NOT_READ,
+    NOT_READ_FIX,
+    SensorView,
+    Trace,
+    TraceRefusedError,
+    TraceRequest,
+)
 from sensor.aggregate.aggregator import Aggregator
 from sensor.capture.syscalls.streams import DROP_CUT, DROP_HEAD_LOST
+from sensor.core.calls import CALL, CallFlag
 from sensor.core.config import CaptureWay
 from sensor.core.health import StageCount
 from sensor.core.state import SensorState, StartError
@@ -144,6 +155,15 @@ def test_calls_that_ended_before_the_trace_began_are_not_shown() -> None:
         record = make_record(time_unix_ns=before_ns, duration_ns=ended_ns - before_ns)
         traced.trace.see_row(make_exchange(), traced.aggregator.add(record))
     assert [event["number"] for event in traced.pop("call")] == [1]
+
+
+def test_an_estimated_call_is_not_lost_at_the_ring_but_of_a_service_that_is_not_read_always() -> None:
+    traced = Traced()
+    calls = np.array([tuple(traced.aggregator.add(make_record(time_unix_ns=traced.clock.unix_ns())))], CALL)
+    calls["flags"] |= int(CallFlag.ENCRYPTED | CallFlag.ESTIMATED)
+    traced.trace.see_calls(calls, ADDED_UP)
+    (call,) = traced.pop("call")
+    assert (call["reason"], call["fix"]) == (NOT_READ, NOT_READ_FIX)
 
 
 def test_calls_of_another_port_are_not_shown() -> None:

@@ -39,6 +39,7 @@ class Prober:
         self.pids: dict[int, int] = {}  # Of those that are open.
         self.offsets: dict[int, list[int]] = {}  # Of all that were opened, by the inode of their file.
         self.on_open: Callable[[], None] = lambda: None
+        self.on_close: Callable[[], None] = lambda: None
         self.is_refusing = False
         self.refused: set[int] = set()  # Processes.
         self.tried = 0
@@ -88,6 +89,7 @@ class Prober:
     def close(self, probes: Iterable[int]) -> None:
         probes = list(probes)
         self.closings.append(len(probes))
+        self.on_close()
         for number in probes:
             del self.open[number], self.pids[number]
 

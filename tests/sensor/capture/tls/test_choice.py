@@ -81,7 +81,9 @@ def test_a_governed_budget_is_the_lesser() -> None:
     choices.look({8: ProcessPlace(1, "/auto"), 9: ProcessPlace(1, "/full")})
     choices.limit(500)
     assert [choices.find_budget(pid).calls_per_second for pid in (8, 9)] == [AUTO_CALLS_PER_SECOND, 500]
+    assert [choices.is_lowered(pid) for pid in (8, 9)] == [False, True]
     choices.limit(100)
+    assert [choices.is_lowered(pid) for pid in (8, 9)] == [True, True]
     assert [choices.find_budget(pid).calls_per_second for pid in (8, 9)] == [100, 100]
 
 
@@ -91,3 +93,5 @@ def test_the_coverage_has_mode_and_budget() -> None:
     assert choices.describe(7) == ""
     assert choices.describe(8) == "read_tls is auto: at most 200 calls/s of a process and 2 % of its processor time."
     assert choices.describe(9) == "read_tls is full: at most 2,000 calls/s of a process."
+    agents = [choices.describe_agent(pid) for pid in (7, 8, 9)]
+    assert agents == ["", "read_tls is auto: at most 2,000 calls/s of a process.", choices.describe(9)]

@@ -88,6 +88,19 @@ def test_a_call_of_a_server() -> None:
     assert (port.calls, port.connections, port.libraries) == (1, 1, {"OpenSSL"})
 
 
+def test_an_answer_that_came_while_probes_came_out_hides_no_call() -> None:
+    for was_closing in (False, True):
+        reader = TlsReader(
+            to_unix_ns=int, refuse=lambda event, verdict: None, was_closing=lambda pid, at, closing=was_closing: closing
+        )
+        session = Session(reader, 9)
+        for _ in range(3):
+            session.tell(SyscallKind.WRITE, RESPONSE)
+        assert (len(reader.unread), dict(reader.stage.count().dropped)) == (
+            (0, {}) if was_closing else (1, {"request_head_lost": 3})
+        )
+
+
 def test_an_end_that_can_be_the_clients_only_has_no_client() -> None:
     """Whoever holds it may write into the Java agent's memory that it served a request, of whom it called."""
     for is_server, remote in ((True, ("::", 0)), (False, ("10.0.0.1", 443))):

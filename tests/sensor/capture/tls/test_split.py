@@ -86,6 +86,21 @@ def test_calls_are_reported_where_all_connections_were_thought_unread() -> None:
     assert (rows[PortProtocol.HTTPS].connections, rows[PortProtocol.HTTPS].calls) == (0, 3)
 
 
+def test_calls_that_are_read_since_an_agent_came_are_not_estimated_too() -> None:
+    """Also where connections of the time before stay in the other row, and where calls are reported late."""
+    parts = PortSplit()
+    for look in (0, SETTLE_SECONDS):
+        rows = split(parts, make_count(1, 10, 20), None, look)
+    assert rows[PortProtocol.ENCRYPTED].exchanges == 20
+    for number in range(1, 10):
+        reading = PortReading(calls=20 * number, connections=number, libraries={"Java"})
+        now = (number + 1) * SETTLE_SECONDS
+        rows = split(parts, make_count(1 + number, 20 * number, 20 + 20 * number + 5), reading, now - 1)
+        reading.calls += 5
+        rows = split(parts, make_count(1 + number, 20 * number, 20 + 20 * number + 5), reading, now)
+    assert (rows[PortProtocol.HTTPS].calls, rows[PortProtocol.ENCRYPTED].exchanges) == (185, 20)
+
+
 def test_half_read() -> None:
     reading = PortReading(calls=20, connections=2, libraries={"GnuTLS"})
     rows = split(PortSplit(), make_count(4, 1_000, 40), reading, is_last=True)

@@ -70,6 +70,27 @@ def test_a_process_that_is_off_never_has_probes(node: Node) -> None:
     assert (node.unread.why(10), node.unread.why(11)) == ("Its Pod says so.", "")
 
 
+def test_what_is_seen_while_probes_come_out_is_of_no_call(node: Node) -> None:
+    """Else the answer to a request that met no probe any more would seem to have none."""
+    node.run(10, SO, LIBSSL, "/pods/shop")
+    node.attacher.look()
+
+    def list_closing() -> list[bool]:
+        return [node.turns.was_closing(10, int((node.now + ago) * 1e9)) for ago in (-0.05, 0.0, 0.05)]
+
+    closing = [list_closing()]
+
+    def pass_time() -> None:
+        closing.append(list_closing())
+        node.now += 0.1
+
+    node.prober.on_close = pass_time
+    node.chosen["/pods/shop"] = OFF
+    node.turns.step()
+    assert closing == [[False] * 3, [False, True, True]]
+    assert list_closing() == [True, True, False]
+
+
 def test_a_choice_takes_effect_without_a_look_for_files(node: Node) -> None:
     node.run(10, SO, LIBSSL, "/pods/shop")
     node.attacher.look()
