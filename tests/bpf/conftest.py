@@ -47,6 +47,7 @@ def capture(home: Path) -> Iterator[PacketCapture]:
         clock=Clock(),
         cache_directory=find_images(),
     )
+    capture.set_listening([])
     yield capture
     capture.close()
 

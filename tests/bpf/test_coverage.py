@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sensor.capture.packets.capture import PacketCapture
-from sensor.coverage.row import PortCount, PortProtocol
+from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
 from sensor.ebpf.abi import PEER_KEY, ConnectionKind, Counter
 from sensor.ebpf.bpf_syscall import read_batch
 from tests.bpf.cgroups import in_cgroup
@@ -224,6 +224,24 @@ def test_a_connection_older_than_the_sensor_joins_late(capture: PacketCapture) -
     (found,) = find(capture, port, has_connections(1))
     assert (found.connections, found.joined_late, found.kind) == (1, 1, PortProtocol.ENCRYPTED)
     assert 1 <= found.exchanges <= 2
+
+
+def test_who_serves_an_older_connection_is_decided_once_ports_are_known(capture: PacketCapture) -> None:
+    """A sensor is on the hooks before it has read which ports of its node are listened on."""
+    turn = (record(0x17, 120), record(0x17, 500))
+    with both_ends() as (client, server, port):
+        capture.detach()
+        talk_records(client, server, (CLIENT_HELLO, SERVER_HELLO))
+        capture.update("listening", {bytes(4): b"\0"})
+        capture.attach()
+        talk_records(client, server, *[turn] * 5)
+        assert not any(port in (count.port, client.getsockname()[1]) for count in capture.coverage())
+        capture.set_listening([port])
+        capture.update("listening", {bytes(4): b"\1"})
+        talk_records(client, server, *[turn] * 5)
+    (found,) = find(capture, port, has_connections(1))
+    assert (found.role, found.kind, found.joined_late) == (CoverageRole.LISTENING, PortProtocol.ENCRYPTED, 1)
+    assert 4 <= found.exchanges <= 5
 
 
 def test_http_that_joins_late_is_marked(capture: PacketCapture) -> None:

@@ -64,6 +64,7 @@ FRAMES_LIMIT: Final = 1_000
 RECORDS_LIMIT: Final = 20_000
 # A ring of events that is so full is read at once: a burst of heads may have begun.
 PRESSING_PART: Final = 16
+LISTENING_KNOWN: Final = 0  # No port: its entry says that the others are of those that are listened on.
 # The same of the ring of matched calls, which is read each second: past half of it nothing is matched.
 MATCHED_PART: Final = 4
 # A turn of the loop that reads events looks at the records each time (sensor.agent.capture_session).
@@ -328,10 +329,11 @@ class PacketCapture(Capture):
         return {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}
 
     def set_listening(self, ports: Iterable[int]) -> None:
-        """Tells the kernel which ports are worth counting; others are client ends."""
+        """Tells the kernel which ports are worth counting; others are client ends. Before the first time it does not
+        know, and so decides nothing of connections over TLS that are older than the sensor."""
         if self._is_closed:
             return
-        wanted = set(ports)
+        wanted = {LISTENING_KNOWN, *ports}
         for port in wanted ^ self._listening:
             update_map(self._program.maps["listening"], port.to_bytes(4, "little"), bytes([port in wanted]))
         self._listening = wanted

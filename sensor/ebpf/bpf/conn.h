@@ -250,7 +250,7 @@ BPF_F_TABLE("hash", struct peer_key, struct port_count, peers, 8192, NO_PREALLOC
 /* What: clients' ends of encrypted connections that carry no calls any more (WebSockets), by the sensor, which read the upgrade. Life: until
  * the connection is counted next; the least recent is evicted. Key: its `kind` is K_UPGRADED, its `port` the client's. */
 BPF_TABLE("lru_hash", struct peer_key, u8, websockets, 1024);
-/* What: 1 for each listening port, kept by the sensor. Key: the port. */
+/* What: 1 for each listening port, kept by the sensor. Key: the port; 0, which is none, has 1 once the sensor has said which ports are. */
 BPF_ARRAY(listening, u8, 65536);
 
 enum program {

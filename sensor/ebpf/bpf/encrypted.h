@@ -156,7 +156,10 @@ static __always_inline void note_server(u64 key) {
   servers.update(&key, &one);
 }
 
-/* 1: this end is left out, for the server's end on this node tells. */
+#define NOT_COUNTED 1 /* The server's end on this node is. */
+#define UNDECIDED 2 /* Which end this is, until the sensor has said which ports are listened on. */
+
+/* 0: this end is counted. */
 static __always_inline int take_hello(struct __sk_buff *skb, struct conn *c, const struct peer_key *peer, u32 direction, u64 now) {
   u8 head[6] = {};
   u32 offset = skb->cb[4];
@@ -165,7 +168,7 @@ static __always_inline int take_hello(struct __sk_buff *skb, struct conn *c, con
     head[5] = 0; /* In the middle of a connection. */
   if (head[5] == 1 && !c->is_client_known) {
     if (is_local_client(skb, direction))
-      return 1;
+      return NOT_COUNTED;
     c->is_client_known = 1;
     c->request_direction = direction;
     if (direction == INGRESS)
@@ -176,6 +179,8 @@ static __always_inline int take_hello(struct __sk_buff *skb, struct conn *c, con
     return 0;
   }
   if (!c->is_client_known) {
+    if (head[5] != 2 && !is_listening(0))
+      return UNDECIDED;
     /* Who sends a server's hello is the server: its client's came to the listening socket, where nobody looked. */
     u32 is_server = head[5] == 2 ? direction == EGRESS : is_listening(c->local_port);
     c->request_direction = is_server ? INGRESS : EGRESS;
@@ -185,7 +190,7 @@ static __always_inline int take_hello(struct __sk_buff *skb, struct conn *c, con
     return 0; /* More of the client's hello. */
   c->is_answered = 1;
   if (c->request_direction == EGRESS && (servers.lookup(&key) || is_local_client(skb, direction)))
-    return 1;
+    return NOT_COUNTED;
   if (c->is_hello_told && head[5] == 2)
     tell_hello(skb, c, E_SERVER_HELLO, offset, now);
   return 0;
@@ -246,9 +251,12 @@ static __always_inline int encrypted_packet(struct __sk_buff *skb) {
   struct peer_key peer = {};
   read_peer(skb, c, direction, &peer);
   u32 was_answered = c->is_answered;
-  if (!was_answered && offset < skb->len && take_hello(skb, c, &peer, direction, bpf_ktime_get_ns())) {
-    c->kind = K_LOCAL_CLIENT;
-    return PASS;
+  if (!was_answered && offset < skb->len) {
+    u32 end = take_hello(skb, c, &peer, direction, bpf_ktime_get_ns());
+    if (end == NOT_COUNTED)
+      c->kind = K_LOCAL_CLIENT;
+    if (end)
+      return PASS;
   }
   if (c->is_answered && direction == c->request_direction && !c->is_pending && !c->is_websocket) {
     c->is_pending = carries_request(skb, c, offset);
