@@ -219,7 +219,7 @@ class Access:
             await _refuse_stranger(scope, str(error))(scope, receive, send)
             return
         except StoreError as error:
-            await problem_response(503, f"The state could not answer; {error.advice}.", {"retry-after": "5"})(
+            await problem_response(503, f"The {error.what} could not answer; {error.advice}.", {"retry-after": "5"})(
                 scope, receive, send
             )
             return

@@ -5,7 +5,7 @@ blocks and may be called from any thread. An event loop calls it through `asynci
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:  # The detectors' process has no use for it, and it takes 50 MB.
     import pyarrow as pa
@@ -18,6 +18,17 @@ class StoreError(Exception):
     def __init__(self, message: str, advice: str = "try again in some seconds") -> None:
         super().__init__(message)
         self.advice = advice
+
+    what: ClassVar[str] = "store"  # That could not answer.
+
+
+class StateError(StoreError):
+    """The same of the state: PostgreSQL or SQLite, beside the tables of calls."""
+
+    what = "state"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "the collector's log names its database and what is wrong with it")
 
 
 class LeaseLostError(StoreError):

@@ -25,7 +25,7 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from collector.core.budget import check_budget, find_budget, hold
 from collector.core.scope import find_scope
-from collector.storage.base import RefusedStatementError, StoreError
+from collector.storage.base import RefusedStatementError, StateError, StoreError
 from collector.storage.records import read_record
 from collector.storage.state.tables.base import TABLE_WRITES, UNCOUNTED, narrow
 
@@ -217,10 +217,10 @@ class StateStore:
             return RefusedStatementError(f"{self.place} refuses a value ({type(cause).__name__}).")
         reason = str(cause).strip().split("\n", 1)[0] if isinstance(error, DBAPIError) else type(error).__name__
         fix = "free some space or see who locks it" if self._is_file else "start it or correct state_url"
-        return StoreError(f"The state in {self.place} cannot be used ({reason}); {fix}.")
+        return StateError(f"The state in {self.place} cannot be used ({reason}); {fix}.")
 
-    def _name_damage(self) -> StoreError:
-        return StoreError(
+    def _name_damage(self) -> StateError:
+        return StateError(
             f"The state in {self.place} is damaged; restore it from a backup, or move it away to begin anew."
         )
 

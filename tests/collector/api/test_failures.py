@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from collector.storage.base import RefusedStatementError, StoreError
+from collector.storage.base import RefusedStatementError, StateError, StoreError
 from tests.collector.api.client import TestClient
 from tests.collector.http_serving import TOKEN, make_app
 
@@ -28,6 +28,11 @@ class FailingReader:
     [
         (StoreError(SECRET), 503, "The store could not answer; try again in some seconds."),
         (StoreError(SECRET, "ask for less"), 503, "The store could not answer; ask for less."),
+        (
+            StateError(SECRET),
+            503,
+            "The state could not answer; the collector's log names its database and what is wrong with it.",
+        ),
         (RefusedStatementError(SECRET), 500, "The collector failed to answer this; its log says why."),
         (ValueError(SECRET), 500, "The collector failed to answer this; its log says why."),
     ],
