@@ -329,7 +329,7 @@ class PacketCapture(Capture):
         return {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}
 
     def set_listening(self, ports: Iterable[int]) -> None:
-        """Tells the kernel which ports are worth counting; others are client ends. Before the first time it does not
+        """Gives the kernel the ports that are worth counting; others are client ends. Before the first time it does not
         know, and so decides nothing of connections over TLS that are older than the sensor."""
         if self._is_closed:
             return
