@@ -64,9 +64,10 @@ FRAMES_LIMIT: Final = 1_000
 RECORDS_LIMIT: Final = 20_000
 # A ring of events that is so full is read at once: a burst of heads may have begun.
 PRESSING_PART: Final = 16
-LISTENING_KNOWN: Final = 0  # No port: its entry says that the others are of those that are listened on.
 # The same of the ring of matched calls, which is read each second: past half of it nothing is matched.
 MATCHED_PART: Final = 4
+# No port: its entry says that the others are of those that are listened on.
+LISTENING_KNOWN: Final = 0
 # A turn of the loop that reads events looks at the records each time (sensor.agent.capture_session).
 _TURN_SECONDS: Final = 0.1
 
