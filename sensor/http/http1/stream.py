@@ -51,6 +51,7 @@ from sensor.http.http1.grammar import (
     read_status_line,
     read_status_line_strictly,
 )
+from sensor.http.http1.head import METHODS
 
 
 class Started(msgspec.Struct, frozen=True, gc=False):
@@ -185,8 +186,9 @@ MAX_HEAD_BYTES: Final = 256 << 10
 # the end of such a head is looked for.
 PLAIN_HEAD_BYTES: Final = 8 << 10
 MAX_CHUNK_LINE_BYTES: Final = 16 << 10  # Size and extensions; hyper and nginx stop far earlier.
-# How a segment starts that starts a message.
-_REQUEST_START = re.compile(rb"[A-Z][A-Z\-]{2,31} [/*hH]|CONNECT [^\x00-\x20]")
+# How a segment starts that starts a message. What ends as a method does may be its rest (`OST`), where bytes were lost.
+_REST = b"|".join(sorted({name[cut:] for name in METHODS for cut in range(1, len(name) - 2)} - METHODS.keys()))
+_REQUEST_START = re.compile(rb"(?!(?:%b) )[A-Z][A-Z\-]{2,31} [/*hH]|CONNECT [^\x00-\x20]" % _REST)
 _RESPONSE_START = re.compile(rb"HTTP/1\.\d \d")
 # What a start line begins with that is not whole yet: method (RFC 9110, section 5.6.2) and target, or version.
 _REQUEST_BEGUN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}(?: [^\x00-\x1f\x7f]*\r?)?\Z")
