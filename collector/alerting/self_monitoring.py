@@ -214,6 +214,7 @@ class StorageStatus(StrEnum):
     OK = "ok"
     BEHIND = "behind"  # The tables lack what came over a minute ago.
     FAILING = "failing"  # The tables took no rows the last time; the log keeps them.
+    STATE_FAILING = "state_failing"  # The database of decisions, alerts and leases did not answer the last time.
     DISK_FULL = "disk_full"  # Batches get RETRY: sensors send them again.
     CLOCK_WRONG = "clock_wrong"  # The same.
 
@@ -230,6 +231,7 @@ class StorageState:
     rebuilt_parts: int = 0  # Of tables: damaged, and made again of other tables.
     shortage: str = ""  # Why the disk's reserve lets no rows in; empty where it does.
     clock_fault: str = ""  # Why the collector's clock is taken for wrong; empty where it is not.
+    state_fault: str = ""  # Why the state's database did not answer the last time; empty where it did.
     is_failing: bool = False  # The tables took no rows the last time.
     lag_seconds: float = 0.0  # Age of the oldest batch that is not in the tables.
 
@@ -245,6 +247,8 @@ class StorageState:
             return StorageStatus.DISK_FULL
         if self.clock_fault:
             return StorageStatus.CLOCK_WRONG
+        if self.state_fault:
+            return StorageStatus.STATE_FAILING
         if self.is_failing:
             return StorageStatus.FAILING
         return StorageStatus.BEHIND if self.is_behind else StorageStatus.OK
@@ -252,7 +256,7 @@ class StorageState:
     @property
     def trouble(self) -> str:
         """What is wrong now, in a sentence; empty where nothing is."""
-        if why := self.shortage or self.clock_fault:
+        if why := self.shortage or self.clock_fault or self.state_fault:
             return why
         if self.is_behind:
             return _explain_lag(self)

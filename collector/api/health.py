@@ -26,7 +26,8 @@ class ReadinessModel(HealthModel):
     """The same, and what becomes of what sensors send."""
 
     storage: StorageStatus = Field(
-        description="Whether rows of sensors are stored: ok, behind, failing, disk_full or clock_wrong. Alerts say why."
+        description="Whether rows of sensors are stored, and the state answers: ok, behind, failing, state_failing, "
+        "disk_full or clock_wrong. Alerts say why, and of the state the collector's log."
     )
 
 

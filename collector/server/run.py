@@ -421,6 +421,7 @@ class _Life:
             rebuilt_parts=collector.parts.counts.rebuilt,
             clock_fault=self._clocks.find_fault(),
             shortage=collector.disk.find_shortage(),
+            state_fault=collector.state.fault,
             is_failing=self._is_writer_failing,
             lag_seconds=collector.writer.measure_lag(time.time()),
         )

@@ -62,6 +62,7 @@ class StateStore:
     def __init__(self, engine: Engine, place: str) -> None:
         """`place` names the database in sentences."""
         self.place = place
+        self.fault = ""  # Why the last transaction failed, in a sentence; empty where it did not.
         self._engine = engine
         self._is_file = engine.dialect.name == "sqlite"
         self._path = Path(engine.url.database or "")  # Of a file.
@@ -207,7 +208,11 @@ class StateStore:
             yield
         except SQLAlchemyError as error:
             check_budget()
-            raise self._make_error(error) from None  # Its own text may hold values.
+            reported = self._make_error(error)
+            if isinstance(reported, StateError):
+                self.fault = str(reported)
+            raise reported from None  # The driver's own text may hold values.
+        self.fault = ""
 
     def _make_error(self, error: SQLAlchemyError) -> StoreError:
         cause: Any = error.orig if isinstance(error, DBAPIError) else error

@@ -82,6 +82,8 @@ def test_damaged_parts_are_reported_once_and_named_on_the_page_until_they_are_go
 def test_sentence_on_the_page_says_what_is_wrong_at_once() -> None:
     assert (WELL.trouble, WELL.status) == ("", StorageStatus.OK)
     assert StorageState(lag_seconds=59).trouble == ""
+    away = StorageState(state_fault="The state is away.", is_failing=True)
+    assert (away.trouble, away.status) == ("The state is away.", StorageStatus.STATE_FAILING)
     failing = StorageState(is_failing=True)
     assert failing.trouble == "The tables take no rows; the collector's log says why."
     assert failing.status is StorageStatus.FAILING

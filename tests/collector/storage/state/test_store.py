@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, insert, select, text
 
 from collector.core.budget import Budget, StoppedError, use_budget
-from collector.storage.base import RefusedStatementError, StoreError
+from collector.storage.base import RefusedStatementError, StateError, StoreError
 from collector.storage.state.store import FILE_NAME, StateStore, number_write, open_state, start_numbers, upsert
 from collector.storage.state.tables import METADATA
 from collector.storage.state.tables.alerts import ALERT_ROUTES, SILENCES
@@ -47,6 +47,14 @@ def test_a_transaction_is_kept_as_a_whole_or_not_at_all(state: StateStore) -> No
     with state.read() as connection:
         assert connection.execute(select(IMPORTS.c.rows)).scalars().all() == [2]
     assert state.count_writes(["imports"]) == writes + 2
+
+
+def test_why_it_failed_last_is_known_until_it_answers(state: StateStore) -> None:
+    assert state.fault == ""
+    with pytest.raises(StateError, match="cannot be used") as failed, state.read() as connection:
+        connection.execute(text("SELECT 1 FROM what_is_not_there"))
+    assert state.fault == str(failed.value)
+    assert (list_names(state), state.fault) == ([], "")
 
 
 def test_threads_write_and_read_at_once(state: StateStore) -> None:
