@@ -277,7 +277,7 @@ def test_after_a_gap_elsewhere_reading_goes_on_at_a_segment_that_starts_like_a_m
     assert sum(isinstance(event, Abandoned) for event in events) == 1
 
 
-def test_the_rest_of_a_method_is_none() -> None:
+def test_the_rest_of_a_method_is_not_one() -> None:
     reader = Reader(is_request=True, is_joined=True)
     events: list[Event] = []
     for segment in (b"OST /no HTTP/1.1\r\n\r\n", b"PTIONS /no HTTP/1.1\r\n\r\n", b"PROPFIND /yes HTTP/1.1\r\n\r\n"):
