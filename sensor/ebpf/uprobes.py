@@ -334,9 +334,11 @@ def build_tls(settings: ProbeSettings) -> Build:
     return settings.build("tls.c", kinds, constants)
 
 
-def load_tls(settings: ProbeSettings, cache_directory: Path | None = None) -> TlsProgram:
-    """Compiles (or finds in the cache) and loads; attaches nothing. Raises LoadError."""
-    kinds = {PROG_TYPE_KPROBE: TRACE_UPROBE_MULTI}  # Kernels that do not know it do not look at it either.
+def load_tls(settings: ProbeSettings, cache_directory: Path | None = None, *, is_linking: bool = True) -> TlsProgram:
+    """Compiles (or finds in the cache) and loads; attaches nothing. `is_linking`: whether for links, where the kernel
+    has them; it may refuse a program that is for one at an event. Raises LoadError."""
+    # Kernels that do not know it do not look at it either.
+    kinds = {PROG_TYPE_KPROBE: TRACE_UPROBE_MULTI} if is_linking else {}
     loaded = load_build(build_tls(settings), cache_directory, lambda image: load_image(image, kinds))
     set_scope(loaded.maps, settings.scope_id)
-    return TlsProgram(programs=loaded.programs, maps=loaded.maps)
+    return TlsProgram(programs=loaded.programs, maps=loaded.maps, is_linking=is_linking)

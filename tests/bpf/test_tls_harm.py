@@ -144,8 +144,7 @@ def check_probes(pid: int, is_linking: bool, directory: Path) -> None:
     """They are in its text while they are open."""
     pids = [pid]
     proc = make_proc(directory, pids)
-    program = open_program()
-    program.is_linking = is_linking
+    program = open_program(is_linking=is_linking)
     try:
         files = ProcessFiles(str(proc), min_age_seconds=0, uptime=lambda: 1e9).look()
         path = next(file.ways[0] for file in files if "libssl" in file.name)

@@ -40,10 +40,10 @@ DETACHED_SECONDS: Final = (0.02, 0.5)
 READ_SECONDS: Final = 0.025
 
 
-def open_program() -> TlsProgram:
-    """The product's, with its budget lifted: every call goes up."""
+def open_program(*, is_linking: bool = True) -> TlsProgram:
+    """The product's, with its budget lifted: every call goes up. `is_linking`: False as on a kernel without links."""
     settings = ProbeSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6)
-    program = load_tls(settings, CACHE_DIRECTORY)
+    program = load_tls(settings, CACHE_DIRECTORY, is_linking=is_linking)
     program.try_choosing(Path("/proc"))
     return program
 
@@ -63,8 +63,7 @@ def say(event: str, **more: object) -> None:
 def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_classic: bool) -> tuple[int, int]:
     """Until it is told to stop: how often the probes went in, and what was read."""
     chance = random.Random(seed)
-    program = open_program()
-    program.is_linking = not is_classic
+    program = open_program(is_linking=not is_classic)
     # Started nice, for its start is not what is looked at; but who puts probes in holds locks of the process meanwhile.
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, 0)
