@@ -219,9 +219,7 @@ class Access:
             await _refuse_stranger(scope, str(error))(scope, receive, send)
             return
         except StoreError as error:
-            await problem_response(503, f"The {error.what} could not answer; {error.advice}.", {"retry-after": "5"})(
-                scope, receive, send
-            )
+            await problem_response(503, error.answer, {"retry-after": "5"})(scope, receive, send)
             return
         client = name_client(scope)
         large = self._limits.large_bodies.get(path)

@@ -238,7 +238,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         logger.error("%s %s could not be answered: %s", request.method, show(request.scope["path"]), error)
         if isinstance(error, RefusedStatementError):
             return internal_problem()
-        return problem_response(503, f"The {error.what} could not answer; {error.advice}.", {"retry-after": "5"})
+        return problem_response(503, error.answer, {"retry-after": "5"})
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_validation)

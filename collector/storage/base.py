@@ -21,6 +21,11 @@ class StoreError(Exception):
 
     what: ClassVar[str] = "store"  # That could not answer.
 
+    @property
+    def answer(self) -> str:
+        """The sentence for whoever asked."""
+        return f"The {self.what} could not answer; {self.advice}."
+
 
 class StateError(StoreError):
     """The same of the state: PostgreSQL or SQLite, beside the tables of calls."""
