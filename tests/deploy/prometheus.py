@@ -58,7 +58,8 @@ def run_prometheus(targets: Iterable[str], directory: Path) -> Iterator[str]:
     with log.open("wb") as output:
         started = subprocess.Popen([*command, "--web.listen-address=127.0.0.1:0"], stdout=output, stderr=output)
     try:
-        wait_until(lambda: "Listening on" in log.read_text(), "Prometheus listens")
+        # It listens before its database is open, and answers 503 until then.
+        wait_until(lambda: "Server is ready to receive web requests" in log.read_text(), "Prometheus is ready")
         line = next(line for line in log.read_text().splitlines() if "Listening on" in line)
         yield line.split("address=")[1].split()[0].strip('"')
     finally:
