@@ -199,17 +199,10 @@ _SAME_FLAGS: Final = {
     for name in ("LOSSY", "AMBIGUOUS", "UNKNOWN_FIELDS", "INFERRED", "ESTIMATED", "ENCRYPTED")
 }
 # Row flags by the flags of a call that had a response, and of one that had none.
-_FLAGS: Final = np.array(
-    [
-        [
-            sum(row_flag for flag, row_flag in _SAME_FLAGS.items() if flags & flag)
-            + (RowFlag.ABORTED if flags & CallFlag.ABORTED and is_unanswered else 0)
-            for flags in range(1_024)
-        ]
-        for is_unanswered in (False, True)
-    ],
-    np.uint32,
-)
+_FLAGS: Final = np.zeros((2, 1_024), np.uint32)
+for _flag, _row_flag in _SAME_FLAGS.items():
+    _FLAGS[:, np.arange(1_024) & _flag.value != 0] |= _row_flag.value
+_FLAGS[1, np.arange(1_024) & CallFlag.ABORTED.value != 0] |= RowFlag.ABORTED.value
 _TOLD_FLAGS: Final = sum(_SAME_FLAGS) | CallFlag.ABORTED.value | CallFlag.COUNTED.value
 # More than one message in a direction is how streaming shows; the widest call of a row is nearest to the truth.
 _STREAMING: Final = (
