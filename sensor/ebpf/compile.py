@@ -27,14 +27,15 @@ import re
 import struct
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from common.time_slice import give_way
 from sensor.ebpf.abi import STREAM_RECORDS_BYTES
 from sensor.ebpf.bpf_syscall import create_object, read_info
 from sensor.ebpf.http1_states import defines
@@ -125,7 +126,7 @@ def load_image(image: Image, attach_types: Mapping[int, int] | None = None) -> L
             loaded.maps[one.name] = create_map(one)
         fds = list(loaded.maps.values())
         loaders = max(1, min(_LOADERS_MAX, (os.cpu_count() or 1) // 2))
-        with ThreadPoolExecutor(max_workers=loaders, initializer=_give_way) as pool:
+        with ThreadPoolExecutor(max_workers=loaders, initializer=partial(give_way, NICENESS)) as pool:
             outcomes = [
                 pool.submit(_load_program, program, fds, expected.get(program.kind, 0)) for program in image.programs
             ]
@@ -139,13 +140,6 @@ def load_image(image: Image, attach_types: Mapping[int, int] | None = None) -> L
         loaded.close()
         raise
     return loaded
-
-
-def _give_way() -> None:
-    """This thread only (Linux counts niceness by thread), never to more than it was given."""
-    thread = threading.get_native_id()
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _create(what: str, make: Callable[[], int]) -> int:

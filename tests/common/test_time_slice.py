@@ -17,18 +17,21 @@ from common.time_slice import SLICE_NS
 from scripts.live.host import start_collector
 from sensor.cli import commands as cli
 
-# Prints slice and niceness of the thread that asked, and of one that it started.
+# Prints slice and niceness of a thread before it asked and after, of one that it started, and of one that gave way.
 SCRIPT = """
 import json, os, threading
-from common.time_slice import let_others_first, lets_others_first
+from common.time_slice import give_way, let_others_first, lets_others_first
 from tests.common.test_time_slice import read_slice
 found = []
 os.nice(3)
+found.append(read_slice(0))
 assert not lets_others_first() and let_others_first() and lets_others_first()
 found.append(read_slice(0))
-thread = threading.Thread(target=lambda: found.append(read_slice(0)))
-thread.start()
-thread.join()
+for niceness in (0, 19):
+    thread = threading.Thread(target=lambda: (niceness and give_way(niceness), found.append(read_slice(0))))
+    thread.start()
+    thread.join()
+found.append(read_slice(0))
 print(json.dumps(found))
 """
 
@@ -52,10 +55,12 @@ with_slices = pytest.mark.skipif(not tells_slices(), reason="kernels before 6.12
 
 
 @with_slices
-def test_a_thread_and_those_it_starts_have_a_long_slice_and_their_niceness() -> None:
+def test_a_thread_and_those_it_starts_have_a_long_slice_but_for_one_that_gives_way() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     nice = min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
-    assert json.loads(done.stdout) == [[SLICE_NS, nice], [SLICE_NS, nice]]
+    (default, _), *found = json.loads(done.stdout)
+    assert default < SLICE_NS
+    assert found == [[SLICE_NS, nice], [SLICE_NS, nice], [default, 19], [SLICE_NS, nice]]
 
 
 @with_slices
