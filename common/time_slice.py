@@ -32,7 +32,7 @@ def lets_others_first() -> bool:
     return any(_taken)
 
 
-def give_way(niceness: int) -> None:
+def lower_priority(niceness: int) -> None:
     """This thread alone, never to less niceness than it was given: for seconds of work inside the kernel. It gets the
     default slice, for there a long one keeps those waiting that wake."""
     thread = threading.get_native_id()

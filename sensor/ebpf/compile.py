@@ -35,7 +35,7 @@ from typing import Final
 
 import msgspec
 
-from common.time_slice import give_way
+from common.time_slice import lower_priority
 from sensor.ebpf.abi import STREAM_RECORDS_BYTES
 from sensor.ebpf.bpf_syscall import create_object, read_info
 from sensor.ebpf.http1_states import defines
@@ -126,7 +126,7 @@ def load_image(image: Image, attach_types: Mapping[int, int] | None = None) -> L
             loaded.maps[one.name] = create_map(one)
         fds = list(loaded.maps.values())
         loaders = max(1, min(_LOADERS_MAX, (os.cpu_count() or 1) // 2))
-        with ThreadPoolExecutor(max_workers=loaders, initializer=partial(give_way, NICENESS)) as pool:
+        with ThreadPoolExecutor(max_workers=loaders, initializer=partial(lower_priority, NICENESS)) as pool:
             outcomes = [
                 pool.submit(_load_program, program, fds, expected.get(program.kind, 0)) for program in image.programs
             ]

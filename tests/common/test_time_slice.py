@@ -17,10 +17,10 @@ from common.time_slice import SLICE_NS
 from scripts.live.host import start_collector
 from sensor.cli import commands as cli
 
-# Prints slice and niceness of a thread before it asked and after, of one that it started, and of one that gave way.
+# Prints slice and niceness of a thread before it asked and after, of one that it started, and of one with low priority.
 SCRIPT = """
 import json, os, threading
-from common.time_slice import give_way, let_others_first, lets_others_first
+from common.time_slice import lower_priority, let_others_first, lets_others_first
 from tests.common.test_time_slice import read_slice
 found = []
 os.nice(3)
@@ -28,7 +28,7 @@ found.append(read_slice(0))
 assert not lets_others_first() and let_others_first() and lets_others_first()
 found.append(read_slice(0))
 for niceness in (0, 19):
-    thread = threading.Thread(target=lambda: (niceness and give_way(niceness), found.append(read_slice(0))))
+    thread = threading.Thread(target=lambda: (niceness and lower_priority(niceness), found.append(read_slice(0))))
     thread.start()
     thread.join()
 found.append(read_slice(0))
@@ -55,7 +55,7 @@ with_slices = pytest.mark.skipif(not tells_slices(), reason="kernels before 6.12
 
 
 @with_slices
-def test_a_thread_and_those_it_starts_have_a_long_slice_but_for_one_that_gives_way() -> None:
+def test_a_thread_and_those_it_starts_have_a_long_slice_but_for_one_of_low_priority() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     nice = min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
     (default, _), *found = json.loads(done.stdout)
