@@ -235,15 +235,13 @@ class ProcessFiles:
         )
 
     def _list_pids(self) -> list[int]:
-        if self._scope_budget.is_open:
-            self._scope_budget.run(self._reread_scope)
-            if self._scope is not None:
-                return sorted(self._scope)  # Those of the whole node need not be listed.
         try:
             with os.scandir(self._proc) as entries:
                 pids = sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
         except OSError:
             return []
+        if self._scope_budget.is_open:
+            self._scope_budget.run(self._reread_scope)
         return pids if self._scope is None else [pid for pid in pids if pid in self._scope]
 
     def _reread_scope(self) -> None:
