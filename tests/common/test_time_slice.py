@@ -20,7 +20,7 @@ from sensor.cli import commands as cli
 # Prints slice and niceness of a thread before it asked and after, of one that it started, and of one with low priority.
 SCRIPT = """
 import json, os, threading
-from common.time_slice import lower_priority, let_others_first, lets_others_first
+from common.time_slice import let_others_first, lets_others_first, lower_priority
 from tests.common.test_time_slice import read_slice
 found = []
 os.nice(3)
